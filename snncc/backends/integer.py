@@ -1,0 +1,270 @@
+"""Engines on ONNX Runtime: the quantised graph, which is the baseline, and the spiking graph.
+
+The only backend that reads ONNX. A value of the graph and a node of the Program that have the same
+name are the same quantity.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.helper import make_tensor_value_info
+
+from snncc.backends.engine import Activity, Progress
+from snncc.errors import BadInputError, SnnccError, UsageError
+from snncc.ir.ops import DOMAIN
+from snncc.ir.oracle import session
+from snncc.ir.program import Accumulator, Array, Neuron, Program, Readout
+
+__all__ = ["IntegerEngine", "SpikeFormEngine"]
+
+UINT8 = onnx.TensorProto.UINT8
+_DTYPES = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+
+
+class _OnnxEngine:
+    """Runs a graph timestep by timestep and reads its inner values.
+
+    Args:
+        graph: Its model, the bytes of it, or its path (weights beside it).
+        program: The same network; it says what is read.
+        threads: Of ONNX Runtime; 0 lets it choose.
+
+    Raises:
+        BadInputError: The graph cannot be read, or lacks a value the Program names.
+    """
+
+    name: ClassVar[str]
+    #: What follows a population's name in the name of its value.
+    suffix: ClassVar[str]
+
+    def __init__(
+        self,
+        graph: onnx.ModelProto | bytes | str | os.PathLike[str],
+        program: Program,
+        threads: int = 0,
+    ) -> None:
+        self.program, self.threads = program, threads
+        self._folder = Path(graph).parent if isinstance(graph, (str, os.PathLike)) else None
+        self._model = _loaded(graph, self.name)
+        _feed_integers(self._model.graph, program)
+        self._names = {name for node in self._model.graph.node for name in node.output}
+        lost = [n.name for n in program.neurons if n.name + self.suffix not in self._names]
+        if lost:
+            raise BadInputError(f"{self.name}: the graph has no populations {', '.join(lost)}")
+        self._readouts = {r.name: self._value_of_readout(r) for r in program.readouts}
+        self._sessions: dict[tuple[str, ...], Any] = {}
+
+    def run(
+        self,
+        x: npt.NDArray[Any],
+        probes: Collection[str] = (),
+        batch: int = 32,
+        progress: Progress | None = None,
+    ) -> Activity:
+        """Activity of all populations and readouts for the samples.
+
+        Args:
+            x: Integers of the source, (N, *shape), shown in every timestep, or (T, N, *shape).
+            probes: Populations and accumulators to record.
+            batch: Samples computed together.
+            progress: Called after each batch with its number of samples.
+
+        Raises:
+            BadInputError: Wrong shape of ``x``, or the graph does not run.
+            UsageError: An unknown probe, or a batch that is not positive.
+        """
+        if batch < 1:
+            raise UsageError(f"{self.name}: batch {batch} is not positive")
+        wanted = self._wanted(probes)
+        steps = self._timesteps(x)
+        runner = self._session(tuple(wanted))
+        parts = []
+        for start in range(0, steps.shape[1], batch):
+            samples = steps[:, start : start + batch]
+            values = [self._run_step(runner, step, wanted) for step in samples]
+            parts.append(self._activity(_stacked(values), probes, samples.shape[1]))
+            if progress is not None:
+                progress(samples.shape[1])
+        return Activity.join(parts)
+
+    def _activity(self, values: Mapping[str, Array], probes: Collection[str], n: int) -> Activity:
+        activity = Activity()
+        for neuron in self.program.neurons:
+            self._record(neuron, values[neuron.name + self.suffix], activity, n, probes)
+        for readout in self.program.readouts:
+            result = values[self._readouts[readout.name]].astype(np.int64)
+            activity.readouts[readout.name] = result.reshape(-1, n, *readout.shape)
+        for accumulator in self.program.accumulators:
+            if accumulator.name in probes:
+                potential = values[self._value_of(accumulator)]
+                activity.potentials[accumulator.name] = potential.reshape(-1, n, *accumulator.shape)
+        return activity
+
+    def _record(
+        self, neuron: Neuron, value: Array, activity: Activity, n: int, probes: Collection[str]
+    ) -> None:
+        raise NotImplementedError
+
+    # -- values ----------------------------------------------------------------------------
+
+    def _wanted(self, probes: Collection[str]) -> list[str]:
+        """Names of the values to fetch, each once."""
+        names = [n.name + self.suffix for n in self.program.neurons]
+        names += self._readouts.values()
+        for probe in probes:
+            node = self.program.by_name.get(probe)
+            if isinstance(node, Accumulator):
+                names.append(self._value_of(node))
+            elif not isinstance(node, Neuron):
+                raise UsageError(f"{self.name}: cannot probe '{probe}'")
+        return list(dict.fromkeys(names))
+
+    def _value_of(self, accumulator: Accumulator) -> str:
+        if accumulator.name in self._names:
+            return accumulator.name
+        for readout in self.program.readouts:
+            if readout.source == accumulator.name:
+                return self._readouts[readout.name]
+        raise UsageError(f"{self.name}: the graph does not have the potential '{accumulator.name}'")
+
+    def _value_of_readout(self, readout: Readout) -> str:
+        for name in (readout.name, readout.source):
+            if name in self._names:
+                return name
+        raise BadInputError(f"{self.name}: the graph has no output '{readout.name}'")
+
+    # -- running ---------------------------------------------------------------------------
+
+    def _timesteps(self, x: npt.NDArray[Any]) -> Array:
+        """The input as (T, N, *shape)."""
+        shape, T = self.program.source.shape, self.program.timesteps
+        if x.shape[1:] == shape and len(x):
+            return np.broadcast_to(x, (T, *x.shape))
+        if x.shape[:1] == (T,) and x.shape[2:] == shape and x.size:
+            return x
+        wanted = ", ".join(map(str, ("N", *shape)))
+        raise BadInputError(f"{self.name}: input has shape {list(x.shape)}, expected [{wanted}]")
+
+    def _run_step(self, runner: Any, step: Array, wanted: list[str]) -> dict[str, Array]:
+        entry = runner.get_inputs()[0]
+        fed = np.ascontiguousarray(step, dtype=_DTYPES.get(entry.type, np.uint8))
+        with _running(self.name):
+            return dict(zip(wanted, runner.run(wanted, {entry.name: fed}), strict=True))
+
+    def _session(self, wanted: tuple[str, ...]) -> Any:
+        if wanted not in self._sessions:
+            outputs = self._model.graph.output
+            del outputs[:]
+            outputs.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+            with _running(self.name):
+                self._sessions[wanted] = _opened(self._model, self._folder, self.threads)
+        return self._sessions[wanted]
+
+
+class IntegerEngine(_OnnxEngine):
+    """Spike counts of the quantised graph: what all engines must reproduce."""
+
+    name: ClassVar[str] = "integer"
+    suffix: ClassVar[str] = ""
+
+    def _record(
+        self, neuron: Neuron, value: Array, activity: Activity, n: int, probes: Collection[str]
+    ) -> None:
+        counts = value.astype(np.uint8, copy=False)
+        activity.counts[neuron.name] = counts.reshape(-1, n, *neuron.shape)
+
+
+class SpikeFormEngine(_OnnxEngine):
+    """Spike trains of the spiking graph, in which linear layers see one tick at a time."""
+
+    name: ClassVar[str] = "spike-form"
+    suffix: ClassVar[str] = ":spikes"
+
+    def _record(
+        self, neuron: Neuron, value: Array, activity: Activity, n: int, probes: Collection[str]
+    ) -> None:
+        trains = value.astype(np.uint8, copy=False).reshape(-1, neuron.D, n, *neuron.shape)
+        by_tick = trains.reshape(len(trains), neuron.D, -1)
+        activity.counts[neuron.name] = trains.sum(axis=1, dtype=np.uint8)
+        activity.tick_spikes[neuron.name] = by_tick.sum(axis=2, dtype=np.int64)
+        if neuron.name in probes:
+            activity.spikes[neuron.name] = trains
+
+
+def _stacked(steps: list[dict[str, Array]]) -> dict[str, Array]:
+    """One value per timestep as (T, ...)."""
+    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+
+
+def _loaded(graph: onnx.ModelProto | bytes | str | os.PathLike[str], name: str) -> onnx.ModelProto:
+    """A copy of the model that can be edited; weights in files stay there."""
+    model = onnx.ModelProto()
+    try:
+        if isinstance(graph, onnx.ModelProto):
+            model.CopyFrom(graph)
+        elif isinstance(graph, bytes):
+            model.ParseFromString(graph)
+        else:
+            model.ParseFromString(Path(graph).read_bytes())
+    except (OSError, DecodeError) as e:
+        raise BadInputError(f"{name}: the graph cannot be read ({e})") from e
+    return model
+
+
+def _feed_integers(graph: onnx.GraphProto, program: Program) -> None:
+    """Let the graph begin with integers: a QuantizeInput at its input is cut off."""
+    inputs = {value.name: value for value in graph.input}
+    for node in graph.node:
+        if node.domain == DOMAIN and node.op_type == "QuantizeInput" and node.input[0] in inputs:
+            graph.input.remove(inputs[node.input[0]])
+            shape: list[str | int | None] = ["N", *program.source.shape]
+            graph.input.append(make_tensor_value_info(node.output[0], UINT8, shape))
+            graph.node.remove(node)
+            return
+
+
+def _opened(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:
+    """A session; a model from a file goes beside its weights for as long as it is opened."""
+    if folder is None:
+        return session(model, threads)
+    try:
+        handle, path = tempfile.mkstemp(suffix=".onnx", dir=folder)
+    except OSError:  # a folder that cannot be written
+        return _opened_elsewhere(model, folder, threads)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(model.SerializeToString())
+        return session(path, threads)
+    finally:
+        os.unlink(path)
+
+
+def _opened_elsewhere(model: onnx.ModelProto, folder: Path, threads: int) -> Any:
+    with tempfile.TemporaryDirectory(prefix="snncc-") as copy:
+        for file in folder.iterdir():
+            if file.is_file() and file.suffix != ".onnx":
+                shutil.copyfile(file, Path(copy) / file.name)
+        return _opened(model, Path(copy), threads)
+
+
+@contextmanager
+def _running(name: str) -> Iterator[None]:
+    """What ONNX Runtime raises, which has no common base of its own, as our error."""
+    try:
+        yield
+    except SnnccError:
+        raise
+    except Exception as e:
+        reason = str(e).strip().splitlines()[0]
+        raise BadInputError(f"{name}: ONNX Runtime refuses the graph: {reason}") from e

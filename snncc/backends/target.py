@@ -1,0 +1,113 @@
+"""What a compiled network can run on. A new backend is one module and one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Protocol
+
+from snncc.backends.engine import Engine
+from snncc.errors import MissingDependencyError, UsageError
+from snncc.ir.program import Program
+
+__all__ = ["TARGETS", "ModelView", "Target", "make_engine"]
+
+
+class ModelView(Protocol):
+    """What a backend sees of a compiled network."""
+
+    program: Program
+
+    def onnx(self, stage: str) -> bytes | str:
+        """The graph of a stage as bytes or path, for ONNX Runtime."""
+        ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that runs compiled networks.
+
+    Attributes:
+        name: As on the command line.
+        description: What it is, one line.
+        exactness: What its spikes are compared with the quantised network's.
+        make: Builds the engine; imports what it needs only then.
+        needs: Modules that must be installed.
+        install: How to get them.
+    """
+
+    name: str
+    description: str
+    exactness: str
+    make: Callable[[ModelView], Engine]
+    needs: tuple[str, ...] = ()
+    install: str = ""
+
+    @property
+    def unavailable(self) -> str:
+        """Why it cannot run here, or nothing."""
+        missing = [module for module in self.needs if find_spec(module) is None]
+        return f"needs {', '.join(missing)}: {self.install}" if missing else ""
+
+
+def _integer(model: ModelView) -> Engine:
+    from snncc.backends.integer import IntegerEngine
+
+    return IntegerEngine(model.onnx("quantised"), model.program)
+
+
+def _spike_form(model: ModelView) -> Engine:
+    from snncc.backends.integer import SpikeFormEngine
+
+    return SpikeFormEngine(model.onnx("spiking"), model.program)
+
+
+def _clocked(model: ModelView) -> Engine:
+    from snncc.backends.clocked import ClockedEngine
+
+    return ClockedEngine(model.program)
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target(
+            "integer",
+            "ONNX Runtime on the quantised graph; the baseline",
+            "defines the spike counts",
+            _integer,
+            ("onnxruntime",),
+            "pip install onnxruntime",
+        ),
+        Target(
+            "spike-form",
+            "ONNX Runtime on the spiking graph, linear layers tick by tick",
+            "exact, train for train",
+            _spike_form,
+            ("onnxruntime",),
+            "pip install onnxruntime",
+        ),
+        Target(
+            "clocked",
+            "synchronous simulator with a global clock, numpy",
+            "exact, train for train",
+            _clocked,
+        ),
+    )
+}
+
+
+def make_engine(name: str, model: ModelView) -> Engine:
+    """The engine of that name for a compiled network.
+
+    Raises:
+        UsageError: There is none.
+        MissingDependencyError: It cannot run here; the message says how it could.
+    """
+    target = TARGETS.get(name)
+    if target is None:
+        raise UsageError(f"unknown engine '{name}'; there are {', '.join(TARGETS)}")
+    if why := target.unavailable:
+        raise MissingDependencyError(f"engine '{name}' {why}")
+    return target.make(model)

@@ -1,0 +1,1 @@
+"""From trained PyTorch networks and ONNX files to the imported graph."""

@@ -1,0 +1,326 @@
+"""Constructors and checkpoints: from ``models.py:fn`` and ``net.pth`` to a module with weights.
+
+Loading a constructor runs the user's code; reading weights runs none, unless the user trusts the
+file (``trust_pickle``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import pickle
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from snncc.errors import BadInputError, Fault, UsageError
+from snncc.frontends.constructor import build, load_constructor
+
+__all__ = ["LoadReport", "Weights", "build", "load_constructor", "load_weights", "read_weights"]
+
+_RAW = ("state_dict", "model", "model_state_dict", "net", "module")
+_EMA = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
+_PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.")
+_MAX_PREFIXES = 3
+_MAX_NESTING = 3
+_MAX_HINTS = 50  # comparing all keys of a large network with all others takes seconds
+_NO_CHECKPOINT = "not a PyTorch checkpoint, or truncated"
+_WANTED = re.compile(r"(?:GLOBAL|unrecognized function|but got) (\S+(?: \S+>)?)")
+_COUNTER = "num_batches_tracked"  # only training reads it
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The tensors of a checkpoint.
+
+    Attributes:
+        tensors: By key as stored; floating point as float32, integers as they are; on the CPU.
+        which: ``raw`` or ``ema``.
+        container: Where in the file they were, e.g. ``['model']``; ``top level`` if bare.
+        available: The variants the file has, of ``raw`` and ``ema``.
+        source: The file, as the user named it.
+        versions: Per submodule, what PyTorch stores so that modules can read older checkpoints.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    which: str
+    container: str
+    available: tuple[str, ...]
+    source: str = "checkpoint"
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the keys.
+
+    Attributes:
+        missing: Keys of the network that the checkpoint lacks (batch counters not counted).
+        unexpected: Keys of the checkpoint, as stored, that the network lacks.
+        loaded: Keys loaded.
+        parameters: Parameters of the network, in single numbers.
+        stripped: The prefix taken off the keys, e.g. ``module.``, or nothing.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    loaded: int
+    parameters: int
+    stripped: str
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_weights(
+    path: str | os.PathLike[str], which: str = "raw", trust_pickle: bool = False
+) -> Weights:
+    """The weights in a checkpoint file, finite and in float32.
+
+    A state dict is looked for at the top level and under the usual keys (``state_dict``,
+    ``model``, ...; for the moving average ``state_dict_ema``, ``model_ema``, ``ema``, ...).
+
+    Args:
+        path: A file written by ``torch.save``.
+        which: ``raw`` for the trained weights, ``ema`` for their moving average.
+        trust_pickle: Let the file run code, as whole pickled modules need.
+
+    Raises:
+        BadInputError: No readable checkpoint, no such weights in it, it wants to run code, or a
+            tensor is NaN, infinite or not a plain array.
+        UsageError: ``which`` is neither ``raw`` nor ``ema``.
+    """
+    if which not in ("raw", "ema"):
+        raise UsageError(f"--weights {which}: choose raw or ema")
+    source = Path(path)
+    content = _load(source, trust_pickle)
+    found = {"raw": _find(content, _RAW), "ema": _find(content, _EMA)}
+    available = tuple(name for name, place in found.items() if place is not None)
+    place = found[which]
+    if place is None:
+        raise BadInputError(f"{source}: {_what_is_there(content, which, available)}")
+    container, state = place
+    tensors = _clean(source, state)
+    place_name = container or "top level"
+    return Weights(tensors, which, place_name, available, str(source), _versions(state))
+
+
+def _load(path: Path, trust_pickle: bool) -> Any:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats; what does not load is an error below
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except pickle.UnpicklingError as error:
+        raise BadInputError(f"{path}: {_why_not_unpickled(str(error))}") from error
+    except Exception as error:  # hostile bytes, and with trust_pickle anything the file runs
+        name, text = type(error).__name__, str(error).partition("\n")[0].partition(". ")[0]
+        what = "cannot be unpickled" if trust_pickle else _NO_CHECKPOINT
+        hint = "save it with torch.save(net.state_dict(), path)"
+        raise BadInputError(f"{path}: {what} ({name}: {text}); {hint}") from error
+
+
+def _why_not_unpickled(text: str) -> str:
+    wanted = _WANTED.search(text)
+    if wanted is None:
+        return f"{_NO_CHECKPOINT}, or a pickle of protocol 4 or later; save it with torch.save"
+    return (
+        f"the pickle wants to run code, {wanted[1]}; save net.state_dict() instead, or pass "
+        "--trust-pickle if you trust whoever made the file"
+    )
+
+
+_Place = tuple[str, Mapping[str, Any]]  # path of the keys, e.g. "['ema']['module']"; state dict
+
+
+def _find(value: Any, keys: tuple[str, ...], depth: int = 0) -> _Place | None:
+    """A state dict in ``value`` itself or under one of ``keys``, raw ones below that."""
+    if isinstance(value, nn.Module):
+        value = value.state_dict()
+    if _is_state(value):
+        return ("", value) if keys is _RAW else None
+    if not isinstance(value, Mapping) or depth > _MAX_NESTING:
+        return None
+    for key in keys:
+        if key in value and (place := _find(value[key], _RAW, depth + 1)) is not None:
+            return f"['{key}']{place[0]}", place[1]
+    return None
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(key, str) for key in value)
+        and all(isinstance(item, torch.Tensor) for item in value.values())
+    )
+
+
+def _what_is_there(content: Any, which: str, available: tuple[str, ...]) -> str:
+    if available:
+        return f"no {which} weights; pass --weights {available[0]}, which the file has"
+    if not isinstance(content, Mapping):
+        return f"holds a {type(content).__name__}, no state dict; save net.state_dict()"
+    held = ", ".join(f"{key} ({type(item).__name__})" for key, item in [*content.items()][:8])
+    return f"no state dict in it; holds {held or 'nothing'}; expected one under {', '.join(_RAW)}"
+
+
+def _clean(path: Path, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    faults = [Fault(why, node=key) for key, value in state.items() if (why := _unfit(value))]
+    if faults:
+        message = f"{path}: {len(faults)} of {len(state)} tensors cannot be used"
+        raise BadInputError(f"{message}; train again or take another checkpoint", faults)
+    return {key: _as_plain(value) for key, value in state.items()}
+
+
+def _unfit(value: torch.Tensor) -> str:
+    """Why a tensor cannot be a weight, or nothing."""
+    if value.is_meta or value.is_quantized or value.is_complex() or value.layout != torch.strided:
+        return f"{value.dtype}, {value.layout}, on {value.device}: not a plain array of numbers"
+    plain = _as_plain(value)
+    if plain.is_floating_point() and (bad := int((~torch.isfinite(plain)).sum())):
+        return f"{bad} of {value.numel()} values are NaN or infinite (as float32)"
+    return ""
+
+
+def _as_plain(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach()
+    return value.to(torch.float32) if value.is_floating_point() else value
+
+
+def _versions(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    stored = getattr(state, "_metadata", None)
+    if not isinstance(stored, Mapping):
+        return {}
+    return {str(key): dict(value) for key, value in stored.items() if isinstance(value, Mapping)}
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def load_weights(
+    module: nn.Module,
+    weights: Weights,
+    allow_missing: bool = False,
+    allow_unexpected: bool = False,
+) -> LoadReport:
+    """The module holds the weights; every key is accounted for.
+
+    A prefix (``module.``, ``model.``, ``_orig_mod.``, ``backbone.``, or several) is taken off the
+    keys only when more of them then match. Missing batch counters are no fault. After an error
+    the module is not to be used.
+
+    Args:
+        module: As constructed; changed in place.
+        weights: From ``read_weights``.
+        allow_missing: Leave missing keys as constructed and only report them.
+        allow_unexpected: Leave out unexpected keys and only report them.
+
+    Raises:
+        BadInputError: With all the faults: missing, unexpected, of another shape or dtype.
+    """
+    expected = module.state_dict()
+    stripped = _choose_prefix(weights.tensors, expected)
+    stored = {key.removeprefix(stripped): key for key in weights.tensors}
+    tensors = {key: weights.tensors[name] for key, name in stored.items()}
+    misfits = _misfits(tensors, expected)
+    fitting = {key: tensor for key, tensor in tensors.items() if key not in misfits}
+    absent, unexpected = _load_state(module, fitting, weights.versions, stripped)
+    missing = [key for key in absent if key not in misfits and not key.endswith(_COUNTER)]
+    faults = [*misfits.values()]
+    if not allow_missing:
+        faults += _describe("missing", missing, expected, unexpected, tensors)
+    if not allow_unexpected:
+        faults += _describe("unexpected", unexpected, tensors, missing, expected)
+    if faults:
+        message = f"{weights.source}: {weights.which} weights at {weights.container} do not fit"
+        raise BadInputError(f"{message}, faults: {len(faults)}; check --arch, --arch-args", faults)
+    return LoadReport(
+        missing=tuple(missing),
+        unexpected=tuple(stored.get(key, key) for key in unexpected),
+        loaded=len(fitting) - len(unexpected),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        stripped=stripped,
+    )
+
+
+def _choose_prefix(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The prefix without which most keys match; the shortest such, mostly none."""
+    best, most = "", sum(key in expected for key in stored)
+    for length in range(1, _MAX_PREFIXES + 1):
+        for parts in product(_PREFIXES, repeat=length):
+            prefix = "".join(parts)
+            keys = [key.removeprefix(prefix) for key in stored]
+            matches = sum(key in expected for key in keys)
+            if matches > most and len(set(keys)) == len(keys):
+                best, most = prefix, matches
+    return best
+
+
+def _misfits(tensors: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Fault]:
+    reasons = {key: _misfit(tensors[key], expected[key]) for key in tensors if key in expected}
+    return {key: Fault(why, node=key) for key, why in reasons.items() if why}
+
+
+def _misfit(tensor: torch.Tensor, expected: Any) -> str:
+    """Why a tensor cannot be loaded into another, or nothing."""
+    if not isinstance(expected, torch.Tensor) or is_lazy(expected):
+        return ""  # takes its shape from the checkpoint
+    if expected.is_meta:
+        return "the network's own tensor is on the meta device; construct it on the CPU"
+    if tensor.shape != expected.shape:
+        return f"shape {list(tensor.shape)}, the network has {list(expected.shape)}"
+    both_float = tensor.is_floating_point() and expected.is_floating_point()
+    if not both_float and not torch.equal(tensor.to(expected.dtype).to(tensor.dtype), tensor):
+        return f"{tensor.dtype} values that {expected.dtype} of the network cannot hold"
+    return ""
+
+
+def _load_state(
+    module: nn.Module,
+    tensors: dict[str, torch.Tensor],
+    versions: Mapping[str, dict[str, Any]],
+    stripped: str,
+) -> tuple[list[str], list[str]]:
+    """Load through the module's own hooks, so that it may translate older keys."""
+    state = OrderedDict(tensors)
+    state._metadata = {  # type: ignore[attr-defined]
+        f"{key}.".removeprefix(stripped).rstrip("."): version
+        for key, version in versions.items()
+        if f"{key}.".startswith(stripped)
+    }
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except Exception as error:  # hooks are the user's code
+        raise BadInputError(f"the network refuses its weights ({error}); check --arch") from error
+    return list(missing), list(unexpected)
+
+
+def _describe(
+    what: str,
+    keys: list[str],
+    own: Mapping[str, Any],
+    others: list[str],
+    theirs: Mapping[str, Any],
+) -> list[Fault]:
+    """A fault per key, naming the nearest of the ``others`` that has the same shape."""
+    faults = []
+    for place, key in enumerate(keys):
+        shape = getattr(own.get(key), "shape", None)
+        same = [name for name in others if getattr(theirs.get(name), "shape", None) == shape]
+        near = difflib.get_close_matches(key, same, n=1) if place < _MAX_HINTS else []
+        holder = "checkpoint" if what == "missing" else "network"
+        todo = f"the {holder} has '{near[0]}' of the same shape" if near else ""
+        faults.append(Fault(what, node=key, todo=todo))
+    return faults

@@ -1,0 +1,196 @@
+"""Constructors: from ``pkg.mod:fn`` or ``path/models.py:fn`` to a network without weights.
+
+This runs the user's code; what it raises is reported with the user's own file and line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from snncc.errors import BadInputError, UsageError
+
+__all__ = ["build", "load_constructor"]
+
+_SNNCC = str(Path(__file__).parents[1])
+_NOT_THE_USERS = (_SNNCC, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+
+
+def load_constructor(spec: str) -> Callable[..., nn.Module]:
+    """The function that ``spec`` names.
+
+    A file is run anew under a module name of its own, which stays in ``sys.modules`` so that
+    source lines can be found. While it runs, its folder (for ``pkg.mod``: the working folder)
+    leads ``sys.path``, which is restored afterwards. What it imports from there stays imported, as
+    always in Python; so of two files in different folders with siblings of the same name, the
+    second sees the first's.
+
+    Args:
+        spec: ``pkg.mod:fn`` or ``path/models.py:fn``.
+
+    Raises:
+        UsageError: ``spec`` has another form.
+        BadInputError: No such module, file or function, or the user's code raises.
+    """
+    place, name = _parse(spec)
+    module = _run_file(Path(place)) if _is_file(place) else _import_module(place)
+    return _pick(module, name, place)
+
+
+def build(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
+    """The network that the constructor returns, in eval mode.
+
+    Args:
+        spec: As in ``load_constructor``.
+        arch_args: Keyword arguments of the constructor.
+
+    Raises:
+        UsageError: The arguments do not fit the constructor, or ``spec`` is malformed.
+        BadInputError: The constructor cannot be loaded, raises, or returns no module.
+    """
+    constructor = load_constructor(spec)
+    _check_arguments(spec, constructor, arch_args)
+    with _leading(_folder(_parse(spec)[0])), _running(f"--arch {spec}"):
+        module = constructor(**arch_args)
+    if not isinstance(module, nn.Module):
+        kind = type(module).__name__
+        raise BadInputError(f"--arch {spec}: returned a {kind}; it must return a torch.nn.Module")
+    return module.eval()
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    place, _, name = spec.rpartition(":")
+    if not place or not name.isidentifier():
+        raise UsageError(f"--arch '{spec}': expected pkg.mod:fn or path/models.py:fn")
+    return place, name
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or "/" in place or "\\" in place
+
+
+def _folder(place: str) -> Path:
+    return Path(place).resolve().parent if _is_file(place) else Path.cwd()
+
+
+def _check_arguments(
+    spec: str, constructor: Callable[..., nn.Module], arch_args: Mapping[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(constructor)
+    except (TypeError, ValueError):  # builtins may have none; then the call itself decides
+        return
+    try:
+        signature.bind(**arch_args)
+    except TypeError as error:
+        name = spec.rpartition(":")[2]
+        message = f"--arch {spec}: {error}; its signature is {name}{signature}"
+        raise UsageError(f"{message}; give the arguments with --arch-args JSON") from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BadInputError(f"--arch {path}: no such file; expected path/models.py:fn")
+    path = path.resolve()
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"snncc_arch_{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BadInputError(f"--arch {path}: not a Python file; expected path/models.py:fn")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _leading(_folder(str(path))), _running(f"--arch {path}"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    with _leading(_folder(name)), _running(f"--arch {name}"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and imports something that is not
+            message = f"--arch {name}: no module named '{error.name}'"
+            raise BadInputError(f"{message}; install it, or name the file: models.py:fn") from error
+
+
+@contextmanager
+def _leading(folder: Path) -> Iterator[None]:
+    """``folder`` comes first in ``sys.path``, which is restored afterwards."""
+    before = list(sys.path)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()  # a module written a moment ago must be found
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+@contextmanager
+def _running(what: str) -> Iterator[None]:
+    """What the user's code raises becomes a BadInputError with file and line."""
+    try:
+        yield
+    except BadInputError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = _place(error)
+        message = f"{what}: {type(error).__name__} at {place}: {error}"
+        raise BadInputError(f"{message}; it must run in plain Python first") from error
+
+
+def _place(error: BaseException) -> str:
+    """``file:line`` of the last frame in the user's code, else of the last of all."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if not frame.filename.startswith(("<", __file__))]
+    own = [frame for frame in outside if not frame.filename.startswith(_NOT_THE_USERS)] or outside
+    return f"{_short(own[-1].filename)}:{own[-1].lineno}" if own else "unknown place"
+
+
+def _short(filename: str) -> str:
+    """Relative to the working folder, if it lies below."""
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _pick(module: ModuleType, name: str, place: str) -> Callable[..., nn.Module]:
+    found = getattr(module, name, None)
+    if found is None:
+        raise BadInputError(f"--arch {place}:{name}: no '{name}' in it; {_offer(module, name)}")
+    if not callable(found):
+        kind = type(found).__name__
+        message = f"--arch {place}:{name}: '{name}' is a {kind}, not a function"
+        raise BadInputError(f"{message}; {_offer(module, name)}")
+    constructor: Callable[..., nn.Module] = found
+    return constructor
+
+
+def _offer(module: ModuleType, name: str) -> str:
+    names = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+    own = [key for key in names if getattr(module, key).__module__ == module.__name__]
+    offered = own or names
+    if not offered:
+        return "it has no functions or classes"
+    near = difflib.get_close_matches(name, offered, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}it has {', '.join(sorted(offered))}"

@@ -1,0 +1,102 @@
+"""From a bare ``.onnx`` file to the imported graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.external_data_helper
+import onnx.version_converter
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from google.protobuf.message import DecodeError
+
+from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.tidy import tidy
+from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
+
+__all__ = ["import_onnx"]
+
+
+def import_onnx(path: str | Path) -> ir.Model:
+    """Read an ONNX file, bring it to the compiler's opset and inline its functions.
+
+    Raises:
+        BadInputError: Not ONNX, damaged, or its external data lies outside its folder.
+        UnsupportedModelError: More than one input or output, or an opset that cannot be converted.
+    """
+    path = Path(path)
+    proto = _read(path)
+    _check_ports(proto)
+    model = ir.from_proto(_convert(proto, path))
+    if model.functions:
+        keep = {k: f for k, f in model.functions.items() if f.domain == DOMAIN}
+        for key in keep:
+            del model.functions[key]
+        common.InlinePass()(model)
+    return tidy(model)
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError as e:
+        raise BadInputError(f"{path}: no such file") from e
+    except (DecodeError, OSError, ValueError) as e:
+        raise BadInputError(f"{path}: not an ONNX file ({e})") from e
+    if not proto.graph.node:
+        raise BadInputError(f"{path}: not an ONNX file, or an empty graph")
+    _check_external(proto, path)
+    try:
+        onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as e:
+        raise BadInputError(f"{path}: external data cannot be read: {e}") from e
+    return proto
+
+
+def _check_external(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse weights outside the file's own folder: they could be any file of the machine."""
+    folder = path.parent.resolve()
+    faults = []
+    for tensor in onnx.external_data_helper._get_all_tensors(proto):
+        where = {entry.key: entry.value for entry in tensor.external_data}.get("location")
+        if where is None:
+            continue
+        target = (folder / where).resolve()
+        if not target.is_relative_to(folder):
+            faults.append(Fault(f"external data '{where}' points outside its folder", tensor.name))
+        elif not target.is_file():
+            faults.append(Fault(f"external data '{where}' is missing", tensor.name))
+    if faults:
+        raise BadInputError(f"{path}: bad external data", faults)
+
+
+def _check_ports(proto: onnx.ModelProto) -> None:
+    weights = {t.name for t in proto.graph.initializer}
+    inputs = [v.name for v in proto.graph.input if v.name not in weights]
+    outputs = [v.name for v in proto.graph.output]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UnsupportedModelError(
+            f"one input and one output are expected; the graph has inputs {inputs} and outputs "
+            f"{outputs}; cut it with onnx.utils.extract_model"
+        )
+
+
+def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    register_schemas()
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    used = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
+    known = {f.name for f in proto.functions}
+    proto.functions.extend(f for f in functions_of(used) if f.name not in known)
+    try:
+        if opset != OPSET:
+            proto = onnx.version_converter.convert_version(proto, OPSET)
+        onnx.checker.check_model(proto)
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except onnx.checker.ValidationError as e:
+        raise BadInputError(f"{path}: not valid ONNX: {e}") from e
+    except Exception as e:
+        raise UnsupportedModelError(
+            f"{path}: opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"
+        ) from e

@@ -1,0 +1,123 @@
+"""From a PyTorch module or a ``.pt2`` program to the imported graph."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from snncc.errors import BadInputError, UnsupportedModelError
+from snncc.frontends.leaves import find_leaves, swapped
+from snncc.frontends.tidy import tidy
+from snncc.ir.ops import OPSET
+
+__all__ = ["import_exported", "import_module"]
+
+
+def import_module(module: torch.nn.Module, shape: Sequence[int]) -> ir.Model:
+    """Export a module with every leaf as one node; the batch axis stays free.
+
+    Args:
+        module: In any mode; exported in eval mode.
+        shape: One sample, (C, H, W) or (F,).
+
+    Raises:
+        BadInputError: The module does not run on an input of that shape.
+        UnsupportedModelError: ``torch.export`` cannot follow the module.
+    """
+    module = module.eval()
+    example = torch.zeros(2, *shape)
+    with torch.no_grad():
+        _try_forward(module, example)
+        with swapped(find_leaves(module)):
+            program = _export(module, (example,), ({0: torch.export.Dim("N", min=1)},))
+    return tidy(program.model)
+
+
+def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
+    try:
+        out = module(example)
+    except Exception as e:
+        raise BadInputError(
+            f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
+            f"{_first_line(e)}; give the right --input-shape"
+        ) from e
+    if not isinstance(out, torch.Tensor):
+        raise UnsupportedModelError(
+            f"the network returns {type(out).__name__}, one tensor is expected; "
+            "wrap it in a module that returns the result you want"
+        )
+
+
+def import_exported(path: str | Path) -> ir.Model:
+    """Read a program saved by ``torch.export.save``.
+
+    Raises:
+        BadInputError: Not such a file.
+        UnsupportedModelError: It has an operator without an ONNX form.
+    """
+    try:
+        with _quiet():
+            program = torch.export.load(path)
+    except Exception as e:
+        raise BadInputError(
+            f"{path}: not a torch.export program ({_first_line(e)}); "
+            "save one with torch.export.save(torch.export.export(model, args), path)"
+        ) from e
+    return tidy(_export(program, None, None).model)
+
+
+def _export(program: Any, args: Any, dynamic_shapes: Any) -> Any:
+    try:
+        with _quiet():
+            return torch.onnx.export(
+                program,
+                args or (),
+                dynamo=True,
+                opset_version=OPSET,
+                optimize=False,
+                verbose=False,
+                dynamic_shapes=dynamic_shapes,
+            )
+    except Exception as e:
+        cause = e
+        while cause.__cause__ is not None:
+            cause = cause.__cause__  # type: ignore[assignment]
+        raise UnsupportedModelError(
+            f"torch.export cannot follow the network: {_explain(cause)}"
+        ) from e
+
+
+def _explain(e: BaseException) -> str:
+    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+    place = re.findall(r'File "([^"]+)", line (\d+)', str(e))
+    users = [f"{Path(f).name}:{n}" for f, n in place if "/torch/" not in f]
+    return " ".join([lines[0] if lines else type(e).__name__, *(f"(at {u})" for u in users[-1:])])
+
+
+def _first_line(e: BaseException) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0]
+
+
+def _csv(sizes: Sequence[int]) -> str:
+    return ", ".join(str(s) for s in sizes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's warnings concern its own internals, not the user's network."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

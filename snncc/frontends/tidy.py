@@ -1,0 +1,121 @@
+"""What every import ends with: constants folded, names people know, short provenance."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import onnxscript.optimizer
+
+from snncc.errors import BadInputError, Fault
+from snncc.ir.graphs import Provenance, label, provenance, set_provenance
+from snncc.ir.stages import set_stage
+
+__all__ = ["tidy"]
+
+_INSIDE = re.compile(r"/torch/|snncc/(frontends/|nn\.py)")
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def tidy(model: ir.Model) -> ir.Model:
+    """The model as stage ``imported``: constant-folded, inlined, named by module path.
+
+    Raises:
+        BadInputError: A weight holds NaN or infinity; all such weights are listed.
+    """
+    model = model.clone()  # plain onnx-ir values: the exporter's own overload operators
+    for node in model.graph:
+        set_provenance(node, _origin(node))
+    onnxscript.optimizer.fold_constants(model)
+    for step in (
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.ShapeInferencePass(),
+    ):
+        step(model)
+    _check_finite(model)
+    _rename(model)
+    _strip(model)
+    set_stage(model, "imported")
+    return model
+
+
+def _origin(node: ir.Node) -> Provenance:
+    known = provenance(node)
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes is None:
+        return Provenance(known.module or _path_of_name(node.name or ""), known.source)
+    paths = re.findall(r"'([^']*)'", scopes)
+    module = paths[-2] if len(paths) > 1 and not paths[-2].startswith("_empty_nn") else ""
+    trace = node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
+    return Provenance(module, _users_line(trace))
+
+
+def _path_of_name(name: str) -> str:
+    """Module path from node names like ``/layer1/conv/Conv`` of the older exporter."""
+    parts = [p for p in name.split("/") if p]
+    return ".".join(parts[:-1]) if name.startswith("/") else ""
+
+
+def _users_line(trace: str) -> str:
+    """``file:line`` of the innermost frame that is neither torch's nor this package's."""
+    frames = [(f, n) for f, n in _FRAME.findall(trace) if not _INSIDE.search(f)]
+    if not frames:
+        return ""
+    file, line = frames[-1]
+    path = Path(file)
+    try:
+        short = path.relative_to(Path.cwd())
+    except ValueError:
+        short = Path(*path.parts[-2:])
+    return f"{short}:{line}"
+
+
+def _check_finite(model: ir.Model) -> None:
+    faults = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or not tensor.dtype.is_floating_point():
+            continue
+        bad = int(np.count_nonzero(~np.isfinite(tensor.numpy().astype(np.float32))))
+        if bad:
+            faults.append(Fault(f"{bad} of {tensor.size} values are NaN or infinite", node=name))
+    if faults:
+        raise BadInputError("weights are not finite", faults)
+
+
+def _rename(model: ir.Model) -> None:
+    """Name each value by its module path; the last node of a module gets the plain path."""
+    taken = Counter(str(v.name) for v in model.graph.inputs)
+    taken.update(list(model.graph.initializers))
+    plain: set[str] = set()
+    for node in reversed(list(model.graph)):
+        module = provenance(node).module
+        for i, out in enumerate(node.outputs):
+            wish = module if module and module not in plain and i == 0 else ""
+            plain.add(wish)
+            base = wish or "/".join(p for p in (module, node.op_type.lower()) if p)
+            taken[base] += 1
+            out.name = base if taken[base] == 1 else f"{base}:{taken[base]}"
+        node.name = node.outputs[0].name
+
+
+def _strip(model: ir.Model) -> None:
+    """Drop the exporter's own metadata: traces hold paths of the machine that exported."""
+    for node in model.graph:
+        for key in [k for k in node.metadata_props if not k.startswith("snncc.")]:
+            del node.metadata_props[key]
+        node.doc_string = None
+    for value in (*model.graph.inputs, *(v for n in model.graph for v in n.outputs)):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+def names(model: ir.Model) -> list[str]:
+    """Labels of all nodes, for messages."""
+    return [label(node) for node in model.graph]

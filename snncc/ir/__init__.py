@@ -1,0 +1,1 @@
+"""The intermediate representation: ONNX graphs with domain ai.snncc, and the Program."""

@@ -1,0 +1,205 @@
+"""Small operations on onnx-ir graphs that all passes share.
+
+A value's *name* means one quantity for ever: a pass that keeps a name keeps its meaning, a pass
+that changes the meaning gives a new name. Translation validation compares what shares a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from snncc.ir.ops import DOMAIN, OPSET, VERSION, functions_of
+
+__all__ = [
+    "Edit",
+    "Provenance",
+    "attribute",
+    "constant",
+    "initializer",
+    "is_op",
+    "label",
+    "nodes",
+    "only_reader",
+    "provenance",
+    "remove_dead",
+    "replace_value",
+    "set_provenance",
+    "static_shape",
+    "to_proto",
+]
+
+Array = npt.NDArray[Any]
+MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a node comes from: torch module path and ``file:line``, as far as known."""
+
+    module: str = ""
+    source: str = ""
+
+
+def provenance(node: ir.Node) -> Provenance:
+    """Module path and source line of a node."""
+    props = node.metadata_props
+    return Provenance(props.get(MODULE, ""), props.get(SOURCE, ""))
+
+
+def set_provenance(node: ir.Node, origin: Provenance, made_by: str = "") -> None:
+    """Write provenance into a node's metadata."""
+    pairs = ((MODULE, origin.module), (SOURCE, origin.source), (PASS, made_by))
+    node.metadata_props.update({key: value for key, value in pairs if value})
+
+
+def label(node: ir.Node) -> str:
+    """The name people know a node by: its module path, else its own name or first output."""
+    return provenance(node).module or node.name or (node.outputs[0].name or "?")
+
+
+def nodes(model: ir.Model, *op_types: str) -> Iterator[ir.Node]:
+    """Nodes in topological order, of the given kinds if any; safe while editing."""
+    for node in list(model.graph):
+        if (not op_types or node.op_type in op_types) and node.graph is not None:
+            yield node
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether ``node`` exists and is of one of the kinds."""
+    return node is not None and node.op_type in op_types
+
+
+def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
+    """An attribute as a plain Python value."""
+    found = node.attributes.get(name)
+    if found is None:
+        return default
+    return list(found.value) if isinstance(found.value, tuple) else found.value
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The array behind an initializer or constant, if ``value`` is one."""
+    if value is None or value.const_value is None:
+        return None
+    if value.producer() is None and not value.is_initializer():
+        return None
+    return np.asarray(value.const_value.numpy())
+
+
+def static_shape(value: ir.Value) -> tuple[int, ...] | None:
+    """Per-sample shape (without the batch axis) when all of it is known."""
+    if value.shape is None or len(value.shape) == 0:
+        return None
+    sizes = tuple(d for d in value.shape[1:] if isinstance(d, int))
+    return sizes if len(sizes) == len(value.shape) - 1 else None
+
+
+def initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer; the name is made unique."""
+    unique, n = name, 1
+    while unique in graph.initializers:
+        n += 1
+        unique = f"{name}.{n}"
+    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
+    value = ir.Value(
+        name=unique,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    graph.register_initializer(value)
+    return value
+
+
+class Edit:
+    """New nodes in front of an anchor; they inherit its provenance."""
+
+    def __init__(self, anchor: ir.Node, made_by: str) -> None:
+        if anchor.graph is None or not isinstance(anchor.graph, ir.Graph):
+            raise ValueError("the anchor is not in a graph")
+        self.anchor, self.made_by, self.graph = anchor, made_by, anchor.graph
+
+    def const(self, name: str, array: Array) -> ir.Value:
+        """A new initializer."""
+        return initializer(self.graph, name, array)
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        name: str,
+        like: ir.Value | None = None,
+        dtype: ir.DataType | None = None,
+        shape: Iterable[Any] | None = None,
+        domain: str = "",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        """A new node's only output, named ``name``; shape and dtype as given or as ``like``."""
+        node = ir.Node(
+            domain, op_type, inputs, ir.convenience.convert_attributes(attributes or {}), name=name
+        )
+        set_provenance(node, provenance(self.anchor), self.made_by)
+        out = node.outputs[0]
+        out.name = name
+        out.shape = ir.Shape(list(shape)) if shape is not None else like.shape if like else None
+        kind = dtype if dtype is not None else like.dtype if like else None
+        out.type = ir.TensorType(kind) if kind is not None else None
+        self.graph.insert_before(self.anchor, node)
+        return out
+
+    def own(self, op_type: str, *inputs: ir.Value | None, **rest: Any) -> ir.Value:
+        """A new node of domain ``ai.snncc``."""
+        return self.op(op_type, *inputs, domain=DOMAIN, **rest)
+
+
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """The one node that reads ``value``, if there is exactly one reader and it is a node."""
+    readers = [node for node, _ in value.uses()]
+    return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
+
+
+def replace_value(old: ir.Value, new: ir.Value, keep_name: bool = True) -> None:
+    """Let all readers of ``old`` (and the graph's outputs) read ``new``; the old node goes."""
+    producer = old.producer()
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    if keep_name:
+        name, old.name = old.name, f"{old.name}~"
+        new.name = name
+        if (maker := new.producer()) is not None:
+            maker.name = name
+    if producer is not None:
+        remove_dead(producer)
+
+
+def remove_dead(node: ir.Node) -> None:
+    """Remove a node that nobody reads, and then its producers likewise."""
+    if node.graph is None or any(o.uses() or o.is_graph_output() for o in node.outputs):
+        return
+    inputs = [v for v in node.inputs if v is not None]
+    graph = node.graph
+    graph.remove(node, safe=True)
+    for value in inputs:
+        if (producer := value.producer()) is not None:
+            remove_dead(producer)
+        elif value.is_initializer() and not value.uses() and isinstance(graph, ir.Graph):
+            graph.initializers.pop(value.name or "", None)
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model as protobuf, with the bodies of the operators it uses."""
+    proto = ir.to_proto(model)
+    used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
+    del proto.functions[:]
+    proto.functions.extend(functions_of(used))
+    del proto.opset_import[:]
+    proto.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    if used:
+        proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    return proto

@@ -1,0 +1,370 @@
+"""The operators of domain ``ai.snncc``: one entry each, a schema and a body in standard ONNX.
+
+The body *is* the definition: ONNX Runtime executes it, so every stage of the compiler is a graph
+that runs. To add an operator, add an entry to ``OPS``; attributes are always written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import onnx
+import onnx.defs
+import onnx.parser
+
+__all__ = ["DOMAIN", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
+
+DOMAIN = "ai.snncc"
+VERSION = 1
+#: The standard opset that all graphs and bodies use.
+OPSET = 21
+
+F32 = ("tensor(float)",)
+U8 = ("tensor(uint8)",)
+I8 = ("tensor(int8)",)
+I32 = ("tensor(int32)",)
+I64 = ("tensor(int64)",)
+COUNTS = ("tensor(uint8)", "tensor(int64)")
+SUMMED = ("tensor(float)", "tensor(int64)")
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: its schema and its meaning.
+
+    Attributes:
+        name: In domain ``ai.snncc``.
+        stage: Where it appears first.
+        doc: What it computes, one or two sentences.
+        inputs, outputs: Name -> allowed types.
+        attributes: Name -> ``int``, ``ints``, ``float`` or ``string``; all required.
+        body: ONNX text of the function body.
+    """
+
+    name: str
+    stage: str
+    doc: str
+    inputs: dict[str, tuple[str, ...]]
+    outputs: dict[str, tuple[str, ...]]
+    attributes: dict[str, str]
+    body: str
+
+
+_INTEGER_FIRE = Op(
+    "IntegerFire",
+    "imported",
+    "SFA neuron: clip(round(X), 0, D) / norm, rounding 'half-even' or 'half-up'.",
+    {"X": F32},
+    {"Y": F32},
+    {"D": "int", "norm": "float", "rounding": "string"},
+    """
+    zero = Constant <value_float: float = 0.0> ()
+    levels = Constant <value_int: int = @D> ()
+    top = Cast <to: int = 1> (levels)
+    u = Clip (X, zero, top)
+    even = Round (u)
+    half = Constant <value_float: float = 0.5> ()
+    shifted = Add (u, half)
+    up = Floor (shifted)
+    rule = Constant <value_string: string = @rounding> ()
+    half_up = Constant <value_string: string = "half-up"> ()
+    is_up = Equal (rule, half_up)
+    a = Where (is_up, up, even)
+    n = Constant <value_float: float = @norm> ()
+    Y = Div (a, n)
+    """,
+)
+
+_QUANTIZE_INPUT = Op(
+    "QuantizeInput",
+    "integer",
+    "Real input on a grid of 256 steps: clip(round((X - offset) / scale), 0, 255).",
+    {"X": F32, "scale": F32, "offset": F32},
+    {"Q": U8},
+    {},
+    """
+    shifted = Sub (X, offset)
+    steps = Div (shifted, scale)
+    q = Round (steps)
+    low = Constant <value_float: float = 0.0> ()
+    high = Constant <value_float: float = 255.0> ()
+    clipped = Clip (q, low, high)
+    Q = Cast <to: int = 2> (clipped)
+    """,
+)
+
+_FIRE_COUNT = Op(
+    "FireCount",
+    "quantised",
+    "Spikes of a burst: how many of the levels [C|1, D] the potential V [N, C, ...] reaches.",
+    {"V": I64, "levels": I64},
+    {"A": U8},
+    {},
+    """
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    any = Constant <value_ints: ints = [-1]> ()
+    size = Shape (levels)
+    D = Slice (size, one, two)
+    v_shape = Shape (V)
+    rank = Shape (v_shape)
+    tail_rank = Sub (rank, two)
+    tail = ConstantOfShape <value: tensor = int64[1] {1}> (tail_rank)
+    level_shape = Concat <axis: int = 0> (any, tail, D)
+    L = Reshape (levels, level_shape)
+    v = Unsqueeze (V, any)
+    reached = GreaterOrEqual (v, L)
+    ones = Cast <to: int = 6> (reached)
+    count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (ones, any)
+    A = Cast <to: int = 2> (count)
+    """,
+)
+
+_IF_SOFT_RESET = Op(
+    "IFSoftReset",
+    "spiking",
+    "IF neuron with soft reset: D ticks [D, N, C, ...] of V [N, C, ...]. The membrane starts at "
+    "V - level 1, fires when it is not negative, and is then lowered by the gap to the next level.",
+    {"V": I64, "levels": I64},
+    {"S": U8},
+    {},
+    """
+    zero = Constant <value_ints: ints = [0]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    any = Constant <value_ints: ints = [-1]> ()
+    end = Constant <value_ints: ints = [9223372036854775807]> ()
+    size = Shape (levels)
+    D = Slice (size, one, two)
+    v_shape = Shape (V)
+    rank = Shape (v_shape)
+    tail_rank = Sub (rank, two)
+    tail = ConstantOfShape <value: tensor = int64[1] {1}> (tail_rank)
+    level_shape = Concat <axis: int = 0> (D, any, tail)
+    by_tick = Transpose <perm: ints = [1, 0]> (levels)
+    L = Reshape (by_tick, level_shape)
+    later = Slice (L, one, end, zero)
+    last = Slice (L, any, end, zero)
+    next = Concat <axis: int = 0> (later, last)
+    gaps = Sub (next, L)
+    first = Constant <value_int: int = 0> ()
+    level_1 = Gather <axis: int = 0> (L, first)
+    start = Sub (V, level_1)
+    ticks = Squeeze (D)
+    go = Constant <value: tensor = bool {1}> ()
+    rest, S = Loop <body: graph = tick (int64 d, bool on, int64[] m) =>
+                    (bool still_on, int64[] lowered, uint8[] spikes) {
+      still_on = Identity (on)
+      threshold = Constant <value_int: int = 0> ()
+      fires = GreaterOrEqual (m, threshold)
+      spikes = Cast <to: int = 2> (fires)
+      fired = Cast <to: int = 7> (fires)
+      gap = Gather <axis: int = 0> (gaps, d)
+      reset = Mul (fired, gap)
+      lowered = Sub (m, reset)
+    }> (ticks, go, start)
+    """,
+)
+
+_SPIKE_SUM = Op(
+    "SpikeSum",
+    "spiking",
+    "Sum over the ticks of a firing window: [D, N, ...] -> [N, ...].",
+    {"X": I32},
+    {"Y": I32},
+    {},
+    """
+    axis = Constant <value_ints: ints = [0]> ()
+    Y = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (X, axis)
+    """,
+)
+
+_Q_CONV = Op(
+    "QConv",
+    "quantised",
+    "Integer convolution, no bias: counts A [N, C, H, W], one weight slice W. Exact while "
+    "payload * sum(abs(W)) < 2^24 per output channel, which the compiler proves.",
+    {"A": COUNTS, "W": I8},
+    {"Y": I32},
+    {"strides": "ints", "pads": "ints", "dilations": "ints", "group": "int"},
+    """
+    a = Cast <to: int = 1> (A)
+    w = Cast <to: int = 1> (W)
+    y = Conv <strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations,
+              group: int = @group> (a, w)
+    Y = Cast <to: int = 6> (y)
+    """,
+)
+
+_Q_GEMM = Op(
+    "QGemm",
+    "quantised",
+    "Integer linear map, no bias: counts A [N, F_in], one weight slice W [F_out, F_in]. Exact "
+    "while payload * sum(abs(W)) < 2^24 per output, which the compiler proves.",
+    {"A": COUNTS, "W": I8},
+    {"Y": I32},
+    {},
+    """
+    a = Cast <to: int = 1> (A)
+    w = Cast <to: int = 1> (W)
+    wt = Transpose <perm: ints = [1, 0]> (w)
+    y = MatMul (a, wt)
+    Y = Cast <to: int = 6> (y)
+    """,
+)
+
+_SLICE_SUM = Op(
+    "SliceSum",
+    "quantised",
+    "One more weight slice of a membrane potential: base + acc * 256^slice. The first base is "
+    "the bias, so it enters once per timestep.",
+    {"base": I64, "acc": I32},
+    {"V": I64},
+    {"slice": "int"},
+    """
+    radix = Constant <value_int: int = 256> ()
+    p = Constant <value_int: int = @slice> ()
+    place = Pow (radix, p)
+    wide = Cast <to: int = 7> (acc)
+    scaled = Mul (wide, place)
+    V = Add (base, scaled)
+    """,
+)
+
+_SUM_POOL = Op(
+    "SumPool",
+    "integer",
+    "Sums over windows of [N, C, H, W], zero padding: two products with 0/1 matrices, so that "
+    "integers stay exact. kernel, strides: [h, w]; pads: [top, left, bottom, right].",
+    {"X": SUMMED},
+    {"Y": SUMMED},
+    {"kernel_shape": "ints", "strides": "ints", "pads": "ints"},
+    """
+    i0 = Constant <value_int: int = 0> ()
+    i1 = Constant <value_int: int = 1> ()
+    at_2 = Constant <value_int: int = 2> ()
+    at_3 = Constant <value_int: int = 3> ()
+    k = Constant <value_ints: ints = @kernel_shape> ()
+    s = Constant <value_ints: ints = @strides> ()
+    p = Constant <value_ints: ints = @pads> ()
+    last = Constant <value_ints: ints = [-1]> ()
+    size = Shape (X)
+    H = Gather (size, at_2)
+    kh = Gather (k, i0)
+    sh = Gather (s, i0)
+    top = Gather (p, i0)
+    bottom = Gather (p, at_2)
+    h_top = Add (H, top)
+    h_pad = Add (h_top, bottom)
+    h_free = Sub (h_pad, kh)
+    h_steps = Div (h_free, sh)
+    h_out = Add (h_steps, i1)
+    h_index = Range (i0, h_out, i1)
+    h_stride = Mul (h_index, sh)
+    h_first = Sub (h_stride, top)
+    h_from = Unsqueeze (h_first, last)
+    h_to = Add (h_from, kh)
+    rows = Range (i0, H, i1)
+    h_after = GreaterOrEqual (rows, h_from)
+    h_before = Less (rows, h_to)
+    h_in = And (h_after, h_before)
+    P = CastLike (h_in, X)
+    W = Gather (size, at_3)
+    kw = Gather (k, i1)
+    sw = Gather (s, i1)
+    left = Gather (p, i1)
+    right = Gather (p, at_3)
+    w_left = Add (W, left)
+    w_pad = Add (w_left, right)
+    w_free = Sub (w_pad, kw)
+    w_steps = Div (w_free, sw)
+    w_out = Add (w_steps, i1)
+    w_index = Range (i0, w_out, i1)
+    w_stride = Mul (w_index, sw)
+    w_first = Sub (w_stride, left)
+    w_from = Unsqueeze (w_first, last)
+    w_to = Add (w_from, kw)
+    columns = Range (i0, W, i1)
+    w_after = GreaterOrEqual (columns, w_from)
+    w_before = Less (columns, w_to)
+    w_in = And (w_after, w_before)
+    q = CastLike (w_in, X)
+    Q = Transpose <perm: ints = [1, 0]> (q)
+    summed = MatMul (X, Q)
+    Y = MatMul (P, summed)
+    """,
+)
+
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        _INTEGER_FIRE,
+        _QUANTIZE_INPUT,
+        _SUM_POOL,
+        _Q_CONV,
+        _Q_GEMM,
+        _SLICE_SUM,
+        _FIRE_COUNT,
+        _IF_SOFT_RESET,
+        _SPIKE_SUM,
+    )
+}
+
+_ATTRIBUTE_TYPES = {
+    "int": onnx.defs.OpSchema.AttrType.INT,
+    "ints": onnx.defs.OpSchema.AttrType.INTS,
+    "float": onnx.defs.OpSchema.AttrType.FLOAT,
+    "string": onnx.defs.OpSchema.AttrType.STRING,
+}
+
+
+@cache
+def function_of(name: str) -> onnx.FunctionProto:
+    """The operator's body as a model-local function."""
+    op = OPS[name]
+    attributes = f"<{', '.join(op.attributes)}>" if op.attributes else ""
+    head = f'<opset_import: ["": {OPSET}], domain: "{DOMAIN}">'
+    signature = f"{name} {attributes} ({', '.join(op.inputs)}) => ({', '.join(op.outputs)})"
+    function = onnx.parser.parse_function(f"{head}\n{signature} {{ {op.body} }}")
+    function.doc_string = op.doc
+    return function
+
+
+def functions_of(names: Iterable[str]) -> list[onnx.FunctionProto]:
+    """Bodies for the operators named, in registry order."""
+    wanted = set(names)
+    return [function_of(name) for name in OPS if name in wanted]
+
+
+@cache
+def register_schemas() -> None:
+    """Register all operators, so that the ONNX checker knows them (once per process)."""
+    for op in OPS.values():
+        onnx.defs.register_schema(_schema(op))
+
+
+def _schema(op: Op) -> onnx.defs.OpSchema:
+    inputs, in_types = _parameters(op.inputs)
+    outputs, out_types = _parameters(op.outputs)
+    return onnx.defs.OpSchema(
+        op.name,
+        DOMAIN,
+        VERSION,
+        op.doc,
+        inputs=inputs,
+        outputs=outputs,
+        type_constraints=in_types + out_types,
+        attributes=[
+            onnx.defs.OpSchema.Attribute(name, _ATTRIBUTE_TYPES[kind], "", required=True)
+            for name, kind in op.attributes.items()
+        ],
+    )
+
+
+def _parameters(
+    named: dict[str, tuple[str, ...]],
+) -> tuple[list[onnx.defs.OpSchema.FormalParameter], list[tuple[str, list[str], str]]]:
+    formal = [onnx.defs.OpSchema.FormalParameter(name, f"T_{name}") for name in named]
+    return formal, [(f"T_{name}", list(types), "") for name, types in named.items()]

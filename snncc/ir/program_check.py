@@ -1,0 +1,278 @@
+"""Validation of a Program that may come from an untrusted file: one fault per node at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from snncc.errors import Fault
+from snncc.ir.program import (
+    SLICE_LIMIT,
+    TOTAL_LIMIT,
+    Accumulator,
+    Array,
+    Neuron,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Readout,
+    Shape,
+    Source,
+    pooled_size,
+    sources_of,
+)
+
+__all__ = ["faults_of", "potential_bounds"]
+
+#: Guards against absurd sizes in a hand-edited file: elements per sample, ticks, timesteps.
+MAX_ELEMENTS = 2**31
+MAX_TICKS = 255
+MAX_TIMESTEPS = 2**16
+
+
+class _InvalidError(Exception):
+    """Stops the check of one node at its first fault."""
+
+
+def faults_of(program: Program) -> list[Fault]:
+    """Everything wrong with the Program, at most one fault per node."""
+    faults: list[Fault] = []
+    seen: dict[str, Node] = {}
+    for node in program.nodes:
+        try:
+            _check_node(program, node, seen)
+        except _InvalidError as e:
+            faults.append(Fault(str(e), node=str(node.name), kind=type(node).__name__))
+        except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as e:
+            faults.append(Fault(f"malformed field: {e}", node=str(node.name)))
+        seen[node.name] = node
+    faults += [Fault(what) for what in _global_faults(program)]
+    return faults
+
+
+def _global_faults(program: Program) -> Iterator[str]:
+    if sum(isinstance(n, Source) for n in program.nodes) != 1:
+        yield "exactly one source is expected"
+    if not program.readouts:
+        yield "no readout"
+    if not 0 < program.timesteps <= MAX_TIMESTEPS or not 0 < program.ticks <= MAX_TICKS:
+        yield f"timesteps {program.timesteps} and ticks {program.ticks} out of range"
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise _InvalidError(what)
+
+
+def _integers(value: Any, count: int) -> bool:
+    return type(value) is tuple and len(value) == count and all(type(v) is int for v in value)
+
+
+def _all_are(value: Any, kind: type) -> bool:
+    return type(value) is tuple and all(isinstance(v, kind) for v in value)
+
+
+#: By annotation: a file may hold anything, and 2.0 or True would pass for an integer for a while.
+_FIELD_TYPES: dict[Any, Callable[[Any], bool]] = {
+    "str": lambda v: type(v) is str,
+    "int": lambda v: type(v) is int,
+    "float": lambda v: isinstance(v, (int, float)) and bool(np.isfinite(v)),
+    "Shape": lambda v: type(v) is tuple and _integers(v, len(v)),
+    "tuple[int, int]": lambda v: _integers(v, 2),
+    "tuple[int, int, int, int]": lambda v: _integers(v, 4),
+    "Array": lambda v: isinstance(v, np.ndarray),
+    "tuple[Array, ...]": lambda v: _all_are(v, np.ndarray),
+    "tuple[Projection, ...]": lambda v: _all_are(v, Projection),
+}
+
+
+def _check_fields(item: Node | Projection) -> None:
+    for f in fields(item):
+        fits = _FIELD_TYPES[f.type](getattr(item, f.name))
+        _require(fits, f"field '{f.name}' is not of type {f.type}")
+
+
+def _check_node(program: Program, node: Node, seen: dict[str, Node]) -> None:
+    _check_fields(node)
+    _require(node.name not in seen, "name is not unique")
+    sizes = all(s > 0 for s in node.shape)
+    _require(sizes and len(node.shape) >= 1, f"shape {node.shape} is not positive")
+    _require(prod(node.shape) < MAX_ELEMENTS, f"shape {node.shape} is too large")
+    for name in sources_of(node):
+        _require(name in seen, f"reads '{name}', which does not come before it")
+    if isinstance(node, Source):
+        _require(0 < node.payload < 2**31, f"payload {node.payload} out of range")
+    elif isinstance(node, Accumulator):
+        _check_accumulator(node, seen)
+    elif isinstance(node, Neuron):
+        _check_neuron(program, node, seen)
+    elif isinstance(node, Pool):
+        _check_pool(node, seen)
+    else:
+        _check_readout(node, seen)
+
+
+def _check_accumulator(node: Accumulator, seen: dict[str, Node]) -> None:
+    _require(len(node.projections) > 0, "no projection feeds it")
+    for p in node.projections:
+        _check_projection(node, p, seen[p.source])
+    bias = node.bias
+    _require(isinstance(bias, np.ndarray) and bias.dtype == np.int64, "bias is not int64")
+    _require(bias.shape in ((node.shape[0],), node.shape), f"bias has shape {bias.shape}")
+    low, high = potential_bounds(node)
+    _require(
+        node.low <= low and high <= node.high,
+        f"declared bounds [{node.low}, {node.high}] do not hold the proved [{low}, {high}]",
+    )
+    _require(node.low > -TOTAL_LIMIT and node.high < TOTAL_LIMIT, "potential may overflow int64")
+
+
+def _check_projection(node: Accumulator, p: Projection, source: Node) -> None:
+    _check_fields(p)
+    reach = emitted_payload(source)
+    _require(p.payload >= reach, f"payload {p.payload} is below what '{p.source}' emits ({reach})")
+    _require(p.kind in ("conv", "linear", "identity"), f"unknown projection kind '{p.kind}'")
+    for w in p.weights:
+        ok = isinstance(w, np.ndarray) and w.dtype == np.int8
+        _require(ok and w.shape == p.weights[0].shape, "weight slices are not int8 of one shape")
+    if p.kind == "identity":
+        _require(not p.weights and node.shape == source.shape, "identity changes the shape")
+        return
+    _require(0 < len(p.weights) <= 3, "one to three weight slices are expected")
+    expected = _conv_shape(p, source.shape) if p.kind == "conv" else _linear_shape(p, source.shape)
+    _require(node.shape == expected, f"'{p.source}' arrives as {expected}, not {node.shape}")
+    for w in p.weights:
+        reach = p.payload * int(np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1).max())
+        _require(reach <= SLICE_LIMIT, f"a slice may reach {reach}, beyond 32 bits")
+
+
+def _conv_shape(p: Projection, shape: Shape) -> Shape:
+    _require(len(shape) == 3 and p.weights[0].ndim == 4, "conv needs (C, H, W) and 4-d weights")
+    out, per_group, kh, kw = p.weights[0].shape
+    _require(p.groups > 0 and out % p.groups == 0, f"groups {p.groups} does not divide {out}")
+    _require(per_group * p.groups == shape[0], f"weights expect {per_group * p.groups} channels")
+    _check_window(p.strides, p.pads)
+    _require(len(p.dilations) == 2 and min(p.dilations) > 0, f"dilations {p.dilations}")
+    h = pooled_size(shape[1], kh, p.strides[0], p.pads[0] + p.pads[2], p.dilations[0])
+    w = pooled_size(shape[2], kw, p.strides[1], p.pads[1] + p.pads[3], p.dilations[1])
+    return (out, h, w)
+
+
+def _check_window(strides: tuple[int, ...], pads: tuple[int, ...]) -> None:
+    _require(len(strides) == 2 and min(strides) > 0, f"strides {strides}")
+    _require(len(pads) == 4 and min(pads) >= 0, f"pads {pads}")
+
+
+def _linear_shape(p: Projection, shape: Shape) -> Shape:
+    _require(p.weights[0].ndim == 2, "linear needs 2-d weights")
+    out, features = p.weights[0].shape
+    _require(features == prod(shape), f"weights expect {features} inputs, not {prod(shape)}")
+    return (out,)
+
+
+def _check_neuron(program: Program, node: Neuron, seen: dict[str, Node]) -> None:
+    source = seen[node.source]
+    _require(isinstance(source, Accumulator), f"reads '{node.source}', which is no accumulator")
+    _require(prod(source.shape) == prod(node.shape), f"reads {source.shape} as {node.shape}")
+    levels = node.levels
+    _require(isinstance(levels, np.ndarray) and levels.dtype == np.int64, "levels are not int64")
+    _require(
+        levels.ndim == 2 and levels.shape[0] in (1, node.shape[0]),
+        f"levels have shape {levels.shape}",
+    )
+    _require(0 < node.D <= min(255, program.ticks), f"{node.D} levels, {program.ticks} ticks")
+    _require(bool((np.diff(levels, axis=1) >= 0).all()), "levels decrease")
+    _require(bool((np.abs(levels.astype(np.float64)) < 2.0**62).all()), "levels out of range")
+    _require(node.carry == "none", f"unknown carry '{node.carry}'")
+    _require(node.depth >= required_depth(node, seen), f"fires too early at depth {node.depth}")
+    _require(node.depth <= len(program.nodes), f"fires too late at depth {node.depth}")
+
+
+def required_depth(node: Node, seen: dict[str, Node]) -> int:
+    """First window in which all that ``node`` reads is complete."""
+    depth, visited, pending = 0, {node.name}, list(sources_of(node))
+    while pending:
+        name = pending.pop()
+        source = seen.get(name)
+        if name in visited or source is None:  # what is missing is another node's fault
+            continue
+        visited.add(name)
+        if isinstance(source, Neuron):
+            depth = max(depth, source.depth + 1)
+        else:
+            pending += sources_of(source)
+    return depth
+
+
+_NO_MAXIMUM = "max-pool over potentials or sums; only spikes and pixels have one tick by tick"
+
+
+def _has_tickwise_maximum(node: Node) -> bool:
+    """Whether the maxima of the single ticks add up to the maximum of the timestep.
+
+    They do for thermometer trains and for pixels; a sum of trains is no such train.
+    """
+    return isinstance(node, (Source, Neuron)) or (isinstance(node, Pool) and node.kind == "max")
+
+
+def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
+    source = seen[node.source]
+    _require(node.kind in ("max", "sum"), f"unknown pool kind '{node.kind}'")
+    _require(len(source.shape) == 3 and len(node.shape) == 3, "pools need (C, H, W)")
+    _require(node.kind == "sum" or _has_tickwise_maximum(source), _NO_MAXIMUM)
+    _check_window(node.strides, node.pads)
+    kernel, pads = node.kernel, node.pads
+    _require(len(kernel) == 2 and min(kernel) > 0, f"kernel {kernel}")
+    _require(
+        max(pads[0], pads[2]) < kernel[0] and max(pads[1], pads[3]) < kernel[1],
+        "padding is larger than the kernel",
+    )
+    expected = (
+        source.shape[0],
+        pooled_size(source.shape[1], kernel[0], node.strides[0], pads[0] + pads[2]),
+        pooled_size(source.shape[2], kernel[1], node.strides[1], pads[1] + pads[3]),
+    )
+    _require(node.shape == expected, f"gives {expected}, not {node.shape}")
+    reach = emitted_payload(source) * (1 if node.kind == "max" else prod(kernel))
+    _require(reach <= node.payload < 2**31, f"payload {node.payload} is below {reach}")
+
+
+def _check_readout(node: Readout, seen: dict[str, Node]) -> None:
+    source = seen[node.source]
+    _require(not isinstance(source, Readout), "a readout emits nothing")
+    _require(prod(source.shape) == prod(node.shape), f"reads {source.shape} as {node.shape}")
+    _require(np.isfinite(node.scale) and node.scale > 0, f"scale {node.scale} is not positive")
+
+
+def emitted_payload(node: Node) -> int:
+    """Largest absolute value per element that ``node`` emits in one timestep."""
+    if isinstance(node, Neuron):
+        return node.D
+    if isinstance(node, Accumulator):
+        return max(abs(node.low), abs(node.high))
+    _require(not isinstance(node, Readout), "a readout emits nothing")
+    return int(node.payload)  # type: ignore[union-attr]
+
+
+def potential_bounds(node: Accumulator) -> tuple[int, int]:
+    """Proved range of the potential: payload * positive and negative weight sums, plus bias."""
+    low = high = np.zeros(node.shape[0], dtype=object)
+    for p in node.projections:
+        if p.kind == "identity":
+            low, high = low - p.payload, high + p.payload
+            continue
+        rows = p.total().reshape(node.shape[0], -1)
+        high = high + p.payload * np.maximum(rows, 0).sum(1)
+        low = low + p.payload * np.minimum(rows, 0).sum(1)
+    bias: Any = node.bias.reshape(node.shape[0], -1)
+    return int((low + bias.min(1)).min()), int((high + bias.max(1)).max())
+
+
+def weight_reach(weights: Array) -> int:
+    """Largest sum of absolute weights over the outputs."""
+    return int(np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(1).max())

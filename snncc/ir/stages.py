@@ -1,0 +1,93 @@
+"""The stages of a graph, each a table of allowed operators, and the check that runs after passes.
+
+``imported`` -> ``integer`` -> ``quantised`` -> ``spiking``.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.checker
+import onnx_ir as ir
+
+from snncc.errors import Fault, SnnccError
+from snncc.ir.graphs import provenance, to_proto
+from snncc.ir.ops import DOMAIN, OPS, register_schemas
+
+__all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
+
+_SHAPES = {"Reshape", "Flatten"}
+_INTEGER = {"Conv", "Gemm", "Add", "MaxPool", "Cast", *_SHAPES}
+_OWN_INTEGER = {"IntegerFire", "SumPool", "QuantizeInput"}
+_QUANTISED = {"MaxPool", "Cast", *_SHAPES}
+_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SliceSum", "SumPool", "FireCount"}
+_OWN_SPIKING = (_OWN_QUANTISED - {"FireCount"}) | {"IFSoftReset", "SpikeSum"}
+
+
+def _table(standard: set[str], own: set[str]) -> frozenset[tuple[str, str]]:
+    return frozenset({("", op) for op in standard} | {(DOMAIN, op) for op in own})
+
+
+#: Stage -> allowed (domain, operator). ``imported`` allows every standard operator.
+STAGES: dict[str, frozenset[tuple[str, str]] | None] = {
+    "imported": None,
+    "integer": _table(_INTEGER | {"AveragePool", "BatchNormalization"}, _OWN_INTEGER),
+    "quantised": _table(_QUANTISED, _OWN_QUANTISED),
+    "spiking": _table(_QUANTISED, _OWN_SPIKING),
+}
+
+
+def stage_of(model: ir.Model) -> str:
+    """The stage a model says it is in."""
+    return model.metadata_props.get("snncc.stage", "imported")
+
+
+def set_stage(model: ir.Model, stage: str) -> None:
+    """Mark a model as being in ``stage``."""
+    model.metadata_props["snncc.stage"] = stage
+
+
+def forbidden(model: ir.Model, stage: str) -> list[ir.Node]:
+    """Nodes that the stage's table does not allow."""
+    allowed = STAGES[stage]
+    if allowed is None:
+        return [n for n in model.graph if n.domain not in ("", DOMAIN)]
+    return [n for n in model.graph if (n.domain, n.op_type) not in allowed]
+
+
+def verify_stage(model: ir.Model, stage: str) -> None:
+    """Check a graph against its stage's table, the schemas and unique value names.
+
+    Raises:
+        SnnccError: The graph is not valid there (a compiler fault, exit code 1), listing nodes.
+    """
+    faults = [
+        Fault(
+            f"not allowed in stage '{stage}'",
+            node=str(n.name),
+            kind=n.op_type,
+            module=provenance(n).module,
+        )
+        for n in forbidden(model, stage)
+    ]
+    if faults:
+        raise SnnccError(f"graph does not fit stage '{stage}'", faults)
+    register_schemas()
+    try:
+        onnx.checker.check_model(_light(model))
+    except onnx.checker.ValidationError as e:
+        raise SnnccError(f"graph of stage '{stage}' is not valid ONNX: {e}") from e
+
+
+def _light(model: ir.Model) -> onnx.ModelProto:
+    """The proto with its large initializers turned into inputs: the checker need not see them."""
+    copy = model.clone()
+    for name, value in list(copy.graph.initializers.items()):
+        if value.const_value is not None and value.const_value.nbytes > 1024:
+            del copy.graph.initializers[name]
+            copy.graph.inputs.append(value)
+    return to_proto(copy)
+
+
+def describe(op_type: str) -> str:
+    """One line on an operator of our domain."""
+    return OPS[op_type].doc

@@ -1,0 +1,144 @@
+"""What a pass is, and the manager that runs, checks and records a sequence of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.errors import SnnccError
+from snncc.ir.oracle import validate_translation
+from snncc.ir.stages import set_stage, stage_of, verify_stage
+
+__all__ = ["Pass", "PassManager", "PassRecord"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One rewrite of the whole graph: a valid graph in, a valid graph out.
+
+    The fields of a subclass are its options. ``run`` edits the model in place and may use every
+    name law of ``snncc.ir.graphs``: what keeps its name keeps its meaning.
+
+    Attributes:
+        name: As the command line and reports say it, kebab-case, verb first.
+        stage_in: Stage the graph must be in.
+        stage_out: Stage it is in afterwards.
+        law: How before and after compare: ``float`` (within the float32 margin), ``exact``
+            (equal integers) or ``lossy`` (measured on data, not validated).
+    """
+
+    name: ClassVar[str]
+    stage_in: ClassVar[str]
+    stage_out: ClassVar[str]
+    law: ClassVar[str] = "float"
+
+    def run(self, model: ir.Model) -> int:
+        """Rewrite ``model`` in place.
+
+        Returns:
+            How many places were rewritten.
+
+        Raises:
+            UnsupportedModelError: The graph holds what the pass cannot treat; all places at once.
+        """
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """The pass's options by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass
+class PassRecord:
+    """What one pass did.
+
+    Attributes:
+        name: Of the pass.
+        rewrites: Places rewritten.
+        seconds: Wall time of the pass, without checks.
+        checked: Shared values compared by the oracle (0: not compared).
+        worst: Largest |change| / sum|w||a| over them.
+    """
+
+    name: str
+    rewrites: int
+    seconds: float
+    checked: int = 0
+    worst: float = 0.0
+
+
+@dataclass
+class PassManager:
+    """Runs passes in order; after each the stage is verified and, with feeds, its meaning.
+
+    Attributes:
+        passes: In order.
+        feeds: Inputs for translation validation, under every name the input has in any stage;
+            none: no validation.
+        dump_dir: Write the graph's text after each pass there.
+        observe: Called with each record.
+        records: What was done.
+        stages: Last graph of every stage passed.
+    """
+
+    passes: Sequence[Pass]
+    feeds: Mapping[str, npt.NDArray[Any]] | None = None
+    dump_dir: Path | None = None
+    observe: Callable[[PassRecord], None] | None = None
+    records: list[PassRecord] = field(default_factory=list)
+    stages: dict[str, ir.Model] = field(default_factory=dict)
+
+    def run(self, model: ir.Model) -> ir.Model:
+        """The model after all passes; the one given stays untouched.
+
+        Raises:
+            SnnccError: What a pass raised, prefixed with its name.
+        """
+        self._keep(model, 0, "import")
+        for i, step in enumerate(self.passes, 1):
+            model = self._step(step, model)
+            self._keep(model, i, step.name)
+        return model
+
+    def _step(self, step: Pass, before: ir.Model) -> ir.Model:
+        if stage_of(before) != step.stage_in:
+            raise SnnccError(
+                f"{step.name}: wants stage '{step.stage_in}', not '{stage_of(before)}'"
+            )
+        after, start = before.clone(), time.perf_counter()
+        try:
+            record = PassRecord(step.name, step.run(after), time.perf_counter() - start)
+            set_stage(after, step.stage_out)
+            verify_stage(after, step.stage_out)
+            self._validate(step, before, after, record)
+        except SnnccError as e:
+            raise type(e)(f"{step.name}: {e.message}", e.faults) from e
+        except Exception as e:
+            e.add_note(f"in pass {step.name}") if hasattr(e, "add_note") else None
+            raise
+        self.records.append(record)
+        if self.observe is not None:
+            self.observe(record)
+        return after
+
+    def _validate(self, step: Pass, before: ir.Model, after: ir.Model, record: PassRecord) -> None:
+        if self.feeds is None or step.law == "lossy" or not record.rewrites:
+            return
+        found = validate_translation(before, after, self.feeds, exact=step.law == "exact")
+        record.checked = len(found)
+        record.worst = float(np.max([d.worst for d in found], initial=0.0))
+
+    def _keep(self, model: ir.Model, index: int, name: str) -> None:
+        self.stages[stage_of(model)] = model
+        if self.dump_dir is not None:
+            from snncc.ir.text import dump
+
+            self.dump_dir.mkdir(parents=True, exist_ok=True)
+            (self.dump_dir / f"{index:02d}-{name}.txt").write_text(dump(model), encoding="utf-8")

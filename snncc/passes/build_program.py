@@ -1,0 +1,224 @@
+"""build-program: the quantised graph as a Program, the form that every backend reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from snncc.errors import SnnccError
+from snncc.ir.graphs import attribute, constant, provenance, static_shape
+from snncc.ir.program import (
+    Accumulator,
+    Array,
+    Neuron,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Readout,
+    Source,
+)
+from snncc.ir.program_check import emitted_payload, potential_bounds, required_depth
+from snncc.passes.fold_scale import OUTPUT_SCALE
+
+__all__ = ["build_program"]
+
+
+def build_program(model: ir.Model, name: str, timesteps: int = 1) -> Program:
+    """Nodes and arrays of a graph in stage ``quantised``.
+
+    Populations and accumulators keep the names of the graph's values, so that engines can be
+    compared name by name.
+
+    Args:
+        model: In stage ``quantised``.
+        name: Of the network.
+        timesteps: T.
+
+    Raises:
+        SnnccError: The graph holds an operator that has no Program form (a compiler fault).
+    """
+    work = _Build()
+    for value in model.graph.inputs:
+        if value.dtype == ir.DataType.UINT8:
+            work.add(value, Source(str(value.name), _shape(value), 255))
+    for node in model.graph:
+        work.visit(node)
+    out = model.graph.outputs[0]
+    scale = float(model.metadata_props.get(OUTPUT_SCALE, "1.0"))
+    source = work.names[out]
+    module = getattr(work.nodes[source], "module", "")
+    readout = Readout("output", _shape(out), source, scale, module)
+    nodes = (*work.nodes.values(), readout)
+    ticks = max((n.D for n in nodes if isinstance(n, Neuron)), default=1)
+    program = Program(name, nodes, timesteps, ticks)
+    program.validate()
+    return program
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    shape = static_shape(value)
+    if shape is None:
+        raise SnnccError(f"build-program: '{value.name}' has no static shape")
+    return shape
+
+
+@dataclass
+class _Build:
+    """Program nodes so far, and which of them each graph value is emitted by."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    names: dict[ir.Value, str] = field(default_factory=dict)
+    products: dict[ir.Value, Projection] = field(default_factory=dict)
+    sums: dict[ir.Value, tuple[Array, dict[int, Projection]]] = field(default_factory=dict)
+
+    def add(self, value: ir.Value, node: Node) -> None:
+        """A node that emits ``value``."""
+        self.nodes[node.name] = node
+        self.names[value] = node.name
+
+    def visit(self, node: ir.Node) -> None:
+        """Translate one graph node."""
+        if node.op_type not in _VISITORS:
+            raise SnnccError(f"build-program: no form for '{node.name}' ({node.op_type})")
+        _VISITORS[node.op_type](self, node)
+
+
+def _source(build: _Build, node: ir.Node) -> None:
+    out = node.outputs[0]
+    build.add(out, Source(str(out.name), _shape(out), 255))
+
+
+def _view(build: _Build, node: ir.Node) -> None:
+    """Casts and reshapes change no integer: the value is emitted by the same node."""
+    x = node.inputs[0]
+    if x is not None:
+        build.names[node.outputs[0]] = build.names[x]
+
+
+def _product(build: _Build, node: ir.Node) -> None:
+    x, weight = node.inputs[0], constant(node.inputs[1])
+    if x is None or weight is None:
+        raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    source = build.names[x]
+    payload = emitted_payload(build.nodes[source])
+    if node.op_type == "QGemm":
+        made = Projection(source, "linear", (weight,), payload)
+    else:
+        made = Projection(
+            source,
+            "conv",
+            (weight,),
+            payload,
+            strides=tuple(attribute(node, "strides")),
+            pads=tuple(attribute(node, "pads")),
+            dilations=tuple(attribute(node, "dilations")),
+            groups=attribute(node, "group"),
+        )
+    build.products[node.outputs[0]] = made
+
+
+def _slice_sum(build: _Build, node: ir.Node) -> None:
+    """Collect a chain of slices; the last one is the accumulator."""
+    base, acc = node.inputs
+    out, place = node.outputs[0], attribute(node, "slice")
+    if base is None or acc is None:
+        raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    start = constant(base)
+    bias, parts = (start, {}) if start is not None else build.sums[base]
+    parts = dict(parts)
+    product = build.products[acc]
+    if place in parts:  # a chunk: split over inputs for float32, one slice here
+        product = replace(product, weights=(parts[place].weights[0] + product.weights[0],))
+    parts[place] = product
+    build.sums[out] = (bias, parts)
+    readers = [user.op_type for user, _ in out.uses()]
+    if "SliceSum" not in readers:
+        _accumulator(build, node, bias, parts)
+
+
+def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: dict[int, Projection]) -> None:
+    out = node.outputs[0]
+    shape = _shape(out)
+    weights = tuple(parts[p].weights[0] for p in sorted(parts))
+    whole = bias.reshape(shape) if bias.size == prod(shape) else bias.reshape(-1)
+    made = Accumulator(
+        str(out.name),
+        shape,
+        (replace(parts[0], weights=weights),),
+        whole.astype(np.int64),
+        0,
+        0,
+        provenance(node).module,
+    )
+    low, high = potential_bounds(made)
+    build.add(out, replace(made, low=low, high=high))
+
+
+def _fire(build: _Build, node: ir.Node) -> None:
+    v, table = node.inputs[0], constant(node.inputs[1])
+    if v is None or table is None:
+        raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    out = node.outputs[0]
+    source = build.names[v]
+    made = Neuron(
+        str(out.name),
+        _shape(out),
+        source,
+        table,
+        depth=0,
+        rounding=node.metadata_props.get("snncc.rounding", "half-even"),
+        module=provenance(node).module,
+    )
+    build.add(out, replace(made, depth=required_depth(made, build.nodes)))
+
+
+def _pool(build: _Build, node: ir.Node) -> None:
+    """A pool; where it sums potentials, an accumulator behind it holds the sums."""
+    x, out = node.inputs[0], node.outputs[0]
+    if x is None:
+        raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    source = build.nodes[build.names[x]]
+    of_potential = isinstance(source, Accumulator)
+    kind = "max" if node.op_type == "MaxPool" else "sum"
+    kernel = attribute(node, "kernel_shape")
+    payload = emitted_payload(source) * (1 if kind == "max" else prod(kernel))
+    made = Pool(
+        f"{out.name}/pool" if of_potential else str(out.name),
+        _shape(out),
+        source.name,
+        kind,
+        tuple(kernel),
+        tuple(attribute(node, "strides")),
+        tuple(attribute(node, "pads")),
+        payload,
+        provenance(node).module,
+    )
+    build.add(out, made)
+    if of_potential:
+        _holder(build, out, made)
+
+
+def _holder(build: _Build, out: ir.Value, pool: Pool) -> None:
+    bias = np.zeros(pool.shape[0], dtype=np.int64)
+    identity = Projection(pool.name, "identity", payload=pool.payload)
+    made = Accumulator(str(out.name), pool.shape, (identity,), bias, 0, 0, pool.module)
+    low, high = potential_bounds(made)
+    build.add(out, replace(made, low=low, high=high))
+
+
+_VISITORS = {
+    "QuantizeInput": _source,
+    "Cast": _view,
+    "Reshape": _view,
+    "Flatten": _view,
+    "QConv": _product,
+    "QGemm": _product,
+    "SliceSum": _slice_sum,
+    "FireCount": _fire,
+    "MaxPool": _pool,
+    "SumPool": _pool,
+}

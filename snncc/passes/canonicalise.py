@@ -1,0 +1,210 @@
+"""canonicalise: one spelling for each thing, so that later passes need to know only that one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from snncc.ir.graphs import Edit, attribute, constant, nodes, replace_value, static_shape
+from snncc.ir.program import pooled_size
+from snncc.passes.base import Pass
+
+__all__ = ["Canonicalise"]
+
+
+@dataclass(frozen=True)
+class Canonicalise(Pass):
+    """Reshapes are static, pools explicit, linear layers Conv or Gemm with all attributes."""
+
+    name: ClassVar[str] = "canonicalise"
+    stage_in: ClassVar[str] = "imported"
+    stage_out: ClassVar[str] = "imported"
+
+    def run(self, model: ir.Model) -> int:
+        """Apply the table below once, in topological order."""
+        count = 0
+        for node in nodes(model, *_RULES):
+            new = _RULES[node.op_type](node, Edit(node, self.name))
+            if new is not None:
+                replace_value(node.outputs[0], new, keep_name=new.producer() is not None)
+                count += 1
+        return count
+
+
+def _skip(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """Identity and Dropout: readers take the input. A graph output keeps its node."""
+    return None if node.outputs[0].is_graph_output() else node.inputs[0]
+
+
+def _static_reshape(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """Any op that only regroups axes behind the batch: Reshape to [-1, ...]."""
+    out, x = node.outputs[0], node.inputs[0]
+    shape, before = static_shape(out), static_shape(x) if x is not None else None
+    if shape is None or before is None or np.prod(shape) != np.prod(before):
+        return None
+    target = np.array([-1, *shape], dtype=np.int64)
+    known = constant(node.inputs[1]) if node.op_type == "Reshape" else None
+    if known is not None and np.array_equal(known, target) and "allowzero" not in node.attributes:
+        return None
+    if shape == before:
+        return _skip(node, edit)
+    return edit.op(
+        "Reshape", x, edit.const(f"{out.name}.shape", target), name=f"{out.name}~new", like=out
+    )
+
+
+def _global_pool(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """GlobalAveragePool, and ReduceMean over exactly height and width."""
+    x, out = node.inputs[0], node.outputs[0]
+    size = static_shape(x) if x is not None else None
+    if x is None or size is None or len(size) != 3 or not _over_plane(node):
+        return None
+    pooled = edit.op(
+        "AveragePool",
+        x,
+        name=f"{out.name}/pool",
+        dtype=out.dtype,
+        shape=[x.shape[0] if x.shape else None, size[0], 1, 1],
+        attributes={
+            **_window(size[1:], size[1:], [0, 0, 0, 0]),
+            "ceil_mode": 0,
+            "count_include_pad": 1,
+        },
+    )
+    if len(out.shape or ()) == 4:
+        return pooled
+    target = edit.const(f"{out.name}.shape", np.array([-1, size[0]], dtype=np.int64))
+    return edit.op("Reshape", pooled, target, name=f"{out.name}~new", like=out)
+
+
+def _over_plane(node: ir.Node) -> bool:
+    if node.op_type == "GlobalAveragePool":
+        return True
+    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
+    return axes is not None and sorted(int(a) % 4 for a in axes) == [2, 3]
+
+
+def _window(kernel: Any, strides: Any, pads: Any) -> dict[str, Any]:
+    return {"kernel_shape": list(kernel), "strides": list(strides), "pads": list(pads)}
+
+
+def _pads(node: ir.Node, kernel: list[int], strides: list[int], size: tuple[int, ...]) -> list[int]:
+    """Explicit pads; ``auto_pad`` resolved, ``ceil_mode`` of a max-pool turned into end pads."""
+    mode = attribute(node, "auto_pad", "NOTSET")
+    pads = list(attribute(node, "pads") or [0] * 4)
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        for axis in (0, 1):
+            total = max((-(-size[axis] // strides[axis]) - 1) * strides[axis] + kernel[axis], 0)
+            total = max(total - size[axis], 0)
+            small, large = total // 2, total - total // 2
+            first = small if mode == "SAME_UPPER" else large
+            pads[axis], pads[axis + 2] = first, total - first
+    return pads
+
+
+def _pool(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """MaxPool and AveragePool with every attribute written out."""
+    x, out = node.inputs[0], node.outputs[0]
+    size, after = static_shape(x) if x is not None else None, static_shape(out)
+    kernel = attribute(node, "kernel_shape")
+    if size is None or after is None or len(size) != 3 or len(node.outputs) > 1:
+        return None
+    if attribute(node, "dilations", [1, 1]) != [1, 1]:
+        return None
+    strides = list(attribute(node, "strides") or [1, 1])
+    pads = _pads(node, kernel, strides, size[1:])
+    missing = [(after[1 + a] - 1) * strides[a] + kernel[a] - size[1 + a] for a in (0, 1)]
+    extra = [max(missing[a] - pads[a] - pads[a + 2], 0) for a in (0, 1)]
+    average = node.op_type == "AveragePool"
+    if average and any(extra):
+        return None  # the last windows of ceil_mode have a divisor of their own
+    pads = [pads[0], pads[1], pads[2] + extra[0], pads[3] + extra[1]]
+    more = {"ceil_mode": 0}
+    if average:
+        inside = attribute(node, "count_include_pad", 0)
+        more["count_include_pad"] = 1 if not any(pads) else inside
+    elif not all(_fits(size[1 + a], kernel[a], strides[a], pads, a, after) for a in (0, 1)):
+        return None
+    wanted = {**_window(kernel, strides, pads), **more}
+    if {k: attribute(node, k) for k in node.attributes} == wanted:
+        return None
+    return edit.op(node.op_type, x, name=f"{out.name}~new", like=out, attributes=wanted)
+
+
+def _fits(size: int, kernel: int, stride: int, pads: list[int], axis: int, out: Any) -> bool:
+    ends = pads[axis] + pads[axis + 2]
+    same = pooled_size(size, kernel, stride, ends) == out[1 + axis]
+    return same and max(pads[axis], pads[axis + 2]) < kernel
+
+
+def _conv(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """Conv with explicit geometry; 2-d only."""
+    x, out = node.inputs[0], node.outputs[0]
+    weight = node.inputs[1]
+    size = static_shape(x) if x is not None else None
+    if weight is None or weight.shape is None or size is None or len(weight.shape) != 4:
+        return None
+    kernel = [int(weight.shape[2]), int(weight.shape[3])]  # type: ignore[arg-type]
+    strides = list(attribute(node, "strides") or [1, 1])
+    dilations = list(attribute(node, "dilations") or [1, 1])
+    span = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    wanted = {
+        **_window(kernel, strides, _pads(node, span, strides, size[1:])),
+        "dilations": dilations,
+        "group": attribute(node, "group", 1),
+    }
+    if {k: attribute(node, k) for k in node.attributes} == wanted:
+        return None
+    return edit.op("Conv", *node.inputs, name=f"{out.name}~new", like=out, attributes=wanted)
+
+
+_GEMM = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
+
+
+def _gemm(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """Gemm as x @ W.T + b with constant 2-d weights."""
+    out = node.outputs[0]
+    current = {k: attribute(node, k, d) for k, d in {**_GEMM, "transB": 0}.items()}
+    weight = constant(node.inputs[1])
+    if weight is None or current["transA"] or (current == _GEMM and len(node.attributes) == 4):
+        return None
+    rows = (weight if current["transB"] else weight.T).astype(np.float64) * current["alpha"]
+    args = [node.inputs[0], edit.const(f"{out.name}.weight", rows.astype(weight.dtype))]
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        bias = constant(node.inputs[2])
+        if bias is None:
+            return None
+        full = np.broadcast_to(bias * current["beta"], (1, rows.shape[0])).reshape(-1)
+        args.append(edit.const(f"{out.name}.bias", full.astype(weight.dtype)))
+    return edit.op("Gemm", *args, name=f"{out.name}~new", like=out, attributes=_GEMM)
+
+
+def _matmul(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """MatMul of a 2-d activation with constant weights becomes a Gemm."""
+    x, out = node.inputs[0], node.outputs[0]
+    weight = constant(node.inputs[1])
+    if weight is None or weight.ndim != 2 or x is None or len(x.shape or ()) != 2:
+        return None
+    rows = edit.const(f"{out.name}.weight", weight.T)
+    return edit.op("Gemm", x, rows, name=f"{out.name}~new", like=out, attributes=_GEMM)
+
+
+_RULES: dict[str, Callable[[ir.Node, Edit], ir.Value | None]] = {
+    "Identity": _skip,
+    "Dropout": _skip,
+    "Reshape": _static_reshape,
+    "Flatten": _static_reshape,
+    "Squeeze": _static_reshape,
+    "Unsqueeze": _static_reshape,
+    "GlobalAveragePool": _global_pool,
+    "ReduceMean": _global_pool,
+    "AveragePool": _pool,
+    "MaxPool": _pool,
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}

@@ -1,0 +1,48 @@
+"""commute-max-pool: pool then fire becomes fire then pool, where a pool of spikes is an OR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from snncc.ir.graphs import Edit, nodes, replace_value
+from snncc.passes.base import Pass
+
+__all__ = ["CommuteMaxPool"]
+
+
+@dataclass(frozen=True)
+class CommuteMaxPool(Pass):
+    """A max-pool read only by SFA neurons moves behind them.
+
+    Exact because such a neuron is monotone and stateless, and its smallest value, 0, is what the
+    pool's padding stands for.
+    """
+
+    name: ClassVar[str] = "commute-max-pool"
+    stage_in: ClassVar[str] = "integer"
+    stage_out: ClassVar[str] = "integer"
+
+    def run(self, model: ir.Model) -> int:
+        """Move every pool whose readers are all IntegerFire."""
+        return sum(_commute(node, self.name) for node in nodes(model, "MaxPool"))
+
+
+def _commute(pool: ir.Node, made_by: str) -> bool:
+    out, x = pool.outputs[0], pool.inputs[0]
+    readers = [user for user, _ in out.uses()]
+    if x is None or not readers or any(r.op_type != "IntegerFire" for r in readers):
+        return False
+    if out.is_graph_output():
+        return False
+    attributes = {name: a.value for name, a in pool.attributes.items()}
+    for fire in readers:
+        old = fire.outputs[0]
+        settings = {name: a.value for name, a in fire.attributes.items()}
+        edit = Edit(fire, made_by)
+        fired = edit.own("IntegerFire", x, name=f"{old.name}/ahead", like=x, attributes=settings)
+        pooled = edit.op("MaxPool", fired, name=f"{old.name}~new", like=old, attributes=attributes)
+        replace_value(old, pooled)
+    return True

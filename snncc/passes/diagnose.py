@@ -1,0 +1,229 @@
+"""What cannot become spikes, and why: the one judge behind ``compile`` and ``check``.
+
+Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
+pooled or not), ``potential`` (a linear layer's result) or ``real`` (anything else). A node that
+makes something real out of the rest is a fault; what lies behind it is not reported again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from snncc.errors import Fault
+from snncc.ir.graphs import attribute, constant, label, provenance, static_shape
+from snncc.passes.linear import read_linear
+from snncc.passes.recognise_integer_fire import clamp_of, quantiser_at
+
+__all__ = ["Diagnosis", "diagnose"]
+
+_NEURON = "snncc.nn.IntegerFire(D=4), then fine-tune"
+_ADVICE: dict[str, tuple[str, str]] = {
+    "Relu": ("real-valued, no levels", _NEURON),
+    "Gelu": ("real-valued, no levels", _NEURON),
+    "Sigmoid": ("real-valued, no levels", _NEURON),
+    "HardSigmoid": ("real-valued, no levels", _NEURON),
+    "HardSwish": ("real-valued, no levels", _NEURON),
+    "Tanh": ("real-valued, no levels", _NEURON),
+    "LeakyRelu": ("real-valued, no levels", _NEURON),
+    "PRelu": ("real-valued, no levels", _NEURON),
+    "Elu": ("real-valued, no levels", _NEURON),
+    "Selu": ("real-valued, no levels", _NEURON),
+    "Softplus": ("real-valued, no levels", _NEURON),
+    "Mish": ("real-valued, no levels", _NEURON),
+    "Swish": ("real-valued, no levels", _NEURON),
+    "Erf": ("real-valued, no levels", _NEURON),
+    "Clip": ("clamps without rounding, no levels", _NEURON),
+    "Softmax": ("divides by a sum of live values", "leave it out; take the class from the logits"),
+    "LogSoftmax": ("divides by a sum of live values", "leave it out; use the logits"),
+    "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "Add": ("joins two live branches: no residual streams yet", "a feed-forward network"),
+    "Concat": ("joins live branches", "a feed-forward network"),
+    "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
+    "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
+}
+_OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on a graph.
+
+    Attributes:
+        faults: Nodes that cannot become spikes, in topological order.
+        near_misses: Nodes that are almost neurons; also among the faults' causes.
+        activations_found: Neurons and faulty activations together.
+        activations_lowered: Neurons that can be lowered.
+        macs, macs_lowerable: Multiply-accumulates of all linear layers; of those whose input and
+            output are of the right kind.
+        until: Label of the last neuron with nothing faulty upstream, if there is any fault.
+    """
+
+    faults: tuple[Fault, ...]
+    near_misses: tuple[Fault, ...]
+    activations_found: int
+    activations_lowered: int
+    macs: int
+    macs_lowerable: int
+    until: str
+
+
+def diagnose(model: ir.Model) -> Diagnosis:
+    """Judge a graph after canonicalise, recognise-integer-fire, fold-batch-norm, merge-linear."""
+    kinds = dict.fromkeys(model.graph.inputs, "source")
+    tainted: set[ir.Value] = set()
+    faults: list[Fault] = []
+    near: list[Fault] = []
+    until = ""
+    for node in model.graph:
+        if all(constant(v) is not None or v is None for v in node.inputs):
+            continue
+        why = _judge(node, kinds)
+        live = [v for v in node.inputs if v is not None and v in kinds]
+        bad = why is not None or any(v in tainted for v in live)
+        for out in node.outputs:
+            kinds[out] = "real" if why is not None else _kind(node, live, kinds)
+            if bad:
+                tainted.add(out)
+        if why is not None:
+            (near if (miss := _near_miss(node)) else faults).append(miss or _fault(node, *why))
+        elif node.op_type == "IntegerFire" and not bad:
+            until = label(node)
+    return _summary(model, kinds, tainted, faults, near, until)
+
+
+def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> str:
+    if node.op_type == "IntegerFire":
+        return "spikes"
+    if node.op_type in ("Conv", "Gemm") or read_linear(node.outputs[0]) is not None:
+        return "potential"
+    return kinds[live[0]]
+
+
+def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+    """Why the node cannot be lowered and what to do, or None if it can."""
+    x = node.inputs[0]
+    kind = kinds.get(x, "constant") if x is not None else "constant"
+    if node.op_type in ("Conv", "Gemm"):
+        return _judge_linear(node, kind)
+    if node.op_type == "IntegerFire" or read_linear(node.outputs[0]) is not None:
+        return None
+    if node.op_type == "Reshape":
+        static = static_shape(node.outputs[0]) is not None and constant(node.inputs[1]) is not None
+        return None if static else ("mixes the batch axis with others", "keep the batch axis first")
+    if node.op_type == "MaxPool":
+        return _judge_max_pool(node, kind)
+    if node.op_type == "AveragePool":
+        return _judge_average_pool(node)
+    return _ADVICE.get(node.op_type, _OTHER)
+
+
+def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
+    if read_linear(node.outputs[0]) is None:
+        if constant(node.inputs[1]) is None:
+            return "its weights are not constant", "export in eval mode with fixed weights"
+        return "only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)"
+    if kind == "potential":
+        return (
+            "follows a linear layer without a neuron between, and cannot be merged with it",
+            "put a neuron between them",
+        )
+    return None
+
+
+def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
+    if (
+        "ceil_mode" not in node.attributes
+        or len(node.outputs) > 1
+        or "dilations" in node.attributes
+    ):
+        return "dilated, indexed or ragged max-pool", "MaxPool2d with kernel, stride and padding"
+    readers = [user for user, _ in node.outputs[0].uses()]
+    if kind == "potential" and not (readers and all(r.op_type == "IntegerFire" for r in readers)):
+        return "max-pool of potentials that more than neurons read", "pool behind the neuron"
+    return None
+
+
+def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
+    if attribute(node, "ceil_mode", 1) or not attribute(node, "count_include_pad", 0):
+        return (
+            "its divisor differs at the border",
+            "AvgPool2d(count_include_pad=True, ceil_mode=False)",
+        )
+    return None
+
+
+def _near_miss(node: ir.Node) -> Fault | None:
+    """The node as a neuron that just fails to be one."""
+    if node.op_type in ("Round", "Floor", "Ceil"):
+        found = quantiser_at(node) if node.op_type != "Ceil" else None
+        what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
+        return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
+    clamp = clamp_of(node)
+    if clamp is None or node.op_type == "Relu":
+        return None
+    _, low, high = clamp
+    reader = [user.op_type for user, _ in node.outputs[0].uses()]
+    if any(r in ("Round", "Floor") for r in reader):
+        return None
+    return _fault(node, f"has clamp({low:g}, {high:g}) but no round", "torch.round behind it")
+
+
+def _fault(node: ir.Node, what: str, todo: str) -> Fault:
+    origin = provenance(node)
+    return Fault(what, str(node.name), node.op_type, origin.module, origin.source, todo)
+
+
+def _summary(
+    model: ir.Model,
+    kinds: dict[ir.Value, str],
+    tainted: set[ir.Value],
+    faults: list[Fault],
+    near: list[Fault],
+    until: str,
+) -> Diagnosis:
+    layers = [n for n in model.graph if n.op_type in ("Conv", "Gemm")]
+    neurons = sum(n.op_type == "IntegerFire" for n in model.graph)
+    activations = sum(_ADVICE.get(f.kind, _OTHER)[1] == _NEURON for f in (*faults, *near))
+    good = [n for n in layers if _lowerable(n, kinds)]
+    return Diagnosis(
+        faults=tuple(faults + near),
+        near_misses=tuple(near),
+        activations_found=neurons + activations,
+        activations_lowered=neurons,
+        macs=sum(macs_of(n) for n in layers),
+        macs_lowerable=sum(macs_of(n) for n in good),
+        until=until if faults or near else "",
+    )
+
+
+def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
+    """Whether integers come in and a neuron or the result takes what goes out."""
+    x = node.inputs[0]
+    if x is None or kinds.get(x) not in ("source", "spikes"):
+        return False
+    return kinds.get(node.outputs[0]) == "potential" and _reaches_neuron(node.outputs[0])
+
+
+def _reaches_neuron(value: ir.Value) -> bool:
+    if value.is_graph_output():
+        return True
+    passing = ("Add", "MaxPool", "AveragePool", "Reshape", "SumPool")
+    readers = [user for user, _ in value.uses()]
+    return any(
+        r.op_type == "IntegerFire" or (r.op_type in passing and _reaches_neuron(r.outputs[0]))
+        for r in readers
+    )
+
+
+def macs_of(node: ir.Node) -> int:
+    """Multiply-accumulates of a Conv or Gemm per sample; 0 when shapes are unknown."""
+    weight, out = node.inputs[1], static_shape(node.outputs[0])
+    if weight is None or weight.shape is None or out is None:
+        return 0
+    per_output = prod(d for d in weight.shape[1:] if isinstance(d, int))
+    return per_output * prod(out)

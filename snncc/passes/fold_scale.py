@@ -1,0 +1,141 @@
+"""fold-scale: norms and the 1/N of averages end in weights; between layers only integers remain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from snncc.errors import Fault, UnsupportedModelError
+from snncc.ir.graphs import Edit, label, nodes, provenance, replace_value, static_shape
+from snncc.passes.base import Pass
+from snncc.passes.linear import read_linear, write_linear
+from snncc.passes.quantise_input import identity_layer
+
+__all__ = ["OUTPUT_SCALE", "FoldScale"]
+
+#: Metadata key of the model: real value of one unit of the graph's output.
+OUTPUT_SCALE = "snncc.output_scale"
+
+
+@dataclass(frozen=True)
+class FoldScale(Pass):
+    """After it every neuron has norm 1, every average is a sum, every layer reads integers."""
+
+    name: ClassVar[str] = "fold-scale"
+    stage_in: ClassVar[str] = "integer"
+    stage_out: ClassVar[str] = "integer"
+
+    def run(self, model: ir.Model) -> int:
+        """Averages of potentials first, then forward along the spikes."""
+        count = sum(_average_of_potential(n, self.name) for n in nodes(model, "AveragePool"))
+        scales: dict[ir.Value, float] = {}
+        for node in nodes(model):
+            count += _RULES.get(node.op_type, _pass_on)(node, scales, self.name)
+        out = model.graph.outputs[0]
+        model.metadata_props[OUTPUT_SCALE] = repr(scales.get(out, 1.0))
+        return count
+
+
+def _average_of_potential(pool: ir.Node, made_by: str) -> int:
+    """mean(W a + b) = sum(W/N a + b/N): the layer ahead takes the 1/N."""
+    x = pool.inputs[0]
+    linear = read_linear(x)
+    if linear is None or x is None:
+        return 0
+    if len(x.uses()) != 1:
+        raise UnsupportedModelError(
+            "an averaged potential has other readers",
+            [Fault("read elsewhere too", str(x.name), pool.op_type, provenance(pool).module)],
+        )
+    share = 1.0 / prod(pool.attributes["kernel_shape"].value)
+    scaled = replace(linear, weight=linear.weight * share, bias=linear.bias * share)
+    write_linear(scaled, made_by, name=f"{x.name}/share")
+    _to_sum(pool, made_by, str(pool.outputs[0].name))
+    return 1
+
+
+def _to_sum(pool: ir.Node, made_by: str, name: str) -> ir.Value:
+    old = pool.outputs[0]
+    attributes = {k: pool.attributes[k].value for k in ("kernel_shape", "strides", "pads")}
+    edit = Edit(pool, made_by)
+    new = edit.own("SumPool", pool.inputs[0], name=f"{name}~new", like=old, attributes=attributes)
+    replace_value(old, new)
+    if name != new.name:
+        new.name = name
+        new.producer().name = name  # type: ignore[union-attr]
+    return new
+
+
+def _average(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+    x = node.inputs[0]
+    scale = scales.get(x, 1.0) if x is not None else 1.0
+    share = prod(node.attributes["kernel_shape"].value)
+    new = _to_sum(node, made_by, f"{node.outputs[0].name}:sum")
+    scales[new] = scale / share
+    return 1
+
+
+def _fire(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+    x, out, changed = node.inputs[0], node.outputs[0], 0
+    if x is not None and read_linear(x) is None and _is_counted(x):
+        # pooled or repeated counts: one weight carries their scale, so that levels stay exact
+        size = static_shape(x) or (1,)
+        node.replace_input_with(0, identity_layer(node, x, size, made_by, scales.get(x, 1.0)))
+        changed = 1
+    norm = node.attributes["norm"].as_float()
+    if norm == 1.0:
+        return changed
+    attributes = {**{k: a.value for k, a in node.attributes.items()}, "norm": 1.0}
+    name = f"{out.name}:count"
+    new = Edit(node, made_by).own(
+        "IntegerFire", node.inputs[0], name=name, like=out, attributes=attributes
+    )
+    replace_value(out, new, keep_name=False)
+    new.name = name
+    scales[new] = 1.0 / norm
+    return 1
+
+
+def _is_counted(value: ir.Value) -> bool:
+    """Whether the value holds counts (of neurons or of the source), not a potential."""
+    node = value.producer()
+    if node is None or node.op_type in ("IntegerFire", "Cast"):
+        return True
+    if node.op_type in ("MaxPool", "Reshape", "SumPool", "AveragePool"):
+        return node.inputs[0] is not None and _is_counted(node.inputs[0])
+    return False
+
+
+def _linear(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+    out = node.outputs[0]
+    behind = [user.outputs[0] for user, _ in out.uses() if user.op_type == "Add"]
+    linear = read_linear(behind[0] if behind else out)
+    if linear is None:
+        raise UnsupportedModelError(f"'{label(node)}' is not a layer with constant weights")
+    scale = scales.get(linear.x, 1.0)
+    if scale == 1.0:
+        return 0
+    write_linear(replace(linear, weight=linear.weight * scale), made_by)
+    return 1
+
+
+def _pass_on(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+    """Pools of maxima and reshapes carry the scale; their values are counts now."""
+    x = node.inputs[0] if node.inputs else None
+    if node.op_type not in ("MaxPool", "Reshape") or x is None or scales.get(x, 1.0) == 1.0:
+        return 0
+    out = node.outputs[0]
+    out.name = node.name = f"{out.name}:count"
+    scales[out] = scales[x]
+    return 0
+
+
+_RULES = {
+    "IntegerFire": _fire,
+    "AveragePool": _average,
+    "Conv": _linear,
+    "Gemm": _linear,
+}

@@ -1,0 +1,60 @@
+"""Integer levels of a neuron: the smallest potentials at which its spikes 1..D are due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["levels", "rational"]
+
+
+def levels(
+    thresholds: Sequence[Fraction],
+    D: int,
+    rounding: str,
+    shifts: Sequence[Fraction] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Levels L so that (number of L_k <= v) == clip(round(v / threshold + shift), 0, D), exactly.
+
+    Spike k is due at v / threshold + shift >= k - 1/2; half-even rounding takes the tie itself
+    only for even k. Everything is rational, so ties are decided, not approximated.
+
+    Args:
+        thresholds: Potential of one spike, per channel, positive.
+        D: Largest count.
+        rounding: ``half-even`` or ``half-up``.
+        shifts: Added to v / threshold, per channel; default 0.
+
+    Returns:
+        int64 (C, D), never decreasing along D.
+    """
+    offsets = shifts or [Fraction(0)] * len(thresholds)
+    table = [
+        [_level(threshold, shift, k, rounding) for k in range(1, D + 1)]
+        for threshold, shift in zip(thresholds, offsets, strict=True)
+    ]
+    return np.array(table, dtype=np.int64)
+
+
+def _level(threshold: Fraction, shift: Fraction, k: int, rounding: str) -> int:
+    border = threshold * (Fraction(2 * k - 1, 2) - shift)
+    takes_tie = rounding == "half-up" or k % 2 == 0
+    return ceil(border) if takes_tie else floor(border) + 1
+
+
+def rational(value: Any, limit: int = 1 << 16) -> Fraction:
+    """The simple fraction a float32 stands for, e.g. 1/36 for float32(1/36), else its own value.
+
+    Args:
+        value: A float32 number.
+        limit: Largest denominator tried.
+    """
+    single = np.float32(value)
+    simple = Fraction(float(single)).limit_denominator(limit)
+    exact = np.float32(simple.numerator / simple.denominator) == single
+    return simple if exact and simple != 0 else Fraction(float(single))

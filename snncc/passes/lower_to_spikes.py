@@ -1,0 +1,117 @@
+"""lower-to-spikes: every count becomes D binary ticks; linear layers run once per tick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from snncc.ir.graphs import Edit, nodes, replace_value, static_shape
+from snncc.passes.base import Pass
+
+__all__ = ["LowerToSpikes"]
+
+
+@dataclass(frozen=True)
+class LowerToSpikes(Pass):
+    """FireCount -> IFSoftReset; ticks are folded into the batch through pools and layers.
+
+    Currents are summed over the ticks only behind the linear layer, ahead of the bias: a sum
+    right behind the neuron would undo the spikes and make the comparison with counts vacuous.
+    """
+
+    name: ClassVar[str] = "lower-to-spikes"
+    stage_in: ClassVar[str] = "quantised"
+    stage_out: ClassVar[str] = "spiking"
+    law: ClassVar[str] = "exact"
+
+    def run(self, model: ir.Model) -> int:
+        """Lower every population."""
+        ticks: dict[ir.Value, int] = {}
+        count = 0
+        for node in nodes(model):
+            x = node.inputs[0] if node.inputs else None
+            if node.op_type == "FireCount":
+                _fire(node, ticks, self.name)
+                count += 1
+            elif x is None or x not in ticks:
+                continue
+            elif node.op_type in ("QConv", "QGemm"):
+                _sum_behind(node, ticks[x], self.name)
+            else:
+                _carry(node, ticks, ticks[x])
+        out = model.graph.outputs[0]
+        if out in ticks:
+            _result(model, out, ticks[out], self.name)
+        return count
+
+
+def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
+    old, table = node.outputs[0], node.inputs[1]
+    size = static_shape(old) or ()
+    D = int(table.shape[1]) if table is not None and table.shape is not None else 1  # type: ignore[arg-type]
+    edit = Edit(node, made_by)
+    train = edit.own(
+        "IFSoftReset", *node.inputs, name=f"{old.name}:spikes",
+        dtype=ir.DataType.UINT8, shape=[D, *(old.shape or ())],
+    )  # fmt: skip
+    folded = edit.op(
+        "Reshape", train, edit.const(f"{old.name}.fold", np.array([-1, *size], np.int64)),
+        name=f"{old.name}:ticks", dtype=ir.DataType.UINT8, shape=[None, *size],
+    )  # fmt: skip
+    replace_value(old, folded, keep_name=False)
+    ticks[folded] = D
+
+
+def _carry(node: ir.Node, ticks: dict[ir.Value, int], D: int) -> None:
+    """Pools, casts and reshapes work on ticks as on samples; their values are per tick now."""
+    out = node.outputs[0]
+    out.name = node.name = f"{out.name}:ticks"
+    out.shape = ir.Shape([None, *(static_shape(out) or ())])
+    ticks[out] = D
+
+
+def _sum_behind(node: ir.Node, D: int, made_by: str) -> None:
+    old = node.outputs[0]
+    size, name = static_shape(old) or (), old.name
+    readers = list(old.uses())
+    old.name = node.name = f"{name}:ticks"
+    edit = Edit(readers[0][0], made_by)
+    batch = old.shape[0] if old.shape is not None else None
+    apart = edit.op(
+        "Reshape", old, edit.const(f"{name}.apart", np.array([D, -1, *size], np.int64)),
+        name=f"{name}:apart", dtype=ir.DataType.INT32, shape=[D, batch, *size],
+    )  # fmt: skip
+    total = edit.own(
+        "SpikeSum", apart, name=str(name), dtype=ir.DataType.INT32, shape=[batch, *size]
+    )
+    old.shape = ir.Shape([None, *size])
+    for reader, index in readers:
+        reader.replace_input_with(index, total)
+
+
+def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> None:
+    """Counts as a result: the ticks summed."""
+    size, last = static_shape(out) or (), list(model.graph)[-1]
+    edit = Edit(last, made_by)
+    made = []
+    wide = edit.op(
+        "Cast", out, name=f"{out.name}:wide", dtype=ir.DataType.INT32, shape=[None, *size],
+        attributes={"to": ir.DataType.INT32.value},
+    )  # fmt: skip
+    apart = edit.op(
+        "Reshape", wide, edit.const(f"{out.name}.apart", np.array([D, -1, *size], np.int64)),
+        name=f"{out.name}:apart", dtype=ir.DataType.INT32, shape=[D, None, *size],
+    )  # fmt: skip
+    total = edit.own(
+        "SpikeSum", apart, name=f"{out.name}:count", dtype=ir.DataType.INT32, shape=[None, *size]
+    )
+    made += [wide, apart, total]
+    for value in made:  # behind the node they read
+        node = value.producer()
+        assert node is not None
+        model.graph.remove(node)
+        model.graph.append(node)
+    model.graph.outputs[0] = total

@@ -1,0 +1,203 @@
+"""quantise-input: the network's input becomes uint8; its scale and offset enter the first layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.ir.graphs import Edit, is_op, nodes, static_shape
+from snncc.passes.base import Pass
+from snncc.passes.linear import Affine, Linear, absorb_affine_before, read_linear, write_linear
+
+__all__ = ["QuantiseInput"]
+
+
+@dataclass(frozen=True)
+class QuantiseInput(Pass):
+    """x = scale * q + offset per channel, with q in 0..255.
+
+    With raw pixels (``real=False``) q itself is the input: with scale 1 / (255 std) and offset
+    -mean / std nothing is lost. With a real input q comes from QuantizeInput, a lossy step.
+    Zero padding is zero *after* normalisation, so a padded first layer gets a bias map.
+
+    Attributes:
+        scale: Per input channel, or one for all; positive.
+        offset: Likewise.
+        real: Keep the float input and put QuantizeInput behind it.
+    """
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+    real: bool = False
+
+    name: ClassVar[str] = "quantise-input"
+    stage_in: ClassVar[str] = "integer"
+    stage_out: ClassVar[str] = "integer"
+
+    @property
+    def law(self) -> str:  # type: ignore[override]
+        """Exact up to float32 rounding for raw pixels; measured for real inputs."""
+        return "lossy" if self.real else "float"
+
+    def run(self, model: ir.Model) -> int:
+        """Put the uint8 source into the graph."""
+        x = model.graph.inputs[0]
+        size = static_shape(x)
+        if size is None:
+            raise UnsupportedModelError(
+                f"input '{x.name}' has no static shape behind the batch axis"
+            )
+        affine = self._affine(size)
+        _neurons_get_layers(x, self.name)
+        layers = _first_layers(x, affine, size)
+        q = self._source(model, x)
+        for value, reader, moved, shape in layers:
+            _absorb(value, reader, moved, shape, self.name)
+        _rewire(x, q, model)
+        return 1
+
+    def _affine(self, size: tuple[int, ...]) -> Affine:
+        for what, given in (("scale", self.scale), ("offset", self.offset)):
+            if len(given) not in (1, size[0]):
+                raise UsageError(f"{len(given)} values of {what} for {size[0]} input channels")
+        scale = np.broadcast_to(np.array(self.scale, dtype=np.float64), size[:1])
+        if not (scale > 0).all() or not np.isfinite(scale).all():
+            raise UsageError("the input scale must be positive and finite")
+        return Affine(scale, np.broadcast_to(np.array(self.offset, dtype=np.float64), size[:1]))
+
+    def _source(self, model: ir.Model, x: ir.Value) -> ir.Value:
+        first = next(iter(model.graph))
+        edit, name = Edit(first, self.name), f"{x.name}:u8"
+        if not self.real:
+            q = ir.Value(name=name, shape=x.shape, type=ir.TensorType(ir.DataType.UINT8))
+            model.graph.inputs.append(q)
+        else:
+            tail = (1,) * (len(x.shape or ()) - 2)
+            scale, offset = (
+                edit.const(f"{x.name}.{what}", np.array(v, np.float32).reshape(1, -1, *tail))
+                for what, v in (("scale", self.scale), ("offset", self.offset))
+            )
+            q = edit.own(
+                "QuantizeInput", x, scale, offset,
+                name=name, dtype=ir.DataType.UINT8, shape=x.shape,
+            )  # fmt: skip
+        return edit.op(
+            "Cast", q, name=f"{x.name}:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+            attributes={"to": ir.DataType.FLOAT.value},
+        )  # fmt: skip
+
+
+_Reader = tuple[ir.Value, ir.Node, Affine, tuple[int, ...]]
+
+
+def _neurons_get_layers(value: ir.Value, made_by: str) -> None:
+    """A neuron or result that reads the input directly gets an identity layer of its own."""
+    size = static_shape(value) or (1,)
+    for node, index in list(value.uses()):
+        if is_op(node, "Reshape", "MaxPool", "AveragePool"):
+            _neurons_get_layers(node.outputs[0], made_by)
+        elif is_op(node, "IntegerFire"):
+            node.replace_input_with(index, identity_layer(node, value, size, made_by))
+
+
+def identity_layer(
+    anchor: ir.Node, x: ir.Value, size: tuple[int, ...], made_by: str, scale: float = 1.0
+) -> ir.Value:
+    """A linear layer that multiplies each element by ``scale``: 1x1 depthwise, or diagonal."""
+    edit, name = Edit(anchor, made_by), f"{anchor.name}/drive"
+    if len(size) == 3:
+        weight = np.full((size[0], 1, 1, 1), scale, dtype=np.float32)
+        geometry = {
+            "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0],
+            "dilations": [1, 1], "group": size[0],
+        }  # fmt: skip
+        args = (x, edit.const(f"{name}.weight", weight))
+        return edit.op("Conv", *args, name=name, like=x, attributes=geometry)
+    weight = np.eye(size[0], dtype=np.float32) * np.float32(scale)
+    geometry = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
+    args = (x, edit.const(f"{name}.weight", weight))
+    return edit.op("Gemm", *args, name=name, like=x, attributes=geometry)
+
+
+def _first_layers(value: ir.Value, affine: Affine, size: tuple[int, ...]) -> list[_Reader]:
+    """Linear layers that the input reaches through pools and reshapes, with the map there."""
+    found: list[_Reader] = []
+    faults: list[Fault] = []
+    for node, _ in value.uses():
+        out = node.outputs[0]
+        if is_op(node, "Conv", "Gemm"):
+            found.append((value, node, affine, size))
+        elif is_op(node, "MaxPool", "AveragePool") and any(node.attributes["pads"].value):
+            faults.append(
+                Fault("padded pooling of the input", str(node.name), node.op_type, todo="pad less")
+            )
+        elif is_op(node, "Reshape", "MaxPool", "AveragePool"):
+            after = static_shape(out) or size
+            moved = _through_reshape(affine, size, after) if node.op_type == "Reshape" else affine
+            found += _first_layers(out, moved, after)
+        else:
+            faults.append(Fault("reads the input directly", str(node.name), node.op_type))
+    if faults:
+        raise UnsupportedModelError("the input cannot become uint8", faults)
+    return found
+
+
+def _through_reshape(affine: Affine, before: tuple[int, ...], after: tuple[int, ...]) -> Affine:
+    """The map per channel of the new shape; flattening spreads it over the features."""
+    if before[:1] == after[:1] and len(after) > 1:
+        return affine
+    spread = [np.broadcast_to(v.reshape(-1, *(1,) * (len(before) - 1)), before) for v in
+              (affine.scale, affine.shift)]  # fmt: skip
+    if len(after) == 1:
+        return Affine(*(s.reshape(-1).copy() for s in spread))
+    if all(np.ptp(s) == 0 for s in spread):
+        return Affine(*(s.reshape(-1)[:1].copy() for s in spread))
+    raise UnsupportedModelError("the input is regrouped over channels of different scale")
+
+
+def _absorb(
+    value: ir.Value, reader: ir.Node, affine: Affine, size: tuple[int, ...], made_by: str
+) -> None:
+    linear = read_linear(_border(reader))
+    if linear is None:
+        raise UnsupportedModelError(f"'{reader.name}' is not a layer with constant weights")
+    write_linear(absorb_affine_before(replace(linear, x=value), affine, size), made_by)
+
+
+def _border(reader: ir.Node) -> ir.Value:
+    out = reader.outputs[0]
+    for node, _ in out.uses():
+        if node.op_type == "Add" and _is_border(node, out):
+            return node.outputs[0]
+    return out
+
+
+def _is_border(node: ir.Node, inner: ir.Value) -> bool:
+    found: Linear | None = read_linear(node.outputs[0])
+    return found is not None and found.node is inner.producer()
+
+
+def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:
+    """All former readers of x read the integers; values on the way get new names."""
+    for node, index in list(x.uses()):
+        if node.op_type != "QuantizeInput":
+            node.replace_input_with(index, q)
+    for node in nodes(model, "Reshape", "MaxPool", "AveragePool"):
+        if _from_source(node.inputs[0], q):
+            node.outputs[0].name = f"{node.outputs[0].name}:q"
+            node.name = node.outputs[0].name
+    if not x.uses() and x.is_graph_input():
+        model.graph.inputs.remove(x)
+
+
+def _from_source(value: ir.Value | None, q: ir.Value) -> bool:
+    while value is not None and value is not q:
+        node = value.producer()
+        if not is_op(node, "Reshape", "MaxPool", "AveragePool") or node is None:
+            return False
+        value = node.inputs[0]
+    return value is q

@@ -1,0 +1,1 @@
+"""The compiled artefact, sessions over engines, data and results."""

@@ -1,0 +1,372 @@
+"""The compiled network and its file: ``.snn``, a deterministic zip that is validated when loaded.
+
+Members: ``manifest.json`` (contracts and the hash of every other member), ``program.json``,
+``weights.bin`` (one blob for Program and graphs), ``graphs/<stage>.onnx`` with weights,
+``stages/<stage>.onnx`` with statistics of the weights, ``report.json``, ``reference.npz``.
+Nothing is pickled. Hashes catch damage and hand edits; a consistent file is still not trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snncc.errors import BadInputError
+from snncc.ir.program import Accumulator, Program, sources_of
+from snncc.runtime.array_files import reading, reason
+from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
+from snncc.runtime.contract import InputContract, Output, outputs_of
+from snncc.runtime.graph_store import WEIGHTS, StoredGraphs, externalised, extract, summarised
+from snncc.runtime.reference import Reference
+
+if TYPE_CHECKING:
+    import tempfile
+
+    import onnx
+
+__all__ = ["PARTS", "SCHEMA_VERSION", "CompiledModel", "load", "manifest_of"]
+
+#: Version of the file format; a reader refuses any other.
+SCHEMA_VERSION = 1
+#: How parts of a network are computed; the keys of the manifest's ``parts``.
+PARTS = ("exact", "analog", "host", "approximate")
+
+_RUNNABLE = ("quantised", "spiking")
+_ARRAY_TYPES = ("int8", "int64")
+_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch")
+_IN_MEMORY = 1 << 30  # protobuf cannot hold more than 2 GiB; larger graphs go through a file
+_MAX_TIMESTEPS = 4096
+_REAL_FIELDS = ("scale", "norm")
+
+
+@dataclass(eq=False)
+class CompiledModel:
+    """A network as spikes, and all that is known about it.
+
+    Attributes:
+        program: What backends run.
+        manifest: Plain data, see ``manifest_of``.
+        graphs: Stage -> ONNX graph; ``quantised`` and ``spiking`` with weights, in files the
+            earlier ones only if ``keep_stages``. Of a loaded model they are parsed when asked for.
+        report: Plain data: what the compiler did and measured.
+        reference: Samples and what each population must do with them.
+        keep_stages: Whether earlier stages are saved with their weights.
+        hashes: Member -> sha256, of a loaded model.
+    """
+
+    program: Program
+    manifest: dict[str, Any]
+    graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    reference: Reference | None = None
+    keep_stages: bool = False
+    hashes: dict[str, str] = field(default_factory=dict)
+    _folders: dict[str, tuple[Path, tempfile.TemporaryDirectory[str] | None]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.program.name
+
+    @property
+    def input(self) -> InputContract:
+        """What the network takes."""
+        return InputContract.from_json(self.manifest["input"])
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the network gives."""
+        return outputs_of(self.program)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write the model; the same model gives the same bytes, whole or not at all.
+
+        Raises:
+            BadInputError: The file exists, the folder cannot be written, or the model is invalid.
+        """
+        target = Path(path)
+        if os.path.lexists(target) and not overwrite:
+            raise BadInputError(f"{target}: exists already; choose another name or overwrite (-f)")
+        self.program.validate()
+        _check_manifest(self.manifest, self.program)
+        members = _members_of(self)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with open(part, "xb") as file:
+                write_members(file, members)
+            os.replace(part, target)
+        except OSError as e:
+            raise BadInputError(f"{target}: cannot be written ({reason(e)})") from e
+        finally:
+            with suppress(OSError):  # mostly because it has been moved into place
+                part.unlink()
+        return target
+
+    def onnx(self, stage: str) -> bytes | str:
+        """What ONNX Runtime can open: a graph with its weights, or the path of a file.
+
+        Of a loaded model it is a path in the cache ($SNNCC_CACHE, $XDG_CACHE_HOME/snncc or
+        ~/.cache/snncc), next to the weights.
+
+        Raises:
+            BadInputError: The model has no such graph, or has it without weights.
+        """
+        if stage not in self.graphs or not (self.keep_stages or stage in _RUNNABLE):
+            raise BadInputError(f"{self.name}: no graph '{stage}' with weights")
+        if isinstance(self.graphs, StoredGraphs):
+            self.graphs.light(stage)  # refuses weights outside the blob
+            return self._extracted(stage, self.graphs.files[stage], self.graphs.blob)
+        graph = self.graphs[stage]
+        if graph.ByteSize() < _IN_MEMORY:
+            return bytes(graph.SerializeToString())
+        blob = Blob()
+        data = externalised(graph, blob)
+        return self._extracted(stage, data, blob.tobytes())
+
+    def _extracted(self, stage: str, graph: bytes, blob: bytes) -> str:
+        if stage not in self._folders:
+            key = sha256((sha256(graph) + sha256(blob)).encode())
+            self._folders[stage] = extract({"graph.onnx": graph, WEIGHTS: blob}, key)
+        return str(self._folders[stage][0] / "graph.onnx")
+
+
+# -- the manifest --------------------------------------------------------------------------
+
+
+def manifest_of(
+    program: Program,
+    contract: InputContract,
+    parts: Mapping[str, Collection[str]] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The manifest of a network.
+
+    Args:
+        program: The network.
+        contract: What it takes.
+        parts: Names of layers by how they are computed, keys of ``PARTS``; by default neurons are
+            ``exact`` and what reads the input is ``analog``.
+        **more: Further plain data.
+    """
+    given = _default_parts(program) if parts is None else parts
+    return {
+        **more,
+        "schema_version": SCHEMA_VERSION,
+        "name": program.name,
+        "timesteps": program.timesteps,
+        "ticks": program.ticks,
+        "rounding": sorted({n.rounding for n in program.neurons}),
+        "input": contract.to_json(),
+        "outputs": [output.to_json() for output in outputs_of(program)],
+        "parts": {kind: list(given.get(kind, ())) for kind in PARTS},
+        "tools": tool_versions(),
+    }
+
+
+def _default_parts(program: Program) -> dict[str, list[str]]:
+    source = program.source.name
+    analog = [n for n in program.nodes if isinstance(n, Accumulator) and source in sources_of(n)]
+    return {
+        "exact": [n.module or n.name for n in program.neurons],
+        "analog": [n.module or n.name for n in analog],
+    }
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of snncc and of the installed packages it works with; nothing is imported."""
+    found = {}
+    for name in ("snncc", *_TOOLS):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _check_manifest(manifest: Mapping[str, Any], program: Program) -> None:
+    """What the manifest says again must be what the Program says."""
+    contract = InputContract.from_json(manifest.get("input"))
+    said = {key: manifest.get(key) for key in ("name", "timesteps", "ticks", "outputs")}
+    meant = {
+        "name": program.name,
+        "timesteps": program.timesteps,
+        "ticks": program.ticks,
+        "outputs": [output.to_json() for output in outputs_of(program)],
+    }
+    wrong = [key for key in said if said[key] != meant[key]]
+    if contract.shape != tuple(program.source.shape):
+        wrong.append("input.shape")
+    if not _are_parts(manifest.get("parts")):
+        wrong.append("parts")
+    if wrong:
+        raise BadInputError(f"manifest: {', '.join(wrong)} not as in the program")
+
+
+def _are_parts(value: Any) -> bool:
+    if not isinstance(value, dict) or sorted(value) != sorted(PARTS):
+        return False
+    lists = all(isinstance(names, list) for names in value.values())
+    return lists and all(isinstance(name, str) for names in value.values() for name in names)
+
+
+# -- writing -------------------------------------------------------------------------------
+
+
+def _members_of(model: CompiledModel) -> dict[str, bytes]:
+    blob = Blob()
+    program, arrays = model.program.to_json()
+    entries = {name: blob.add_array(array) for name, array in arrays.items()}
+    members = {
+        "program.json": _json_bytes({**program, "arrays": entries}),
+        "report.json": _json_bytes(model.report),
+    }
+    for stage in sorted(model.graphs):
+        if model.keep_stages or stage in _RUNNABLE:
+            members[f"graphs/{stage}.onnx"] = externalised(model.graphs[stage], blob)
+        else:
+            members[f"stages/{stage}.onnx"] = summarised(model.graphs[stage])
+    if model.reference is not None:
+        members["reference.npz"] = model.reference.to_npz()
+    members[WEIGHTS] = blob.tobytes()
+    manifest = {**model.manifest, "members": {k: sha256(v) for k, v in members.items()}}
+    members["manifest.json"] = _json_bytes({**manifest, "sha256": _own_hash(manifest)})
+    return members
+
+
+def _own_hash(manifest: Mapping[str, Any]) -> str:
+    return sha256(_json_bytes({k: v for k, v in manifest.items() if k != "sha256"}))
+
+
+def _json_bytes(data: Any) -> bytes:
+    text = json.dumps(_plain(data), sort_keys=True, indent=1, allow_nan=False, ensure_ascii=True)
+    return text.encode()
+
+
+def _plain(value: Any) -> Any:
+    """Numpy values as Python's; what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> CompiledModel:
+    """The model in a ``.snn`` file, validated; its graphs are parsed when they are asked for.
+
+    Raises:
+        BadInputError: Missing, damaged, edited, of another version, or not a valid network.
+    """
+    source = Path(path)
+    with reading(source):  # whatever hostile bytes may raise is a message, not a traceback
+        with open(source, "rb") as file:
+            members = read_members(file, str(source))
+        try:
+            return _model_of(members, str(source))
+        except BadInputError as e:
+            if e.message.startswith(str(source)):
+                raise
+            raise BadInputError(f"{source}: {e.message}", e.faults) from e
+
+
+def _model_of(members: dict[str, bytes], where: str) -> CompiledModel:
+    manifest = _read_manifest(members)
+    hashes = manifest.pop("members")
+    program = _read_program(members["program.json"], members[WEIGHTS])
+    _check_manifest(manifest, program)
+    reference = None
+    if "reference.npz" in members:
+        reference = Reference.from_npz(members["reference.npz"], program, "reference.npz")
+    files = {Path(name).stem: data for name, data in members.items() if name.endswith(".onnx")}
+    return CompiledModel(
+        program=program,
+        manifest=manifest,
+        graphs=StoredGraphs(files, members[WEIGHTS], where),
+        report=_read_json(members["report.json"], "report.json"),
+        reference=reference,
+        keep_stages=any(
+            name in members for name in ("graphs/imported.onnx", "graphs/integer.onnx")
+        ),
+        hashes=hashes,
+    )
+
+
+def _read_manifest(members: Mapping[str, bytes]) -> dict[str, Any]:
+    if "manifest.json" not in members:
+        raise BadInputError("no manifest.json; not a .snn file")
+    manifest = _read_json(members["manifest.json"], "manifest.json")
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BadInputError(
+            f"format version {version!r}; this snncc reads {SCHEMA_VERSION}; compile again"
+        )
+    if manifest.pop("sha256", None) != _own_hash(manifest):
+        raise BadInputError("manifest.json has been changed; compile again")
+    hashes = manifest.get("members")
+    if not isinstance(hashes, dict):
+        raise BadInputError("manifest.json lists no members")
+    expected = {*hashes, "manifest.json"}
+    required = {"program.json", "report.json", WEIGHTS}
+    if missing := sorted((expected | required) - members.keys()):
+        raise BadInputError(f"{', '.join(missing)} missing; copy the file again")
+    if unknown := sorted(members.keys() - expected):
+        raise BadInputError(f"{', '.join(unknown)} not in the manifest; not written by snncc")
+    changed = [name for name, digest in hashes.items() if sha256(members[name]) != digest]
+    if changed:
+        raise BadInputError(f"{', '.join(sorted(changed))} changed since compiling; compile again")
+    return manifest
+
+
+def _read_json(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as e:
+        raise BadInputError(f"{where}: not JSON ({e})") from e
+    if not isinstance(found, dict):
+        raise BadInputError(f"{where}: not a JSON object")
+    return found
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _read_program(data: bytes, blob: bytes) -> Program:
+    entries = _read_json(data, "program.json")
+    arrays = entries.pop("arrays", None)
+    if not isinstance(arrays, dict):
+        raise BadInputError("program.json: no arrays")
+    _check_values(entries, "program.json")
+    steps = entries.get("timesteps")
+    if type(steps) is not int or not 1 <= steps <= _MAX_TIMESTEPS:
+        raise BadInputError(f"program.json: timesteps {steps!r}; 1..{_MAX_TIMESTEPS} are expected")
+    read = {k: array_at(blob, v, _ARRAY_TYPES, f"array '{k}'") for k, v in arrays.items()}
+    return Program.from_json(entries, read)
+
+
+def _check_values(value: Any, where: str) -> None:
+    """Numbers are integers, but for the fields that are real; there are no nulls and no bools."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not (key in _REAL_FIELDS and type(inner) is float):
+                _check_values(inner, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_values(inner, f"{where}.{index}")
+    elif type(value) not in (int, str):
+        raise BadInputError(f"{where}: {value!r} is not expected here")

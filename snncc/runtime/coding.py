@@ -1,0 +1,329 @@
+"""Readers of data: npz, npy, idx (also gzipped) and folders of images become one ``Dataset``.
+
+Nothing is resized, cropped or rescaled silently.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.errors import BadInputError, MissingDependencyError, UsageError
+from snncc.runtime.array_files import read_arrays, read_labels, reading, reason
+
+__all__ = ["Dataset", "check_input", "normalise", "read_data", "write_npz"]
+
+Array = npt.NDArray[Any]
+StrPath = str | os.PathLike[str]
+_Read = tuple[Array, Array | None, int, str]  # samples, labels, how many there are in all, format
+
+_IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples, and their labels if there are any.
+
+    Attributes:
+        x: Samples ``[N, ...]``, dtype as stored, native byte order.
+        y: Class indices ``[N]`` int64, or None.
+        origin: Where the samples came from, for reports: path and format.
+    """
+
+    x: Array
+    y: Array | None
+    origin: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, limit: int | None) -> Dataset:
+        """The first ``limit`` samples (all of them for None or a large limit).
+
+        Raises:
+            UsageError: ``limit`` is below 1.
+        """
+        _check_limit(limit)
+        y = None if self.y is None else self.y[:limit]
+        return Dataset(self.x[:limit], y, self.origin)
+
+
+def read_data(
+    path: StrPath,
+    labels: StrPath | None = None,
+    shape: Sequence[int] | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """Read samples, and labels where there are any.
+
+    npz: ``x``, or ``images``, or the only array; labels in ``y`` or ``labels``. npy and idx: the
+    array; an idx array ``[N, H, W]`` becomes ``[N, 1, H, W]``. Folder: one sub-folder per class
+    (sorted by name: class 0, 1, ...) or images alone; uint8, ``[N, 3, H, W]`` RGB or
+    ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not applied.
+
+    Args:
+        path: File or folder.
+        labels: A file of its own for the labels (npz, npy or idx); it overrules labels in ``path``.
+        shape: What the network takes per sample, e.g. ``(1, 28, 28)``; None: not checked.
+        limit: At most so many samples, from the first; of a folder only these are decoded.
+
+    Raises:
+        BadInputError: A file is missing, damaged, empty, of an unknown format or the wrong shape.
+        UsageError: ``limit`` is below 1.
+        MissingDependencyError: A folder of images without pillow.
+    """
+    _check_limit(limit)
+    source = Path(path)
+    wanted = None if shape is None else tuple(int(n) for n in shape)
+    with reading(source):
+        read = _read_folder if source.is_dir() else _read_samples
+        x, y, total, kind = read(source, wanted, limit)
+    if labels is not None:
+        y = read_labels(Path(labels))
+    if y is not None:
+        y = _check_labels(y, total, Path(labels) if labels is not None else source)[: len(x)]
+    if wanted is not None:
+        _check_shape(x, wanted, str(source))
+    return Dataset(x, y, f"{source} ({kind})").take(limit)
+
+
+def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+    """The same samples, contiguous, in native byte order and exactly of the dtype asked for.
+
+    Args:
+        x: Samples ``[N, *shape]``.
+        shape: Shape of one sample.
+        dtype: uint8 or float32. For float32, float64 is accepted and rounded.
+
+    Raises:
+        BadInputError: No batch axis, wrong shape or dtype, no samples, NaN or infinity.
+    """
+    if not isinstance(x, np.ndarray):
+        raise BadInputError(f"input: a {type(x).__name__}, not a numpy array; use numpy.asarray")
+    wanted = np.dtype(dtype)
+    if wanted not in (np.uint8, np.float32):
+        raise BadInputError(f"input: the network asks for {wanted}; only uint8 or float32 can be")
+    _check_shape(x, tuple(int(n) for n in shape), "input")
+    return _check_finite(_as_dtype(x, wanted))
+
+
+def normalise(x_u8: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+    """Raw images as the float network wants them: ``(x / 255 - mean) / std`` per channel.
+
+    Every step is rounded to float32, in this order: x to float32, divide by 255, subtract float32
+    mean, divide by float32 std; the same bits as torchvision's ``ToTensor`` and ``Normalize``.
+
+    Args:
+        x_u8: ``[N, C, ...]`` uint8.
+        mean: One number per channel, or one for all; in units of x / 255.
+        std: Likewise, above 0.
+
+    Returns:
+        float32 of the same shape.
+
+    Raises:
+        BadInputError: ``x_u8`` is not uint8 or has no channel axis.
+        UsageError: ``mean`` or ``std`` has the wrong length or values.
+    """
+    if x_u8.dtype != np.uint8 or x_u8.ndim < 2:
+        found = f"{x_u8.dtype} {list(x_u8.shape)}"
+        raise BadInputError(f"normalise: input is {found}, expected raw uint8 [N, C, ...]")
+    out = x_u8.astype(np.float32)
+    out /= np.float32(255)
+    out -= _per_channel("mean", mean, x_u8)
+    deviation = _per_channel("std", std, x_u8)
+    if not (deviation > 0).all():
+        raise UsageError(f"--std: {list(std)} must be above 0")
+    out /= deviation
+    return out
+
+
+def write_npz(path: StrPath, /, *, overwrite: bool = False, **arrays: Array) -> None:
+    """An npz file whose bytes depend only on names and values; written whole or not at all.
+
+    Args:
+        path: The file, name and suffix as given.
+        overwrite: Replace an existing file.
+        **arrays: Numbers only; stored in order of their names, uncompressed, little endian.
+
+    Raises:
+        BadInputError: The file exists, an array holds objects, or the folder cannot be written.
+    """
+    target = Path(path)
+    if os.path.lexists(target) and not overwrite:
+        raise BadInputError(f"{target}: exists already; choose another name or overwrite (-f)")
+    stored = {name: _storable(name, arrays[name]) for name in sorted(arrays)}
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _write_members(part, stored)
+        os.replace(part, target)
+    except OSError as error:
+        raise BadInputError(f"{target}: cannot be written ({reason(error)})") from error
+    finally:
+        with suppress(OSError):  # mostly because it has been moved into place
+            part.unlink()
+
+
+def _storable(name: str, array: Array) -> Array:
+    array = np.asarray(array, order="C")
+    if array.dtype.kind not in "buif":
+        raise BadInputError(f"array '{name}': {array.dtype} cannot be stored, only numbers")
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _write_members(path: Path, arrays: dict[str, Array]) -> None:
+    with open(path, "xb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
+            info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every platform
+            info.file_size = array.nbytes + 1024  # lets zipfile choose zip64 where it must
+            with archive.open(info, "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+# --- checks ---------------------------------------------------------------------------------------
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: must be at least 1")
+
+
+def _check_shape(x: Array, shape: tuple[int, ...], where: str) -> None:
+    if x.ndim == len(shape) + 1 and x.shape[1:] == shape and len(x):
+        return
+    expected = ", ".join(map(str, ("N", *shape)))
+    message = f"{where}: shape {list(x.shape)}, the network takes [{expected}]"
+    raise BadInputError(f"{message}; {_shape_hint(x.shape, shape)}")
+
+
+def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    if found == shape:
+        return "this is a single sample: add a batch axis, x[None]"
+    if found[1:] == shape:
+        return "there are no samples"
+    if len(shape) == 3 and found[1:] == (*shape[1:], shape[0]):
+        return "channels are last: transpose with x.transpose(0, 3, 1, 2)"
+    return "nothing is resized or reshaped silently: preprocess the data"
+
+
+def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
+    found = x.dtype.newbyteorder("=")
+    if found != wanted and not (wanted == np.float32 and found == np.float64):
+        hint = (
+            "it takes raw pixels 0..255, normalisation is inside"
+            if wanted == np.uint8
+            else "convert first, raw pixels with snncc.runtime.coding.normalise"
+        )
+        raise BadInputError(f"input: dtype {x.dtype}, the network takes {wanted}; {hint}")
+    with np.errstate(over="ignore"):  # what overflows to infinity is refused right after
+        return np.ascontiguousarray(x, dtype=wanted)
+
+
+def _check_finite(x: Array) -> Array:
+    if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+        first = np.unravel_index(int(np.argmin(finite)), x.shape)
+        index = [int(i) for i in first]
+        message = f"input: {x[first]} (as float32) at index {index}"
+        raise BadInputError(f"{message}, {int((~finite).sum())} such values; clean the data")
+    return x
+
+
+def _check_labels(y: Array, samples: int, path: Path) -> Array:
+    if y.dtype.kind not in "ui" or y.ndim != 1:
+        found = f"{y.dtype} {list(y.shape)}"
+        raise BadInputError(f"{path}: labels are {found}, expected class indices, integers [N]")
+    if len(y) != samples:
+        raise BadInputError(f"{path}: {len(y)} labels for {samples} samples; give one for each")
+    y = y.astype(np.int64)
+    if (y < 0).any():
+        index = int(np.argmax(y < 0))
+        raise BadInputError(f"{path}: label {y[index]} at index {index}; classes count from 0")
+    return y
+
+
+def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
+    channels = x.shape[1]
+    array = np.asarray(values, dtype=np.float32).reshape(-1)
+    if len(array) not in (1, channels):
+        raise UsageError(f"--{name}: {len(array)} values for {channels} channels")
+    if not np.isfinite(array).all():
+        raise UsageError(f"--{name}: {list(values)} must be finite")
+    return array.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def _read_samples(path: Path, shape: tuple[int, ...] | None, _limit: int | None) -> _Read:
+    x, y, kind = read_arrays(path)
+    if x.ndim == 0 or x.size == 0:
+        raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
+    is_grey = kind.startswith("idx") if shape is None else len(shape) == 3 and shape[0] == 1
+    return (x[:, None] if is_grey and x.ndim == 3 else x), y, len(x), kind
+
+
+# --- folders of images ----------------------------------------------------------------------------
+
+
+def _read_folder(folder: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
+    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
+        raise BadInputError(f"{folder}: images are [1|3, H, W], the network takes {list(shape)}")
+    files, y = _list_folder(folder)
+    chosen = files[:limit]
+    first = _decode(chosen[0], shape)
+    x = np.empty((len(chosen), *first.shape), np.uint8)
+    for index, file in enumerate(chosen):
+        x[index] = _decode(file, first.shape)
+    kind = "images" if y is None else f"images, {int(y.max()) + 1} classes"
+    return x, y, len(files), kind
+
+
+def _list_folder(folder: Path) -> tuple[list[Path], Array | None]:
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    classes = [entry for entry in visible if entry.is_dir()]
+    flat = _images(visible)
+    if bool(classes) == bool(flat):
+        found = "both images and sub-folders" if flat else "no images"
+        raise BadInputError(f"{folder}: {found}; expected one sub-folder per class, or images only")
+    if flat:
+        return flat, None
+    groups = [_images(sorted(entry.iterdir())) for entry in classes]
+    if empty := [entry.name for entry, group in zip(classes, groups, strict=True) if not group]:
+        names = ", ".join(empty)
+        raise BadInputError(f"{folder}: no images in {names}; every sub-folder is a class")
+    y = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    return [file for group in groups for file in group], y
+
+
+def _images(entries: list[Path]) -> list[Path]:
+    return [
+        entry
+        for entry in entries
+        if entry.suffix.lower() in _IMAGE_SUFFIXES and not entry.name.startswith(".")
+    ]
+
+
+def _decode(path: Path, shape: tuple[int, ...] | None) -> Array:
+    """One image ``[C, H, W]`` uint8; its size is compared before its pixels are decoded."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        hint = "pip install 'snncc[images]'"
+        raise MissingDependencyError(f"folders of images need pillow; {hint}") from error
+    with reading(path), Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise BadInputError(f"{path}: pixels of more than 8 bits ({image.mode}); save as 8 bit")
+        if shape is not None and (image.height, image.width) != shape[1:]:
+            found, wanted = f"{image.height}x{image.width}", f"{shape[1]}x{shape[2]}"
+            message = f"{path}: image is {found}, expected {wanted}"
+            raise BadInputError(f"{message}; nothing is resized silently, preprocess the images")
+        grey = image.mode in ("1", "L", "LA") if shape is None else shape[0] == 1
+        pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,160 @@
+"""What a compiled network takes and gives: the input contract and the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.errors import BadInputError
+from snncc.ir.program import Accumulator, Program, Readout, Shape
+from snncc.runtime.coding import check_input
+
+__all__ = ["InputContract", "Output", "outputs_of"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """How samples become the integers of the source.
+
+    Attributes:
+        name: The input's name, the key of the feed.
+        shape: Per sample.
+        dtype: ``uint8``: raw, taken as they are; ``float32``: put on the grid of 256 steps.
+        mean, std: What is folded into the first layer, in units of x / 255; for people.
+        scale, offset: Of the grid: integer = clip(rint((x - offset) / scale), 0, 255). One number,
+            or one per channel.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = "uint8"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    scale: float | tuple[float, ...] = 1.0
+    offset: float | tuple[float, ...] = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @staticmethod
+    def from_json(data: Any) -> InputContract:
+        """The contract of ``to_json``, checked.
+
+        Raises:
+            BadInputError: Not a valid contract.
+        """
+        try:
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in dict(data).items()
+            }
+            contract = InputContract(**fields)
+        except (TypeError, ValueError) as e:
+            raise BadInputError(f"input contract: malformed: {e}") from e
+        contract.validate()
+        return contract
+
+    def validate(self) -> None:
+        """Check the types and ranges of all fields.
+
+        Raises:
+            BadInputError: Naming the first field that is wrong.
+        """
+        sizes_ok = all(type(n) is int and n > 0 for n in self.shape)
+        grid = {"scale": self.scale, "offset": self.offset}
+        faults = {
+            "name": not isinstance(self.name, str),
+            "shape": not (isinstance(self.shape, tuple) and self.shape and sizes_ok),
+            "dtype": self.dtype not in ("uint8", "float32"),
+            **{k: not _are_finite(v) for k, v in {"mean": self.mean, "std": self.std}.items()},
+            **{k: not _fits_channels(v, self.shape) for k, v in grid.items()},
+        }
+        if wrong := [name for name, is_wrong in faults.items() if is_wrong]:
+            raise BadInputError(f"input contract: {wrong[0]} = {getattr(self, wrong[0])!r}")
+        if not (np.asarray(self.scale) > 0).all():
+            raise BadInputError(f"input contract: scale {self.scale} is not positive")
+
+    def encode(self, x: Array, timesteps: int = 1) -> npt.NDArray[np.uint8]:
+        """Samples as integers of the source, exactly as the graph's QuantizeInput makes them.
+
+        Args:
+            x: ``[N, *shape]`` of the contract's dtype, or ``[T, N, *shape]`` where T > 1.
+            timesteps: T of the network.
+
+        Returns:
+            uint8 of the same shape.
+
+        Raises:
+            BadInputError: Wrong shape or dtype, NaN or infinity.
+        """
+        if timesteps > 1 and np.ndim(x) == len(self.shape) + 2:
+            return self._encode_sequence(x, timesteps)
+        checked = check_input(x, self.shape, self.dtype)
+        return checked if self.dtype == "uint8" else self._quantise(checked)
+
+    def _encode_sequence(self, x: Array, timesteps: int) -> npt.NDArray[np.uint8]:
+        if len(x) != timesteps:
+            raise BadInputError(f"input: {len(x)} timesteps, the network has {timesteps}")
+        flat = x.reshape(-1, *x.shape[2:])
+        return self.encode(flat).reshape(x.shape)
+
+    def _quantise(self, x: Array) -> npt.NDArray[np.uint8]:
+        tail = (1,) * (len(self.shape) - 1)
+        scale, offset = (
+            np.asarray(value, dtype=np.float32).reshape(-1, *tail)
+            for value in (self.scale, self.offset)
+        )
+        with np.errstate(over="ignore"):
+            steps = np.rint((x - offset) / scale)
+        return np.asarray(np.clip(steps, 0, 255).astype(np.uint8))
+
+
+def _are_finite(values: object) -> bool:
+    numbers = isinstance(values, tuple) and all(type(v) in (int, float) for v in values)
+    return numbers and bool(np.isfinite(np.asarray(values, dtype=np.float64)).all())
+
+
+def _fits_channels(value: object, shape: Sequence[int]) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == shape[0] and _are_finite(value)
+    return _are_finite((value,))
+
+
+@dataclass(frozen=True)
+class Output:
+    """One result: the integers of ``source`` times ``scale``.
+
+    Attributes:
+        name: As in the model.
+        shape: Per sample.
+        source: The node of the Program that is read.
+        scale: Real value of one integer unit.
+        kind: ``potential`` of an accumulator, or spike ``counts``.
+    """
+
+    name: str
+    shape: Shape
+    source: str
+    scale: float
+    kind: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def outputs_of(program: Program) -> tuple[Output, ...]:
+    """The results of a Program, in the model's order."""
+    return tuple(_output(r, program.by_name) for r in program.readouts)
+
+
+def _output(readout: Readout, by_name: Mapping[str, Any]) -> Output:
+    is_potential = isinstance(by_name[readout.source], Accumulator)
+    kind = "potential" if is_potential else "counts"
+    return Output(readout.name, tuple(readout.shape), readout.source, float(readout.scale), kind)

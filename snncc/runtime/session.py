@@ -1,0 +1,166 @@
+"""Run a compiled network: shaped like ``onnxruntime.InferenceSession``, with spikes inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.backends.engine import Activity, Progress
+from snncc.backends.target import make_engine
+from snncc.errors import UsageError
+from snncc.ir.program import Accumulator, Neuron
+from snncc.runtime.artifact import CompiledModel, load
+
+__all__ = ["NodeArg", "Session"]
+
+Array = npt.NDArray[Any]
+Feed = Mapping[str, Array]
+
+_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output.
+
+    Attributes:
+        name: The key of the feed, or the name to ask for.
+        shape: Sizes, ``N`` for the samples.
+        type: ``tensor(uint8)`` or ``tensor(float)``.
+    """
+
+    name: str
+    shape: list[int | str]
+    type: str
+
+
+class Session:
+    """A compiled network on an engine.
+
+    Args:
+        model: The network, or the path of its ``.snn`` file.
+        engine: A name of ``snncc.backends.target.TARGETS``.
+        batch: Samples simulated together.
+
+    Raises:
+        BadInputError: The file is not a valid ``.snn``.
+        UsageError: No such engine, or a batch that is not positive.
+        MissingDependencyError: The engine needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        model: CompiledModel | str | os.PathLike[str],
+        engine: str = "clocked",
+        batch: int = 32,
+    ) -> None:
+        if batch < 1:
+            raise UsageError(f"batch {batch} is not positive")
+        self.model = model if isinstance(model, CompiledModel) else load(model)
+        self.batch = batch
+        self.contract = self.model.input
+        self._engine = make_engine(engine, self.model)
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return self._engine.name
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The input."""
+        c = self.contract
+        return [NodeArg(c.name, ["N", *c.shape], _TYPES[c.dtype])]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs, in the model's order; with T > 1 timesteps they have a leading axis T."""
+        T = self.model.program.timesteps
+        lead: list[int | str] = ["N"] if T == 1 else [T, "N"]
+        return [NodeArg(o.name, [*lead, *o.shape], "tensor(float)") for o in self.model.outputs]
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        feed: Feed | Array,
+        progress: Progress | None = None,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Outputs as real numbers: integers times their scale.
+
+        Args:
+            output_names: Which, in this order; None for all.
+            feed: ``{input name: samples}``, samples as the input contract says.
+            progress: Called with the number of samples after each batch.
+
+        Returns:
+            float32 ``[N, *shape]`` each, or ``[T, N, *shape]`` if T > 1.
+
+        Raises:
+            BadInputError: Samples of the wrong shape or dtype, or not finite.
+            UsageError: An unknown input or output name.
+        """
+        scales = {o.name: o.scale for o in self.model.outputs}
+        names = list(scales) if output_names is None else list(output_names)
+        if unknown := [name for name in names if name not in scales]:
+            raise UsageError(f"no output {_quoted(unknown)}; there are {_quoted(scales)}")
+        integers = self.run_integers(feed, progress)
+        return [_real(integers[name], scales[name]) for name in names]
+
+    def run_integers(
+        self, feed: Feed | Array, progress: Progress | None = None
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """Output name -> integers, ``[T, N, *shape]``; see ``run``."""
+        return self.trace(feed, progress=progress).readouts
+
+    def trace(
+        self,
+        feed: Feed | Array,
+        probes: Collection[str] = (),
+        progress: Progress | None = None,
+    ) -> Activity:
+        """What every population did.
+
+        Args:
+            feed: ``{input name: samples}``, or the samples.
+            probes: Populations and accumulators to record, by name or by torch module path.
+            progress: Called with the number of samples after each batch.
+
+        Raises:
+            BadInputError: Samples of the wrong shape or dtype, or not finite.
+            UsageError: An unknown input name or probe.
+        """
+        x = self.contract.encode(self._samples(feed), self.model.program.timesteps)
+        nodes = [name for probe in probes for name in self._probed(probe)]
+        return self._engine.run(x, list(dict.fromkeys(nodes)), self.batch, progress)
+
+    def _samples(self, feed: Feed | Array) -> Array:
+        if not isinstance(feed, Mapping):
+            return feed
+        if set(feed) != {self.contract.name}:
+            wanted = self.contract.name
+            raise UsageError(f"feed has {_quoted(feed)}; the network takes '{wanted}'")
+        return feed[self.contract.name]
+
+    def _probed(self, probe: str) -> list[str]:
+        """Names of the nodes a probe means."""
+        nodes = [n for n in self.model.program.nodes if isinstance(n, (Accumulator, Neuron))]
+        found = [n.name for n in nodes if n.name == probe]
+        found = found or [n.name for n in nodes if probe and n.module == probe]
+        if found:
+            return found
+        known = list(dict.fromkeys(name for n in nodes for name in (n.module, n.name) if name))
+        close = get_close_matches(probe, known, n=3) or known
+        raise UsageError(f"cannot probe '{probe}'; there are {_quoted(close[:12])}")
+
+
+def _real(integers: Array, scale: float) -> npt.NDArray[np.float32]:
+    values = (integers * scale).astype(np.float32)
+    return values[0] if len(values) == 1 else values
+
+
+def _quoted(names: Collection[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "nothing"

@@ -1,0 +1,96 @@
+"""The third oracle: a Program in plain Python integers, naive on purpose.
+
+A node's values are a dict from index to int, in C order. There are no ticks: a neuron's spike
+count is the number of its levels that its potential reaches.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection, Source
+
+Index = tuple[int, ...]
+Values = dict[Index, int]
+Results = dict[str, np.ndarray]
+
+
+def interpret(program: Program, x: np.ndarray) -> tuple[Results, Results, Results]:
+    """Spike counts, potentials and readouts by node name, int64 (T, N, *shape)."""
+    repeated = x.ndim == len(program.source.shape) + 1
+    steps = [x] * program.timesteps if repeated else list(x)
+    runs = [[_evaluate(program, sample) for sample in step] for step in steps]
+
+    def collect(nodes: tuple[Any, ...]) -> Results:
+        return {n.name: _stacked([[v[n.name] for v in step] for step in runs], n) for n in nodes}
+
+    return collect(program.neurons), collect(program.accumulators), collect(program.readouts)
+
+
+def _stacked(runs: list[list[Values]], node: Node) -> np.ndarray:
+    flat = [[list(values.values()) for values in step] for step in runs]
+    return np.array(flat, dtype=np.int64).reshape(len(runs), len(runs[0]), *node.shape)
+
+
+def _evaluate(program: Program, sample: np.ndarray) -> dict[str, Values]:
+    values: dict[str, Values] = {}
+    for node in program.nodes:
+        indices = product(*map(range, node.shape))
+        values[node.name] = dict(zip(indices, _emitted(node, values, sample), strict=True))
+    return values
+
+
+def _emitted(node: Node, values: dict[str, Values], sample: np.ndarray) -> list[int]:
+    indices = product(*map(range, node.shape))
+    if isinstance(node, Source):
+        return [int(v) for v in sample.ravel()]
+    if isinstance(node, Accumulator):
+        return [_potential(node, values, i) for i in indices]
+    if isinstance(node, Pool):
+        return [_pooled(node, values[node.source], i) for i in indices]
+    read = list(values[node.source].values())
+    if isinstance(node, Neuron):
+        return [_count(node, i[0], v) for i, v in zip(indices, read, strict=True)]
+    return read
+
+
+def _count(node: Neuron, channel: int, potential: int) -> int:
+    row = node.levels[channel if len(node.levels) > 1 else 0]
+    return sum(potential >= level for level in row.tolist())
+
+
+def _potential(node: Accumulator, values: dict[str, Values], index: Index) -> int:
+    bias = node.bias[index if node.bias.shape == node.shape else index[:1]]
+    return int(bias) + sum(_current(p, values[p.source], index) for p in node.projections)
+
+
+def _weight(p: Projection, index: Index) -> int:
+    return sum(int(w[index]) * 256**k for k, w in enumerate(p.weights))
+
+
+def _current(p: Projection, values: Values, index: Index) -> int:
+    if p.kind == "identity":
+        return values[index]
+    if p.kind == "linear":
+        return sum(_weight(p, (*index, k)) * v for k, v in enumerate(values.values()) if v)
+    o, y, x = index
+    out, per_group, kh, kw = p.weights[0].shape
+    first = o // (out // p.groups) * per_group
+    total = 0
+    for c, i, j in product(range(per_group), range(kh), range(kw)):
+        at_y = y * p.strides[0] - p.pads[0] + i * p.dilations[0]
+        at_x = x * p.strides[1] - p.pads[1] + j * p.dilations[1]
+        if v := values.get((first + c, at_y, at_x), 0):
+            total += _weight(p, (o, c, i, j)) * v
+    return total
+
+
+def _pooled(node: Pool, values: Values, index: Index) -> int:
+    c, y, x = index
+    top, left = y * node.strides[0] - node.pads[0], x * node.strides[1] - node.pads[1]
+    window = product(range(top, top + node.kernel[0]), range(left, left + node.kernel[1]))
+    inside = [values[(c, i, j)] for i, j in window if (c, i, j) in values]
+    return max(inside) if node.kind == "max" else sum(inside)
