@@ -24,7 +24,7 @@ from snncc.ir.program import (
 )
 from snncc.ir.program_check import emitted_payload, potential_bounds, required_depth
 
-__all__ = ["cases", "half_even_levels", "programs", "samples"]
+__all__ = ["cases", "chain", "changed", "half_even_levels", "programs", "samples"]
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -65,6 +65,30 @@ def half_even_levels(theta: np.ndarray, D: int) -> np.ndarray:
     """Levels (C, D) of round-half-to-even(v / theta) for thresholds (C,)."""
     k = np.arange(1, D + 1)
     return np.asarray(((2 * k - 1) * theta[:, None] + (k & 1) + 1) // 2)
+
+
+def chain() -> tuple[Program, np.ndarray]:
+    """A fixed network with many ties, conv - n1 - conv - n2 - conv - n3, and 8 samples for it."""
+    rng = np.random.default_rng(7)
+    nodes: list[Any] = [Source("x", (2, 6, 6), 3)]
+    payload, D = 3, 4
+    for i in (1, 2, 3):
+        weights = (rng.integers(-2, 4, (4, nodes[-1].shape[0], 3, 3)).astype(np.int8),)
+        p = Projection(nodes[-1].name, "conv", weights, payload, pads=(1, 1, 1, 1))
+        bias = rng.integers(1, 5, 4)
+        levels = half_even_levels(np.array([6, 8, 10, 12]), D)
+        nodes.append(Accumulator(f"v{i}", (4, 6, 6), (p,), bias, -(2**20), 2**20))
+        nodes.append(Neuron(f"n{i}", (4, 6, 6), f"v{i}", levels, i - 1))
+        payload = D
+    program = Program("chain", (*nodes, Readout("y", (4, 6, 6), "n3", 1.0)), ticks=D)
+    program.validate()
+    return program, rng.integers(0, 4, (8, 2, 6, 6)).astype(np.uint8)
+
+
+def changed(program: Program, name: str, **values: Any) -> Program:
+    """The Program with fields of one node changed."""
+    nodes = tuple(replace(n, **values) if n.name == name else n for n in program.nodes)
+    return replace(program, nodes=nodes)
 
 
 class _Builder:

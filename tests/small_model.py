@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnx.parser
+from networks import half_even_levels
 from onnx import numpy_helper
 
 from snncc.backends.integer import IntegerEngine
@@ -51,20 +52,15 @@ SPIKING = f"""
 """
 
 
-def half_even_levels(thresholds, ticks=D):
-    k = np.arange(1, ticks + 1)
-    return ((2 * k - 1) * np.asarray(thresholds)[:, None] + (k & 1) + 1) // 2
-
-
 def weights(seed=0):
     rng = np.random.default_rng(seed)
-    return {
+    return {  # the last channel of fire2 never fires
         "conv1_w": rng.integers(-127, 128, (3, 1, 3, 3), dtype=np.int8),
         "conv1_b": rng.integers(-3000, 3000, 3),
-        "fire1_levels": half_even_levels([3001, 9001, 14001]),
+        "fire1_levels": half_even_levels(np.array([3001, 9001, 14001]), D),
         "conv2_w": rng.integers(-127, 128, (16, 3, 3, 3), dtype=np.int8),
         "conv2_b": rng.integers(-300, 300, 16),
-        "fire2_levels": half_even_levels([101] * 15 + [10**6 + 1]),  # the last channel is silent
+        "fire2_levels": half_even_levels(np.array([101] * 15 + [10**6 + 1]), D),
         "fc_w": rng.integers(-127, 128, (5, 144), dtype=np.int8),
         "fc_b": rng.integers(-100, 100, 5),
     }

@@ -7,6 +7,8 @@ uint8 pixels.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from snncc.nn import IntegerFire
@@ -25,6 +27,9 @@ class CNN(nn.Module):
         D: Largest spike count of every neuron.
         width: Channels of the first convolution; the others have 2, 2, 4 and 4 times as many.
     """
+
+    #: What the compiler takes as default for --input-shape, --mean and --std.
+    default_cfg: ClassVar = {"input_size": (1, 28, 28), "mean": (MEAN,), "std": (STD,)}
 
     def __init__(self, D: int, width: int) -> None:
         super().__init__()

@@ -57,12 +57,15 @@ class _OnnxEngine:
         self.program, self.threads = program, threads
         self._folder = Path(graph).parent if isinstance(graph, (str, os.PathLike)) else None
         self._model = _loaded(graph, self.name)
+        self._results = [value.name for value in self._model.graph.output]
         _feed_integers(self._model.graph, program)
         self._names = {name for node in self._model.graph.node for name in node.output}
         lost = [n.name for n in program.neurons if n.name + self.suffix not in self._names]
         if lost:
             raise BadInputError(f"{self.name}: the graph has no populations {', '.join(lost)}")
-        self._readouts = {r.name: self._value_of_readout(r) for r in program.readouts}
+        self._readouts = {
+            r.name: self._value_of_readout(i, r) for i, r in enumerate(program.readouts)
+        }
         self._sessions: dict[tuple[str, ...], Any] = {}
 
     def run(
@@ -138,8 +141,11 @@ class _OnnxEngine:
                 return self._readouts[readout.name]
         raise UsageError(f"{self.name}: the graph does not have the potential '{accumulator.name}'")
 
-    def _value_of_readout(self, readout: Readout) -> str:
-        for name in (readout.name, readout.source):
+    def _value_of_readout(self, index: int, readout: Readout) -> str:
+        """The output of that name, or at that place, or else the value that is read."""
+        same_number = len(self._results) == len(self.program.readouts)
+        by_place = [self._results[index]] if same_number else []
+        for name in (readout.name, *by_place, readout.source):
             if name in self._names:
                 return name
         raise BadInputError(f"{self.name}: the graph has no output '{readout.name}'")

@@ -86,6 +86,7 @@ class PassManager:
         observe: Called with each record.
         records: What was done.
         stages: Last graph of every stage passed.
+        after: Graph behind every pass, by its name.
     """
 
     passes: Sequence[Pass]
@@ -94,6 +95,7 @@ class PassManager:
     observe: Callable[[PassRecord], None] | None = None
     records: list[PassRecord] = field(default_factory=list)
     stages: dict[str, ir.Model] = field(default_factory=dict)
+    after: dict[str, ir.Model] = field(default_factory=dict)
 
     def run(self, model: ir.Model) -> ir.Model:
         """The model after all passes; the one given stays untouched.
@@ -136,7 +138,7 @@ class PassManager:
         record.worst = float(np.max([d.worst for d in found], initial=0.0))
 
     def _keep(self, model: ir.Model, index: int, name: str) -> None:
-        self.stages[stage_of(model)] = model
+        self.stages[stage_of(model)] = self.after[name] = model
         if self.dump_dir is not None:
             from snncc.ir.text import dump
 

@@ -121,23 +121,29 @@ class CompiledModel:
         Raises:
             BadInputError: The model has no such graph, or has it without weights.
         """
-        if stage not in self.graphs or not (self.keep_stages or stage in _RUNNABLE):
+        if stage not in self.graphs or not self._keeps_weights(stage):
             raise BadInputError(f"{self.name}: no graph '{stage}' with weights")
         if isinstance(self.graphs, StoredGraphs):
             self.graphs.light(stage)  # refuses weights outside the blob
-            return self._extracted(stage, self.graphs.files[stage], self.graphs.blob)
+            stored = self.graphs.files
+            files = {name: stored[name] for name in stored if self._keeps_weights(name)}
+            return self._extracted(stage, files, self.graphs.blob)
         graph = self.graphs[stage]
         if graph.ByteSize() < _IN_MEMORY:
             return bytes(graph.SerializeToString())
         blob = Blob()
-        data = externalised(graph, blob)
-        return self._extracted(stage, data, blob.tobytes())
+        return self._extracted(stage, {stage: externalised(graph, blob)}, blob.tobytes())
 
-    def _extracted(self, stage: str, graph: bytes, blob: bytes) -> str:
+    def _keeps_weights(self, stage: str) -> bool:
+        return self.keep_stages or stage in _RUNNABLE
+
+    def _extracted(self, stage: str, graphs: Mapping[str, bytes], blob: bytes) -> str:
+        """Path of a graph in a folder with its weights, written if it is not there."""
         if stage not in self._folders:
-            key = sha256((sha256(graph) + sha256(blob)).encode())
-            self._folders[stage] = extract({"graph.onnx": graph, WEIGHTS: blob}, key)
-        return str(self._folders[stage][0] / "graph.onnx")
+            files = {f"{name}.onnx": data for name, data in graphs.items()} | {WEIGHTS: blob}
+            hashes = "".join(name + sha256(data) for name, data in sorted(files.items()))
+            self._folders[stage] = extract(files, sha256(hashes.encode()))
+        return str(self._folders[stage][0] / f"{stage}.onnx")
 
 
 # -- the manifest --------------------------------------------------------------------------
@@ -229,7 +235,7 @@ def _members_of(model: CompiledModel) -> dict[str, bytes]:
         "report.json": _json_bytes(model.report),
     }
     for stage in sorted(model.graphs):
-        if model.keep_stages or stage in _RUNNABLE:
+        if model._keeps_weights(stage):
             members[f"graphs/{stage}.onnx"] = externalised(model.graphs[stage], blob)
         else:
             members[f"stages/{stage}.onnx"] = summarised(model.graphs[stage])

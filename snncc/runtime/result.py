@@ -126,7 +126,7 @@ def _rates_of(neuron: Neuron, activity: Activity, sops: int) -> PopulationRates:
         ticks=neuron.D,
         nsfr=_nsfr(neuron, activity),
         mean_count=spikes / counts.size,
-        saturated=np.count_nonzero(counts == neuron.D) / counts.size,
+        saturated=int(np.count_nonzero(counts == neuron.D)) / counts.size,
         silent=int(np.count_nonzero(~counts.any(axis=(0, 1)))),
         spikes=spikes,
         sops=sops,

@@ -1,0 +1,383 @@
+"""The compiler: a trained network in, a verified spiking program out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.errors import BadInputError, UnsupportedModelError, UsageError, VerificationError
+from snncc.runtime.artifact import CompiledModel, manifest_of
+from snncc.runtime.coding import Dataset, check_input, normalise, read_data
+from snncc.runtime.contract import InputContract
+from snncc.runtime.reference import Reference
+from snncc.runtime.verify import Verification, verify
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import torch  # noqa: TID251 (for annotations)
+
+    from snncc.frontends.import_law import ImportLaw
+    from snncc.ir.program import Program
+    from snncc.passes import PassManager
+    from snncc.passes.diagnose import Diagnosis
+    from snncc.runtime.measure import Measured
+
+__all__ = ["InputOptions", "Options", "check", "compile"]
+
+Array = npt.NDArray[Any]
+Say = Callable[[str], None]
+
+#: Samples for validation of passes, and for the reference vectors in the file.
+_CHECKED, _REFERENCE = 8, 32
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How the input becomes integers.
+
+    Attributes:
+        mode: ``u8``: raw pixels, exact; ``f32``: real values on a grid of 256 steps; none: ``u8``
+            if a normalisation is known, else ``f32``.
+        mean, std: Of x / 255, per channel or one for all; default: the module's ``default_cfg``.
+        range: (low, high) of an f32 input; default: that of the calibration data.
+    """
+
+    mode: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose; the defaults are good.
+
+    Attributes:
+        name: Of the network; default: the file's or class's.
+        input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
+        weight_bits: 4 to 24.
+        input: See InputOptions.
+        until: Compile only up to this node or module; its value is the result.
+        keep_stages: Store earlier graphs with their weights.
+        dump_ir: Write the graph's text after every pass there.
+        origins: Option -> where its value came from, for the report.
+    """
+
+    name: str | None = None
+    input_shape: Sequence[int] | None = None
+    weight_bits: int = 16
+    input: InputOptions = field(default_factory=InputOptions)
+    until: str | None = None
+    keep_stages: bool = False
+    dump_ir: str | Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def compile(
+    network: torch.nn.Module | str | Path,
+    calibration: Dataset | Array | str | Path | None = None,
+    options: Options | None = None,
+    say: Say | None = None,
+    **more: Any,
+) -> CompiledModel:
+    """Compile a trained network; nothing is written.
+
+    Args:
+        network: A module, or the path of an ``.onnx`` or ``.pt2`` file.
+        calibration: Samples on which changes are measured: uint8 pixels (N, C, H, W), or float32
+            as the network takes them. Without: «not measured».
+        options: All choices; or give them as keywords (``weight_bits=8``).
+        say: Called with the name of each step.
+        **more: Fields of Options.
+
+    Raises:
+        UnsupportedModelError: Parts cannot become spikes; all of them are listed.
+        BadInputError: Weights or data are not what they should be.
+        UsageError: Options contradict each other or the network.
+        VerificationError: A check failed: a fault of the compiler, never of the network.
+    """
+    chosen = _merge(options, more)
+    return _Compilation(network, chosen, say or (lambda _: None)).run(calibration)
+
+
+def check(
+    network: torch.nn.Module | str | Path,
+    options: Options | None = None,
+    **more: Any,
+) -> Diagnosis:
+    """What would compile and what would not, in seconds; nothing is written.
+
+    Args:
+        network: As for ``compile``.
+        options: As for ``compile``.
+        **more: Fields of Options.
+    """
+    from snncc.passes import FRONT, PassManager
+    from snncc.passes.diagnose import diagnose
+
+    work = _Compilation(network, _merge(options, more), lambda _: None)
+    return diagnose(PassManager(FRONT, dump_dir=work.dump_dir).run(work.imported()))
+
+
+def _merge(options: Options | None, more: dict[str, Any]) -> Options:
+    if options is not None and more:
+        raise UsageError("give either options or keywords")
+    try:
+        return options or Options(**more)
+    except TypeError as e:
+        raise UsageError(f"compile: {e}") from e
+
+
+class _Compilation:
+    """One run of the compiler, step by step."""
+
+    def __init__(self, network: torch.nn.Module | str | Path, options: Options, say: Say) -> None:
+        self.network, self.options, self.say = network, options, say
+        is_path = isinstance(network, (str, Path))
+        self.module: Any = None if is_path else network
+        self.config: Mapping[str, Any] = getattr(self.module, "default_cfg", None) or {}
+        default = Path(str(network)).stem if is_path else type(network).__name__.lower()
+        self.name = options.name or default
+        self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
+
+    def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
+        self.say("import")
+        model = self.imported()
+        shape = _input_shape(model)
+        data = _data(calibration, shape)
+        contract = self._contract(str(model.graph.inputs[0].name), shape, data)
+        feeds = _feeds(contract, data if data is not None else _random(shape))
+        few = {k: v[:_CHECKED] for k, v in feeds.items()}
+        law = self._import_law(model, few)
+        manager = self._manager(contract, few)
+        manager.run(model)
+        self.say("build-program")
+        program = self._program(manager)
+        measured = self._measure(manager, feeds) if data is not None else None
+        return self._finish(manager, program, contract, feeds, law, measured)
+
+    def imported(self) -> ir.Model:
+        """The graph in stage ``imported``, cut at ``until``."""
+        model = self._import()
+        return _cut(model, self.options.until) if self.options.until else model
+
+    def _import(self) -> ir.Model:
+        if self.module is not None:
+            from snncc.frontends.pytorch import import_module
+
+            return import_module(self.module, self._shape())
+        path = Path(str(self.network))
+        if path.suffix == ".onnx":
+            from snncc.frontends.onnx_file import import_onnx
+
+            return import_onnx(path)
+        if path.suffix == ".pt2":
+            from snncc.frontends.pytorch import import_exported
+
+            return import_exported(path)
+        raise UsageError(f"{path}: .onnx and .pt2 files stand alone; a checkpoint needs --arch")
+
+    def _shape(self) -> tuple[int, ...]:
+        shape = self.options.input_shape or self.config.get("input_size")
+        if shape is None:
+            raise UsageError("the input's shape is not known; give --input-shape C,H,W")
+        return tuple(int(s) for s in shape)
+
+    # -- input -----------------------------------------------------------------------------
+
+    def _contract(self, name: str, shape: tuple[int, ...], data: Array | None) -> InputContract:
+        given = self.options.input
+        mean = given.mean if given.mean is not None else self.config.get("mean")
+        std = given.std if given.std is not None else self.config.get("std")
+        known = mean is not None or std is not None
+        mode = given.mode or ("u8" if known else "f32")
+        if mode == "u8":
+            return _u8_contract(name, shape, _floats(mean, 0.0), _floats(std, 1.0))
+        if mode != "f32":
+            raise UsageError(f"--input {mode}: u8 or f32")
+        if known and given.mode is None:
+            raise UsageError("--mean and --std belong to --input u8")
+        return _f32_contract(name, shape, given.range or _range_of(data))
+
+    # -- the steps -------------------------------------------------------------------------
+
+    def _import_law(self, model: ir.Model, feeds: Mapping[str, Array]) -> ImportLaw | None:
+        if self.module is None or self.options.until:
+            return None
+        from snncc.frontends.import_law import check_import
+
+        self.say("import law")
+        return check_import(self.module, model, feeds[str(model.graph.inputs[0].name)])
+
+    def _manager(self, contract: InputContract, feeds: Mapping[str, Array]) -> PassManager:
+        from snncc.passes import PassManager, pipeline
+        from snncc.passes.quantise_input import QuantiseInput
+
+        source = QuantiseInput(
+            _tuple(contract.scale), _tuple(contract.offset), real=contract.dtype == "float32"
+        )
+        passes = pipeline(source, self.options.weight_bits)
+        observe = lambda record: self.say(record.name)  # noqa: E731
+        return PassManager(passes, feeds, self.dump_dir, observe)
+
+    def _program(self, manager: PassManager) -> Program:
+        from snncc.passes.build_program import build_program
+
+        return build_program(manager.stages["quantised"], self.name)
+
+    def _measure(self, manager: PassManager, feeds: Mapping[str, Array]) -> Measured:
+        from snncc.runtime.measure import measure
+
+        self.say("measure")
+        trained = manager.after["commute-max-pool"]
+        integer = manager.after["fold-scale"]
+        return measure(trained, integer, manager.stages["quantised"], feeds)
+
+    def _finish(
+        self,
+        manager: PassManager,
+        program: Program,
+        contract: InputContract,
+        feeds: Mapping[str, Array],
+        law: ImportLaw | None,
+        measured: Measured | None,
+    ) -> CompiledModel:
+        from snncc.backends.target import make_engine
+        from snncc.ir.graphs import to_proto
+        from snncc.report import make_report
+
+        self.say("verify")
+        graphs = {stage: to_proto(model) for stage, model in manager.stages.items()}
+        model = CompiledModel(
+            program,
+            manifest_of(program, contract),
+            graphs,
+            keep_stages=self.options.keep_stages,
+        )
+        x = feeds[f"{contract.name}:u8"][:_REFERENCE]
+        model.reference = Reference.of(x, make_engine("integer", model).run(x))
+        verdict = verify(model)
+        _require_agreement(verdict)
+        model.report = make_report(self.options, contract, manager, program, law, measured, verdict)
+        return model
+
+
+def _require_agreement(verdict: Verification) -> None:
+    if verdict.mismatched:
+        raise VerificationError(
+            f"engines disagree in {verdict.mismatched} places: {verdict.to_json()}; "
+            "please report this network"
+        )
+
+
+# -- data ----------------------------------------------------------------------------------
+
+
+def _input_shape(model: ir.Model) -> tuple[int, ...]:
+    from snncc.ir.graphs import static_shape
+
+    shape = static_shape(model.graph.inputs[0])
+    if not shape:
+        raise UnsupportedModelError("the input has no static shape behind its batch axis")
+    return shape
+
+
+def _data(calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...]) -> Array | None:
+    if calibration is None:
+        return None
+    if isinstance(calibration, (str, Path)):
+        calibration = read_data(calibration, shape=shape)
+    x = calibration.x if isinstance(calibration, Dataset) else np.asarray(calibration)
+    if len(x) == 0:
+        raise BadInputError("calibration: no samples")
+    return check_input(x, shape, "uint8" if x.dtype == np.uint8 else "float32")
+
+
+def _random(shape: tuple[int, ...]) -> Array:
+    """Noise for checks that hold on any data; nothing is *measured* on it."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (_CHECKED, *shape), dtype=np.uint8)
+
+
+def _feeds(contract: InputContract, data: Array) -> dict[str, Array]:
+    """The input under both its names: as the trained network takes it, and as integers."""
+    if contract.dtype == "uint8":
+        if data.dtype != np.uint8:
+            raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
+        return {
+            contract.name: normalise(data, contract.mean, contract.std),
+            f"{contract.name}:u8": data,
+        }
+    if data.dtype == np.uint8:
+        low, step = _tuple(contract.offset)[0], _tuple(contract.scale)[0]
+        data = (data.astype(np.float32) * np.float32(step) + np.float32(low)).astype(np.float32)
+    return {contract.name: data, f"{contract.name}:u8": contract.encode(data)}
+
+
+def _u8_contract(
+    name: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...]
+) -> InputContract:
+    if any(len(v) not in (1, shape[0]) for v in (mean, std)):
+        raise UsageError(f"--mean {mean} --std {std}: one number, or one for each of {shape[0]}")
+    if min(std) <= 0:
+        raise UsageError(f"--std {std}: must be positive")
+    means, stds = (np.broadcast_to(v, shape[0]).tolist() for v in (mean, std))
+    scale = tuple(1 / (255 * s) for s in stds)
+    offset = tuple(-m / s for m, s in zip(means, stds, strict=True))
+    return InputContract(name, shape, "uint8", tuple(means), tuple(stds), scale, offset)
+
+
+def _f32_contract(
+    name: str, shape: tuple[int, ...], limits: tuple[float, float] | None
+) -> InputContract:
+    if limits is None:
+        raise UsageError(
+            "the input's range is not known: give --input u8 --mean … --std … for raw pixels, or "
+            "--calibration or --input-range LOW,HIGH for real values"
+        )
+    low, high = limits
+    if not np.isfinite([low, high]).all() or not low < high:
+        raise UsageError(f"--input-range {low},{high}: low must be below high")
+    return InputContract(name, shape, "float32", scale=(high - low) / 255, offset=low)
+
+
+def _range_of(data: Array | None) -> tuple[float, float] | None:
+    if data is None or data.dtype == np.uint8:
+        return None
+    return float(data.min()), float(data.max())
+
+
+def _floats(values: Sequence[float] | float | None, default: float) -> tuple[float, ...]:
+    if values is None:
+        return (default,)
+    return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=np.float64)))
+
+
+def _tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _cut(model: ir.Model, until: str) -> ir.Model:
+    """The graph up to a node or module: its last value becomes the result."""
+    import onnx_ir.passes.common as common
+
+    from snncc.ir.graphs import label
+
+    names = [label(node) for node in model.graph]
+    found = [
+        node
+        for node in model.graph
+        if label(node) == until or label(node).startswith(f"{until}.") or node.name == until
+    ]
+    if not found:
+        raise UsageError(
+            f"--until {until}: no such node; there are {', '.join(dict.fromkeys(names))}"
+        )
+    model.graph.outputs[:] = [found[-1].outputs[0]]
+    common.RemoveUnusedNodesPass()(model)
+    return model

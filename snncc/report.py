@@ -1,0 +1,131 @@
+"""The report of a compilation: plain data, the same for the same input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from snncc.ir.program import Accumulator, Program, sources_of
+from snncc.runtime.contract import InputContract
+from snncc.runtime.verify import Verification
+
+if TYPE_CHECKING:
+    from snncc.compiler import Options
+    from snncc.frontends.import_law import ImportLaw
+    from snncc.passes import PassManager
+    from snncc.runtime.measure import Measured
+
+__all__ = ["make_report"]
+
+
+def make_report(
+    options: Options,
+    contract: InputContract,
+    manager: PassManager,
+    program: Program,
+    law: ImportLaw | None,
+    measured: Measured | None,
+    verdict: Verification,
+) -> dict[str, Any]:
+    """Everything the compiler did, proved and measured.
+
+    ``changed`` is the share of activations that differ end to end from the trained network,
+    ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
+    with the trained network's class; all three are None without calibration data.
+    """
+    from snncc.passes.diagnose import diagnose
+
+    found = diagnose(manager.after["merge-linear"])
+    return {
+        "activations_found": found.activations_found,
+        "activations_lowered": len(program.neurons),
+        "macs": found.macs,
+        "weight_bits": options.weight_bits,
+        "samples": measured.samples if measured else 0,
+        "agreement": _ratio(measured.same_class, measured.samples) if measured else None,
+        "changed": measured.share("end_to_end") if measured else None,
+        "changed_teacher_forced": measured.share("teacher_forced") if measured else None,
+        "changed_by_input": _ratio(measured.input_changed, measured.total) if measured else None,
+        "saturated": measured.share("saturated") if measured else None,
+        "ties": sum(layer.ties for layer in measured.layers) if measured else None,
+        "layers": _layers(program, measured),
+        "analog": analog_layers(program),
+        "windows": program.windows,
+        "latency_ticks": program.latency,
+        "bounds": bounds(program),
+        "passes": [
+            {"name": r.name, "rewrites": r.rewrites, "checked": r.checked, "worst": r.worst}
+            for r in manager.records
+        ],
+        "import_law": _law(law),
+        "input": contract.to_json(),
+        "origins": dict(options.origins),
+        "verify": verdict.to_json(),
+    }
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / max(whole, 1)
+
+
+def _layers(program: Program, measured: Measured | None) -> list[dict[str, Any]]:
+    rows = []
+    for i, neuron in enumerate(program.neurons):
+        row: dict[str, Any] = {
+            "module": neuron.module or neuron.name,
+            "population": neuron.name,
+            "shape": list(neuron.shape),
+            "D": neuron.D,
+            "rounding": neuron.rounding,
+            "window": neuron.depth,
+        }
+        if measured is not None:
+            seen = measured.layers[i]
+            row["changed"] = _ratio(seen.end_to_end, seen.total)
+            row["changed_teacher_forced"] = _ratio(seen.teacher_forced, seen.total)
+            row["saturated"] = _ratio(seen.saturated, seen.total)
+            row["ties"] = seen.ties
+        rows.append(row)
+    return rows
+
+
+def analog_layers(program: Program) -> list[str]:
+    """Layers that read the input: multi-bit integers, not spikes."""
+    source = program.source.name
+    return [
+        node.module or node.name
+        for node in program.nodes
+        if isinstance(node, Accumulator) and _reads(program, node, source)
+    ]
+
+
+def _reads(program: Program, node: Accumulator, source: str) -> bool:
+    names = set(sources_of(node))
+    pooled = {program.by_name[n] for n in names if type(program.by_name[n]).__name__ == "Pool"}
+    return source in names or any(source in sources_of(p) for p in pooled)
+
+
+def bounds(program: Program) -> list[dict[str, Any]]:
+    """Proved range of every accumulator, and the bits it needs (sign included)."""
+    return [
+        {
+            "module": a.module or a.name,
+            "accumulator": a.name,
+            "low": a.low,
+            "high": a.high,
+            "bits": max(abs(a.low), abs(a.high)).bit_length() + 1,
+        }
+        for a in program.accumulators
+    ]
+
+
+def _law(law: ImportLaw | None) -> dict[str, Any] | None:
+    if law is None:
+        return None
+    return {
+        "leaves": law.leaves,
+        "elements": law.elements,
+        "worst": law.worst,
+        "margin": law.margin,
+        "changed": law.changed,
+        "activations": law.activations,
+    }

@@ -1,0 +1,142 @@
+"""What quantisation changes, measured on data: the figures behind the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.ir.graphs import attribute, label
+from snncc.ir.oracle import evaluate, teacher_forced
+
+__all__ = ["LayerChange", "Measured", "measure"]
+
+Array = npt.NDArray[Any]
+_BATCH = 64
+
+
+@dataclass
+class LayerChange:
+    """One population on the calibration data.
+
+    Attributes:
+        module: Module path.
+        total: Activations seen.
+        teacher_forced: Changed by this layer's own weight quantisation alone.
+        end_to_end: Changed when all layers are quantised (input included).
+        ties: Potentials of the trained network exactly on a rounding border.
+        saturated: Counts at D.
+    """
+
+    module: str
+    total: int = 0
+    teacher_forced: int = 0
+    end_to_end: int = 0
+    ties: int = 0
+    saturated: int = 0
+
+
+@dataclass
+class Measured:
+    """All populations, and the result.
+
+    Attributes:
+        samples: How many.
+        layers: Per population, in topological order.
+        input_changed: Activations changed by input quantisation alone (0 for raw uint8).
+        same_class: Samples whose class is the trained network's.
+    """
+
+    samples: int = 0
+    layers: list[LayerChange] = field(default_factory=list)
+    input_changed: int = 0
+    same_class: int = 0
+
+    @property
+    def total(self) -> int:
+        """Activations seen, all populations."""
+        return sum(layer.total for layer in self.layers)
+
+    def share(self, what: str) -> float:
+        """A count of the layers, e.g. ``end_to_end``, as a share of all activations."""
+        return float(sum(getattr(layer, what) for layer in self.layers)) / max(self.total, 1)
+
+
+def measure(
+    trained: ir.Model, integer: ir.Model, quantised: ir.Model, feeds: Mapping[str, Array]
+) -> Measured:
+    """Compare the trained network with its quantised form on data.
+
+    Args:
+        trained: Float graph before quantise-input.
+        integer: Float graph behind fold-scale: the same integers, input on its grid.
+        quantised: Integer graph.
+        feeds: Inputs under all their names, with the same number of samples.
+    """
+    result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
+    for batch in _batches(feeds):
+        _add(result, trained, integer, quantised, batch)
+    return result
+
+
+def _batches(feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    size = len(next(iter(feeds.values())))
+    for start in range(0, size, _BATCH):
+        yield {name: x[start : start + _BATCH] for name, x in feeds.items()}
+
+
+def _fires(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type == "IntegerFire"]
+
+
+def _names(model: ir.Model) -> list[str]:
+    return [str(node.outputs[0].name) for node in _fires(model)]
+
+
+def _add(
+    result: Measured,
+    trained: ir.Model,
+    integer: ir.Model,
+    quantised: ir.Model,
+    feeds: Mapping[str, Array],
+) -> None:
+    names = _names(integer)
+    potentials = [str(n.inputs[0].name) for n in _fires(integer) if n.inputs[0] is not None]
+    before = _counts(trained, feeds)
+    floats = evaluate(integer, feeds, list(dict.fromkeys(names + potentials)))
+    given = {name: floats[name] for name in names}
+    forced = teacher_forced(quantised, feeds, given)
+    out = str(quantised.graph.outputs[0].name)
+    free = evaluate(quantised, feeds, list(dict.fromkeys([*names, out])))
+    for i, node in enumerate(_fires(integer)):
+        layer, name, D = result.layers[i], names[i], attribute(node, "D")
+        layer.total += before[i].size
+        layer.teacher_forced += int((given[name] != forced[name]).sum())
+        layer.end_to_end += int((before[i] != free[name]).sum())
+        layer.ties += _ties(floats[potentials[i]], D)
+        layer.saturated += int((free[name] == D).sum())
+        result.input_changed += int((before[i] != given[name]).sum())
+    result.same_class += _same_class(trained, feeds, free[out])
+    result.samples += len(free[out])
+
+
+def _counts(trained: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
+    """Spike counts of the trained network: its activations times their norm."""
+    values = evaluate(trained, feeds, _names(trained))
+    fires = _fires(trained)
+    return [np.rint(values[str(n.outputs[0].name)] * attribute(n, "norm")) for n in fires]
+
+
+def _ties(u: Array, D: int) -> int:
+    inside = u[(u > 0) & (u < D)]
+    return int((inside - np.floor(inside) == 0.5).sum())
+
+
+def _same_class(trained: ir.Model, feeds: Mapping[str, Array], integers: Array) -> int:
+    real = next(iter(evaluate(trained, feeds).values()))
+    flat = (real.reshape(len(real), -1), integers.reshape(len(integers), -1))
+    return int((flat[0].argmax(1) == flat[1].argmax(1)).sum())

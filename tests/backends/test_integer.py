@@ -1,0 +1,158 @@
+import numpy as np
+import onnx
+import pytest
+import small_model
+
+from snncc.backends import integer
+from snncc.backends.clocked import ClockedEngine
+from snncc.backends.integer import IntegerEngine, SpikeFormEngine
+from snncc.backends.target import TARGETS, make_engine
+from snncc.errors import BadInputError, MissingDependencyError, UsageError
+from snncc.runtime.result import mismatch
+
+PROBES = ["fire1", "fire2", "conv1:v", "conv2:v", "fc:v"]
+
+
+@pytest.fixture(scope="module")
+def program():
+    return small_model.program()
+
+
+@pytest.fixture(scope="module")
+def quantised():
+    return small_model.graph(small_model.BODY)
+
+
+@pytest.fixture(scope="module")
+def spiking():
+    return small_model.graph(small_model.SPIKING)
+
+
+@pytest.fixture(scope="module")
+def clocked(program):
+    return ClockedEngine(program).run(small_model.samples(), PROBES)
+
+
+def differences(expected, got):
+    return [m for m in mismatch(expected, got) if m.mismatched]
+
+
+def test_counts_potentials_and_readouts_are_those_of_the_program(program, quantised, clocked):
+    got = IntegerEngine(quantised, program).run(small_model.samples(), PROBES)
+    assert not differences(clocked, got)
+    assert got.potentials.keys() == clocked.potentials.keys()
+    assert (got.counts["fire1"].dtype, got.readouts["logits"].dtype) == (np.uint8, np.int64)
+    assert not got.tick_spikes
+    assert not got.spikes
+
+
+def test_the_spiking_graph_fires_the_same_trains(program, spiking, clocked):
+    got = SpikeFormEngine(spiking, program).run(small_model.samples(), PROBES)
+    assert not differences(clocked, got)
+    assert got.spikes.keys() == clocked.spikes.keys()
+    for name, spikes in clocked.tick_spikes.items():
+        assert (got.tick_spikes[name] == spikes).all()
+
+
+@pytest.mark.parametrize("engine", [IntegerEngine, SpikeFormEngine])
+def test_timesteps_run_one_after_the_other(engine, quantised, spiking):
+    program = small_model.program(timesteps=2)
+    x = np.stack([small_model.samples(seed=1), small_model.samples(seed=2)])
+    graph = quantised if engine is IntegerEngine else spiking
+    got = engine(graph, program).run(x, PROBES, batch=2)
+    assert not differences(ClockedEngine(program).run(x, PROBES), got)
+    assert got.counts["fire1"].shape == (2, 5, 3, 6, 6)
+
+
+@pytest.mark.parametrize("real_input", [False, True])
+@pytest.mark.parametrize("form", ["proto", "bytes", "path"])
+def test_every_form_of_a_graph_takes_the_same_integers(
+    program, clocked, tmp_path, form, real_input
+):
+    model = small_model.graph(small_model.BODY, real_input=real_input)
+    graph = {"proto": model, "bytes": model.SerializeToString()}.get(form)
+    if form == "path":
+        graph = tmp_path / "a.onnx"
+        onnx.save(
+            model, graph, save_as_external_data=True, location="weights.bin", size_threshold=256
+        )
+    got = IntegerEngine(graph, program).run(small_model.samples(), batch=3)
+    assert not differences(clocked, got)
+    if form == "path":
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "weights.bin"]
+
+
+def test_a_graph_in_a_folder_that_cannot_be_written_still_runs(
+    program, quantised, clocked, tmp_path, monkeypatch
+):
+    path = tmp_path / "a.onnx"
+    onnx.save(quantised, path, save_as_external_data=True, location="weights.bin")
+    make = integer.tempfile.mkstemp
+
+    def refuse(suffix, dir):
+        if dir == tmp_path:
+            raise PermissionError(13, "read-only")
+        return make(suffix=suffix, dir=dir)
+
+    monkeypatch.setattr(integer.tempfile, "mkstemp", refuse)
+    assert not differences(clocked, IntegerEngine(path, program).run(small_model.samples()))
+
+
+def test_outputs_are_found_by_place_where_names_differ(program, clocked):
+    body = small_model.BODY.replace("logits =", '"fc.out" =')
+    graph = small_model.graph(body + "logits = Identity (other)\n".replace("other", '"fc.out"'))
+    assert not differences(
+        clocked, IntegerEngine(graph, program).run(small_model.samples(), ["fc:v"])
+    )
+    graph.graph.output[0].name = "fc.out"
+    del graph.graph.node[-1]
+    assert not differences(clocked, IntegerEngine(graph, program).run(small_model.samples()))
+
+
+def test_a_graph_of_another_network_is_refused(program, quantised, spiking):
+    with pytest.raises(BadInputError, match="no populations fire1, fire2"):
+        IntegerEngine(spiking, program)
+    with pytest.raises(BadInputError, match="no populations fire1, fire2"):
+        SpikeFormEngine(quantised, program)
+    with pytest.raises(BadInputError, match="cannot be read"):
+        IntegerEngine(b"\xff" * 40, program)
+    with pytest.raises(BadInputError, match="cannot be read"):
+        IntegerEngine("absent.onnx", program)
+    broken = onnx.ModelProto()
+    broken.CopyFrom(quantised)
+    del broken.graph.initializer[:]
+    with pytest.raises(BadInputError, match="ONNX Runtime refuses the graph"):
+        IntegerEngine(broken, program).run(small_model.samples())
+
+
+def test_wrong_calls_are_refused(program, quantised):
+    engine = IntegerEngine(quantised, program)
+    with pytest.raises(UsageError, match="cannot probe 'pool1'"):
+        engine.run(small_model.samples(), ["pool1"])
+    with pytest.raises(UsageError, match="batch 0"):
+        engine.run(small_model.samples(), batch=0)
+    with pytest.raises(BadInputError, match=r"shape \[5, 6, 6\], expected \[N, 1, 6, 6\]"):
+        engine.run(small_model.samples()[:, 0])
+
+
+def test_progress_counts_samples(program, quantised):
+    done = []
+    IntegerEngine(quantised, program).run(small_model.samples(), batch=2, progress=done.append)
+    assert done == [2, 2, 1]
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_makes_the_engine_of_its_name(name):
+    assert make_engine(name, small_model.compiled()).name == name
+    assert not TARGETS[name].unavailable
+
+
+def test_a_target_that_lacks_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("snncc.backends.target.find_spec", lambda _: None)
+    assert TARGETS["integer"].unavailable == "needs onnxruntime: pip install onnxruntime"
+    assert not TARGETS["clocked"].unavailable
+    with pytest.raises(MissingDependencyError, match="'integer' needs onnxruntime"):
+        make_engine("integer", None)
