@@ -65,6 +65,7 @@ class Options:
         until: Compile only up to this node or module; its value is the result.
         keep_stages: Store earlier graphs with their weights.
         dump_ir: Write the graph's text after every pass there.
+        calibration_limit: Use only so many calibration samples, from the first.
         origins: Option -> where its value came from, for the report.
     """
 
@@ -75,6 +76,7 @@ class Options:
     until: str | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None
+    calibration_limit: int | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -140,7 +142,8 @@ class _Compilation:
         self.network, self.options, self.say = network, options, say
         is_path = isinstance(network, (str, Path))
         self.module: Any = None if is_path else network
-        self.config: Mapping[str, Any] = getattr(self.module, "default_cfg", None) or {}
+        config = getattr(self.module, "default_cfg", None)  # the user's: it may be anything
+        self.config: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
         default = Path(str(network)).stem if is_path else type(network).__name__.lower()
         self.name = options.name or default
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
@@ -149,7 +152,7 @@ class _Compilation:
         self.say("import")
         model = self.imported()
         shape = _input_shape(model)
-        data = _data(calibration, shape)
+        data = _data(calibration, shape, self.options.calibration_limit)
         contract = self._contract(str(model.graph.inputs[0].name), shape, data)
         feeds = _feeds(contract, data if data is not None else _random(shape))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
@@ -196,11 +199,13 @@ class _Compilation:
         std = given.std if given.std is not None else self.config.get("std")
         known = mean is not None or std is not None
         mode = given.mode or ("u8" if known else "f32")
+        if mode not in ("u8", "f32"):
+            raise UsageError(f"--input {mode}: u8 or f32")
+        if mode == "u8" and given.range is not None:
+            raise UsageError("--input-range belongs to --input f32")
         if mode == "u8":
             return _u8_contract(name, shape, _floats(mean, 0.0), _floats(std, 1.0))
-        if mode != "f32":
-            raise UsageError(f"--input {mode}: u8 or f32")
-        if known and given.mode is None:
+        if given.mean is not None or given.std is not None:
             raise UsageError("--mean and --std belong to --input u8")
         return _f32_contract(name, shape, given.range or _range_of(data))
 
@@ -263,7 +268,16 @@ class _Compilation:
         model.reference = Reference.of(x, make_engine("integer", model).run(x))
         verdict = verify(model)
         _require_agreement(verdict)
-        model.report = make_report(self.options, contract, manager, program, law, measured, verdict)
+        model.report = make_report(
+            self.options.weight_bits,
+            self.options.origins,
+            contract,
+            manager,
+            program,
+            law,
+            measured,
+            verdict,
+        )
         return model
 
 
@@ -287,15 +301,17 @@ def _input_shape(model: ir.Model) -> tuple[int, ...]:
     return shape
 
 
-def _data(calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...]) -> Array | None:
+def _data(
+    calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...], limit: int | None
+) -> Array | None:
     if calibration is None:
         return None
     if isinstance(calibration, (str, Path)):
-        calibration = read_data(calibration, shape=shape)
+        calibration = read_data(calibration, shape=shape, limit=limit)
     x = calibration.x if isinstance(calibration, Dataset) else np.asarray(calibration)
     if len(x) == 0:
         raise BadInputError("calibration: no samples")
-    return check_input(x, shape, "uint8" if x.dtype == np.uint8 else "float32")
+    return check_input(x[:limit], shape, "uint8" if x.dtype == np.uint8 else "float32")
 
 
 def _random(shape: tuple[int, ...]) -> Array:

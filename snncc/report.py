@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from snncc.ir.program import Accumulator, Program, sources_of
 from snncc.runtime.contract import InputContract
 from snncc.runtime.verify import Verification
 
 if TYPE_CHECKING:
-    from snncc.compiler import Options
     from snncc.frontends.import_law import ImportLaw
     from snncc.passes import PassManager
     from snncc.runtime.measure import Measured
@@ -18,7 +21,8 @@ __all__ = ["make_report"]
 
 
 def make_report(
-    options: Options,
+    weight_bits: int,
+    origins: Mapping[str, str],
     contract: InputContract,
     manager: PassManager,
     program: Program,
@@ -39,7 +43,7 @@ def make_report(
         "activations_found": found.activations_found,
         "activations_lowered": len(program.neurons),
         "macs": found.macs,
-        "weight_bits": options.weight_bits,
+        "weight_bits": weight_bits,
         "samples": measured.samples if measured else 0,
         "agreement": _ratio(measured.same_class, measured.samples) if measured else None,
         "changed": measured.share("end_to_end") if measured else None,
@@ -58,7 +62,7 @@ def make_report(
         ],
         "import_law": _law(law),
         "input": contract.to_json(),
-        "origins": dict(options.origins),
+        "origins": dict(origins),
         "verify": verdict.to_json(),
     }
 
@@ -105,7 +109,11 @@ def _reads(program: Program, node: Accumulator, source: str) -> bool:
 
 
 def bounds(program: Program) -> list[dict[str, Any]]:
-    """Proved range of every accumulator, and the bits it needs (sign included)."""
+    """Proved range of every accumulator, and the bits it needs (sign included).
+
+    ``slice_bits`` are those of the largest sum over one weight slice, which is kept in 32 bits;
+    slices are combined in 64.
+    """
     return [
         {
             "module": a.module or a.name,
@@ -113,9 +121,21 @@ def bounds(program: Program) -> list[dict[str, Any]]:
             "low": a.low,
             "high": a.high,
             "bits": max(abs(a.low), abs(a.high)).bit_length() + 1,
+            "slice_bits": _slice_reach(a).bit_length() + 1,
         }
         for a in program.accumulators
     ]
+
+
+def _slice_reach(accumulator: Accumulator) -> int:
+    reaches = (p.payload * _one_signed(w) for p in accumulator.projections for w in p.weights)
+    return max(reaches, default=0)
+
+
+def _one_signed(weights: npt.NDArray[np.int8]) -> int:
+    """Largest sum of the positive, or of the negative, weights of an output."""
+    rows = weights.astype(np.int64).reshape(len(weights), -1)
+    return int(np.maximum(rows, 0).sum(1).max(initial=-np.minimum(rows, 0).sum(1).min()))
 
 
 def _law(law: ImportLaw | None) -> dict[str, Any] | None:

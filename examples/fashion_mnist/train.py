@@ -19,7 +19,7 @@ from data import DEBIAN_FOLDER, read_split
 from torch import Tensor, nn
 
 from snncc.errors import UsageError
-from snncc.nn import IntegerFire
+from snncc.nn import IntegerFire, apply_patch_mask, masked, random_patch_mask
 
 __all__ = ["evaluate", "save", "train_epoch"]
 
@@ -35,6 +35,18 @@ _AT_LEAST_ONE = click.IntRange(min=1)
 @click.option("--epochs", default=14, type=_AT_LEAST_ONE, help="Passes over the training images.")
 @click.option("--lr", default=4e-3, help="Peak of the one-cycle schedule.")
 @click.option("--weight-decay", default=0.05, help="AdamW's.")
+@click.option(
+    "--mask-ratio",
+    default=0.5,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the patches that --mask-epochs masks.",
+)
+@click.option(
+    "--mask-epochs",
+    default=0,
+    type=click.IntRange(min=0),
+    help="First epochs on images with random patches masked; needs an --arch with sparse layers.",
+)
 @click.option("--batch", default=128, type=_AT_LEAST_ONE, help="Images per step.")
 @click.option("--seed", default=0, help="Fixes initial weights, order and mirroring.")
 @click.option(
@@ -49,6 +61,8 @@ def main(
     epochs: int,
     lr: float,
     weight_decay: float,
+    mask_ratio: float,
+    mask_epochs: int,
     batch: int,
     seed: int,
     threads: int,
@@ -61,6 +75,8 @@ def main(
     torch.manual_seed(seed)
     train, test = _tensors(folder, "train"), _tensors(folder, "t10k")
     net = _constructed(arch, arch_args, D)
+    if mask_epochs and not hasattr(net, "mask_size"):
+        raise click.BadParameter(f"{arch} has no mask_size", param_hint="--mask-epochs")
     click.echo(f"{arch}: {sum(weight.numel() for weight in net.parameters()):,} parameters, D={D}")
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -68,7 +84,8 @@ def main(
     )
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
-        loss = train_epoch(net, *train, schedule, batch)
+        masking = mask_ratio if epoch <= mask_epochs else 0.0
+        loss = train_epoch(net, *train, schedule, batch, masking)
         accuracy, rates = evaluate(net, *test)
         click.echo(
             f"epoch {epoch:2}/{epochs}  loss {loss:.4f}  test {accuracy:.2%}  "
@@ -85,6 +102,7 @@ def train_epoch(
     y: Tensor,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
     batch: int,
+    mask_ratio: float = 0.0,
 ) -> float:
     """Trains on all full batches, half of the images mirrored; returns the mean loss.
 
@@ -94,12 +112,14 @@ def train_epoch(
         y: Labels, int64 ``[N]``.
         schedule: Steps once a batch; holds the optimiser.
         batch: Images per step.
+        mask_ratio: Share of the patches masked; above 0, ``net`` has sparse layers.
     """
     net.train()
     steps = len(x) // batch
     total = 0.0
     for index in torch.randperm(len(x))[: steps * batch].split(batch):
-        scores = net(_normalised(_mirrored(x[index])))
+        images = _normalised(_mirrored(x[index]))
+        scores = _masked_scores(net, images, mask_ratio) if mask_ratio else net(images)
         loss = nn.functional.cross_entropy(scores, y[index])
         schedule.optimizer.zero_grad()
         loss.backward()
@@ -136,6 +156,14 @@ def evaluate(
     for hook in hooks:
         hook.remove()
     return correct / len(x), rates
+
+
+def _masked_scores(net: nn.Module, images: Tensor, ratio: float) -> Tensor:
+    """Returns the scores of images in which other patches are masked every time."""
+    mask = random_patch_mask(len(images), net.mask_size, ratio)
+    with masked(net, mask):
+        scores: Tensor = net(apply_patch_mask(images, mask))
+        return scores
 
 
 def save(net: nn.Module, path: Path) -> None:

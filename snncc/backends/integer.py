@@ -57,7 +57,7 @@ class _OnnxEngine:
         self.program, self.threads = program, threads
         self._folder = Path(graph).parent if isinstance(graph, (str, os.PathLike)) else None
         self._model = _loaded(graph, self.name)
-        self._results = [value.name for value in self._model.graph.output]
+        self._results = [str(value.name) for value in self._model.graph.output]
         _feed_integers(self._model.graph, program)
         self._names = {name for node in self._model.graph.node for name in node.output}
         lost = [n.name for n in program.neurons if n.name + self.suffix not in self._names]

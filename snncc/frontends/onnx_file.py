@@ -18,6 +18,9 @@ from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 
 __all__ = ["import_onnx"]
 
+#: A prime that no other axis has.
+_BATCH = 7919
+
 
 def import_onnx(path: str | Path) -> ir.Model:
     """Read an ONNX file, bring it to the compiler's opset and inline its functions.
@@ -83,6 +86,18 @@ def _check_ports(proto: onnx.ModelProto) -> None:
         )
 
 
+def _fix_batch(proto: onnx.ModelProto) -> None:
+    """Give a free batch axis a size, so that shape arithmetic folds; tidy frees it again."""
+    weights = {t.name for t in proto.graph.initializer}
+    x = next(v for v in proto.graph.input if v.name not in weights)
+    sizes = x.type.tensor_type.shape.dim
+    if sizes and not sizes[0].HasField("dim_value"):
+        sizes[0].dim_value = _BATCH
+        del proto.graph.value_info[:]
+        for size in proto.graph.output[0].type.tensor_type.shape.dim:
+            size.ClearField("dim_param")
+
+
 def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     register_schemas()
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
@@ -92,8 +107,10 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         if opset != OPSET:
             proto = onnx.version_converter.convert_version(proto, OPSET)
+        _fix_batch(proto)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         onnx.checker.check_model(proto)
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        return proto
     except onnx.checker.ValidationError as e:
         raise BadInputError(f"{path}: not valid ONNX: {e}") from e
     except Exception as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,16 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
-from snncc.errors import BadInputError, Fault
-from snncc.ir.graphs import Provenance, label, provenance, set_provenance
+from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.ir.graphs import (
+    Provenance,
+    initializer,
+    label,
+    nodes,
+    provenance,
+    set_provenance,
+    static_shape,
+)
 from snncc.ir.stages import set_stage
 
 __all__ = ["tidy"]
@@ -24,8 +33,11 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 def tidy(model: ir.Model) -> ir.Model:
     """The model as stage ``imported``: constant-folded, inlined, named by module path.
 
+    A batch axis of fixed size becomes free.
+
     Raises:
         BadInputError: A weight holds NaN or infinity; all such weights are listed.
+        UnsupportedModelError: The input is not float32 of a fixed shape per sample.
     """
     model = model.clone()  # plain onnx-ir values: the exporter's own overload operators
     for node in model.graph:
@@ -38,6 +50,8 @@ def tidy(model: ir.Model) -> ir.Model:
         common.ShapeInferencePass(),
     ):
         step(model)
+    _check_input(model.graph.inputs[0])
+    _free_batch(model)
     _check_finite(model)
     _rename(model)
     _strip(model)
@@ -74,6 +88,46 @@ def _users_line(trace: str) -> str:
     except ValueError:
         short = Path(*path.parts[-2:])
     return f"{short}:{line}"
+
+
+def _check_input(x: ir.Value) -> None:
+    if x.dtype != ir.DataType.FLOAT:
+        kind = x.dtype.name.lower() if x.dtype is not None else "unknown"
+        raise UnsupportedModelError(
+            f"the input '{x.name}' is {kind}, float32 is expected; export the network in float32 "
+            "(model.float()), without a cast of its input"
+        )
+    if static_shape(x) is None:
+        raise UnsupportedModelError(
+            f"the input '{x.name}' has a shape that varies behind the batch axis: "
+            f"{[str(d) for d in x.shape or ()][1:]}; export with a free batch axis alone"
+        )
+
+
+def _free_batch(model: ir.Model) -> None:
+    """Let the batch axis vary where the file fixes it: in the input and in reshapes."""
+    x = model.graph.inputs[0]
+    size = x.shape[0] if x.shape is not None else None
+    if not isinstance(size, int):
+        return
+    for node in nodes(model, "Reshape"):
+        _free_reshape(node, model.graph)
+    for node in nodes(model):
+        for out in node.outputs:
+            out.shape = None
+    x.shape = ir.Shape(["N", *x.shape[1:]])  # type: ignore[index]
+    common.ShapeInferencePass()(model)
+
+
+def _free_reshape(node: ir.Node, graph: ir.Graph) -> None:
+    """A reshape that regroups one sample says so: batch axis as it comes, the rest as it is."""
+    x, out = node.inputs[0], node.outputs[0]
+    before, after = static_shape(x) if x is not None else None, static_shape(out)
+    if before is None or after is None or prod(before) != prod(after):
+        return
+    target = np.array([0, *after], dtype=np.int64)
+    node.replace_input_with(1, initializer(graph, f"{out.name}.shape", target))
+    node.attributes.pop("allowzero", None)
 
 
 def _check_finite(model: ir.Model) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 import onnx
 import onnx.defs
 import onnx.parser
+import onnx.shape_inference
 
 __all__ = ["DOMAIN", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
 
@@ -342,7 +343,17 @@ def functions_of(names: Iterable[str]) -> list[onnx.FunctionProto]:
 def register_schemas() -> None:
     """Register all operators, so that the ONNX checker knows them (once per process)."""
     for op in OPS.values():
-        onnx.defs.register_schema(_schema(op))
+        schema = _schema(op)
+        if op.stage == "imported":  # shape inference reads schemas, not bodies
+            schema.set_type_and_shape_inference_function(_like_first_input)
+        onnx.defs.register_schema(schema)
+
+
+def _like_first_input(context: onnx.shape_inference.InferenceContext) -> None:
+    """Neurons of imported networks work element by element."""
+    found = context.get_input_type(0)
+    if found is not None:
+        context.set_output_type(0, found)
 
 
 def _schema(op: Op) -> onnx.defs.OpSchema:

@@ -239,7 +239,7 @@ def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
     )
     _require(node.shape == expected, f"gives {expected}, not {node.shape}")
     reach = emitted_payload(source) * (1 if node.kind == "max" else prod(kernel))
-    _require(reach <= node.payload < 2**31, f"payload {node.payload} is below {reach}")
+    _require(reach <= node.payload < TOTAL_LIMIT, f"payload {node.payload} is below {reach}")
 
 
 def _check_readout(node: Readout, seen: dict[str, Node]) -> None:

@@ -16,9 +16,9 @@ from snncc.ir.ops import DOMAIN, OPS, register_schemas
 __all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
 
 _SHAPES = {"Reshape", "Flatten"}
-_INTEGER = {"Conv", "Gemm", "Add", "MaxPool", "Cast", *_SHAPES}
+_INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
 _OWN_INTEGER = {"IntegerFire", "SumPool", "QuantizeInput"}
-_QUANTISED = {"MaxPool", "Cast", *_SHAPES}
+_QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}
 _OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SliceSum", "SumPool", "FireCount"}
 _OWN_SPIKING = (_OWN_QUANTISED - {"FireCount"}) | {"IFSoftReset", "SpikeSum"}
 
@@ -30,7 +30,7 @@ def _table(standard: set[str], own: set[str]) -> frozenset[tuple[str, str]]:
 #: Stage -> allowed (domain, operator). ``imported`` allows every standard operator.
 STAGES: dict[str, frozenset[tuple[str, str]] | None] = {
     "imported": None,
-    "integer": _table(_INTEGER | {"AveragePool", "BatchNormalization"}, _OWN_INTEGER),
+    "integer": _table(_INTEGER | {"AveragePool"}, _OWN_INTEGER),
     "quantised": _table(_QUANTISED, _OWN_QUANTISED),
     "spiking": _table(_QUANTISED, _OWN_SPIKING),
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from snncc.passes.base import Pass, PassManager, PassRecord
 from snncc.passes.canonicalise import Canonicalise
 from snncc.passes.commute_max_pool import CommuteMaxPool
+from snncc.passes.distribute_linear import DistributeLinear
 from snncc.passes.fold_batch_norm import FoldBatchNorm
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_to_spikes import LowerToSpikes
@@ -22,6 +23,7 @@ __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
 FRONT: tuple[Pass, ...] = (
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
+    DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is
     MergeLinear(),  # one layer between two neurons: a membrane potential is one weighted sum
 )

@@ -158,6 +158,42 @@ def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: dict[int, Pro
     build.add(out, replace(made, low=low, high=high))
 
 
+def _add(build: _Build, node: ir.Node) -> None:
+    """Branches meet in a new accumulator; one that nobody else reads dissolves into it."""
+    out, shape = node.outputs[0], _shape(node.outputs[0])
+    projections: list[Projection] = []
+    bias = np.zeros(shape[:1], dtype=np.int64)
+    for value in node.inputs:
+        if value is None:
+            continue
+        branch = build.nodes[build.names[value]]
+        if isinstance(branch, Accumulator) and _only_here(value, branch, shape):
+            del build.nodes[branch.name]
+            projections += branch.projections
+            bias = _joined(bias, branch.bias, shape)
+        else:
+            payload = emitted_payload(branch)
+            projections.append(Projection(branch.name, "identity", payload=payload))
+    module = provenance(node).module
+    made = Accumulator(str(out.name), shape, tuple(projections), bias, 0, 0, module)
+    low, high = potential_bounds(made)
+    build.add(out, replace(made, low=low, high=high))
+
+
+def _only_here(value: ir.Value, branch: Accumulator, shape: tuple[int, ...]) -> bool:
+    made_here = value.name == branch.name and branch.shape == shape
+    return made_here and len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def _joined(one: Array, two: Array, shape: tuple[int, ...]) -> Array:
+    """The sum of two biases, per channel or full."""
+    if one.shape == two.shape:
+        return one + two
+    tail = (1,) * (len(shape) - 1)
+    wide = [b if b.shape == shape else b.reshape(-1, *tail) for b in (one, two)]
+    return wide[0] + wide[1]
+
+
 def _fire(build: _Build, node: ir.Node) -> None:
     v, table = node.inputs[0], constant(node.inputs[1])
     if v is None or table is None:
@@ -221,4 +257,5 @@ _VISITORS = {
     "FireCount": _fire,
     "MaxPool": _pool,
     "SumPool": _pool,
+    "Add": _add,
 }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from snncc.ir.graphs import Edit, attribute, constant, nodes, replace_value, static_shape
+from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, replace_value, static_shape
 from snncc.ir.program import pooled_size
 from snncc.passes.base import Pass
 
@@ -43,15 +43,18 @@ def _skip(node: ir.Node, edit: Edit) -> ir.Value | None:
 def _static_reshape(node: ir.Node, edit: Edit) -> ir.Value | None:
     """Any op that only regroups axes behind the batch: Reshape to [-1, ...]."""
     out, x = node.outputs[0], node.inputs[0]
+    if x is not None and is_op(x.producer(), "Reshape"):
+        x = x.producer().inputs[0]  # type: ignore[union-attr]
     shape, before = static_shape(out), static_shape(x) if x is not None else None
     if shape is None or before is None or np.prod(shape) != np.prod(before):
         return None
     target = np.array([-1, *shape], dtype=np.int64)
     known = constant(node.inputs[1]) if node.op_type == "Reshape" else None
-    if known is not None and np.array_equal(known, target) and "allowzero" not in node.attributes:
+    same = x is node.inputs[0] and "allowzero" not in node.attributes
+    if known is not None and np.array_equal(known, target) and same:
         return None
-    if shape == before:
-        return _skip(node, edit)
+    if shape == before and not out.is_graph_output():
+        return x
     return edit.op(
         "Reshape", x, edit.const(f"{out.name}.shape", target), name=f"{out.name}~new", like=out
     )

@@ -26,8 +26,9 @@ class CommuteMaxPool(Pass):
     stage_out: ClassVar[str] = "integer"
 
     def run(self, model: ir.Model) -> int:
-        """Move every pool whose readers are all IntegerFire."""
-        return sum(_commute(node, self.name) for node in nodes(model, "MaxPool"))
+        """Move every pool whose readers are all IntegerFire; of a chain the last one first."""
+        pools = reversed(list(nodes(model, "MaxPool")))
+        return sum(_commute(node, self.name) for node in pools)
 
 
 def _commute(pool: ir.Node, made_by: str) -> bool:

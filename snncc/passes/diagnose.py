@@ -1,21 +1,21 @@
 """What cannot become spikes, and why: the one judge behind ``compile`` and ``check``.
 
 Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
-pooled or not), ``potential`` (a linear layer's result) or ``real`` (anything else). A node that
-makes something real out of the rest is a fault; what lies behind it is not reported again.
+max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result) or
+``real`` (anything else). A node that makes something real out of the rest is a fault.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 import onnx_ir as ir
 
 from snncc.errors import Fault
-from snncc.ir.graphs import attribute, constant, label, provenance, static_shape
-from snncc.passes.linear import read_linear
-from snncc.passes.recognise_integer_fire import clamp_of, quantiser_at
+from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
+from snncc.passes.linear import is_branch_sum, read_affine, read_linear
+from snncc.passes.recognise_integer_fire import clamp_of, quantiser_at, unclamped
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -41,12 +41,14 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
-    "Add": ("joins two live branches: no residual streams yet", "a feed-forward network"),
-    "Concat": ("joins live branches", "a feed-forward network"),
+    "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
     "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
 }
 _OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+_LINEAR = ("only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)")
+_CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
+_ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Diagnosis:
 
     Attributes:
         faults: Nodes that cannot become spikes, in topological order.
-        near_misses: Nodes that are almost neurons; also among the faults' causes.
+        near_misses: Those of the faults that are almost neurons.
         activations_found: Neurons and faulty activations together.
         activations_lowered: Neurons that can be lowered.
         macs, macs_lowerable: Multiply-accumulates of all linear layers; of those whose input and
@@ -90,7 +92,9 @@ def diagnose(model: ir.Model) -> Diagnosis:
             if bad:
                 tainted.add(out)
         if why is not None:
-            (near if (miss := _near_miss(node)) else faults).append(miss or _fault(node, *why))
+            miss = _near_miss(node)
+            near += [miss] if miss else []
+            faults.append(miss or _fault(node, *why))
         elif node.op_type == "IntegerFire" and not bad:
             until = label(node)
     return _summary(model, kinds, tainted, faults, near, until)
@@ -101,7 +105,8 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
         return "spikes"
     if node.op_type in ("Conv", "Gemm") or read_linear(node.outputs[0]) is not None:
         return "potential"
-    return kinds[live[0]]
+    kind = kinds[live[0]]
+    return "sums" if node.op_type == "AveragePool" and kind in ("source", "spikes") else kind
 
 
 def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
@@ -112,27 +117,77 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_linear(node, kind)
     if node.op_type == "IntegerFire" or read_linear(node.outputs[0]) is not None:
         return None
+    if is_branch_sum(node):
+        return _judge_sum(node, kinds)
+    if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
+        return _judge_affine(node)
+    if _belongs_to_another(node):
+        return None
     if node.op_type == "Reshape":
-        static = static_shape(node.outputs[0]) is not None and constant(node.inputs[1]) is not None
-        return None if static else ("mixes the batch axis with others", "keep the batch axis first")
+        return _judge_reshape(node)
     if node.op_type == "MaxPool":
         return _judge_max_pool(node, kind)
     if node.op_type == "AveragePool":
         return _judge_average_pool(node)
+    if any(constant(v) is not None for v in node.inputs):
+        if node.op_type == "MatMul":
+            return _LINEAR
+        if node.op_type in ("Add", "Mul"):
+            return _CONSTANT
     return _ADVICE.get(node.op_type, _OTHER)
+
+
+def _judge_reshape(node: ir.Node) -> tuple[str, str] | None:
+    out = node.outputs[0]
+    size = static_shape(out)
+    if size is None or constant(node.inputs[1]) is None:
+        return "mixes the batch axis with others", "keep the batch axis first"
+    if len(size) != 1 and out.uses():
+        return "regroups channels, height and width", "flatten, or keep (C, H, W)"
+    return None
 
 
 def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
     if read_linear(node.outputs[0]) is None:
         if constant(node.inputs[1]) is None:
             return "its weights are not constant", "export in eval mode with fixed weights"
-        return "only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)"
+        return _LINEAR
     if kind == "potential":
         return (
             "follows a linear layer without a neuron between, and cannot be merged with it",
             "put a neuron between them",
         )
     return None
+
+
+def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+    """Branches may meet in membrane potentials of one shape."""
+    left, right = node.inputs
+    if left is None or right is None or static_shape(left) != static_shape(right):
+        return "adds values of different shapes", "branches of one shape"
+    found = {kinds.get(left, "real"), kinds.get(right, "real")}
+    if found <= {"potential", "real"}:
+        return None
+    if found == {"spikes"}:
+        return "a sum of spikes that no layer reads", "a layer or neuron behind it"
+    return "adds spikes to a potential", "add behind the linear layer, or behind the neuron"
+
+
+def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
+    """What no layer could take must end in the levels of neurons, or be the result."""
+    ends = _ends(node.outputs[0])
+    if ends <= {"IntegerFire", "output"}:
+        return None
+    return "scales a potential that other layers read as well", "a neuron right behind it"
+
+
+def _ends(value: ir.Value) -> set[str]:
+    """Kinds of the readers behind scales, shifts, averages and reshapes."""
+    found = {"output"} if value.is_graph_output() else set()
+    for user, _ in value.uses():
+        passing = user.op_type in ("AveragePool", "Reshape") or read_affine(user) is not None
+        found |= _ends(user.outputs[0]) if passing else {user.op_type}
+    return found
 
 
 def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
@@ -142,10 +197,20 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
         or "dilations" in node.attributes
     ):
         return "dilated, indexed or ragged max-pool", "MaxPool2d with kernel, stride and padding"
-    readers = [user for user, _ in node.outputs[0].uses()]
-    if kind == "potential" and not (readers and all(r.op_type == "IntegerFire" for r in readers)):
+    if kind == "potential" and not _only_neurons_read(node.outputs[0]):
         return "max-pool of potentials that more than neurons read", "pool behind the neuron"
+    if kind == "sums" and not _only_neurons_read(node.outputs[0]):
+        return "max-pool of averages", "max-pool first, then average"
     return None
+
+
+def _only_neurons_read(value: ir.Value) -> bool:
+    """Whether a max-pool that makes ``value`` can move behind its readers."""
+    readers = [user for user, _ in value.uses()]
+    return bool(readers) and all(
+        r.op_type == "IntegerFire" or (r.op_type == "MaxPool" and _only_neurons_read(r.outputs[0]))
+        for r in readers
+    )
 
 
 def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
@@ -159,18 +224,25 @@ def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
 
 def _near_miss(node: ir.Node) -> Fault | None:
     """The node as a neuron that just fails to be one."""
-    if node.op_type in ("Round", "Floor", "Ceil"):
+    if node.op_type in _ROUNDINGS:
         found = quantiser_at(node) if node.op_type != "Ceil" else None
         what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
         return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
-    clamp = clamp_of(node)
-    if clamp is None or node.op_type == "Relu":
-        return None
-    _, low, high = clamp
-    reader = [user.op_type for user, _ in node.outputs[0].uses()]
-    if any(r in ("Round", "Floor") for r in reader):
+    _, low, high = unclamped(node.outputs[0])
+    if clamp_of(node) is None or high == inf:
         return None
     return _fault(node, f"has clamp({low:g}, {high:g}) but no round", "torch.round behind it")
+
+
+def _belongs_to_another(node: ir.Node) -> bool:
+    """Whether a clamp is part of a quantiser or a chain that is judged at another node."""
+    if clamp_of(node) is None:
+        return False
+    reader = only_reader(node.outputs[0])
+    if clamp_of(reader) is not None or is_op(reader, *_ROUNDINGS):
+        return True
+    x, _, _ = unclamped(node.outputs[0])
+    return is_op(x.producer(), *_ROUNDINGS)
 
 
 def _fault(node: ir.Node, what: str, todo: str) -> Fault:
@@ -188,23 +260,23 @@ def _summary(
 ) -> Diagnosis:
     layers = [n for n in model.graph if n.op_type in ("Conv", "Gemm")]
     neurons = sum(n.op_type == "IntegerFire" for n in model.graph)
-    activations = sum(_ADVICE.get(f.kind, _OTHER)[1] == _NEURON for f in (*faults, *near))
+    activations = sum(f in near or _ADVICE.get(f.kind, _OTHER)[1] == _NEURON for f in faults)
     good = [n for n in layers if _lowerable(n, kinds)]
     return Diagnosis(
-        faults=tuple(faults + near),
+        faults=tuple(faults),
         near_misses=tuple(near),
         activations_found=neurons + activations,
         activations_lowered=neurons,
         macs=sum(macs_of(n) for n in layers),
         macs_lowerable=sum(macs_of(n) for n in good),
-        until=until if faults or near else "",
+        until=until if faults else "",
     )
 
 
 def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
     """Whether integers come in and a neuron or the result takes what goes out."""
     x = node.inputs[0]
-    if x is None or kinds.get(x) not in ("source", "spikes"):
+    if x is None or kinds.get(x) not in ("source", "spikes", "sums"):
         return False
     return kinds.get(node.outputs[0]) == "potential" and _reaches_neuron(node.outputs[0])
 
@@ -212,7 +284,7 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = ("Add", "MaxPool", "AveragePool", "Reshape", "SumPool")
+    passing = ("Add", "Mul", "MaxPool", "AveragePool", "Reshape", "SumPool")
     readers = [user for user, _ in value.uses()]
     return any(
         r.op_type == "IntegerFire" or (r.op_type in passing and _reaches_neuron(r.outputs[0]))

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError
-from snncc.ir.graphs import Edit, label, nodes, provenance, replace_value, static_shape
+from snncc.errors import UnsupportedModelError
+from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
 from snncc.passes.base import Pass
-from snncc.passes.linear import read_linear, write_linear
-from snncc.passes.quantise_input import identity_layer
+from snncc.passes.linear import identity_layer, linear_behind, read_linear, write_linear
 
 __all__ = ["OUTPUT_SCALE", "FoldScale"]
 
@@ -40,40 +40,31 @@ class FoldScale(Pass):
 
 
 def _average_of_potential(pool: ir.Node, made_by: str) -> int:
-    """mean(W a + b) = sum(W/N a + b/N): the layer ahead takes the 1/N."""
-    x = pool.inputs[0]
-    linear = read_linear(x)
-    if linear is None or x is None:
+    """mean(v) = sum(v) * 1/N: the factor stays ahead of the neuron and ends in its levels."""
+    x, out = pool.inputs[0], pool.outputs[0]
+    if x is None or _is_counted(x):
         return 0
-    if len(x.uses()) != 1:
-        raise UnsupportedModelError(
-            "an averaged potential has other readers",
-            [Fault("read elsewhere too", str(x.name), pool.op_type, provenance(pool).module)],
-        )
-    share = 1.0 / prod(pool.attributes["kernel_shape"].value)
-    scaled = replace(linear, weight=linear.weight * share, bias=linear.bias * share)
-    write_linear(scaled, made_by, name=f"{x.name}/share")
-    _to_sum(pool, made_by, str(pool.outputs[0].name))
+    edit = Edit(pool, made_by)
+    share = np.array(1.0 / prod(attribute(pool, "kernel_shape")), dtype=np.float32)
+    total = _sum_pool(edit, pool, f"{out.name}:sum")
+    factor = edit.const(f"{out.name}.share", share)
+    replace_value(out, edit.op("Mul", total, factor, name=f"{out.name}~new", like=out))
     return 1
 
 
-def _to_sum(pool: ir.Node, made_by: str, name: str) -> ir.Value:
-    old = pool.outputs[0]
-    attributes = {k: pool.attributes[k].value for k in ("kernel_shape", "strides", "pads")}
-    edit = Edit(pool, made_by)
-    new = edit.own("SumPool", pool.inputs[0], name=f"{name}~new", like=old, attributes=attributes)
-    replace_value(old, new)
-    if name != new.name:
-        new.name = name
-        new.producer().name = name  # type: ignore[union-attr]
-    return new
+def _sum_pool(edit: Edit, pool: ir.Node, name: str) -> ir.Value:
+    attributes = {k: attribute(pool, k) for k in ("kernel_shape", "strides", "pads")}
+    return edit.own(
+        "SumPool", pool.inputs[0], name=name, like=pool.outputs[0], attributes=attributes
+    )
 
 
 def _average(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     x = node.inputs[0]
     scale = scales.get(x, 1.0) if x is not None else 1.0
-    share = prod(node.attributes["kernel_shape"].value)
-    new = _to_sum(node, made_by, f"{node.outputs[0].name}:sum")
+    share = prod(attribute(node, "kernel_shape"))
+    new = _sum_pool(Edit(node, made_by), node, f"{node.outputs[0].name}:sum")
+    replace_value(node.outputs[0], new, keep_name=False)
     scales[new] = scale / share
     return 1
 
@@ -110,9 +101,7 @@ def _is_counted(value: ir.Value) -> bool:
 
 
 def _linear(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
-    out = node.outputs[0]
-    behind = [user.outputs[0] for user, _ in out.uses() if user.op_type == "Add"]
-    linear = read_linear(behind[0] if behind else out)
+    linear = linear_behind(node)
     if linear is None:
         raise UnsupportedModelError(f"'{label(node)}' is not a layer with constant weights")
     scale = scales.get(linear.x, 1.0)

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 __all__ = ["levels", "rational"]
 
+#: No potential is as large: a level there is always or never reached.
+_FAR = 2**61
+
 
 def levels(
     thresholds: Sequence[Fraction],
@@ -44,7 +47,8 @@ def levels(
 def _level(threshold: Fraction, shift: Fraction, k: int, rounding: str) -> int:
     border = threshold * (Fraction(2 * k - 1, 2) - shift)
     takes_tie = rounding == "half-up" or k % 2 == 0
-    return ceil(border) if takes_tie else floor(border) + 1
+    level = ceil(border) if takes_tie else floor(border) + 1
+    return min(max(level, -_FAR), _FAR)
 
 
 def rational(value: Any, limit: int = 1 << 16) -> Fraction:

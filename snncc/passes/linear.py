@@ -21,7 +21,11 @@ __all__ = [
     "absorb_affine_after",
     "absorb_affine_before",
     "convolve",
+    "emit_linear",
     "fold_after",
+    "identity_layer",
+    "is_branch_sum",
+    "linear_behind",
     "read_affine",
     "read_linear",
     "write_linear",
@@ -126,6 +130,17 @@ def _with_map(node: ir.Node, out: ir.Value) -> Linear | None:
     return None
 
 
+def linear_behind(node: ir.Node) -> Linear | None:
+    """The layer of a Conv or Gemm node, its bias map included."""
+    out = node.outputs[0]
+    for user, _ in out.uses():
+        if user.op_type == "Add":
+            found = read_linear(user.outputs[0])
+            if found is not None and found.node is node:
+                return found
+    return read_linear(out)
+
+
 def write_linear(linear: Linear, made_by: str, name: str | None = None) -> ir.Value:
     """Put the layer into the graph in place of the one it was read from; its new result.
 
@@ -134,25 +149,35 @@ def write_linear(linear: Linear, made_by: str, name: str | None = None) -> ir.Va
         made_by: Name of the pass.
         name: New name of the result when its meaning changed.
     """
-    edit = Edit(linear.node, made_by)
-    old, base = linear.out, name or str(linear.out.name)
+    base = name or str(linear.out.name)
+    new = emit_linear(linear, Edit(linear.node, made_by), base)
+    replace_value(linear.out, new)
+    if name is not None:
+        rename(new, name)
+    return new
+
+
+def emit_linear(linear: Linear, edit: Edit, base: str) -> ir.Value:
+    """The layer as new nodes; its result, to be named ``base`` by the caller.
+
+    Args:
+        linear: Its ``out`` gives shape and dtype.
+        edit: Where the nodes go.
+        base: Stem of the names of weights and inner values.
+    """
     weight = edit.const(f"{base}.weight", linear.weight.astype(np.float32))
     mapped = linear.bias.ndim == 3
     bias = None if mapped else edit.const(f"{base}.bias", linear.bias.astype(np.float32))
     args = (linear.x, weight) if bias is None else (linear.x, weight, bias)
-    inner = f"{base}/{made_by}" if mapped else f"{base}~new"
+    inner, like = f"{base}/{edit.made_by}" if mapped else f"{base}~new", linear.out
     if linear.kind == "gemm":
         attributes = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
-        new = edit.op("Gemm", *args, name=inner, like=old, attributes=attributes)
-    else:
-        new = edit.op("Conv", *args, name=inner, like=old, attributes=_geometry(linear))
-    if mapped:
-        total = edit.const(f"{base}.border", linear.bias[None].astype(np.float32))
-        new = edit.op("Add", new, total, name=f"{base}~new", like=old)
-    replace_value(old, new)
-    if name is not None:
-        rename(new, name)
-    return new
+        return edit.op("Gemm", *args, name=inner, like=like, attributes=attributes)
+    new = edit.op("Conv", *args, name=inner, like=like, attributes=_geometry(linear))
+    if not mapped:
+        return new
+    border = edit.const(f"{base}.border", linear.bias[None].astype(np.float32))
+    return edit.op("Add", new, border, name=f"{base}~new", like=like)
 
 
 def rename(value: ir.Value, name: str) -> None:
@@ -287,3 +312,32 @@ def fold_after(node: ir.Node, made_by: str) -> bool:
     folded = absorb_affine_after(linear, affine)
     write_linear(replace(folded, out=node.outputs[0]), made_by)
     return True
+
+
+def is_branch_sum(node: ir.Node) -> bool:
+    """An Add of two live values: not a layer's bias map, not a shift."""
+    return node.op_type == "Add" and all(constant(v) is None for v in node.inputs)
+
+
+def identity_layer(
+    anchor: ir.Node,
+    x: ir.Value,
+    size: tuple[int, ...],
+    made_by: str,
+    scale: float = 1.0,
+    name: str | None = None,
+) -> ir.Value:
+    """A linear layer that multiplies each element by ``scale``: 1x1 depthwise, or diagonal."""
+    edit, name = Edit(anchor, made_by), name or f"{anchor.name}/drive"
+    if len(size) == 3:
+        weight = np.full((size[0], 1, 1, 1), scale, dtype=np.float32)
+        geometry = {
+            "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0],
+            "dilations": [1, 1], "group": size[0],
+        }  # fmt: skip
+        args = (x, edit.const(f"{name}.weight", weight))
+        return edit.op("Conv", *args, name=name, like=x, attributes=geometry)
+    weight = np.eye(size[0], dtype=np.float32) * np.float32(scale)
+    geometry = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
+    args = (x, edit.const(f"{name}.weight", weight))
+    return edit.op("Gemm", *args, name=name, like=x, attributes=geometry)

@@ -20,6 +20,7 @@ from snncc.passes.linear import (
     absorb_affine_before,
     convolve,
     fold_after,
+    is_branch_sum,
     read_affine,
     read_linear,
     write_linear,
@@ -28,6 +29,7 @@ from snncc.passes.linear import (
 __all__ = ["MergeLinear"]
 
 _AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub")
+_MOVERS = ("AveragePool", "MaxPool", "Reshape")
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ class MergeLinear(Pass):
 
     def _sweep(self, model: ir.Model) -> int:
         count = 0
-        for node in nodes(model, *_AFFINE, "AveragePool"):
-            if node.op_type == "AveragePool":
-                count += _affine_ahead_of_pool(node, self.name)
+        for node in nodes(model, *_AFFINE, *_MOVERS):
+            if node.op_type in _MOVERS:
+                count += _affine_ahead(node, self.name)
             else:
-                count += fold_after(node, self.name) or _fold_before(node, self.name)
+                count += any(rule(node, self.name) for rule in _AFFINE_RULES)
         for node in nodes(model, "Conv", "Gemm", "Add"):
             count += _merge_pair(node, self.name)
         if not count:
@@ -97,34 +99,120 @@ def _with_border(value: ir.Value) -> ir.Value:
     return value
 
 
-def _affine_ahead_of_pool(pool: ir.Node, made_by: str) -> bool:
-    """Average pooling without padding commutes with an affine map: the map goes ahead."""
-    out = pool.outputs[0]
+def _affine_ahead(node: ir.Node, made_by: str) -> bool:
+    """An affine map behind pooled or regrouped potentials goes ahead, where a layer takes it."""
+    out, source = node.outputs[0], node.inputs[0]
     behind = only_reader(out)
-    if any(pool.attributes["pads"].value) or behind is None:
+    found = _affine_of(behind) if behind is not None and behind.op_type in _AFFINE else None
+    if found is None or behind is None or source is None or not _is_potential(source):
         return False
-    found = _affine_of(behind) if behind.op_type in _AFFINE else None
-    source = pool.inputs[0]
-    if found is None or source is None or read_linear(source) is None or len(source.uses()) > 1:
+    affine = _through(node, found[1], static_shape(out), static_shape(source))
+    if affine is None or len(source.uses()) > 1:
         return False
-    name, result = str(behind.outputs[0].name), behind.outputs[0]
-    _, affine = found
-    edit = Edit(pool, made_by)
-    channels = (static_shape(source) or (1,))[0]
-    scale = np.broadcast_to(affine.scale, (channels,)).reshape(-1, 1, 1)
-    shift = np.broadcast_to(affine.shift, (channels,)).reshape(-1, 1, 1)
-    scaled = edit.op(
-        "Mul", source, edit.const(f"{name}.scale", scale.astype(np.float32)),
-        name=f"{name}/scale", like=source,
+    result = behind.outputs[0]
+    edit = Edit(node, made_by)
+    moved = _scaled(edit, source, affine, f"{result.name}/ahead")
+    attributes = {k: a.value for k, a in node.attributes.items()}
+    pooled = edit.op(
+        node.op_type, moved, *node.inputs[1:], name=f"{result.name}~new", like=out,
+        attributes=attributes,
     )  # fmt: skip
-    moved = edit.op(
-        "Add", scaled, edit.const(f"{name}.shift", shift.astype(np.float32)),
-        name=f"{name}/shift", like=source,
-    )  # fmt: skip
-    attributes = {k: a.value for k, a in pool.attributes.items()}
-    pooled = edit.op("AveragePool", moved, name=f"{name}~new", like=out, attributes=attributes)
     replace_value(result, pooled)
     return True
+
+
+def _affine_behind(node: ir.Node, made_by: str) -> bool:
+    """An affine map of spikes or of the input goes behind pools and reshapes, to a layer."""
+    found, reader = _affine_of(node), only_reader(node.outputs[0])
+    if found is None or reader is None or not is_op(reader, *_MOVERS):
+        return False
+    (x, affine), result = found, reader.outputs[0]
+    before, after = static_shape(x), static_shape(result)
+    spread = _through(reader, affine, before, after)
+    if spread is None or _is_potential(x):
+        return False
+    edit = Edit(reader, made_by)
+    attributes = {k: a.value for k, a in reader.attributes.items()}
+    moved = edit.op(
+        reader.op_type, x, *reader.inputs[1:], name=f"{result.name}/plain", like=result,
+        attributes=attributes,
+    )  # fmt: skip
+    replace_value(result, _scaled(edit, moved, spread, f"{result.name}~new"))
+    return True
+
+
+def _affine_through_sum(node: ir.Node, made_by: str) -> bool:
+    """S (a + b) + t = (s a + t) + s b, where layers take both."""
+    found = _affine_of(node)
+    total = found[0].producer() if found is not None else None
+    if found is None or total is None or not _absorbs(found[0]):
+        return False
+    left, right = total.inputs
+    if left is None or right is None or not is_branch_sum(total):
+        return False
+    affine, out, edit = found[1], node.outputs[0], Edit(total, made_by)
+    unshifted = Affine(affine.scale, np.zeros_like(affine.shift))
+    first = _scaled(edit, left, affine, f"{out.name}/left")
+    second = _scaled(edit, right, unshifted, f"{out.name}/right")
+    replace_value(out, edit.op("Add", first, second, name=f"{out.name}~new", like=out))
+    return True
+
+
+def _absorbs(value: ir.Value | None) -> bool:
+    """Whether a scale of ``value`` ends in layers that nobody else reads."""
+    if value is None or only_reader(value) is None:
+        return False
+    node = value.producer()
+    if node is not None and is_branch_sum(node):
+        return all(_absorbs(v) for v in node.inputs)
+    return read_linear(value) is not None
+
+
+def _is_potential(value: ir.Value | None) -> bool:
+    """Whether ``value`` is made of layers' results: added, scaled, pooled, regrouped."""
+    node = value.producer() if value is not None else None
+    if node is None or value is None or read_linear(value) is not None:
+        return node is not None
+    if is_branch_sum(node):
+        return all(_is_potential(v) for v in node.inputs)
+    inner = read_affine(node)
+    x = inner[0] if inner is not None else node.inputs[0]
+    return (inner is not None or is_op(node, *_MOVERS)) and _is_potential(x)
+
+
+def _through(
+    node: ir.Node, affine: Affine, near: tuple[int, ...] | None, far: tuple[int, ...] | None
+) -> Affine | None:
+    """The map on the far side of a pool or reshape, where it commutes with that."""
+    if node.op_type == "MaxPool":
+        return affine if (affine.scale > 0).all() else None
+    if node.op_type == "AveragePool":
+        return None if any(node.attributes["pads"].value) else affine
+    return None if near is None or far is None else _regrouped(affine, near, far)
+
+
+def _scaled(edit: Edit, x: ir.Value, affine: Affine, name: str) -> ir.Value:
+    """``scale * x + shift`` as two nodes."""
+    shape = ((static_shape(x) or (1,))[0], *(1,) * (len(x.shape or ()) - 2))
+    scale, shift = (
+        np.broadcast_to(v, shape[:1]).reshape(shape).astype(np.float32)
+        for v in (affine.scale, affine.shift)
+    )
+    scaled = edit.op("Mul", x, edit.const(f"{name}.scale", scale), name=f"{name}/scale", like=x)
+    return edit.op("Add", scaled, edit.const(f"{name}.shift", shift), name=name, like=x)
+
+
+def _regrouped(affine: Affine, before: tuple[int, ...], after: tuple[int, ...]) -> Affine | None:
+    """The map per channel of the new shape, if there is one."""
+    tail = (1,) * (len(before) - 1)
+    rows = [
+        np.broadcast_to(v, before[:1]).reshape(-1, *tail) * np.ones(before)
+        for v in (affine.scale, affine.shift)
+    ]
+    scale, shift = (r.reshape(after[0], -1) for r in rows)
+    if any(np.ptp(r, axis=1).any() for r in (scale, shift)):
+        return None
+    return Affine(scale[:, 0].copy(), shift[:, 0].copy())
 
 
 def _merge_pair(node: ir.Node, made_by: str) -> bool:
@@ -175,8 +263,7 @@ def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
     if size is None:
         return None
     mix = first.dense()[:, :, 0, 0]
-    depthwise = first.group == first.weight.shape[0]
-    if depthwise:
+    if first.group == first.weight.shape[0] and first.weight.shape[1] == 1:
         joined = absorb_affine_before(second, Affine(np.diag(mix).copy(), first.bias), size)
         return replace(joined, x=first.x)
     weight = np.einsum("omyx,mc->ocyx", second.dense(), mix)
@@ -188,14 +275,23 @@ def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
     return replace(second, x=first.x, weight=weight, bias=bias, group=1)
 
 
+_AFFINE_RULES = (fold_after, _fold_before, _affine_behind, _affine_through_sum)
+
+
 def _materialise(node: ir.Node, made_by: str) -> bool:
-    """An affine map between neurons, pools or ports becomes a layer of its own."""
+    """An affine map of spikes becomes a layer of its own; of a potential, Mul and Add.
+
+    What stays ahead of neurons ends in their levels, exactly.
+    """
     found = _affine_of(node)
     out = node.outputs[0]
-    if found is None:
+    if found is None or (_is_potential(found[0]) and is_op(node, "Mul", "Add")):
         return False
     x, affine = found
     size = static_shape(x)
+    if _is_potential(x):
+        replace_value(out, _scaled(Edit(node, made_by), x, affine, f"{out.name}~new"))
+        return True
     if size is None or len(size) not in (1, 3):
         return False
     scale = np.broadcast_to(affine.scale, size[:1])

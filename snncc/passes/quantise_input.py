@@ -11,7 +11,13 @@ import onnx_ir as ir
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.graphs import Edit, is_op, nodes, static_shape
 from snncc.passes.base import Pass
-from snncc.passes.linear import Affine, Linear, absorb_affine_before, read_linear, write_linear
+from snncc.passes.linear import (
+    Affine,
+    absorb_affine_before,
+    identity_layer,
+    linear_behind,
+    write_linear,
+)
 
 __all__ = ["QuantiseInput"]
 
@@ -104,25 +110,6 @@ def _neurons_get_layers(value: ir.Value, made_by: str) -> None:
             node.replace_input_with(index, identity_layer(node, value, size, made_by))
 
 
-def identity_layer(
-    anchor: ir.Node, x: ir.Value, size: tuple[int, ...], made_by: str, scale: float = 1.0
-) -> ir.Value:
-    """A linear layer that multiplies each element by ``scale``: 1x1 depthwise, or diagonal."""
-    edit, name = Edit(anchor, made_by), f"{anchor.name}/drive"
-    if len(size) == 3:
-        weight = np.full((size[0], 1, 1, 1), scale, dtype=np.float32)
-        geometry = {
-            "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0],
-            "dilations": [1, 1], "group": size[0],
-        }  # fmt: skip
-        args = (x, edit.const(f"{name}.weight", weight))
-        return edit.op("Conv", *args, name=name, like=x, attributes=geometry)
-    weight = np.eye(size[0], dtype=np.float32) * np.float32(scale)
-    geometry = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
-    args = (x, edit.const(f"{name}.weight", weight))
-    return edit.op("Gemm", *args, name=name, like=x, attributes=geometry)
-
-
 def _first_layers(value: ir.Value, affine: Affine, size: tuple[int, ...]) -> list[_Reader]:
     """Linear layers that the input reaches through pools and reshapes, with the map there."""
     found: list[_Reader] = []
@@ -131,9 +118,13 @@ def _first_layers(value: ir.Value, affine: Affine, size: tuple[int, ...]) -> lis
         out = node.outputs[0]
         if is_op(node, "Conv", "Gemm"):
             found.append((value, node, affine, size))
-        elif is_op(node, "MaxPool", "AveragePool") and any(node.attributes["pads"].value):
+        elif (
+            is_op(node, "AveragePool")
+            and any(node.attributes["pads"].value)
+            and (affine.shift != 0).any()
+        ):  # its zeros are no pixels; those of a max-pool never win
             faults.append(
-                Fault("padded pooling of the input", str(node.name), node.op_type, todo="pad less")
+                Fault("padded average of the input", str(node.name), node.op_type, todo="pad less")
             )
         elif is_op(node, "Reshape", "MaxPool", "AveragePool"):
             after = static_shape(out) or size
@@ -162,23 +153,10 @@ def _through_reshape(affine: Affine, before: tuple[int, ...], after: tuple[int, 
 def _absorb(
     value: ir.Value, reader: ir.Node, affine: Affine, size: tuple[int, ...], made_by: str
 ) -> None:
-    linear = read_linear(_border(reader))
+    linear = linear_behind(reader)
     if linear is None:
         raise UnsupportedModelError(f"'{reader.name}' is not a layer with constant weights")
     write_linear(absorb_affine_before(replace(linear, x=value), affine, size), made_by)
-
-
-def _border(reader: ir.Node) -> ir.Value:
-    out = reader.outputs[0]
-    for node, _ in out.uses():
-        if node.op_type == "Add" and _is_border(node, out):
-            return node.outputs[0]
-    return out
-
-
-def _is_border(node: ir.Node, inner: ir.Value) -> bool:
-    found: Linear | None = read_linear(node.outputs[0])
-    return found is not None and found.node is inner.producer()
 
 
 def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:

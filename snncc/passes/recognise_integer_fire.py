@@ -17,7 +17,7 @@ import onnx_ir as ir
 from snncc.ir.graphs import Edit, constant, nodes, only_reader, replace_value
 from snncc.passes.base import Pass
 
-__all__ = ["RecogniseIntegerFire", "clamp_of", "quantiser_at", "rounding_of"]
+__all__ = ["RecogniseIntegerFire", "clamp_of", "quantiser_at", "rounding_of", "unclamped"]
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class Quantiser:
     @property
     def levels(self) -> int:
         """D."""
-        return int(_round(self.high, self.rule))
+        return int(self.high)
 
     @property
     def fault(self) -> str | None:
         """Why this is not an SFA neuron, or None."""
         if self.high == inf:
             return "rounds without an upper bound"
-        if self.low < -0.5:
+        if self.low < 0:
             return f"signed quantiser {_span(self)}; spikes count from 0"
-        if self.low > 0.5 or not 1 <= self.levels <= 255:
+        if self.low > 0 or not 1 <= self.high <= 255 or not self.high.is_integer():
             return f"quantiser {_span(self)} is not 0..D with D in 1..255"
         return None
 
@@ -75,6 +75,8 @@ def _span(q: Quantiser) -> str:
 
 
 def _round(value: float, rule: str) -> float:
+    if abs(value) == inf:
+        return value
     return float(round(value)) if rule == "half-even" else float(floor(value + 0.5))
 
 
@@ -127,16 +129,21 @@ def clamp_of(node: ir.Node | None) -> tuple[ir.Value, float, float] | None:
     return None if limits is None or len(inputs) != 1 else (inputs[0], *limits)
 
 
-def rounding_of(node: ir.Node) -> tuple[ir.Value, str] | None:
-    """Input and rule of a rounding: Round is half-even, Floor(x + 0.5) half-up."""
+def rounding_of(node: ir.Node) -> tuple[ir.Value, str, float, float] | None:
+    """Input, rule and limits of a rounding: Round is half-even, Floor(x + 0.5) half-up.
+
+    The limits are those of clamps between the addition and the Floor.
+    """
     x = node.inputs[0]
-    if node.op_type == "Round" and x is not None:
-        return x, "half-even"
-    half = x.producer() if x is not None else None
+    if x is None or node.op_type == "Round":
+        return None if x is None else (x, "half-even", -inf, inf)
+    x, low, high = unclamped(x)
+    half = x.producer()
     if half is None or half.op_type != "Add" or _other(half) != 0.5:
         return None
-    inner = next(v for v in half.inputs if constant(v) is None)
-    return (inner, "half-up") if inner is not None else None
+    inner = next((v for v in half.inputs if constant(v) is None), None)
+    limits = (v if abs(v) == inf else float(floor(v)) for v in (low, high))
+    return (inner, "half-up", *limits) if inner is not None else None  # type: ignore[return-value]
 
 
 def quantiser_at(node: ir.Node) -> Quantiser | None:
@@ -144,21 +151,28 @@ def quantiser_at(node: ir.Node) -> Quantiser | None:
     found = rounding_of(node)
     if found is None:
         return None
-    x, rule = found
-    low, high = -inf, inf
-    while (clamp := clamp_of(x.producer())) is not None:
-        x, lower, upper = clamp
-        low, high = _inside(low, lower, upper), _inside(high, lower, upper)
+    inner, rule, lower, upper = found
+    x, low, high = unclamped(inner)
+    low, high = (_inside(_round(v, rule), lower, upper) for v in (low, high))
     out = node.outputs[0]
     while (clamp := clamp_of(only_reader(out))) is not None:
         _, lower, upper = clamp
-        low, high = min(max(low, lower), upper), max(min(high, upper), lower)
+        low, high = _inside(low, lower, upper), _inside(high, lower, upper)
         out = only_reader(out).outputs[0]  # type: ignore[union-attr]
     return Quantiser(x, out, low, high, rule, node)
 
 
+def unclamped(x: ir.Value) -> tuple[ir.Value, float, float]:
+    """What a chain of clamps reads, and its limits altogether."""
+    low, high = -inf, inf
+    while (clamp := clamp_of(x.producer())) is not None:
+        x, lower, upper = clamp
+        low, high = _inside(lower, low, high), _inside(upper, low, high)
+    return x, low, high
+
+
 def _inside(bound: float, lower: float, upper: float) -> float:
-    """What remains of an outer bound when an inner clamp comes first."""
+    """What a clamp behind it makes of a bound."""
     return min(max(bound, lower), upper)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,23 +163,33 @@ class StoredGraphs(Mapping[str, "onnx.ModelProto"]):
         model = onnx.ModelProto()
         try:
             model.ParseFromString(self.files[stage])
+            external = list(_external(model))
         except DecodeError as e:
             raise BadInputError(f"{where}: not an ONNX model ({e})") from e
-        for tensor in _external(model):
+        for tensor in external:
             _check_place(tensor, len(self.blob), where)
         return model
 
 
 def _external(message: Message) -> Iterator[onnx.TensorProto]:
     """Every tensor, wherever it is in the model, whose data is elsewhere."""
-    if hasattr(message, "external_data"):
-        if message.external_data or message.data_location:
-            yield message
-        return
+    if hasattr(message, "external_data") and (message.external_data or message.data_location):
+        yield message
     for field, value in message.ListFields():
+        is_one = isinstance(value, (str, bytes)) or hasattr(value, "ListFields")
         if field.message_type is not None:
-            for item in [value] if hasattr(value, "ListFields") else value:
+            for item in [value] if is_one else value:
                 yield from _external(item)
+        elif field.type == field.TYPE_STRING:
+            _check_text([value] if is_one else value)
+
+
+def _check_text(texts: Iterable[str | bytes]) -> None:
+    """Refuse what is not UTF-8: protobuf hands it over as bytes."""
+    from google.protobuf.message import DecodeError
+
+    if not all(isinstance(text, str) for text in texts):
+        raise DecodeError("a text is not UTF-8")
 
 
 def _place(tensor: onnx.TensorProto) -> tuple[int, int]:

@@ -486,6 +486,10 @@ def test_what_is_no_graph_is_refused_when_it_is_asked_for(members, tmp_path):
     garbage = load(forged(path, {**members, "graphs/quantised.onnx": b"\xff" * 99}))
     with pytest.raises(BadInputError, match="not an ONNX model"):
         Session(garbage, "integer")
+    foreign = members["graphs/quantised.onnx"].replace(b"weights.bin", b"weights.\xff\xff\xff")
+    binary = load(forged(path, {**members, "graphs/quantised.onnx": foreign}))
+    with pytest.raises(BadInputError, match="not UTF-8"):
+        Session(binary, "integer")
     empty = load(forged(path, {**members, "graphs/quantised.onnx": b""}))
     with pytest.raises(BadInputError, match="no populations fire1, fire2"):
         Session(empty, "integer")

@@ -1,0 +1,32 @@
+# Two commands: `make demo` and `make test`. Both set up .venv by themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYVER  := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PINS   := $(addprefix -c ,$(wildcard constraints/$(PYVER).txt))
+READY  := $(VENV)/.ready-$(PYVER)
+EX     := examples/fashion_mnist
+DEMO   := build/demo
+
+.PHONY: demo test
+
+demo: $(READY)
+	@mkdir -p $(DEMO)
+	$(BIN)/snncc compile $(EX)/cnn_d4.pt --arch $(EX)/models.py:cnn --name cnn --weight-bits 8 \
+	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/cnn.snn -f
+	$(BIN)/snncc inspect $(DEMO)/cnn.snn
+	$(BIN)/snncc verify $(DEMO)/cnn.snn --input $(EX)/test_1000.npz --limit 100
+	$(BIN)/snncc run $(DEMO)/cnn.snn --input $(EX)/test_1000.npz
+
+test: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
+
+$(READY): pyproject.toml $(wildcard constraints/*.txt)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q $(PINS) -e '.[torch,images,dev]'
+	@rm -f $(VENV)/.ready-*
+	@touch $@

@@ -1,0 +1,98 @@
+"""``snncc targets`` and ``snncc ops``: what there is, from the registries themselves."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.screen import Screen, write_json
+from snncc.errors import UsageError
+
+if TYPE_CHECKING:
+    from snncc.backends.target import Target
+    from snncc.ir.ops import Op
+
+__all__ = ["ops", "targets"]
+
+
+@click.command("targets", short_help="List what compiled networks run on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def targets(as_json: bool) -> None:
+    """List what compiled networks run on, and whether it can run here."""
+    from snncc.backends.target import TARGETS
+
+    if as_json:
+        write_json({"targets": [_target_json(target) for target in TARGETS.values()]})
+        return
+    rows = [(t.name, t.description, t.exactness, t.unavailable or "yes") for t in TARGETS.values()]
+    Screen().table(("name", "what", "spikes", "available"), rows)
+
+
+def _target_json(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "description": target.description,
+        "exactness": target.exactness,
+        "available": not target.unavailable,
+        "unavailable": target.unavailable,
+    }
+
+
+@click.command("ops", short_help="List the operators of the compiler's graphs.")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def ops(name: str | None, as_json: bool) -> None:
+    """List the operators of domain ai.snncc; with NAME also its body in standard ONNX."""
+    from snncc.ir.ops import OPS
+
+    if name is not None and name not in OPS:
+        near = get_close_matches(name, OPS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(OPS)}"
+        raise UsageError(f"no operator '{name}'; {hint}")
+    chosen = [OPS[name]] if name is not None else list(OPS.values())
+    if as_json:
+        write_json({"ops": [_op_json(op) for op in chosen]})
+    elif name is not None:
+        _show_op(OPS[name])
+    else:
+        head = ("name", "from stage", "inputs", "outputs", "attributes", "what")
+        Screen().table(head, [_op_row(op) for op in chosen])
+
+
+def _op_json(op: Op) -> dict[str, Any]:
+    return {
+        "name": op.name,
+        "stage": op.stage,
+        "doc": op.doc,
+        "inputs": op.inputs,
+        "outputs": op.outputs,
+        "attributes": op.attributes,
+        "body": dedent(op.body).strip(),
+    }
+
+
+def _op_row(op: Op) -> tuple[str, ...]:
+    attributes = ", ".join(op.attributes) or "-"
+    return (op.name, op.stage, _ports(op.inputs), _ports(op.outputs), attributes, op.doc)
+
+
+def _ports(ports: dict[str, tuple[str, ...]]) -> str:
+    return ", ".join(f"{name} {'|'.join(map(_short, types))}" for name, types in ports.items())
+
+
+def _short(kind: str) -> str:
+    return kind.removeprefix("tensor(").removesuffix(")")
+
+
+def _show_op(op: Op) -> None:
+    screen = Screen()
+    screen.line("operator", f"ai.snncc {op.name}, from stage '{op.stage}' on")
+    screen.line("computes", op.doc)
+    screen.line("inputs", _ports(op.inputs))
+    screen.line("outputs", _ports(op.outputs))
+    attributes = ", ".join(f"{name} ({kind})" for name, kind in op.attributes.items())
+    screen.line("attributes", attributes or "none")
+    screen.text("\n" + dedent(op.body).strip())

@@ -1,0 +1,93 @@
+"""``snncc check``: what would compile and what would not; nothing is written."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.failures import fault_json, show_faults
+from snncc.cli.network import Network, Request, network_options, read_network
+from snncc.cli.report_lines import network_line
+from snncc.cli.screen import Screen, percent, plural, spinner, write_json
+
+if TYPE_CHECKING:
+    from snncc.passes.diagnose import Diagnosis
+
+__all__ = ["check"]
+
+_UNSUPPORTED = 3
+
+
+@click.command("check", short_help="Say what would compile and what would not.")
+@network_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def check(as_json: bool, **given: Any) -> None:
+    """Say what of a network can become spikes, in seconds; nothing is written.
+
+    WEIGHTS|MODEL is a checkpoint (with --arch), an .onnx file or a .pt2 program. Exit code 3 if
+    anything cannot become spikes.
+    """
+    request = Request(**given)
+    request.check()
+    network, found = _diagnose(request)
+    if as_json:
+        write_json(_to_json(network, found))
+    else:
+        _show(Screen(), network, found)
+    if found.faults:
+        raise click.exceptions.Exit(_UNSUPPORTED)
+
+
+def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
+    with spinner() as say, redirect_stdout(sys.stderr):  # the network's code may print
+        say("read the network")
+        network = read_network(request)
+        from snncc.compiler import check as judge
+
+        say("check")
+        found = judge(network.source, input_shape=request.input_shape, until=request.until)
+    return network, found
+
+
+def _to_json(network: Network, found: Diagnosis) -> dict[str, Any]:
+    return {
+        **asdict(found),
+        "faults": [fault_json(fault) for fault in found.faults],
+        "near_misses": [fault_json(fault) for fault in found.near_misses],
+        "checkpoint": network.checkpoint,
+        "origins": network.origins,
+    }
+
+
+def _show(screen: Screen, network: Network, found: Diagnosis) -> None:
+    if found.faults:
+        _show_faults(screen, found)
+    else:
+        lowered = f"{found.activations_lowered}/{found.activations_found} activations have levels"
+        screen.line("ok", f"{lowered}; {_macs(found)}; nothing stands in the way of snncc compile")
+    screen.line(*network_line(network.checkpoint, network.origins))
+
+
+def _show_faults(screen: Screen, found: Diagnosis) -> None:
+    kinds = len({fault.kind for fault in found.faults})
+    nodes = plural(len(found.faults), "node")
+    screen.error(f"{nodes} of {plural(kinds, 'kind')} cannot become spikes; nothing written")
+    if others := [fault for fault in found.faults if fault not in found.near_misses]:
+        show_faults(screen, others)
+    for miss in found.near_misses:
+        place = f"{miss.module or miss.node} ({miss.source})" if miss.source else miss.where
+        screen.text(f"near miss: {place} {miss.what}; {miss.todo}")
+    prefix = "no exact prefix"
+    if found.until:
+        prefix = f"longest exact prefix ends at {found.until} (--until {found.until})"
+    screen.text(f"{_macs(found)}; {prefix}")
+
+
+def _macs(found: Diagnosis) -> str:
+    if not found.macs:
+        return "no multiply-accumulates counted"
+    return f"lowerable {percent(found.macs_lowerable / found.macs)} of MACs"

@@ -1,0 +1,217 @@
+"""``snncc compile``: a trained network in, a verified ``.snn`` file out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli import report_lines
+from snncc.cli.files import check_dump_folder, check_input_file, check_output_file
+from snncc.cli.network import Network, Request, network_options, numbers, read_network
+from snncc.cli.screen import Screen, file_size, spinner, write_json
+from snncc.errors import UnsupportedModelError, UsageError
+
+if TYPE_CHECKING:
+    from snncc.compiler import Options
+    from snncc.runtime.artifact import CompiledModel
+
+__all__ = ["compile_"]
+
+_DEFAULT_BITS = 16
+_CONFIG = "the module's default_cfg"
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """What the command line says about the compilation; fields as its options."""
+
+    mode: str | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    limits: tuple[float, ...] | None
+    weight_bits: int | None
+    calibration: Path | None
+    calibration_limit: int | None
+    name: str | None
+    keep_stages: bool
+    dump_ir: Path | None
+    out: Path | None
+    force: bool
+
+
+def _range(value: str) -> tuple[float, ...]:
+    found = numbers(value)
+    if len(found) != 2 or found[0] >= found[1]:
+        raise click.BadParameter(f"'{value}' is not LOW,HIGH")
+    return found
+
+
+@click.command("compile", short_help="Compile a trained network to a .snn file.")
+@network_options
+@click.option(
+    "--input",
+    "mode",
+    type=click.Choice(["u8", "f32"]),
+    help="u8: raw pixels; f32: real values on 256 steps. Default: u8 if mean or std is known.",
+)
+@click.option(
+    "--mean", type=numbers, metavar="A,B,C", help="Of pixel / 255, per channel or one for all."
+)
+@click.option("--std", type=numbers, metavar="A,B,C", help="Likewise; folded into the first layer.")
+@click.option(
+    "--input-range",
+    "limits",
+    type=_range,
+    metavar="LOW,HIGH",
+    help="Of f32 input. Default: that of the calibration data.",
+)
+@click.option(
+    "--weight-bits",
+    type=click.IntRange(4, 24),
+    metavar="N",
+    help=f"4 to 24, in slices of 8. Default: {_DEFAULT_BITS}.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Samples on which changes are measured: npz, npy, idx or a folder of images.",
+)
+@click.option(
+    "--calibration-limit", type=click.IntRange(min=1), metavar="N", help="Only the first N of them."
+)
+@click.option("--name", metavar="NAME", help="Of the network. Default: the file's.")
+@click.option("--keep-stages", is_flag=True, help="Store earlier graphs with their weights, too.")
+@click.option(
+    "--dump-ir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the graph as text after every pass there.",
+)
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="OUT.snn", help="Default: NAME.snn."
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite what is there.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as one JSON document.")
+def compile_(as_json: bool, **given: Any) -> None:
+    """Compile a trained network to a verified spiking program.
+
+    WEIGHTS|MODEL is a checkpoint (with --arch), an .onnx file or a .pt2 program.
+    """
+    start = time.perf_counter()
+    request, choices = _split(given)
+    name = choices.name or request.model.stem
+    out = choices.out or Path(f"{name}.snn")
+    _check(request, choices, out)
+    try:
+        network, model = _compile(request, choices, name)
+    except UnsupportedModelError as e:
+        hint = "nothing written; snncc check shows how far an exact prefix reaches"
+        raise UnsupportedModelError(f"{e.message}; {hint}", e.faults) from e
+    model.report["checkpoint"] = network.checkpoint
+    model.save(out, overwrite=choices.force)
+    seconds = time.perf_counter() - start
+    if as_json:
+        write_json(_to_json(request, network, model, out, seconds))
+    else:
+        _show(Screen(), network, model, out, seconds)
+
+
+def _split(given: dict[str, Any]) -> tuple[Request, _Choices]:
+    mine = {f.name: given.pop(f.name) for f in fields(_Choices)}
+    return Request(**given), _Choices(**mine)
+
+
+def _check(request: Request, choices: _Choices, out: Path) -> None:
+    """Whatever can fail without work fails before it."""
+    request.check()
+    if choices.calibration is not None:
+        check_input_file(choices.calibration, may_be_folder=True)
+    elif choices.calibration_limit is not None:
+        raise UsageError("--calibration-limit is given without --calibration")
+    check_output_file(out, choices.force)
+    if choices.dump_ir is not None:
+        check_dump_folder(choices.dump_ir, choices.force)
+
+
+def _compile(request: Request, choices: _Choices, name: str) -> tuple[Network, CompiledModel]:
+    with spinner() as say, redirect_stdout(sys.stderr):  # the network's code may print
+        say("read the network")
+        network = read_network(request)
+        import snncc
+
+        options = _options(request, choices, network, name)
+        return network, snncc.compile(network.source, choices.calibration, options, say)
+
+
+def _options(request: Request, choices: _Choices, network: Network, name: str) -> Options:
+    from snncc.compiler import InputOptions, Options
+
+    return Options(
+        name=name,
+        input_shape=request.input_shape,
+        weight_bits=choices.weight_bits or _DEFAULT_BITS,
+        input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
+        until=request.until,
+        keep_stages=choices.keep_stages,
+        dump_ir=choices.dump_ir,
+        calibration_limit=choices.calibration_limit,
+        origins={
+            **network.origins,
+            "name": "given" if choices.name else "the file's name",
+            "weight_bits": "given" if choices.weight_bits else "default",
+            **_input_origins(choices, network.config),
+        },
+    )
+
+
+def _pair(values: tuple[float, ...] | None) -> tuple[float, float] | None:
+    return (values[0], values[1]) if values else None
+
+
+def _input_origins(choices: _Choices, config: Mapping[str, Any]) -> dict[str, str]:
+    known = {
+        key: "given" if given is not None else _CONFIG if config.get(key) is not None else "default"
+        for key, given in (("mean", choices.mean), ("std", choices.std))
+    }
+    is_normalised = any(origin != "default" for origin in known.values())
+    mode = choices.mode or ("u8" if is_normalised else "f32")
+    origins = {"input": "given" if choices.mode else "default"}
+    if mode == "u8":
+        return {**origins, **known}
+    return {**origins, "input_range": "given" if choices.limits else "the calibration data"}
+
+
+# -- the result ----------------------------------------------------------------------------
+
+
+def _to_json(
+    request: Request, network: Network, model: CompiledModel, out: Path, seconds: float
+) -> dict[str, Any]:
+    return {
+        **model.report,
+        "name": model.name,
+        "path": str(out),
+        "bytes": out.stat().st_size,
+        "seconds": round(seconds, 3),
+        "seconds_import_torch": round(network.import_seconds, 3),
+        "checkpoint": {**network.checkpoint, "path": str(request.model), "arch": request.arch},
+    }
+
+
+def _show(
+    screen: Screen, network: Network, model: CompiledModel, out: Path, seconds: float
+) -> None:
+    for line in report_lines.all_lines(model):
+        screen.line(*line)
+    took = f"{seconds:.1f} s"
+    if network.import_seconds >= 0.05:
+        took += f", of which import torch {network.import_seconds:.1f} s"
+    screen.line("wrote", str(out), file_size(out.stat().st_size), took)

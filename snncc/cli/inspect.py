@@ -1,0 +1,182 @@
+"""``snncc inspect``: what is in a ``.snn`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli import report_lines, tables
+from snncc.cli.files import check_input_file, check_output_file, write_file
+from snncc.cli.screen import Screen, plural, printable, size, write_json
+from snncc.errors import BadInputError, UsageError
+
+if TYPE_CHECKING:
+    from snncc.runtime.artifact import CompiledModel
+
+__all__ = ["inspect_"]
+
+_VIEWS = ("summary", "graph", "neurons", "weights", "passes", "bounds", "diff")
+_STAGES = ("imported", "integer", "quantised", "spiking")
+_FROM, _TO = "quantised", "spiking"
+
+
+@click.command("inspect", short_help="Show what is in a .snn file.")
+@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@click.argument("view", type=click.Choice(_VIEWS), default="summary")
+@click.option(
+    "--stage", type=click.Choice(_STAGES), help=f"Which graph. Default: {_STAGES[-1]}. (graph)"
+)
+@click.option("--from", "before", type=click.Choice(_STAGES), help=f"Default: {_FROM}. (diff)")
+@click.option("--to", "after", type=click.Choice(_STAGES), help=f"Default: {_TO}. (diff)")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["text", "json", "onnx"]),
+    default="text",
+    show_default=True,
+    help="onnx only with graph and -o.",
+)
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not to stdout."
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
+def inspect_(
+    file: Path,
+    view: str,
+    stage: str | None,
+    before: str | None,
+    after: str | None,
+    kind: str,
+    out: Path | None,
+    force: bool,
+) -> None:
+    r"""Show what is in a compiled network.
+
+    \b
+    summary  what the compiler did and measured; populations
+    graph    the ONNX graph of a stage, one node a line
+    neurons  levels, changes and saturation per population
+    weights  slices, range, zeros and fan-in per projection
+    passes   what each pass rewrote and how it was checked
+    bounds   proved range of every membrane potential
+    diff     two stages as a unified diff
+    """
+    _check_options(view, stage, before, after, kind, out)
+    check_input_file(file)
+    if out is not None:
+        check_output_file(out, force)
+    from snncc.runtime.artifact import load
+
+    model = load(file)
+    with _consistent(file):
+        if kind == "onnx" and out is not None:
+            _write_onnx(model, stage or _STAGES[-1], out, force)
+        elif view in ("graph", "diff"):
+            stages = (before or _FROM, after or _TO) if view == "diff" else (stage or _STAGES[-1],)
+            _emit(tables.graph_text(model, *stages), view, kind, out, force)
+        else:
+            _show_view(model, view, kind, out, force)
+
+
+def _check_options(
+    view: str,
+    stage: str | None,
+    before: str | None,
+    after: str | None,
+    kind: str,
+    out: Path | None,
+) -> None:
+    if stage is not None and view != "graph":
+        raise UsageError("--stage belongs to the view 'graph'")
+    if (before or after) and view != "diff":
+        raise UsageError("--from and --to belong to the view 'diff'")
+    if kind == "onnx" and (view != "graph" or out is None):
+        raise UsageError(
+            "--format onnx writes the graph of a stage: inspect FILE graph -o OUT.onnx"
+        )
+
+
+@contextmanager
+def _consistent(file: Path) -> Iterator[None]:
+    """A report that lacks something is a fault of the file, not of this program."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError) as e:
+        raise BadInputError(
+            f"{file}: report.json is malformed ({type(e).__name__}: {e}); compile again"
+        ) from e
+
+
+def _write_onnx(model: CompiledModel, stage: str, out: Path, force: bool) -> None:
+    proto = tables.graph_of(model, stage)
+    write_file(out, proto.SerializeToString(deterministic=True), force)
+    if tables.statistics_of(proto):
+        Screen(to_stderr=True).text(
+            f"weights of stage '{stage}' are not stored, they are inputs of {out}; "
+            "compile with --keep-stages to have them"
+        )
+
+
+def _emit(text: str, view: str, kind: str, out: Path | None, force: bool) -> None:
+    if out is not None:
+        write_file(out, text.encode(), force)
+    elif kind == "json":
+        write_json({view: text.splitlines()})
+    else:
+        click.echo(printable(text), nl=False)
+
+
+def _show_view(model: CompiledModel, view: str, kind: str, out: Path | None, force: bool) -> None:
+    if kind == "json":
+        write_json(_summary_json(model) if view == "summary" else {view: tables.rows(model, view)})
+        return
+    screen = Screen()
+    if view == "summary":
+        _show_summary(screen, model)
+        view = "neurons"
+    head, rows, right = tables.texts(model, view)
+    screen.table(head, rows, right)
+
+
+# -- the summary ---------------------------------------------------------------------------
+
+
+def _summary_json(model: CompiledModel) -> dict[str, Any]:
+    reference = model.reference
+    return {
+        **{k: v for k, v in model.manifest.items() if k != "members"},
+        "report": model.report,
+        "neurons": tables.rows(model, "neurons"),
+        "stages": _stages(model),
+        "reference_samples": len(reference.x) if reference is not None else 0,
+    }
+
+
+def _stages(model: CompiledModel) -> dict[str, str]:
+    """Stage -> what is stored of its weights."""
+    return {
+        stage: "statistics" if tables.statistics_of(model.graphs[stage]) else "weights"
+        for stage in _STAGES
+        if stage in model.graphs
+    }
+
+
+def _show_summary(screen: Screen, model: CompiledModel) -> None:
+    screen.line("name", model.name)
+    for line in report_lines.all_lines(model):
+        screen.line(*line)
+    for output in model.outputs:
+        kind = "membrane potentials" if output.kind == "potential" else "spike counts"
+        what = f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}"
+        screen.line("output", what)
+    reference = model.reference
+    samples = len(reference.x) if reference is not None else 0
+    stages = ", ".join(f"{stage} ({held})" for stage, held in _stages(model).items())
+    screen.line("stored", plural(samples, "reference sample"), f"graphs: {stages}")
+    tools = model.manifest.get("tools") or {}
+    screen.line("made by", ", ".join(f"{name} {version}" for name, version in tools.items()))
+    screen.text("")

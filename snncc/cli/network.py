@@ -1,0 +1,237 @@
+"""Which network a command line means: its options, their origins, and how it is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.files import check_input_file
+from snncc.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from snncc.frontends.checkpoint import LoadReport, Weights
+
+__all__ = [
+    "Network",
+    "Request",
+    "json_object",
+    "network_options",
+    "numbers",
+    "read_network",
+    "sample_shape",
+]
+
+_ALONE = (".onnx", ".pt2")  # files that hold the graph, too
+_CONFIG = "the module's default_cfg"
+
+
+# -- option types --------------------------------------------------------------------------
+
+
+def numbers(value: str) -> tuple[float, ...]:
+    """Finite real numbers with commas between."""
+    try:
+        found = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise click.BadParameter(f"'{value}' is not numbers with commas between")
+    return found
+
+
+def sample_shape(value: str) -> tuple[int, ...]:
+    """Sizes of one sample, (C, H, W) or (F,); a leading batch of 1 is dropped."""
+    try:
+        sizes = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        sizes = ()
+    if len(sizes) in (2, 4) and sizes[0] == 1:
+        sizes = sizes[1:]
+    if len(sizes) not in (1, 3) or min(sizes) < 1:
+        raise click.BadParameter(f"'{value}' is not C,H,W or F of one sample")
+    return sizes
+
+
+def json_object(value: str) -> dict[str, Any]:
+    """A JSON object as a dict."""
+    try:
+        found = json.loads(value)
+    except ValueError as e:
+        raise click.BadParameter(f"not JSON ({e}): {value}") from e
+    if not isinstance(found, dict):
+        raise click.BadParameter(f'not a JSON object such as {{"D": 4}}: {value}')
+    return found
+
+
+_OPTIONS = (
+    click.argument("model", metavar="WEIGHTS|MODEL", type=click.Path(path_type=Path)),
+    click.option(
+        "--arch",
+        metavar="MODULE:FN",
+        help="Constructor of the network: pkg.mod:fn or path/models.py:fn. Its code is run.",
+    ),
+    click.option(
+        "--arch-args", type=json_object, metavar="JSON", help="Its keyword arguments, an object."
+    ),
+    click.option(
+        "--input-shape",
+        type=sample_shape,
+        metavar="C,H,W",
+        help="One sample. Default: the module's default_cfg.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Choice(["raw", "ema"]),
+        help="Trained weights or their moving average. Default: raw.",
+    ),
+    click.option(
+        "--trust-pickle", is_flag=True, help="Let the checkpoint run code (whole pickled modules)."
+    ),
+    click.option(
+        "--allow-missing", is_flag=True, help="Leave weights as constructed that are not there."
+    ),
+    click.option(
+        "--allow-unexpected", is_flag=True, help="Leave out weights that the network has not."
+    ),
+    click.option("--until", metavar="NODE", help="Only up to this node or module."),
+)
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument and options that say which network is meant."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says about the network; fields as its options."""
+
+    model: Path
+    arch: str | None
+    arch_args: dict[str, Any] | None
+    input_shape: tuple[int, ...] | None
+    weights: str | None
+    trust_pickle: bool
+    allow_missing: bool
+    allow_unexpected: bool
+    until: str | None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the file holds weights only."""
+        return self.model.suffix not in _ALONE
+
+    def check(self) -> None:
+        """Fail at once on what cannot work.
+
+        Raises:
+            UsageError: Options are missing, or have no place here.
+            BadInputError: There is no such file.
+        """
+        check_input_file(self.model)
+        if self.is_checkpoint and self.arch is None:
+            raise UsageError(
+                f"{self.model}: a checkpoint needs its constructor, --arch pkg.mod:fn or --arch "
+                f"path/models.py:fn; {' and '.join(_ALONE)} files stand alone"
+            )
+        if not self.is_checkpoint and (extra := self._checkpoint_options()):
+            raise UsageError(
+                f"{self.model}: stands alone; {', '.join(extra)} belong to checkpoints"
+            )
+
+    def _checkpoint_options(self) -> list[str]:
+        names = ("arch", "arch_args", "input_shape", "weights")
+        flags = ("trust_pickle", "allow_missing", "allow_unexpected")
+        given = [n for n in names if getattr(self, n) is not None]
+        given += [n for n in flags if getattr(self, n)]
+        return [f"--{name.replace('_', '-')}" for name in given]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that has been read.
+
+    Attributes:
+        source: A module with weights, or the path of a file that stands alone.
+        config: The module's default_cfg.
+        origins: Option -> where its value comes from.
+        checkpoint: What became of the checkpoint, plain data; empty if there is none.
+        import_seconds: Spent on importing torch.
+    """
+
+    source: Any
+    config: Mapping[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    import_seconds: float = 0.0
+
+
+def read_network(request: Request) -> Network:
+    """The network with its weights.
+
+    Raises:
+        SnnccError: The file, the constructor or the weights are not what they should be.
+    """
+    seconds = 0.0 if request.model.suffix == ".onnx" else _import_torch()
+    if not request.is_checkpoint:
+        origins = {"input_shape": "the file"}
+        return Network(str(request.model), origins=origins, import_seconds=seconds)
+    return _read_checkpoint(request, seconds)
+
+
+def _import_torch() -> float:
+    """Seconds it took."""
+    for name, extra in (("torch", "torch"), ("onnxscript", "compile")):
+        if find_spec(name) is None:
+            raise MissingDependencyError(f"this needs {name}: pip install 'snncc[{extra}]'")
+    start = time.perf_counter()
+    import_module("torch")
+    return time.perf_counter() - start
+
+
+def _read_checkpoint(request: Request, seconds: float) -> Network:
+    from snncc.frontends.checkpoint import build, load_weights, read_weights
+
+    module = build(str(request.arch), request.arch_args or {})
+    found = read_weights(request.model, request.weights or "raw", request.trust_pickle)
+    loaded = load_weights(module, found, request.allow_missing, request.allow_unexpected)
+    given = getattr(module, "default_cfg", None)
+    config = given if isinstance(given, Mapping) else {}
+    return Network(
+        source=module,
+        config=config,
+        origins={
+            "weights": "given" if request.weights else "default",
+            "input_shape": "given" if request.input_shape else _CONFIG,
+        },
+        checkpoint=_checkpoint_json(request, found, loaded),
+        import_seconds=seconds,
+    )
+
+
+def _checkpoint_json(request: Request, found: Weights, loaded: LoadReport) -> dict[str, Any]:
+    return {
+        "file": request.model.name,
+        "weights": found.which,
+        "available": list(found.available),
+        "container": found.container,
+        "stripped": loaded.stripped,
+        "parameters": loaded.parameters,
+        "loaded": loaded.loaded,
+        "missing": list(loaded.missing),
+        "unexpected": list(loaded.unexpected),
+    }

@@ -1,0 +1,234 @@
+"""A compiled network in a few lines: what was lowered, what changed, what was proved and verified.
+
+A figure that was not measured is called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from snncc.cli.screen import number, percent, plural, size
+
+if TYPE_CHECKING:
+    from snncc.runtime.artifact import CompiledModel
+    from snncc.runtime.contract import InputContract
+
+__all__ = ["all_lines", "fired", "network_line"]
+
+Line = tuple[str, ...]
+
+_PARTS = ("exact", "analog", "host", "approximate")
+_MOST_NAMES = 3
+
+
+def all_lines(model: CompiledModel) -> list[Line]:
+    """Label and pieces of every line, in order."""
+    return [
+        (*network_line(model.report.get("checkpoint"), model.report["origins"]), _neurons(model)),
+        _import(model),
+        _input(model),
+        _lowered(model),
+        _weights(model),
+        _latency(model),
+        _bounds(model),
+        _verify(model),
+    ]
+
+
+def network_line(checkpoint: dict[str, Any] | None, origins: dict[str, str]) -> Line:
+    """Where the weights come from."""
+    if not checkpoint:
+        return "network", "weights from the file itself"
+    which, others = checkpoint["weights"], [*checkpoint["available"]]
+    others.remove(which)
+    is_choice = others and origins.get("weights") == "default"
+    parts = [
+        f"{which} weights",
+        f"by default: {others[0]} is there, too" if is_choice else "",
+        plural(checkpoint["parameters"], "param"),
+        f"{len(checkpoint['missing'])} missing",
+        f"{len(checkpoint['unexpected'])} unexpected",
+        f"prefix '{checkpoint['stripped']}' taken off" if checkpoint["stripped"] else "",
+        f"at {checkpoint['container']}" if checkpoint["container"] != "top level" else "",
+    ]
+    return "checkpoint", ", ".join(part for part in parts if part)
+
+
+def _neurons(model: CompiledModel) -> str:
+    """``D=4 norm=1 half-even``, and where it comes from."""
+    found = model.program.neurons
+    if not found:
+        return ""
+    parts = [
+        f"D={_span([n.D for n in found])}",
+        f"norm={_span([n.norm for n in found])}",
+        " and ".join(sorted({n.rounding for n in found})),
+    ]
+    origin = "module" if model.report.get("checkpoint") else "graph"
+    return f"{' '.join(parts)} (from the {origin})"
+
+
+def _span(values: Collection[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"
+
+
+def _names(names: Collection[str]) -> str:
+    """``conv1, conv2, conv3 and 4 more``."""
+    few = ", ".join(list(names)[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    return f"{few} and {more} more" if more > 0 else few
+
+
+# -- import and input ----------------------------------------------------------------------
+
+
+def _import(model: CompiledModel) -> Line:
+    law = model.report["import_law"]
+    if law is None:
+        return "import", "not compared with PyTorch: that takes a whole network with its module"
+    return (
+        "import",
+        f"{plural(law['leaves'], 'neuron layer')}: {law['changed']:,} of {law['activations']:,} "
+        "activations differ from PyTorch",
+        f"potentials off by {law['worst']:.1e} of sum|w||a| at most ({law['margin']:.0e} allowed)",
+    )
+
+
+def _input(model: CompiledModel) -> Line:
+    contract = model.input
+    pieces = _raw_input(model, contract) if contract.dtype == "uint8" else _real_input(model)
+    return ("input", f"{contract.dtype} {size(contract.shape)}, {pieces}", _origins(model))
+
+
+def _raw_input(model: CompiledModel, contract: InputContract) -> str:
+    layers = model.report["analog"]
+    maps = [a for a in model.program.accumulators if (a.module or a.name) in layers]
+    borders = " incl. borders" if any(len(a.shape) > 1 and a.bias.ndim > 1 for a in maps) else ""
+    folded = f"mean {_values(contract.mean)} std {_values(contract.std)} folded into"
+    changed = model.report["changed_by_input"]
+    verdict = f"changes {percent(changed)} of activations" if changed else "exact"
+    return f"{folded} {_names(layers)}{borders}: {verdict}"
+
+
+def _real_input(model: CompiledModel) -> str:
+    step, low = (_first(v) for v in (model.input.scale, model.input.offset))
+    grid = f"quantised to 256 steps of {step:.4g} from {low:.4g} to {low + 255 * step:.4g}"
+    changed = model.report["changed_by_input"]
+    if changed is None:
+        return f"{grid}: changes not measured"
+    return f"{grid}: changes {percent(changed)} of activations"
+
+
+def _first(value: float | tuple[float, ...]) -> float:
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _values(values: tuple[float, ...]) -> str:
+    return ",".join(f"{v:.4g}" for v in (values if len(set(values)) > 1 else values[:1]))
+
+
+def _origins(model: CompiledModel) -> str:
+    """``(shape, mean, std: the module's default_cfg; u8: default)``."""
+    mode = "u8" if model.input.dtype == "uint8" else "f32"
+    names = {"input_shape": "shape", "mean": "mean", "std": "std", "input_range": "range"}
+    groups: dict[str, list[str]] = {}
+    for key, word in (names | {"input": mode}).items():
+        if origin := model.report["origins"].get(key):
+            groups.setdefault(origin, []).append(word)
+    text = "; ".join(f"{', '.join(words)}: {origin}" for origin, words in groups.items())
+    return f"({text})" if text else ""
+
+
+# -- what the compiler did -----------------------------------------------------------------
+
+
+def _lowered(model: CompiledModel) -> Line:
+    report, program = model.report, model.program
+    parts = [
+        f"{kind.upper()} {_part(kind, model.manifest['parts'][kind])}"
+        for kind in _PARTS
+        if kind != "approximate" or model.manifest["parts"][kind]
+    ]
+    return (
+        "lowered",
+        f"{report['activations_lowered']}/{report['activations_found']} activations "
+        "-> IF soft reset",
+        f"T×D = {program.timesteps}×{program.ticks}",
+        _folded(report["passes"]),
+        " · ".join(parts),
+    )
+
+
+def _part(kind: str, names: list[str]) -> str:
+    return str(len(names)) if kind == "exact" or not names else _names(names)
+
+
+def _folded(passes: list[dict[str, Any]]) -> str:
+    done = {record["name"]: record["rewrites"] for record in passes}
+    norms = done.get("fold-batch-norm", 0)
+    return f"folded: {plural(norms, 'batch norm')}" if norms else ""
+
+
+def _weights(model: CompiledModel) -> Line:
+    report = model.report
+    bits, origin = report["weight_bits"], report["origins"].get("weight_bits", "given")
+    head = f"{bits} bit ({origin}):"
+    if not report["samples"]:
+        return "weights", f"{head} changes not measured (give --calibration DATA)"
+    more = 16 if bits < 16 else 24
+    hint = f"(--weight-bits {more} for fewer)" if report["changed"] and bits < 24 else ""
+    same = f"same class {percent(report['agreement'])}"
+    return (
+        "weights",
+        f"{head} changes {percent(report['changed'])} of activations, {same}, "
+        f"{plural(report['samples'], 'sample')}",
+        hint,
+    )
+
+
+def _latency(model: CompiledModel) -> Line:
+    program, noun = model.program, "image" if len(model.input.shape) == 3 else "sample"
+    windows = plural(program.timesteps * program.windows, "firing window")
+    interval = program.timesteps * program.ticks
+    ticks = program.timesteps * program.latency
+    return "latency", f"{windows} = {ticks} ticks; pipelined 1 {noun} / {plural(interval, 'tick')}"
+
+
+def _bounds(model: CompiledModel) -> Line:
+    report = model.report
+    slices = max(report["bounds"], key=lambda b: int(b["slice_bits"]))
+    total = max(report["bounds"], key=lambda b: int(b["bits"]))
+    measured = report["saturated"] is not None
+    return (
+        "bounds",
+        f"worst sum 2^{slices['slice_bits'] - 1} of 2^31 ({slices['module']})",
+        f"worst potential 2^{total['bits'] - 1} of 2^62 ({total['module']})",
+        f"ties met {number(report['ties'])}" if measured else "ties not measured",
+        f"saturated at D {percent(report['saturated'])}",
+    )
+
+
+# -- what was verified ---------------------------------------------------------------------
+
+
+def _verify(model: CompiledModel) -> Line:
+    verdict = model.report["verify"]
+    covered = verdict["coverage"]
+    samples = plural(verdict["samples"], "sample")
+    kind = "" if model.report["samples"] else " of noise"
+    differ = f"{verdict['mismatched']:,} of {covered['spikes']:,} spikes differ"
+    return (
+        "verify",
+        f"{samples}{kind}: {', '.join(verdict['engines'])} == integer, {differ}",
+        fired(covered),
+    )
+
+
+def fired(covered: dict[str, Any]) -> str:
+    """How many populations fired, and the names of those about which nothing was learnt."""
+    text = f"{covered['fired']}/{covered['populations']} populations fired"
+    if covered["silent"]:
+        text += f"; vacuous for the silent ones: {_names(covered['silent'])}"
+    return text

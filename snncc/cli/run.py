@@ -1,0 +1,269 @@
+"""``snncc run``: run a compiled network on data."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.files import check_input_file, check_output_file
+from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
+from snncc.errors import BadInputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from snncc.cli.tally import Tally
+    from snncc.runtime.coding import Dataset
+    from snncc.runtime.result import PopulationRates, Rates
+    from snncc.runtime.session import Session
+
+    Array = npt.NDArray[Any]
+
+__all__ = ["run"]
+
+_FIRST = 20
+_MOST_CLASSES = 20
+_CHUNK = 8  # batches simulated between two looks at the rates: bounds the memory they take
+
+
+@click.command("run", short_help="Run a compiled network on data.")
+@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "data",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    required=True,
+    help="npz, npy, idx or a folder of images.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Classes, if DATA does not hold them.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@click.option(
+    "--engine", default="clocked", show_default=True, metavar="NAME", help="See snncc targets."
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Samples simulated together.",
+)
+@click.option(
+    "--probe",
+    "probes",
+    multiple=True,
+    metavar="NAME",
+    help="Record spike trains of a population, or potentials of a layer; repeatable, needs -o.",
+)
+@click.option(
+    "-o",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="OUT.npz",
+    help="Write outputs and probes there.",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npz.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def run(
+    file: Path,
+    data: Path,
+    labels: Path | None,
+    limit: int | None,
+    engine: str,
+    batch: int,
+    probes: tuple[str, ...],
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run a compiled network on data: classes, accuracy, firing rates and synaptic operations.
+
+    NSFR is the fraction of a population's neurons that fire in a tick; a SOP is one spike crossing
+    one synapse.
+    """
+    _check_paths(file, data, labels, probes, out, force)
+    from snncc.runtime.coding import read_data
+    from snncc.runtime.session import Session
+
+    session = Session(file, engine, batch)
+    read = read_data(data, labels, session.contract.shape, limit)
+    _check_labels(read, session)
+    start = time.perf_counter()
+    tally = _simulate(session, read, probes)
+    seconds = time.perf_counter() - start
+    found = _result(session, read, tally, seconds)
+    if out is not None:
+        _write(tally, session, out, force)
+        found["path"] = str(out)
+    if as_json:
+        write_json(found)
+    else:
+        _show(Screen(), found, tally.rates(), session)
+
+
+def _check_paths(
+    file: Path,
+    data: Path,
+    labels: Path | None,
+    probes: Sequence[str],
+    out: Path | None,
+    force: bool,
+) -> None:
+    if probes and out is None:
+        raise UsageError("--probe records into a file; give -o OUT.npz")
+    check_input_file(file)
+    check_input_file(data, may_be_folder=True)
+    if labels is not None:
+        check_input_file(labels)
+    if out is not None:
+        check_output_file(out, force)
+
+
+def _classes(session: Session) -> int:
+    """How many classes the only output scores; 0 if it is something else."""
+    outputs = session.model.outputs
+    return outputs[0].shape[0] if len(outputs) == 1 and len(outputs[0].shape) == 1 else 0
+
+
+def _check_labels(read: Dataset, session: Session) -> None:
+    classes = _classes(session)
+    if read.y is not None and classes and read.y.max() >= classes:
+        raise BadInputError(
+            f"{read.origin}: label {read.y.max()}, but the network has {classes} classes"
+        )
+
+
+def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:
+    from snncc.cli.tally import Tally
+
+    tally = Tally(session.model.program)
+    with progress_bar(f"run on {session.engine}", len(read)) as progress:
+        for part in _parts(read.x, session.batch * _CHUNK):
+            tally.add(session.trace(part, probes, progress))
+    return tally
+
+
+def _parts(x: Array, length: int) -> Iterator[Array]:
+    for start in range(0, len(x), length):
+        yield x[start : start + length]
+
+
+def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
+    """Outputs as real numbers, and what the probes recorded."""
+    from snncc.runtime.coding import write_npz
+
+    scales = {output.name: output.scale for output in session.model.outputs}
+    arrays = {f"output.{k}": _real(v, scales[k]) for k, v in tally.readouts().items()}
+    arrays |= {f"spikes.{k}": v for k, v in tally.spikes().items()}
+    arrays |= {f"potential.{k}": v for k, v in tally.potentials().items()}
+    write_npz(out, overwrite=force, **arrays)
+
+
+def _real(integers: Array, scale: float) -> Array:
+    """(N, ...) float32, or (T, N, ...) where T > 1, as ``Session.run`` gives it."""
+    import numpy as np
+
+    values = (integers * scale).astype(np.float32)
+    return np.asarray(values[0] if len(values) == 1 else values)
+
+
+# -- the result ----------------------------------------------------------------------------
+
+
+def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> dict[str, Any]:
+    rates = tally.rates()
+    found: dict[str, Any] = {
+        "name": session.model.name,
+        "engine": session.engine,
+        "data": read.origin,
+        "samples": len(read),
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(len(read) / max(seconds, 1e-9), 1),
+        "outputs": {o.name: list(o.shape) for o in session.model.outputs},
+        "predictions": None,
+        "accuracy": None,
+        "standard_error": None,
+        "sops_per_sample": rates.sops / len(read),
+        "spikes_per_sample": rates.spikes / len(read),
+        "rates": rates.to_json(),
+    }
+    if _classes(session):
+        scores = next(iter(tally.readouts().values()))
+        classes = scores.sum(axis=0).argmax(axis=1)  # over timesteps
+        found["predictions"] = classes.tolist()
+        if read.y is not None:
+            found |= _accuracy(classes, read.y)
+    return found
+
+
+def _accuracy(classes: Array, labels: Array) -> dict[str, float]:
+    share = float((classes == labels).mean())
+    error = math.sqrt(share * (1 - share) / len(labels))
+    return {"accuracy": share, "standard_error": error}
+
+
+def _show(screen: Screen, found: Mapping[str, Any], rates: Rates, session: Session) -> None:
+    screen.line("ran", f"{found['name']} on {found['engine']}", _count(found), found["data"])
+    if found["predictions"] is not None:
+        screen.line("accuracy", _accuracy_text(found))
+        _show_classes(screen, found["predictions"])
+    else:
+        outputs = (f"{name} {size(shape)}" for name, shape in found["outputs"].items())
+        screen.line("outputs", ", ".join(outputs), "not class scores")
+    rate, seconds = found["samples_per_second"], found["seconds"]
+    screen.line("speed", f"{rate:.0f} samples/s", f"{seconds:.1f} s")
+    spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
+    screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
+    if path := found.get("path"):
+        screen.line("wrote", path)
+    screen.text("")
+    head, rows = _rates_table(rates)
+    screen.table(head, rows, right=range(1, len(head)))
+    if silent := [p.module or p.name for p in rates.populations if not p.spikes]:
+        screen.text(f"silent: {', '.join(silent)}")
+
+
+def _count(found: Mapping[str, Any]) -> str:
+    return plural(found["samples"], "sample")
+
+
+def _accuracy_text(found: Mapping[str, Any]) -> str:
+    if found["accuracy"] is None:
+        return "not measured: no labels"
+    error = f"{100 * found['standard_error']:.1f}"
+    return f"{percent(found['accuracy'])} (standard error {error} points)"
+
+
+def _show_classes(screen: Screen, predictions: Sequence[int]) -> None:
+    counts = Counter(predictions)
+    shown = [c for c, _ in counts.most_common(_MOST_CLASSES)]
+    more = f"and {len(counts) - len(shown)} more classes" if len(counts) > len(shown) else ""
+    screen.line("classes", "  ".join(f"{c}: {counts[c]}" for c in sorted(shown)), more)
+    first = " ".join(str(c) for c in predictions[:_FIRST])
+    screen.line("first", first + (" …" if len(predictions) > _FIRST else ""))
+
+
+def _rates_table(rates: Rates) -> tuple[list[str], list[list[str]]]:
+    ticks = max((p.ticks for p in rates.populations), default=0)
+    head = ["population", "neurons", *(f"tick {d}" for d in range(ticks))]
+    head += ["spikes/neuron", "saturated", "silent", "SOPs/sample"]
+    return head, [_rates_row(p, ticks, rates.samples) for p in rates.populations]
+
+
+def _rates_row(p: PopulationRates, ticks: int, samples: int) -> list[str]:
+    by_tick = [sum(step[d] for step in p.nsfr) / len(p.nsfr) for d in range(p.ticks)]
+    cells = [f"{rate:.4f}" for rate in by_tick] + ["-"] * (ticks - p.ticks)
+    tail = [f"{p.mean_count:.4f}", percent(p.saturated), f"{p.silent:,}", human(p.sops / samples)]
+    return [p.module or p.name, f"{p.neurons:,}", *cells, *tail]

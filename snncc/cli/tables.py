@@ -1,0 +1,225 @@
+"""The views of ``snncc inspect`` as rows of plain data, and how each column is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from difflib import unified_diff
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from snncc.cli.screen import percent, size
+from snncc.errors import BadInputError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from snncc.ir.program import Projection
+    from snncc.runtime.artifact import CompiledModel
+
+__all__ = ["graph_of", "graph_text", "rows", "statistics_of", "texts"]
+
+Row = dict[str, Any]
+Column = tuple[str, Callable[[Row], str]]  # heading, cell; a heading that ends in ">": numbers
+
+
+# -- neurons -------------------------------------------------------------------------------
+
+
+def _neurons(model: CompiledModel) -> list[Row]:
+    measured = {layer["population"]: layer for layer in model.report["layers"]}
+    return [
+        {
+            "module": neuron.module or neuron.name,
+            "population": neuron.name,
+            "shape": list(neuron.shape),
+            "neurons": prod(neuron.shape),
+            "D": neuron.D,
+            "norm": neuron.norm,
+            "rounding": neuron.rounding,
+            "window": neuron.depth,
+            "first_level": [int(neuron.levels[:, 0].min()), int(neuron.levels[:, 0].max())],
+            "last_level": [int(neuron.levels[:, -1].min()), int(neuron.levels[:, -1].max())],
+            "changed": measured[neuron.name].get("changed"),
+            "changed_teacher_forced": measured[neuron.name].get("changed_teacher_forced"),
+            "saturated": measured[neuron.name].get("saturated"),
+            "ties": measured[neuron.name].get("ties"),
+        }
+        for neuron in model.program.neurons
+    ]
+
+
+_NEURON_COLUMNS: tuple[Column, ...] = (
+    ("module", lambda r: r["module"]),
+    ("shape", lambda r: size(r["shape"])),
+    ("D>", lambda r: str(r["D"])),
+    ("rounding", lambda r: r["rounding"]),
+    ("window>", lambda r: str(r["window"])),
+    ("first level>", lambda r: _range(r["first_level"])),
+    ("last level>", lambda r: _range(r["last_level"])),
+    ("changed>", lambda r: percent(r["changed"])),
+    ("by own weights>", lambda r: percent(r["changed_teacher_forced"])),
+    ("saturated>", lambda r: percent(r["saturated"])),
+)
+
+
+def _range(pair: list[int]) -> str:
+    low, high = pair
+    return f"{low:,}" if low == high else f"{low:,}..{high:,}"
+
+
+# -- weights -------------------------------------------------------------------------------
+
+
+def _weights(model: CompiledModel) -> list[Row]:
+    return [
+        _projection(model, accumulator.module or accumulator.name, projection)
+        for accumulator in model.program.accumulators
+        for projection in accumulator.projections
+    ]
+
+
+def _projection(model: CompiledModel, module: str, projection: Projection) -> Row:
+    source = model.program.by_name[projection.source]
+    row: Row = {
+        "module": module,
+        "reads": source.module or source.name,
+        "kind": projection.kind,
+        "payload": projection.payload,
+        "shape": [],
+        "slices": len(projection.weights),
+        "low": None,
+        "high": None,
+        "zeros": None,
+        "fan_in": 1,
+    }
+    if projection.weights:
+        w = projection.total()
+        row["shape"], row["fan_in"] = list(w.shape), prod(w.shape[1:])
+        row["low"], row["high"] = int(w.min()), int(w.max())
+        row["zeros"] = float((w == 0).mean())
+    return row
+
+
+_WEIGHT_COLUMNS: tuple[Column, ...] = (
+    ("module", lambda r: r["module"]),
+    ("reads", lambda r: r["reads"]),
+    ("kind", lambda r: r["kind"]),
+    ("weights", lambda r: size(r["shape"]) or "-"),
+    ("slices>", lambda r: str(r["slices"])),
+    ("range>", lambda r: "-" if r["low"] is None else _range([r["low"], r["high"]])),
+    ("zeros>", lambda r: "-" if r["zeros"] is None else percent(r["zeros"])),
+    ("fan-in>", lambda r: f"{r['fan_in']:,}"),
+    ("payload>", lambda r: f"{r['payload']:,}"),
+)
+
+
+# -- passes and bounds ---------------------------------------------------------------------
+
+_PASS_COLUMNS: tuple[Column, ...] = (
+    ("pass", lambda r: r["name"]),
+    ("rewrites>", lambda r: f"{r['rewrites']:,}"),
+    ("values compared>", lambda r: f"{r['checked']:,}" if r["checked"] else "-"),
+    ("worst change / sum|w||a|>", lambda r: f"{r['worst']:.1e}" if r["checked"] else "-"),
+)
+
+_BOUND_COLUMNS: tuple[Column, ...] = (
+    ("module", lambda r: r["module"]),
+    ("low>", lambda r: f"{r['low']:,}"),
+    ("high>", lambda r: f"{r['high']:,}"),
+    ("bits of 64>", lambda r: str(r["bits"])),
+    ("bits per slice, of 32>", lambda r: str(r["slice_bits"])),
+)
+
+
+def _passes(model: CompiledModel) -> list[Row]:
+    return list(model.report["passes"])
+
+
+def _bounds(model: CompiledModel) -> list[Row]:
+    from snncc.report import bounds
+
+    return bounds(model.program)
+
+
+_VIEWS: dict[str, tuple[Callable[[CompiledModel], list[Row]], tuple[Column, ...]]] = {
+    "neurons": (_neurons, _NEURON_COLUMNS),
+    "weights": (_weights, _WEIGHT_COLUMNS),
+    "passes": (_passes, _PASS_COLUMNS),
+    "bounds": (_bounds, _BOUND_COLUMNS),
+}
+
+
+def rows(model: CompiledModel, view: str) -> list[Row]:
+    """The view as plain data."""
+    return _VIEWS[view][0](model)
+
+
+def texts(model: CompiledModel, view: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """The view as headings, cells, and which columns are numbers."""
+    make, columns = _VIEWS[view]
+    head = [heading.rstrip(">") for heading, _ in columns]
+    right = [i for i, (heading, _) in enumerate(columns) if heading.endswith(">")]
+    return head, [[cell(row) for _, cell in columns] for row in make(model)], right
+
+
+# -- graphs --------------------------------------------------------------------------------
+
+
+def graph_of(model: CompiledModel, stage: str) -> onnx.ModelProto:
+    """The graph of a stage.
+
+    Raises:
+        BadInputError: The file has no such graph.
+    """
+    if stage not in model.graphs:
+        there = ", ".join(model.graphs)
+        raise BadInputError(f"{model.name}: no graph of stage '{stage}'; there are {there}")
+    return model.graphs[stage]
+
+
+def graph_text(model: CompiledModel, *stages: str) -> str:
+    """The text of one stage, or the difference of two."""
+    dumps = [_dump(graph_of(model, stage)) for stage in stages]
+    if len(dumps) == 1:
+        return dumps[0]
+    old, new = (text.splitlines() for text in dumps)
+    lines = unified_diff(old, new, stages[0], stages[1], lineterm="", n=1)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _dump(proto: onnx.ModelProto) -> str:
+    import onnx_ir as ir
+
+    from snncc.ir.text import dump
+
+    text = dump(ir.from_proto(proto))
+    statistics = statistics_of(proto)
+    lines = (_with_statistics(line, statistics) for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines)
+
+
+def statistics_of(proto: onnx.ModelProto) -> dict[str, dict[str, Any]]:
+    """Weight -> its statistics, where a graph is stored without its weights."""
+    from snncc.runtime.graph_store import WEIGHTS_KEY
+
+    found = {}
+    for value in proto.graph.input:
+        for prop in value.metadata_props:
+            if prop.key == WEIGHTS_KEY:
+                found[value.name] = json.loads(prop.value)
+    return found
+
+
+def _with_statistics(line: str, statistics: Mapping[str, dict[str, Any]]) -> str:
+    """The line of an input that stands for a weight, written as the weight it was."""
+    name, _, kind = line.removeprefix("input  %").partition(": ")
+    if not line.startswith("input  %") or name not in statistics:
+        return line
+    figures = statistics[name]
+    low, high = (_figure(figures[key], kind) for key in ("min", "max"))
+    return f"weight %{name}: {kind} {low}..{high} #{figures['sha256'][:6]}"
+
+
+def _figure(value: float, kind: str) -> str:
+    return f"{value:.4g}" if kind.startswith("f") else str(int(value))

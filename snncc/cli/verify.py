@@ -1,0 +1,166 @@
+"""``snncc verify``: do all engines fire the same spikes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.files import check_input_file
+from snncc.cli.report_lines import fired
+from snncc.cli.screen import Screen, plural, progress_bar, write_json
+from snncc.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from snncc.runtime.artifact import CompiledModel
+    from snncc.runtime.result import Mismatch
+    from snncc.runtime.verify import Verification
+
+__all__ = ["verify_"]
+
+_MISMATCH = 5
+_DEFAULT = "clocked,spike-form"
+_MOST_ROWS = 20
+
+
+@click.command("verify", short_help="Compare the spikes of all engines.")
+@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@click.option(
+    "--engines",
+    default=_DEFAULT,
+    show_default=True,
+    metavar="NAMES",
+    help="With commas between, or 'all' that can run here.",
+)
+@click.option(
+    "--input",
+    "data",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="npz, npy, idx or a folder of images. Default: the samples in the file.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def verify_(
+    file: Path,
+    engines: str,
+    data: Path | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Recompute the spikes of a compiled network and compare every engine with them.
+
+    The baseline, integer, is computed anew and compared with the vectors in the file; then each
+    engine with it: counts, spike trains tick by tick, and readouts. Exit code 5 if any differs.
+    """
+    check_input_file(file)
+    if data is not None:
+        check_input_file(data, may_be_folder=True)
+    from snncc.runtime.artifact import load
+
+    model = load(file)
+    names, absent = _engines(engines)
+    found = _verify(model, _samples(model, data, limit), names)
+    if as_json:
+        write_json({"path": str(file), "name": model.name, **found.to_json(), "not_run": absent})
+    else:
+        _show(Screen(), found, absent)
+    if found.mismatched:
+        raise click.exceptions.Exit(_MISMATCH)
+
+
+def _engines(given: str) -> tuple[list[str], dict[str, str]]:
+    """The engines to compare, and of ``all`` those that cannot run here, with the reason."""
+    from snncc.backends.target import TARGETS
+
+    if given != "all":
+        names = list(dict.fromkeys(name.strip() for name in given.split(",")))
+        if unknown := [name for name in names if name not in TARGETS]:
+            known = ", ".join(TARGETS)
+            raise UsageError(f"--engines: no engine '{unknown[0]}'; there are {known}, or all")
+        return names, {}
+    others = [target for target in TARGETS.values() if target.name != "integer"]
+    absent = {target.name: target.unavailable for target in others if target.unavailable}
+    return [target.name for target in others if target.name not in absent], absent
+
+
+def _samples(
+    model: CompiledModel, data: Path | None, limit: int | None
+) -> npt.NDArray[np.uint8] | None:
+    """Integers of the source; None for all those in the file."""
+    if data is not None:
+        from snncc.runtime.coding import read_data
+
+        read = read_data(data, shape=model.input.shape, limit=limit)
+        return model.input.encode(read.x, model.program.timesteps)
+    if limit is None or model.reference is None:
+        return None
+    stored = model.reference.x
+    is_sequence = stored.ndim > len(model.input.shape) + 1
+    return stored[:, :limit] if is_sequence else stored[:limit]
+
+
+def _verify(
+    model: CompiledModel, x: npt.NDArray[np.uint8] | None, names: list[str]
+) -> Verification:
+    from snncc.runtime.verify import verify
+
+    stored = model.reference.x if model.reference is not None else ()
+    samples = len(x if x is not None else stored)
+    compared = sum(name != "integer" for name in names)
+    with progress_bar("verify", samples * compared) as progress:
+        return verify(model, x, names, progress)
+
+
+# -- the result ----------------------------------------------------------------------------
+
+
+def _show(screen: Screen, found: Verification, absent: dict[str, str]) -> None:
+    stored = sum(m.mismatched for m in found.stored)
+    against = (
+        f"{stored:,} mismatched with the vectors in the file" if found.stored else "no vectors"
+    )
+    screen.line("integer", f"baseline, {plural(found.samples, 'sample')}; {against}")
+    for name, verdict in found.engines.items():
+        screen.line(
+            name,
+            f"{plural(verdict.populations, 'population')}, {plural(verdict.spikes, 'spike')}, "
+            f"{verdict.mismatched:,} mismatched",
+        )
+    for name, why in absent.items():
+        screen.line(name, f"not run: {why}")
+    screen.line("coverage", fired(found.coverage.to_json()), _levels(found))
+    differences = [("integer", m) for m in found.stored if m.mismatched]
+    differences += [(name, m) for name, v in found.engines.items() for m in v.worst.values()]
+    if differences:
+        _show_differences(screen, differences)
+
+
+def _levels(found: Verification) -> str:
+    levels = found.coverage.levels.values()
+    highest = sum(reached == D for reached, D in levels)
+    return f"{highest}/{len(levels)} reached their highest level"
+
+
+def _show_differences(screen: Screen, differences: list[tuple[str, Mismatch]]) -> None:
+    Screen(to_stderr=True).error("engines disagree; first differences:")
+    head = ("engine", "population", "what", "differ", "sample", "channel", "position", "tick")
+    rows = [_difference(engine, m) for engine, m in differences[:_MOST_ROWS]]
+    screen.table((*head, "expected", "got"), rows, right=(3,))
+    if len(differences) > _MOST_ROWS:
+        screen.text(f"and {len(differences) - _MOST_ROWS:,} more (all of them: --json)")
+
+
+def _difference(engine: str, m: Mismatch) -> tuple[str, ...]:
+    head = (engine, m.name, m.kind, f"{m.mismatched:,} of {m.total:,}")
+    if m.first is None:
+        return (*head, *("-",) * 5, m.note or "-")
+    first: Any = m.first
+    position = ",".join(str(i) for i in first.position) or "-"
+    tick = "-" if first.tick is None else str(first.tick)
+    place = (str(first.sample), str(first.channel), position, tick)
+    return (*head, *place, str(first.expected), str(first.got))

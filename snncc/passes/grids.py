@@ -1,0 +1,247 @@
+"""Grids: what the integers of a membrane potential mean, and which layers must share one.
+
+Layers whose results are added share a grid, channel by channel. theta_c, the potential of one
+spike, is the largest odd integer <= w_max / max|W_c| over all of them: weights fit, and because it
+is odd no rounding ties exist. A result has one scale for all its channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, lcm, prod
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.errors import Fault
+from snncc.ir.graphs import attribute, label, nodes, provenance, static_shape
+from snncc.passes.levels import rational
+from snncc.passes.linear import Linear, linear_behind, read_affine
+
+__all__ = ["Grid", "QuantisedLayer", "largest_weight", "plan", "slices"]
+
+Integers = npt.NDArray[np.int64]
+
+#: Beyond all that inputs can do to a potential: a larger bias decides alone.
+_FAR = 2**58
+
+
+def largest_weight(bits: int) -> int:
+    """w_max for ``bits``: as many int8 slices as needed, all digits within int8."""
+    count = ceil(bits / 8)
+    return int(min(2 ** (bits - 1) - 1, 127 * (256**count - 1) // 255))
+
+
+def slices(weights: Integers, bits: int) -> list[npt.NDArray[np.int8]]:
+    """int8 digits, least significant first: weights == sum_p digit_p * 256**p."""
+    rest, found = weights.copy(), []
+    for _ in range(ceil(bits / 8)):
+        digit = (rest + 128) % 256 - 128
+        found.append(digit.astype(np.int8))
+        rest = (rest - digit) // 256
+    return found
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What an integer v means: v / threshold + shift, per channel (axis 1).
+
+    Attributes:
+        thresholds: Potential of one spike, positive, exact.
+        shifts: Added, exact.
+        payload: Largest abs(v).
+    """
+
+    thresholds: tuple[Fraction, ...]
+    shifts: tuple[Fraction, ...]
+    payload: int
+
+    @staticmethod
+    def counts(payload: int) -> Grid:
+        """Spike counts: the integer is the value."""
+        return Grid((Fraction(1),), (Fraction(0),), payload)
+
+    def behind(self, node: ir.Node) -> Grid:
+        """The grid of the same integers behind a scale, shift, pool or reshape."""
+        x, out = node.inputs[0], node.outputs[0]
+        if (found := read_affine(node)) is not None:
+            return self._mapped(found[1].scale, found[1].shift)
+        if node.op_type == "SumPool":
+            n = prod(attribute(node, "kernel_shape"))
+            return Grid(self.thresholds, tuple(s * n for s in self.shifts), self.payload * n)
+        before, after = static_shape(x) if x is not None else None, static_shape(out)
+        if node.op_type != "Reshape" or before is None or after is None:
+            return self
+        if len(self.thresholds) == 1 or before[0] == after[0]:
+            return self
+        spread = prod(before[1:])
+        return Grid(_repeat(self.thresholds, spread), _repeat(self.shifts, spread), self.payload)
+
+    def _mapped(self, scale: npt.NDArray[Any], shift: npt.NDArray[Any]) -> Grid:
+        size = max(len(self.thresholds), len(scale), len(shift))
+        factors, offsets = (
+            [rational(v) for v in np.broadcast_to(array, size)] for array in (scale, shift)
+        )
+        old = (_widened(self.thresholds, size), _widened(self.shifts, size))
+        thresholds = tuple(t / f for t, f in zip(old[0], factors, strict=True))
+        shifts = tuple(s * f + o for s, f, o in zip(old[1], factors, offsets, strict=True))
+        return Grid(thresholds, shifts, self.payload)
+
+
+def _widened(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:
+    return values * size if len(values) == 1 else values
+
+
+def _repeat(values: tuple[Fraction, ...], times: int) -> tuple[Fraction, ...]:
+    return tuple(v for v in values for _ in range(times))
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean."""
+
+    linear: Linear
+    weight: Integers
+    bias: Integers
+    grid: Grid
+
+
+def plan(model: ir.Model, bits: int) -> tuple[dict[ir.Value, QuantisedLayer], list[Fault]]:
+    """Integer weights of every layer, by its result value; and what does not fit.
+
+    Args:
+        model: In stage ``integer``, behind fold-scale.
+        bits: Of the weights.
+    """
+    layers = {linear.out: linear for linear in _layers(model)}
+    planned: dict[ir.Value, QuantisedLayer] = {}
+    faults: list[Fault] = []
+    for group in _groups(model, layers):
+        for layer in _quantise(group, bits, faults):
+            planned[layer.linear.out] = layer
+    return planned, faults
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers that share a grid; whether the network's result is among what they feed."""
+
+    layers: list[Linear]
+    is_result: bool
+
+
+def _layers(model: ir.Model) -> Iterator[Linear]:
+    for node in nodes(model, "Conv", "Gemm"):
+        if (linear := linear_behind(node)) is not None:
+            yield linear
+
+
+def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
+    """Connected components of potentials under addition, scaling, pooling and reshaping."""
+    graph = nx.Graph()
+    graph.add_nodes_from(layers)
+    for node in model.graph:
+        out = node.outputs[0]
+        if node.op_type not in ("Add", "Mul", "SumPool", "Reshape") or out in layers:
+            continue
+        for x in node.inputs:
+            if x is not None and x in graph:
+                graph.add_edge(x, out)
+    order = {value: i for i, value in enumerate(layers)}
+    found = []
+    for component in nx.connected_components(graph):
+        members = sorted((v for v in component if v in layers), key=order.__getitem__)
+        is_result = any(v.is_graph_output() for v in component)
+        found.append(_Group([layers[v] for v in members], is_result))
+    return sorted(found, key=lambda g: order[g.layers[0].out])
+
+
+def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[QuantisedLayer]:
+    channels = {linear.weight.shape[0] for linear in group.layers}
+    if group.is_result or len(channels) > 1:
+        return _one_scale(group, bits)
+    if all(_is_single_tap(linear) for linear in group.layers):
+        if len(group.layers) == 1:
+            return [_counting(group.layers[0])]
+        if (exact := _common_denominator(group, bits)) is not None:
+            return exact
+    return _per_channel(group, bits, faults)
+
+
+def _is_single_tap(linear: Linear) -> bool:
+    """One positive weight per output and nothing at borders."""
+    rows = linear.weight.reshape(linear.weight.shape[0], -1)
+    single = bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows.max(axis=1) > 0).all())
+    if linear.bias.any() and any(user.op_type == "SumPool" for user, _ in linear.out.uses()):
+        return False  # how often a shift enters a padded sum depends on the place
+    return single and linear.bias.ndim == 1
+
+
+def _counting(linear: Linear) -> QuantisedLayer:
+    """One weight per output is the threshold itself: nothing rounds."""
+    taps = linear.weight.reshape(linear.weight.shape[0], -1).max(axis=1)
+    thresholds = tuple(1 / rational(t) for t in taps)
+    grid = Grid(thresholds, tuple(rational(b) for b in linear.bias), 0)
+    ones = (linear.weight != 0).astype(np.int64)
+    return QuantisedLayer(linear, ones, np.zeros(len(taps), dtype=np.int64), grid)
+
+
+def _common_denominator(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+    """Branches of one weight per output, all simple fractions: an integer grid holds them all."""
+    taps = [
+        linear.weight.reshape(linear.weight.shape[0], -1).max(axis=1) for linear in group.layers
+    ]
+    if any(linear.bias.any() for linear in group.layers):
+        return None
+    fractions = [[rational(t, 256) for t in row] for row in taps]
+    theta = np.array(
+        [lcm(*(f.denominator for f in column)) for column in zip(*fractions, strict=True)]
+    )
+    if max(float(row.max()) for row in taps) * float(theta.max()) > largest_weight(bits):
+        return None
+    return [_rounded(linear, theta) for linear in group.layers]
+
+
+def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+    most = np.max(
+        [np.abs(x.weight.reshape(x.weight.shape[0], -1)).max(axis=1) for x in group.layers], axis=0
+    )
+    with np.errstate(divide="ignore"):
+        theta = np.minimum(largest_weight(bits) / most, 2 ** (12 + bits) - 1)
+    theta = np.floor(theta).astype(np.int64)
+    theta -= (theta + 1) % 2
+    first = group.layers[0].node
+    faults.extend(_too_large(first, int(c), most[c], bits) for c in np.flatnonzero(theta < 1))
+    return [_rounded(linear, np.maximum(theta, 1)) for linear in group.layers]
+
+
+def _one_scale(group: _Group, bits: int) -> list[QuantisedLayer]:
+    most = max(float(np.abs(linear.weight).max(initial=0.0)) for linear in group.layers) or 1.0
+    theta = largest_weight(bits) / most
+    return [_rounded(x, np.full(x.weight.shape[0], theta)) for x in group.layers]
+
+
+def _rounded(linear: Linear, theta: npt.NDArray[Any]) -> QuantisedLayer:
+    w = np.rint(linear.weight * theta.reshape(-1, *(1,) * (linear.weight.ndim - 1)))
+    b = np.rint(linear.bias * theta.reshape(-1, *(1,) * (linear.bias.ndim - 1)))
+    thresholds = tuple(Fraction(t) for t in theta.tolist())
+    grid = Grid(thresholds, (Fraction(0),) * len(thresholds), 0)
+    bias = np.clip(b, -_FAR, _FAR).astype(np.int64)
+    return QuantisedLayer(linear, w.astype(np.int64), bias, grid)
+
+
+def _too_large(node: ir.Node, channel: int, most: float, bits: int) -> Fault:
+    origin = provenance(node)
+    return Fault(
+        f"channel {channel}: weights up to {most:.4g} thresholds do not fit {bits} bits",
+        label(node),
+        node.op_type,
+        origin.module,
+        origin.source,
+        "more --weight-bits, or a larger threshold",
+    )

@@ -1,0 +1,72 @@
+"""Networks for the tests of the command line."""
+
+import torch
+from torch import nn
+
+from snncc.nn import IntegerFire
+
+
+class Tiny(nn.Module):
+    """Two layers; everything in it can become spikes."""
+
+    default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.fire = IntegerFire(3)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.head(self.fire(8 * self.conv(x)).flatten(1))
+
+
+class Clamp(nn.Module):
+    """Almost a neuron."""
+
+    def forward(self, x):
+        return torch.clamp(x, 0, 4)
+
+
+class Unsupported(nn.Module):
+    """A good beginning, then all kinds of things that cannot become spikes."""
+
+    default_cfg = {"input_size": (3, 8, 8)}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), IntegerFire(4))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GELU()) for _ in range(3)
+        )
+        self.act = Clamp()
+        self.norm = nn.GroupNorm(2, 8)
+        self.head = nn.Linear(8 * 8 * 8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(self.act(x)).flatten(1)).softmax(-1)
+
+
+def tiny():
+    return Tiny()
+
+
+def noisy():
+    """A constructor that prints, as users' code does."""
+    print("built")
+    return Tiny()
+
+
+def silent():
+    """Its population never fires."""
+    net = Tiny()
+    nn.init.zeros_(net.conv.weight)
+    nn.init.constant_(net.conv.bias, -1.0)
+    return net
+
+
+def unsupported():
+    return Unsupported()

@@ -1,0 +1,500 @@
+"""Float networks as trained ones are exported, built as ONNX directly: by hand, or at random.
+
+Structure is drawn by hypothesis, so it shrinks; numbers come from a generator with a drawn seed.
+Weights are scaled so that activations span their levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from snncc.frontends.tidy import tidy
+from snncc.ir.ops import DOMAIN, OPSET, VERSION, register_schemas
+from snncc.passes import FRONT, PassManager, QuantiseInput, RequireInteger, pipeline
+
+__all__ = ["SPELLINGS", "Case", "Net", "front", "imported", "lowered", "networks", "result_of"]
+
+Array = np.ndarray
+
+
+class Net:
+    """A chain of ONNX nodes under construction; ``x`` is the value that the next one reads.
+
+    Args:
+        shape: Per sample.
+        seed: Of all numbers.
+        ties: Draw powers of two, so that drives meet rounding borders.
+        rms: Typical size of the input's values.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], seed: int = 0, ties: bool = False, rms: float = 1.0
+    ) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.ties, self.rms = ties, rms
+        self.input = shape
+        self.shape, self.x = shape, "x"
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.count = 0
+
+    # -- plumbing --------------------------------------------------------------------------
+
+    def const(self, array: Any, dtype: Any = np.float32) -> str:
+        """A new initializer."""
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(array, dtype), name))
+        return name
+
+    def node(
+        self, kind: str, *inputs: str, module: str = "", domain: str = "", **attributes: Any
+    ) -> str:
+        """A new node; its only output."""
+        out = f"t{len(self.nodes)}"
+        name = f"/{module}/{kind}" if module else out
+        made = helper.make_node(kind, list(inputs), [out], name=name, domain=domain, **attributes)
+        self.nodes.append(made)
+        return out
+
+    def then(self, kind: str, *inputs: str, **rest: Any) -> Net:
+        """Append a node that reads the current value first."""
+        self.x = self.node(kind, self.x, *inputs, **rest)
+        return self
+
+    def label(self, kind: str) -> str:
+        """A module name that no other layer has."""
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def proto(self, opset: int = OPSET, batch: Any = "N", dtype: int = TensorProto.FLOAT) -> Any:
+        """The network as a model; its result is the current value."""
+        graph = helper.make_graph(
+            self.nodes,
+            "net",
+            [helper.make_tensor_value_info("x", dtype, [batch, *self.input])],
+            [helper.make_tensor_value_info(self.x, TensorProto.FLOAT, [batch, *self.shape])],
+            self.weights,
+        )
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    # -- numbers ---------------------------------------------------------------------------
+
+    def weight(self, shape: tuple[int, ...], D: float) -> Array:
+        """Weights with which the current value drives neurons of D levels."""
+        size = D / 2 / (self.rms * np.sqrt(prod(shape[1:])))
+        if self.ties:
+            steps = 2.0 ** self.rng.integers(-1, 2, shape) * self.rng.choice([-1, 0, 1, 1], shape)
+            return np.asarray(2.0 ** np.round(np.log2(size)) * steps)
+        return self.rng.normal(0.1 * size, size, shape)
+
+    def bias(self, size: int, D: float) -> Array:
+        """Biases of half the drive, multiples of 1/2 where ties are wanted."""
+        b = self.rng.normal(0.3 * D, 0.2 * D, size)
+        return np.round(2 * b) / 2 if self.ties else b
+
+    # -- layers ----------------------------------------------------------------------------
+
+    def conv(
+        self,
+        out: int,
+        kernel: Any = 3,
+        stride: Any = 1,
+        pads: Any = 0,
+        group: int = 1,
+        dilation: Any = 1,
+        bias: bool = True,
+        D: float = 4,
+    ) -> Net:
+        """Conv2d with random weights."""
+        kh, kw = _pair(kernel)
+        channels = self.shape[0]
+        w = self.weight((out, channels // group, kh, kw), D)
+        args = [self.const(w)] + ([self.const(self.bias(out, D))] if bias else [])
+        pads = [pads] * 4 if isinstance(pads, int) else list(pads)
+        strides, dilations = _pair(stride), _pair(dilation)
+        self.then(
+            "Conv", *args, module=self.label("conv"), kernel_shape=[kh, kw],
+            strides=strides, pads=pads, dilations=dilations, group=group,
+        )  # fmt: skip
+        size = [
+            (n + pads[i] + pads[i + 2] - dilations[i] * (k - 1) - 1) // strides[i] + 1
+            for i, (n, k) in enumerate(zip(self.shape[1:], (kh, kw), strict=True))
+        ]
+        self.shape, self.rms = (out, *size), D / 2
+        return self
+
+    def linear(self, out: int, bias: bool = True, matmul: bool = False, D: float = 4) -> Net:
+        """Linear as Gemm, or as MatMul and Add."""
+        w, b = self.weight((out, self.shape[0]), D), self.bias(out, D)
+        name = self.label("fc")
+        if matmul:
+            self.then("MatMul", self.const(w.T), module=name)
+            if bias:
+                self.then("Add", self.const(b), module=name)
+        else:
+            args = [self.const(w)] + ([self.const(b)] if bias else [])
+            self.then("Gemm", *args, module=name, transB=1)
+        self.shape, self.rms = (out,), D / 2
+        return self
+
+    def batch_norm(self, negative: bool = True) -> Net:
+        """BatchNorm of random statistics."""
+        c, name = self.shape[0], self.label("bn")
+        gamma = self.rng.uniform(0.5, 1.5, c) * (self.rng.choice([-1, 1, 1], c) if negative else 1)
+        mean, var = self.rng.normal(0, 0.3 * self.rms, c), self.rng.uniform(0.5, 2, c)
+        beta = self.rng.normal(0.3 * self.rms, 0.2, c)
+        args = [self.const(v) for v in (gamma, beta, mean, var)]
+        return self.then("BatchNormalization", *args, module=name, epsilon=1e-5)
+
+    def affine(self, kind: str, values: Any, per_channel: bool = False) -> Net:
+        """Mul, Div, Add or Sub with a constant."""
+        array = np.asarray(values, np.float32)
+        if per_channel:
+            array = array.reshape(-1, *(1,) * (len(self.shape) - 1))
+        return self.then(kind, self.const(array), module=self.label(kind.lower()))
+
+    def fire(
+        self, D: int = 4, norm: float = 1.0, rounding: str = "half-even", spelling: str = "leaf"
+    ) -> Net:
+        """A neuron in one of ``SPELLINGS``."""
+        SPELLINGS[spelling](self, D, rounding, self.label("fire"))
+        if norm != 1.0 and spelling == "leaf":
+            self.nodes[-1].attribute[1].f = norm
+        elif norm != 1.0:
+            self.affine("Div", norm)
+        self.rms = D / 2 / norm
+        return self
+
+    def pool(self, kind: str, kernel: Any = 2, stride: Any = 2, pads: Any = 0) -> Net:
+        """MaxPool or AveragePool (padding counted)."""
+        k, s = _pair(kernel), _pair(stride)
+        pads = [pads] * 4 if isinstance(pads, int) else list(pads)
+        more = {"count_include_pad": 1} if kind == "AveragePool" else {}
+        self.then(
+            kind, module=self.label("pool"), kernel_shape=k, strides=s, pads=pads, **more
+        )  # fmt: skip
+        size = [(n + pads[i] + pads[i + 2] - k[i]) // s[i] + 1 for i, n in
+                enumerate(self.shape[1:])]  # fmt: skip
+        self.shape = (self.shape[0], *size)
+        return self
+
+    def mean(self, keep: bool = False) -> Net:
+        """Global average over height and width."""
+        name = self.label("mean")
+        if keep:
+            self.then("GlobalAveragePool", module=name)
+            self.shape = (self.shape[0], 1, 1)
+        else:
+            self.then("ReduceMean", self.const([2, 3], np.int64), module=name, keepdims=0)
+            self.shape = self.shape[:1]
+        return self
+
+    def flatten(self) -> Net:
+        """(C, H, W) -> (F,)."""
+        self.then("Flatten", module=self.label("flatten"), axis=1)
+        self.shape = (prod(self.shape),)
+        return self
+
+
+def _pair(value: Any) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+# -- neurons in all their spellings --------------------------------------------------------
+
+
+def _leaf(net: Net, D: int, rounding: str, name: str) -> None:
+    net.then("IntegerFire", domain=DOMAIN, module=name, D=D, norm=1.0, rounding=rounding)
+
+
+def _rounded(net: Net, rounding: str, name: str) -> None:
+    if rounding == "half-up":
+        net.then("Add", net.const(0.5), module=name).then("Floor", module=name)
+    else:
+        net.then("Round", module=name)
+
+
+def _clip(net: Net, low: Any, high: Any, name: str) -> None:
+    net.then("Clip", *(net.const(v) for v in (low, high)), module=name)
+
+
+def _clip_round(net: Net, D: int, rounding: str, name: str) -> None:
+    _clip(net, 0, D, name)
+    _rounded(net, rounding, name)
+
+
+def _round_clip(net: Net, D: int, rounding: str, name: str) -> None:
+    _rounded(net, rounding, name)
+    _clip(net, 0, D, name)
+
+
+def _floor_clip_half(net: Net, D: int, rounding: str, name: str) -> None:
+    """floor(clip(x + 0.5, 0, D)) and, for the other rule, the same order of its steps."""
+    if rounding == "half-even":
+        return _round_clip(net, D, rounding, name)
+    net.then("Add", net.const(0.5), module=name)
+    _clip(net, 0, D, name)
+    net.then("Floor", module=name)
+    return None
+
+
+def _min_max(net: Net, D: int, rounding: str, name: str) -> None:
+    net.then("Min", net.const(D), module=name).then("Max", net.const(0), module=name)
+    _rounded(net, rounding, name)
+
+
+def _max_min(net: Net, D: int, rounding: str, name: str) -> None:
+    net.x = net.node("Max", net.const(0), net.x, module=name)
+    net.x = net.node("Min", net.const(D), net.x, module=name)
+    _rounded(net, rounding, name)
+
+
+def _relu_min(net: Net, D: int, rounding: str, name: str) -> None:
+    net.then("Relu", module=name).then("Clip", "", net.const(D), module=name)
+    _rounded(net, rounding, name)
+
+
+def _round_relu_min(net: Net, D: int, rounding: str, name: str) -> None:
+    net.then("Relu", module=name)
+    _rounded(net, rounding, name)
+    net.then("Min", net.const(D), module=name)
+
+
+def _detour(net: Net, D: int, rounding: str, name: str) -> None:
+    """x + (q - x).detach() with x clamped."""
+    _clip(net, 0, D, name)
+    x = net.x
+    _rounded(net, rounding, name)
+    net.x = net.node("Add", x, net.node("Sub", net.x, x, module=name), module=name)
+
+
+def _detour_back(net: Net, D: int, rounding: str, name: str) -> None:
+    """(q - x).detach() + x with x raw."""
+    x = net.x
+    _round_clip(net, D, rounding, name)
+    net.x = net.node("Add", net.node("Sub", net.x, x, module=name), x, module=name)
+
+
+def _detour_minus(net: Net, D: int, rounding: str, name: str) -> None:
+    """x - (x - q).detach()."""
+    x = net.x
+    _round_clip(net, D, rounding, name)
+    net.x = net.node("Sub", x, net.node("Sub", x, net.x, module=name), module=name)
+
+
+#: How people write clip(round(x), 0, D).
+SPELLINGS = {
+    "leaf": _leaf,
+    "round-of-clip": _clip_round,
+    "clip-of-round": _round_clip,
+    "floor-of-clip-of-half": _floor_clip_half,
+    "max-of-min": _min_max,
+    "min-of-max": _max_min,
+    "relu-clamp": _relu_min,
+    "relu-round-min": _round_relu_min,
+    "straight-through": _detour,
+    "straight-through-swapped": _detour_back,
+    "straight-through-minus": _detour_minus,
+}
+
+
+# -- compiling -----------------------------------------------------------------------------
+
+
+def imported(net: Net | onnx.ModelProto) -> ir.Model:
+    """The network in stage ``imported``."""
+    register_schemas()
+    proto = net.proto() if isinstance(net, Net) else net
+    return tidy(ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)))
+
+
+def front(net: Net, feeds: dict[str, Array] | None = None) -> ir.Model:
+    """The network in stage ``integer``."""
+    return PassManager((*FRONT, RequireInteger()), feeds=feeds).run(imported(net))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, what its input means, and samples."""
+
+    net: Net
+    source: QuantiseInput
+    q: Array
+
+    @property
+    def x(self) -> Array:
+        """The samples as the float network reads them."""
+        tail = (1,) * (len(self.net.input) - 1)
+        scale, offset = (
+            np.array(v, np.float64).reshape(1, -1, *tail)
+            for v in (self.source.scale, self.source.offset)
+        )
+        return np.asarray(self.q * scale + offset, np.float32)
+
+    @property
+    def feeds(self) -> dict[str, Array]:
+        """Inputs under the names of all stages."""
+        return {"x": self.x, "x:u8": self.q}
+
+
+def lowered(case: Case, bits: int = 8, check: bool = True) -> PassManager:
+    """All passes, validated."""
+    manager = PassManager(pipeline(case.source, bits), feeds=case.feeds if check else None)
+    manager.run(imported(case.net))
+    return manager
+
+
+def result_of(model: ir.Model) -> str:
+    """Name of a graph's result."""
+    return str(model.graph.outputs[0].name)
+
+
+# -- random networks -----------------------------------------------------------------------
+
+
+@st.composite
+def networks(draw: st.DrawFn, max_layers: int = 3) -> Case:
+    """Feed-forward networks of everything that has a spiking form, with inputs."""
+    ties = draw(st.booleans())
+    spatial = draw(st.integers(0, 4)) > 0
+    size = st.integers(3, 7)
+    shape = (draw(st.integers(1, 3)), draw(size), draw(size)) if spatial else (draw(size),)
+    source = _source(draw, shape[0], ties)
+    rms = 128 * float(np.mean(source.scale))
+    author = _Author(draw, Net(shape, draw(st.integers(0, 2**16)), ties, rms))
+    author.before()
+    for _ in range(draw(st.integers(1, max_layers))):
+        author.layer()
+    author.head()
+    samples = (draw(st.integers(1, 2)), *shape)
+    q = author.net.rng.integers(0, 256, samples)
+    dark = author.net.rng.random(samples) < author.net.rng.choice([0.0, 0.7])
+    return Case(author.net, source, np.where(dark, 0, q).astype(np.uint8))
+
+
+def _source(draw: st.DrawFn, channels: int, ties: bool) -> QuantiseInput:
+    count = draw(st.sampled_from([1, channels]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    if ties:
+        return QuantiseInput(scale=(2.0**-6,) * count, offset=(draw(st.sampled_from([0.0, -2.0])),))
+    mean, std = rng.uniform(0.3, 0.6, count), rng.uniform(0.2, 0.5, count)
+    return QuantiseInput(tuple(1 / (255 * std)), tuple(-mean / std))
+
+
+class _Author:
+    """Writes a network layer by layer, as hypothesis decides."""
+
+    def __init__(self, draw: st.DrawFn, net: Net) -> None:
+        self.draw, self.net = draw, net
+
+    def flip(self, one_in: int = 2) -> bool:
+        return bool(self.draw(st.integers(0, one_in - 1)) == one_in - 1)
+
+    def pick(self, *options: Any) -> Any:
+        return self.draw(st.sampled_from(options))
+
+    @property
+    def spatial(self) -> bool:
+        return len(self.net.shape) == 3
+
+    def before(self) -> None:
+        """What stands between the input and the first layer."""
+        net = self.net
+        if self.flip(6):
+            net.affine("Sub", 0.5).affine("Div", [2.0] * net.shape[0], per_channel=True)
+        if self.spatial and self.flip(6):
+            net.pool(self.pick("MaxPool", "AveragePool"), kernel=2, stride=1)
+        if self.spatial and self.flip(6):
+            net.flatten()
+
+    def layer(self) -> None:
+        """Perhaps a batch norm, a layer, perhaps a pool, a neuron, perhaps a pool."""
+        D = self.draw(st.integers(1, 15))
+        if self.flip(5):
+            self.net.batch_norm()
+        direct = self.net.nodes[-1:] and self.net.nodes[-1].op_type in ("MaxPool", "AveragePool")
+        if (direct or not self.net.nodes) and self.flip(4):
+            pass  # the neuron reads the source, or counts, directly
+        elif self.spatial and not self.flip(8):
+            self.convolution(D)
+        else:
+            self.dense(D)
+        if self.spatial and self.flip(5):
+            self.pool_of_potential()
+        norm = self.pick(1.0, 1.0, float(D), 0.5 if self.net.ties else 0.3)
+        rounding = self.pick("half-even", "half-up")
+        self.net.fire(D, norm, rounding, self.pick(*SPELLINGS))
+        if self.spatial and self.flip(4):
+            self.pool_of_spikes()
+
+    def convolution(self, D: int) -> None:
+        net, pick = self.net, self.pick
+        channels, *size = net.shape
+        group = pick(*(g for g in {1, channels} if channels % g == 0))
+        out = group * self.draw(st.integers(1, 3)) if group == 1 else group * pick(1, 2)
+        pads = [pick(0, 1, 1), pick(0, 1), pick(0, 1, 1), pick(0, 1)]
+        kernel = [pick(*(k for k in (1, 2, 3) if k <= n + pads[i] + pads[i + 2])) for i, n in
+                  enumerate(size)]  # fmt: skip
+        stride = [pick(1, 2), pick(1, 2)]
+        if self.flip(6):
+            net.conv(self.draw(st.integers(1, 3)), 1, bias=pick(True, False), D=D)  # chain
+            group, out = 1, self.draw(st.integers(1, 3))
+        net.conv(out, kernel, stride, pads, group, bias=pick(True, False), D=D)
+        if self.flip(6):
+            net.conv(self.draw(st.integers(1, 3)), 1, bias=pick(True, False), D=D)
+        self.scales()
+
+    def dense(self, D: int) -> None:
+        net = self.net
+        if self.spatial:
+            net.flatten()
+        for _ in range(self.pick(1, 1, 2)):
+            net.linear(self.draw(st.integers(1, 6)), self.pick(True, False), self.flip(3), D)
+        self.scales()
+
+    def scales(self) -> None:
+        """Batch norm, or scale and shift, behind a layer."""
+        if self.flip(3):
+            self.net.batch_norm()
+        elif self.flip(4):
+            values = self.net.rng.uniform(0.5, 1.5, self.net.shape[0])
+            self.net.affine("Mul", values, per_channel=True).affine("Add", 0.25)
+
+    def pool_of_potential(self) -> None:
+        net = self.net
+        if min(net.shape[1:]) < 2:
+            return
+        kind = self.pick("MaxPool", "AveragePool", "mean")
+        if kind == "mean":
+            net.mean(keep=self.flip())
+        else:
+            net.pool(kind, 2, self.pick(1, 2), self.pick(0, 1))
+        if kind != "MaxPool" and self.flip(3):
+            self.scales()
+
+    def pool_of_spikes(self) -> None:
+        net = self.net
+        if min(net.shape[1:]) < 2:
+            return
+        kind = self.pick("MaxPool", "AveragePool", "mean")
+        if kind == "mean":
+            net.mean(keep=self.flip())
+        else:
+            net.pool(kind, 2, self.pick(1, 2), self.pick(0, 1))
+
+    def head(self) -> None:
+        """A linear readout, or the spikes themselves."""
+        if self.flip(4):
+            return
+        if self.spatial:
+            self.net.flatten() if self.flip() else self.net.mean()
+        self.net.linear(self.draw(st.integers(1, 4)))
