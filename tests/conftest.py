@@ -1,46 +1,76 @@
-"""The golden fixture: what a test prints is compared with a file that people have read."""
+"""Golden texts, and the two sizes of a test run.
 
+``assert text == golden`` compares with ``tests/golden/<test file>/<test name>.txt``; run pytest with
+``--update-golden`` to write what the code says now, and read the diff.
+"""
+
+from __future__ import annotations
+
+import os
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parent
+
+settings.register_profile(
+    "snncc",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("snncc")
 
 
-def pytest_addoption(parser):
-    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts")
 
 
-class _Golden(str):
-    """Equal to what the file holds; under --update-golden the file becomes equal."""
+class Golden(str):
+    """A text on disk; comparing with it fails with a diff, or rewrites it."""
 
-    __slots__ = ("path", "update")
-    __hash__ = str.__hash__
+    path: Path
+    update: bool
 
-    def __new__(cls, path, update):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        found = super().__new__(cls, text)
-        found.path, found.update = path, update
-        return found
-
-    def __eq__(self, other):
+    def __eq__(self, actual: object) -> bool:
         __tracebackhide__ = True
         if self.update:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(other, encoding="utf-8")
+            self.path.write_text(str(actual), encoding="utf-8")
             return True
         if not self.path.exists():
-            pytest.fail(f"no {self.path.relative_to(GOLDEN.parent)}: run pytest --update-golden")
-        return str.__eq__(self, other)
+            where = self.path.relative_to(ROOT.parent)
+            pytest.fail(f"{where} is missing; run pytest --update-golden and read what it writes")
+        return str(actual) == str(self)
 
-    def __ne__(self, other):
-        return not self == other
+    def __ne__(self, actual: object) -> bool:
+        return not self == actual
+
+    __hash__ = str.__hash__
 
 
 @pytest.fixture
-def golden(request):
-    """The text in tests/golden/<test file>/<test>.txt."""
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The text that this test is to produce."""
     name = re.sub(r"[^\w.]+", "-", request.node.name).strip("-")
-    path = GOLDEN / request.path.stem / f"{name}.txt"
-    return _Golden(path, request.config.getoption("--update-golden"))
+    path = ROOT / "golden" / request.path.stem / f"{name}.txt"
+    text = Golden(path.read_text(encoding="utf-8") if path.exists() else "")
+    text.path, text.update = path, bool(request.config.getoption("--update-golden"))
+    return text
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``slow`` runs only where ``-m`` asks for it."""
+    if config.getoption("-m"):
+        return
+    chosen = [item for item in items if item.get_closest_marker("slow") is None]
+    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+    items[:] = chosen
+
+
+def examples(quick: int) -> int:
+    """Networks to draw: ``quick``, or as many as SNNCC_EXAMPLES says."""
+    return int(os.environ.get("SNNCC_EXAMPLES", quick))

@@ -110,7 +110,7 @@ def run(
     if as_json:
         write_json(found)
     else:
-        _show(Screen(), found, tally.rates(), session)
+        _show(Screen(), found, tally.rates())
 
 
 def _check_paths(
@@ -214,7 +214,7 @@ def _accuracy(classes: Array, labels: Array) -> dict[str, float]:
     return {"accuracy": share, "standard_error": error}
 
 
-def _show(screen: Screen, found: Mapping[str, Any], rates: Rates, session: Session) -> None:
+def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     screen.line("ran", f"{found['name']} on {found['engine']}", _count(found), found["data"])
     if found["predictions"] is not None:
         screen.line("accuracy", _accuracy_text(found))

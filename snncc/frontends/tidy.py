@@ -22,10 +22,12 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
-from snncc.ir.stages import set_stage
+from snncc.ir.stages import forbidden, set_stage
 
 __all__ = ["tidy"]
 
+#: What has no known shape stays without one; it is reported where one is needed.
+_INFERENCE = common.ShapeInferencePass(check_type=False, strict_mode=False)
 _INSIDE = re.compile(r"/torch/|snncc/(frontends/|nn\.py)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -37,20 +39,22 @@ def tidy(model: ir.Model) -> ir.Model:
 
     Raises:
         BadInputError: A weight holds NaN or infinity; all such weights are listed.
-        UnsupportedModelError: The input is not float32 of a fixed shape per sample.
+        UnsupportedModelError: The input is not float32 of a fixed shape per sample, or there are
+            operators of foreign domains.
     """
     model = model.clone()  # plain onnx-ir values: the exporter's own overload operators
     for node in model.graph:
         set_provenance(node, _origin(node))
+    _check_input(model.graph.inputs[0])
+    _check_domains(model)
     onnxscript.optimizer.fold_constants(model)
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
-        common.ShapeInferencePass(),
+        _INFERENCE,
     ):
         step(model)
-    _check_input(model.graph.inputs[0])
     _free_batch(model)
     _check_finite(model)
     _rename(model)
@@ -104,6 +108,23 @@ def _check_input(x: ir.Value) -> None:
         )
 
 
+def _check_domains(model: ir.Model) -> None:
+    faults = [
+        Fault(
+            f"operator of domain '{n.domain}', which is not ONNX's own",
+            str(n.name), n.op_type, *_place(n), todo="export without custom operators",
+        )
+        for n in forbidden(model, "imported")
+    ]  # fmt: skip
+    if faults:
+        raise UnsupportedModelError(f"{len(faults)} nodes have no known meaning", faults)
+
+
+def _place(node: ir.Node) -> tuple[str, str]:
+    origin = provenance(node)
+    return origin.module, origin.source
+
+
 def _free_batch(model: ir.Model) -> None:
     """Let the batch axis vary where the file fixes it: in the input and in reshapes."""
     x = model.graph.inputs[0]
@@ -116,7 +137,7 @@ def _free_batch(model: ir.Model) -> None:
         for out in node.outputs:
             out.shape = None
     x.shape = ir.Shape(["N", *x.shape[1:]])  # type: ignore[index]
-    common.ShapeInferencePass()(model)
+    _INFERENCE(model)
 
 
 def _free_reshape(node: ir.Node, graph: ir.Graph) -> None:

@@ -1,0 +1,34 @@
+"""``snncc targets`` and ``snncc ops`` are the registries, printed."""
+
+import pytest
+
+from snncc.backends.target import TARGETS
+from snncc.ir.ops import OPS
+
+
+def test_targets_screen(snncc, golden):
+    assert snncc("targets").stdout == golden
+
+
+def test_targets_json(snncc):
+    assert [t["name"] for t in snncc("targets", "--json").json["targets"]] == list(TARGETS)
+
+
+def test_ops_screen(snncc, golden):
+    assert snncc("ops").stdout == golden
+
+
+@pytest.mark.parametrize("name", list(OPS))
+def test_every_operator_has_a_page(name, snncc):
+    page = snncc("ops", name).stdout
+    assert f"ai.snncc {name}" in page
+    assert all(port in page for port in (*OPS[name].inputs, *OPS[name].outputs))
+
+
+def test_operator_screen(snncc, golden):
+    assert snncc("ops", "FireCount").stdout == golden
+
+
+def test_ops_json_has_the_body(snncc):
+    (op,) = snncc("ops", "QGemm", "--json").json["ops"]
+    assert "MatMul" in op["body"]

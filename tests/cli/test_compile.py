@@ -1,0 +1,140 @@
+"""``snncc compile`` and ``snncc check``: the first screens a user sees."""
+
+import json
+import os
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from click.testing import CliRunner
+from command_line import ARCH, CHECKPOINT, MODELS
+
+import snncc as package
+from snncc.cli import cli
+
+
+def test_compile_screen(compiled, golden):
+    screen, _ = compiled
+    assert (screen.code, screen.stderr) == (0, "")
+    assert screen.stdout == golden
+
+
+def test_compile_without_calibration_claims_nothing(snncc, weights, tmp_path, golden):
+    out = tmp_path / "tiny.snn"
+    screen = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "-o", out)
+    assert screen.code == 0
+    assert screen.stdout == golden
+
+
+def test_compile_of_a_silent_network_is_called_vacuous(snncc, weights, tmp_path, golden):
+    out = tmp_path / "silent.snn"
+    args = ("--name=quiet", "--input=u8", "--weight-bits=12", "-o", out)
+    screen = snncc("compile", weights("silent"), f"--arch={MODELS}:silent", *args)
+    assert screen.code == 0
+    assert screen.stdout == golden
+
+
+def test_compile_of_real_values_says_what_the_grid_changes(snncc, weights, tmp_path, golden):
+    data, out = tmp_path / "x.npy", tmp_path / "tiny.snn"
+    np.save(data, np.random.default_rng(0).normal(size=(20, 1, 6, 6)).astype(np.float32))
+    args = ("--input=f32", "--calibration", data, "-o", out)
+    screen = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", *args)
+    assert screen.code == 0
+    assert screen.stdout == golden
+
+
+def test_json_is_one_document_whatever_the_network_prints(snncc, weights, tmp_path):
+    out = tmp_path / "noisy.snn"
+    done = snncc("compile", weights("noisy"), f"--arch={MODELS}:noisy", "-o", out, "--json")
+    assert done.stderr == "built\n"
+    keys = {"activations_found", "activations_lowered", "layers", "agreement", "changed"}
+    keys |= {"path", "bytes", "seconds", "seconds_import_torch", "checkpoint", "origins"}
+    assert keys <= done.json.keys()
+    assert done.json["bytes"] == out.stat().st_size
+    assert done.json["changed"] is None
+    assert done.json["checkpoint"]["parameters"] == 235
+
+
+def test_the_checkpoint_is_remembered_in_the_file(cnn):
+    assert package.load(cnn).report["checkpoint"]["file"] == "cnn_d4.pt"
+
+
+def test_default_output_is_the_weights_name_in_the_working_folder(weights, tmp_path, monkeypatch):
+    arch = f"--arch={os.path.abspath(MODELS)}:tiny"
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["compile", str(weights("tiny")), arch])
+    assert (done.exit_code, os.listdir(tmp_path)) == (0, ["tiny.snn"])
+
+
+def test_keep_stages_and_dump_ir_write_what_they_say(snncc, weights, tmp_path):
+    out, dumps = tmp_path / "tiny.snn", tmp_path / "ir"
+    args = ("-o", out, "--keep-stages", "--dump-ir", dumps)
+    assert snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", *args).code == 0
+    assert package.load(out).keep_stages
+    assert sorted(path.name for path in dumps.iterdir())[0] == "00-import.txt"
+    again = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "--dump-ir", dumps)
+    assert (again.code, "not empty" in again.stderr) == (6, True)
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    """A network with an int-free quantiser, as other tools export it."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21]>
+        net (float[N, 4] x) => (float[N, 2] y)
+        <float[3, 4] w = {1,2,3,4,5,6,7,8,9,1,2,3}, float[2, 3] v = {1,-1,1,2,1,-2},
+         float low = {0.0}, float high = {4.0}>
+        {
+            u = Gemm <transB: int = 1> (x, w)
+            r = Round (u)
+            a = Clip (r, low, high)
+            y = Gemm <transB: int = 1> (a, v)
+        }
+    """)
+    onnx.save(model, tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def test_onnx_stands_alone(snncc, onnx_file, tmp_path, golden):
+    args = ("--input-range=-0.5,0.5", "-o", tmp_path / "net.snn")
+    screen = snncc("compile", onnx_file, *args)
+    assert screen.code == 0
+    assert screen.stdout == golden
+
+
+def test_onnx_takes_no_checkpoint_options(snncc, onnx_file):
+    done = snncc("compile", onnx_file, "--arch=a:b", "--trust-pickle")
+    assert (done.code, done.stdout) == (2, "")
+    assert "stands alone; --arch, --trust-pickle belong to checkpoints" in done.stderr
+
+
+# -- check ---------------------------------------------------------------------------------
+
+
+def test_check_screen(snncc, golden):
+    screen = snncc("check", CHECKPOINT, ARCH, "--input-shape", "1,1,28,28")
+    assert (screen.code, screen.stderr) == (0, "")
+    assert screen.stdout == golden
+
+
+def test_check_screen_of_a_network_with_faults(snncc, weights, golden):
+    screen = snncc("check", weights("unsupported"), f"--arch={MODELS}:unsupported")
+    assert (screen.code, screen.stderr) == (3, "")
+    assert screen.stdout == golden
+
+
+def test_check_json_lists_every_fault(snncc, weights):
+    done = snncc("check", weights("unsupported"), f"--arch={MODELS}:unsupported", "--json")
+    assert done.code == 3
+    gelus = [fault["module"] for fault in done.json["faults"] if fault["kind"] == "Gelu"]
+    assert gelus == ["blocks.0.1", "blocks.1.1", "blocks.2.1"]
+    assert [miss["module"] for miss in done.json["near_misses"]] == ["act"]
+
+
+def test_check_writes_nothing(weights, tmp_path, monkeypatch):
+    arch = f"--arch={os.path.abspath(MODELS)}:tiny"
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["check", str(weights("tiny")), arch, "--json"])
+    assert json.loads(done.stdout)["faults"] == []
+    assert os.listdir(tmp_path) == []

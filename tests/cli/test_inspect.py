@@ -1,0 +1,90 @@
+"""``snncc inspect``: every view of the example network."""
+
+import json
+from dataclasses import replace
+
+import onnx
+import pytest
+
+import snncc as package
+
+
+@pytest.mark.parametrize("view", ["summary", "neurons", "weights", "passes", "bounds"])
+def test_view(view, snncc, cnn, golden):
+    done = snncc("inspect", cnn, view)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout == golden
+
+
+@pytest.mark.parametrize("stage", ["imported", "integer", "quantised", "spiking"])
+def test_graph_leads_with_its_stage_and_shows_weights(stage, snncc, cnn):
+    lines = snncc("inspect", cnn, "graph", "--stage", stage).stdout.splitlines()
+    assert lines[0] == f"stage {stage}"
+    assert sum(line.startswith("input ") for line in lines) == 1
+    assert sum(line.startswith("weight ") for line in lines) > 5
+    assert all("None..None" not in line for line in lines)
+
+
+def test_statistics_read_as_the_weights_they_stand_for(snncc, cnn, weights, tmp_path):
+    texts = []
+    for keep in ((), ("--keep-stages",)):
+        out = tmp_path / f"{len(keep)}.snn"
+        arch = "--arch=tests/cli_models.py:tiny"
+        assert snncc("compile", weights("tiny"), arch, "-o", out, *keep).code == 0
+        texts.append(snncc("inspect", out, "graph", "--stage", "integer").stdout)
+    assert sorted(texts[0].splitlines()) == sorted(texts[1].splitlines())
+
+
+def test_diff_removes_counts_and_adds_spikes(snncc, cnn):
+    lines = snncc("inspect", cnn, "diff", "--from", "quantised", "--to", "spiking").stdout
+    changes = [line for line in lines.splitlines() if line[0] in "+-"]
+    assert changes[:2] == ["--- quantised", "+++ spiking"]
+    assert sum("FireCount" in line for line in changes if line[0] == "-") == 5
+    assert sum("IFSoftReset" in line for line in changes if line[0] == "+") == 5
+
+
+@pytest.mark.parametrize("view", ["summary", "graph", "neurons", "weights", "passes", "bounds"])
+def test_json_of_every_view(view, snncc, cnn):
+    found = snncc("inspect", cnn, view, "--format", "json").json
+    assert found["report" if view == "summary" else view]
+
+
+def test_onnx_can_be_written_and_checked(snncc, cnn, tmp_path):
+    out = tmp_path / "spiking.onnx"
+    args = ("inspect", cnn, "graph", "--format", "onnx", "-o", out)
+    assert snncc(*args).code == 0
+    onnx.checker.check_model(str(out))
+    again = snncc(*args)
+    assert (again.code, "exists already" in again.stderr) == (6, True)
+    assert snncc(*args, "-f").code == 0
+
+
+def test_onnx_without_weights_says_so(snncc, cnn, tmp_path):
+    out = tmp_path / "imported.onnx"
+    args = ("--stage=imported", "--format=onnx", "-o", out)
+    assert "compile with --keep-stages" in snncc("inspect", cnn, "graph", *args).stderr
+    assert len(onnx.load(str(out)).graph.input) > 1
+
+
+def test_text_can_be_written_to_a_file(snncc, cnn, tmp_path):
+    out = tmp_path / "graph.txt"
+    done = snncc("inspect", cnn, "graph", "-o", out)
+    assert (done.code, done.stdout) == (0, "")
+    assert out.read_text() == snncc("inspect", cnn, "graph").stdout
+
+
+def test_a_report_of_other_make_is_a_bad_file(snncc, cnn, tmp_path):
+    model = package.load(cnn)
+    model.report = {"weight_bits": "many"}
+    model.save(tmp_path / "odd.snn")
+    done = snncc("inspect", tmp_path / "odd.snn")
+    assert (done.code, done.stdout) == (6, "")
+
+
+def test_a_network_without_some_stage_says_which_it_has(snncc, cnn, tmp_path):
+    model = package.load(cnn)
+    graphs = {k: model.graphs[k] for k in ("quantised", "spiking")}
+    replace(model, graphs=graphs, keep_stages=False).save(tmp_path / "two.snn")
+    done = snncc("inspect", tmp_path / "two.snn", "graph", "--stage", "integer", "--format=json")
+    assert done.code == 6
+    assert "there are quantised, spiking" in json.loads(done.stdout)["error"]["message"]

@@ -1,0 +1,66 @@
+"""``snncc run``: classes, accuracy, rates and probes."""
+
+import numpy as np
+import pytest
+from command_line import EXAMPLE
+
+import snncc as package
+
+DATA = f"{EXAMPLE}/test_1000.npz"
+
+
+def test_run_screen(snncc, cnn, golden):
+    done = snncc("run", cnn, "--input", DATA, "--limit", 60, "--batch", 25)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout == golden
+
+
+def test_run_agrees_with_the_session(snncc, cnn):
+    done = snncc("run", cnn, "--input", DATA, "--limit", 20, "--engine", "integer", "--json")
+    data = np.load(DATA)
+    scores = package.Session(cnn, engine="integer").run(None, data["x"][:20])[0]
+    assert done.json["predictions"] == scores.argmax(1).tolist()
+    assert done.json["accuracy"] == (scores.argmax(1) == data["y"][:20]).mean()
+
+
+def test_labels_of_their_own_file_overrule(snncc, cnn, tmp_path):
+    np.save(tmp_path / "x.npy", np.load(DATA)["x"][:4])
+    np.save(tmp_path / "y.npy", np.load(DATA)["y"][:4])
+    bare = snncc("run", cnn, "--input", tmp_path / "x.npy")
+    assert "accuracy   not measured: no labels" in bare.stdout
+    labelled = snncc("run", cnn, "--input", tmp_path / "x.npy", "--labels", tmp_path / "y.npy")
+    assert "accuracy   100 % (standard error 0.0 points)" in labelled.stdout
+
+
+@pytest.mark.parametrize("engine", ["clocked", "spike-form"])
+def test_probes_write_what_the_trace_holds(engine, snncc, cnn, tmp_path):
+    out = tmp_path / "out.npz"
+    args = ("--limit", 9, "--batch", 1, "--engine", engine, "--probe", "fire5", "--probe", "conv2")
+    assert snncc("run", cnn, "--input", DATA, *args, "-o", out).code == 0
+    session = package.Session(cnn, engine="clocked")
+    x = np.load(DATA)["x"][:9]
+    expected = session.trace(x, ["fire5", "conv2"])
+    found = np.load(out)
+    assert {key.partition(".")[0] for key in found} == {"output", "spikes", "potential"}
+    np.testing.assert_array_equal(found["spikes.fire5"], expected.spikes["fire5"])
+    ((name, potential),) = expected.potentials.items()
+    np.testing.assert_array_equal(found[f"potential.{name}"], potential)
+    np.testing.assert_array_equal(found["output.output"], session.run(None, x)[0])
+
+
+def test_results_are_never_overwritten_by_chance(snncc, cnn, tmp_path):
+    out = tmp_path / "out.npz"
+    out.write_text("precious")
+    done = snncc("run", cnn, "--input", DATA, "--limit", 1, "-o", out)
+    assert (done.code, done.stdout, out.read_text()) == (6, "", "precious")
+    assert snncc("run", cnn, "--input", DATA, "--limit", 1, "-o", out, "-f").code == 0
+
+
+def test_an_output_that_is_no_class_score_is_called_so(snncc, weights, tmp_path):
+    out, data = tmp_path / "part.snn", tmp_path / "x.npz"
+    arch = "--arch=tests/cli_models.py:tiny"
+    assert snncc("compile", weights("tiny"), arch, "--until", "fire", "-o", out).code == 0
+    np.savez(data, x=np.zeros((2, 1, 6, 6), np.uint8), y=np.array([0, 99]))
+    done = snncc("run", out, "--input", data)
+    assert "4x4x4    not class scores" in done.stdout
+    assert "accuracy" not in done.stdout
