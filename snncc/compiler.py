@@ -32,8 +32,8 @@ __all__ = ["InputOptions", "Options", "check", "compile"]
 Array = npt.NDArray[Any]
 Say = Callable[[str], None]
 
-#: Samples for validation of passes, and for the reference vectors in the file.
-_CHECKED, _REFERENCE = 8, 32
+#: Samples on which passes are validated, engines compared, and vectors kept in the file.
+_CHECKED, _VERIFIED, _STORED = 8, 32, 8
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,12 @@ class _Compilation:
         shape = self.options.input_shape or self.config.get("input_size")
         if shape is None:
             raise UsageError("the input's shape is not known; give --input-shape C,H,W")
-        return tuple(int(s) for s in shape)
+        try:
+            return tuple(int(s) for s in shape)
+        except (TypeError, ValueError) as e:
+            raise UsageError(
+                f"the module's default_cfg has input_size {shape!r}; give --input-shape C,H,W"
+            ) from e
 
     # -- input -----------------------------------------------------------------------------
 
@@ -264,9 +269,10 @@ class _Compilation:
             graphs,
             keep_stages=self.options.keep_stages,
         )
-        x = feeds[f"{contract.name}:u8"][:_REFERENCE]
-        model.reference = Reference.of(x, make_engine("integer", model).run(x))
-        verdict = verify(model)
+        x = feeds[f"{contract.name}:u8"][:_VERIFIED]
+        few = x[:_STORED]
+        model.reference = Reference.of(few, make_engine("integer", model).run(few))
+        verdict = verify(model, x)
         _require_agreement(verdict)
         model.report = make_report(
             self.options.weight_bits,
@@ -371,7 +377,10 @@ def _range_of(data: Array | None) -> tuple[float, float] | None:
 def _floats(values: Sequence[float] | float | None, default: float) -> tuple[float, ...]:
     if values is None:
         return (default,)
-    return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    try:
+        return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"mean or std {values!r}: numbers are expected") from e
 
 
 def _tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:

@@ -198,6 +198,16 @@ class Net:
             self.shape = self.shape[:1]
         return self
 
+    def add(self, other: str) -> Net:
+        """The current value plus another of its shape."""
+        return self.then("Add", other, module=self.label("add"))
+
+    def concat(self, other: str, channels: int) -> Net:
+        """The current value and another of ``channels`` channels."""
+        self.then("Concat", other, module=self.label("cat"), axis=1)
+        self.shape = (self.shape[0] + channels, *self.shape[1:])
+        return self
+
     def flatten(self) -> Net:
         """(C, H, W) -> (F,)."""
         self.then("Flatten", module=self.label("flatten"), axis=1)
@@ -424,17 +434,61 @@ class _Author:
         direct = self.net.nodes[-1:] and self.net.nodes[-1].op_type in ("MaxPool", "AveragePool")
         if (direct or not self.net.nodes) and self.flip(4):
             pass  # the neuron reads the source, or counts, directly
+        elif self.flip(6):
+            self.branches(D)
         elif self.spatial and not self.flip(8):
             self.convolution(D)
         else:
             self.dense(D)
         if self.spatial and self.flip(5):
             self.pool_of_potential()
+        self.neuron(D)
+        if self.spatial and self.flip(4):
+            self.pool_of_spikes()
+
+    def neuron(self, D: int) -> None:
+        """A neuron in any spelling."""
         norm = self.pick(1.0, 1.0, float(D), 0.5 if self.net.ties else 0.3)
         rounding = self.pick("half-even", "half-up")
         self.net.fire(D, norm, rounding, self.pick(*SPELLINGS))
-        if self.spatial and self.flip(4):
-            self.pool_of_spikes()
+
+    def branches(self, D: int) -> None:
+        """Two branches that meet in potentials, or as spikes."""
+        net, pick = self.net, self.pick
+        out, kind = self.draw(st.integers(1, 3)), pick("parallel", "stream", "sum", "concat")
+        start, shape, rms = net.x, net.shape, net.rms
+        self.same(out, D)
+        if kind == "parallel":
+            one = net.x
+            net.x, net.shape, net.rms = start, shape, rms
+            self.same(out, D)
+            net.add(one)
+            return
+        if kind == "stream":
+            one = net.x
+            self.neuron(D)
+            self.same(out, D)
+            net.add(one)
+            return
+        self.neuron(D)
+        one = net.x
+        self.same(out, D)
+        self.neuron(D)
+        if kind == "sum":
+            net.add(one)
+        else:
+            net.concat(one, out)
+        self.convolution(D) if self.spatial else self.dense(D)
+
+    def same(self, out: int, D: int) -> None:
+        """A layer that keeps height and width, perhaps with a batch norm."""
+        if self.spatial:
+            kernel = self.pick(1, 3)
+            self.net.conv(out, kernel, pads=kernel // 2, bias=self.flip(), D=D)
+        else:
+            self.net.linear(out, self.flip(), D=D)
+        if self.flip(3):
+            self.net.batch_norm()
 
     def convolution(self, D: int) -> None:
         net, pick = self.net, self.pick

@@ -12,7 +12,7 @@ import click
 from snncc.cli.failures import fault_json, show_faults
 from snncc.cli.network import Network, Request, network_options, read_network
 from snncc.cli.report_lines import network_line
-from snncc.cli.screen import Screen, percent, plural, spinner, write_json
+from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
 
 if TYPE_CHECKING:
     from snncc.passes.diagnose import Diagnosis
@@ -38,6 +38,7 @@ def check(as_json: bool, **given: Any) -> None:
         write_json(_to_json(network, found))
     else:
         _show(Screen(), network, found)
+        _show_shape(Screen(), request, network)
     if found.faults:
         raise click.exceptions.Exit(_UNSUPPORTED)
 
@@ -70,6 +71,12 @@ def _show(screen: Screen, network: Network, found: Diagnosis) -> None:
         lowered = f"{found.activations_lowered}/{found.activations_found} activations have levels"
         screen.line("ok", f"{lowered}; {_macs(found)}; nothing stands in the way of snncc compile")
     screen.line(*network_line(network.checkpoint, network.origins))
+
+
+def _show_shape(screen: Screen, request: Request, network: Network) -> None:
+    shape = request.input_shape or network.config.get("input_size")
+    if shape:
+        screen.line("input", f"{size(shape)} ({network.origins['input_shape']})")
 
 
 def _show_faults(screen: Screen, found: Diagnosis) -> None:

@@ -16,6 +16,7 @@ from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
+    from snncc.runtime.contract import Output
 
 __all__ = ["inspect_"]
 
@@ -105,7 +106,7 @@ def _consistent(file: Path) -> Iterator[None]:
     """A report that lacks something is a fault of the file, not of this program."""
     try:
         yield
-    except (KeyError, TypeError, IndexError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
         raise BadInputError(
             f"{file}: report.json is malformed ({type(e).__name__}: {e}); compile again"
         ) from e
@@ -134,11 +135,11 @@ def _show_view(model: CompiledModel, view: str, kind: str, out: Path | None, for
     if kind == "json":
         write_json(_summary_json(model) if view == "summary" else {view: tables.rows(model, view)})
         return
-    screen = Screen()
-    if view == "summary":
-        _show_summary(screen, model)
-        view = "neurons"
-    head, rows, right = tables.texts(model, view)
+    lines = _summary(model) if view == "summary" else []
+    head, rows, right = tables.texts(model, "neurons" if view == "summary" else view)
+    screen = Screen()  # nothing is shown of a file that turns out malformed
+    for line in lines:
+        screen.line(*line)
     screen.table(head, rows, right)
 
 
@@ -165,18 +166,21 @@ def _stages(model: CompiledModel) -> dict[str, str]:
     }
 
 
-def _show_summary(screen: Screen, model: CompiledModel) -> None:
-    screen.line("name", model.name)
-    for line in report_lines.all_lines(model):
-        screen.line(*line)
-    for output in model.outputs:
-        kind = "membrane potentials" if output.kind == "potential" else "spike counts"
-        what = f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}"
-        screen.line("output", what)
+def _summary(model: CompiledModel) -> list[tuple[str, ...]]:
     reference = model.reference
-    samples = len(reference.x) if reference is not None else 0
+    samples = plural(len(reference.x) if reference is not None else 0, "reference sample")
     stages = ", ".join(f"{stage} ({held})" for stage, held in _stages(model).items())
-    screen.line("stored", plural(samples, "reference sample"), f"graphs: {stages}")
     tools = model.manifest.get("tools") or {}
-    screen.line("made by", ", ".join(f"{name} {version}" for name, version in tools.items()))
-    screen.text("")
+    return [
+        ("name", model.name),
+        *report_lines.all_lines(model),
+        *(_output(output) for output in model.outputs),
+        ("stored", samples, f"graphs: {stages}"),
+        ("made by", ", ".join(f"{name} {version}" for name, version in tools.items())),
+        ("",),
+    ]
+
+
+def _output(output: Output) -> tuple[str, str]:
+    kind = "membrane potentials" if output.kind == "potential" else "spike counts"
+    return "output", f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}"

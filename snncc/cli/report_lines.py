@@ -87,7 +87,7 @@ def _names(names: Collection[str]) -> str:
 def _import(model: CompiledModel) -> Line:
     law = model.report["import_law"]
     if law is None:
-        return "import", "not compared with PyTorch: that takes a whole network with its module"
+        return "import", "not compared with PyTorch: only whole networks with their module are"
     return (
         "import",
         f"{plural(law['leaves'], 'neuron layer')}: {law['changed']:,} of {law['activations']:,} "

@@ -54,7 +54,7 @@ class Screen:
         """A label in the left column and what there is to say; empty pieces are left out."""
         rest = _GAP.join(printable(piece) for piece in pieces if piece)
         if not self.is_terminal:
-            self._print((f"{label:<{_LABEL}}{rest}", ""))
+            self._print((f"{label:<{_LABEL}}{rest}".rstrip(), ""))
             return
         from rich.table import Table
 

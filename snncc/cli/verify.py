@@ -121,10 +121,9 @@ def _verify(
 
 def _show(screen: Screen, found: Verification, absent: dict[str, str]) -> None:
     stored = sum(m.mismatched for m in found.stored)
-    against = (
-        f"{stored:,} mismatched with the vectors in the file" if found.stored else "no vectors"
-    )
-    screen.line("integer", f"baseline, {plural(found.samples, 'sample')}; {against}")
+    against = f"{stored:,} differ from the vectors" if found.stored else "there are no vectors"
+    samples = plural(found.samples, "sample")
+    screen.line("integer", f"baseline, {samples}; recomputed, {against} in the file")
     for name, verdict in found.engines.items():
         screen.line(
             name,

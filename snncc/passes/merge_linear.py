@@ -187,7 +187,7 @@ def _through(
     if node.op_type == "MaxPool":
         return affine if (affine.scale > 0).all() else None
     if node.op_type == "AveragePool":
-        return None if any(node.attributes["pads"].value) else affine
+        return None if any(node.attributes["pads"].value) and affine.shift.any() else affine
     return None if near is None or far is None else _regrouped(affine, near, far)
 
 

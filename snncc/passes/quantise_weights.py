@@ -126,7 +126,7 @@ class _Work:
         if any(t <= 0 for t in grid.thresholds):
             channel = next(i for i, t in enumerate(grid.thresholds) if t <= 0)
             self._fault(node, f"channel {channel}: negative scale ahead of it", "a positive one")
-            return
+            grid = Grid.counts(grid.payload)  # to find all faults at once
         D, rounding = attribute(node, "D"), attribute(node, "rounding")
         table = levels(grid.thresholds, D, rounding, grid.shifts)
         if (table == table[:1]).all():

@@ -46,7 +46,7 @@ class EngineVerdict:
         self.spikes += spikes
         self.elements += sum(m.total for m in found)
         self.mismatched += sum(m.mismatched for m in found)
-        for m in found:
+        for m in sorted(found, key=lambda m: m.kind != "spikes"):  # trains first: they say the tick
             if m.mismatched and m.name not in self.worst:
                 self.worst[m.name] = _shifted(m, offset)
 

@@ -30,7 +30,7 @@ def compiled(tmp_path_factory):
     os.chdir(ROOT)
     try:
         out = folder / "cnn.snn"
-        options = ("--weight-bits", 8, "--calibration", CALIBRATION, "--calibration-limit", 64)
+        options = ("--weight-bits", 8, "--calibration", CALIBRATION, "--calibration-limit", 32)
         return run_cli(folder, "compile", CHECKPOINT, ARCH, *options, "-o", out), out
     finally:
         os.chdir(before)

@@ -1,17 +1,15 @@
 """``snncc compile`` and ``snncc check``: the first screens a user sees."""
 
-import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from click.testing import CliRunner
-from command_line import ARCH, CHECKPOINT, MODELS
+from command_line import MODELS
 
 import snncc as package
-from snncc.cli import cli
 
 
 def test_compile_screen(compiled, golden):
@@ -44,34 +42,34 @@ def test_compile_of_real_values_says_what_the_grid_changes(snncc, weights, tmp_p
     assert screen.stdout == golden
 
 
-def test_json_is_one_document_whatever_the_network_prints(snncc, weights, tmp_path):
-    out = tmp_path / "noisy.snn"
-    done = snncc("compile", weights("noisy"), f"--arch={MODELS}:noisy", "-o", out, "--json")
+def test_json_is_one_document_whatever_the_network_prints(snncc, weights, tmp_path, monkeypatch):
+    arch = f"--arch={os.path.abspath(MODELS)}:noisy"
+    monkeypatch.chdir(tmp_path)
+    done = snncc("compile", weights("noisy"), arch, "--json")
     assert done.stderr == "built\n"
     keys = {"activations_found", "activations_lowered", "layers", "agreement", "changed"}
     keys |= {"path", "bytes", "seconds", "seconds_import_torch", "checkpoint", "origins"}
     assert keys <= done.json.keys()
-    assert done.json["bytes"] == out.stat().st_size
     assert done.json["changed"] is None
     assert done.json["checkpoint"]["parameters"] == 235
+    assert os.listdir(tmp_path) == [done.json["path"]] == ["noisy.snn"]
+    assert done.json["bytes"] == os.path.getsize("noisy.snn")
 
 
 def test_the_checkpoint_is_remembered_in_the_file(cnn):
     assert package.load(cnn).report["checkpoint"]["file"] == "cnn_d4.pt"
 
 
-def test_default_output_is_the_weights_name_in_the_working_folder(weights, tmp_path, monkeypatch):
-    arch = f"--arch={os.path.abspath(MODELS)}:tiny"
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli, ["compile", str(weights("tiny")), arch])
-    assert (done.exit_code, os.listdir(tmp_path)) == (0, ["tiny.snn"])
-
-
-def test_keep_stages_and_dump_ir_write_what_they_say(snncc, weights, tmp_path):
+def test_force_keep_stages_and_dump_ir_do_what_they_say(snncc, weights, tmp_path):
     out, dumps = tmp_path / "tiny.snn", tmp_path / "ir"
-    args = ("-o", out, "--keep-stages", "--dump-ir", dumps)
+    out.write_text("worthless")
+    args = ("-o", out, "-f", "--keep-stages", "--dump-ir", dumps)
     assert snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", *args).code == 0
     assert package.load(out).keep_stages
+    graphs = [snncc("inspect", out, "graph", "--stage", "integer").stdout]
+    replace(package.load(out), keep_stages=False).save(out, overwrite=True)
+    graphs.append(snncc("inspect", out, "graph", "--stage", "integer").stdout)
+    assert sorted(graphs[0].splitlines()) == sorted(graphs[1].splitlines())
     assert sorted(path.name for path in dumps.iterdir())[0] == "00-import.txt"
     again = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "--dump-ir", dumps)
     assert (again.code, "not empty" in again.stderr) == (6, True)
@@ -112,8 +110,8 @@ def test_onnx_takes_no_checkpoint_options(snncc, onnx_file):
 # -- check ---------------------------------------------------------------------------------
 
 
-def test_check_screen(snncc, golden):
-    screen = snncc("check", CHECKPOINT, ARCH, "--input-shape", "1,1,28,28")
+def test_check_screen(snncc, weights, golden):
+    screen = snncc("check", weights("tiny"), f"--arch={MODELS}:tiny", "--input-shape", "1,1,6,6")
     assert (screen.code, screen.stderr) == (0, "")
     assert screen.stdout == golden
 
@@ -124,17 +122,12 @@ def test_check_screen_of_a_network_with_faults(snncc, weights, golden):
     assert screen.stdout == golden
 
 
-def test_check_json_lists_every_fault(snncc, weights):
-    done = snncc("check", weights("unsupported"), f"--arch={MODELS}:unsupported", "--json")
+def test_check_json_lists_every_fault_and_nothing_is_written(snncc, weights, tmp_path, monkeypatch):
+    arch = f"--arch={os.path.abspath(MODELS)}:unsupported"
+    monkeypatch.chdir(tmp_path)
+    done = snncc("check", weights("unsupported"), arch, "--json")
     assert done.code == 3
     gelus = [fault["module"] for fault in done.json["faults"] if fault["kind"] == "Gelu"]
     assert gelus == ["blocks.0.1", "blocks.1.1", "blocks.2.1"]
     assert [miss["module"] for miss in done.json["near_misses"]] == ["act"]
-
-
-def test_check_writes_nothing(weights, tmp_path, monkeypatch):
-    arch = f"--arch={os.path.abspath(MODELS)}:tiny"
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli, ["check", str(weights("tiny")), arch, "--json"])
-    assert json.loads(done.stdout)["faults"] == []
     assert os.listdir(tmp_path) == []

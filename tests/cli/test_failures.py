@@ -139,12 +139,6 @@ def test_json_errors_cover_usage(snncc):
     assert snncc("inspect", "x", "--format", "json").json["error"]["code"] == 6
 
 
-def test_force_overwrites(snncc, files):
-    done = snncc("compile", files / "tiny.pt", TINY, "-o", files / "old.snn", "-f")
-    assert done.code == 0
-    assert package.load(files / "old.snn").name == "tiny"
-
-
 def test_many_faults_are_cut_short(snncc, files):
     _state(files / "tiny.pt", lambda s: s.update({f"more.{i}": torch.ones(1) for i in range(60)}))
     done = snncc("compile", files / "tiny.pt", TINY)

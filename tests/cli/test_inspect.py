@@ -25,16 +25,6 @@ def test_graph_leads_with_its_stage_and_shows_weights(stage, snncc, cnn):
     assert all("None..None" not in line for line in lines)
 
 
-def test_statistics_read_as_the_weights_they_stand_for(snncc, cnn, weights, tmp_path):
-    texts = []
-    for keep in ((), ("--keep-stages",)):
-        out = tmp_path / f"{len(keep)}.snn"
-        arch = "--arch=tests/cli_models.py:tiny"
-        assert snncc("compile", weights("tiny"), arch, "-o", out, *keep).code == 0
-        texts.append(snncc("inspect", out, "graph", "--stage", "integer").stdout)
-    assert sorted(texts[0].splitlines()) == sorted(texts[1].splitlines())
-
-
 def test_diff_removes_counts_and_adds_spikes(snncc, cnn):
     lines = snncc("inspect", cnn, "diff", "--from", "quantised", "--to", "spiking").stdout
     changes = [line for line in lines.splitlines() if line[0] in "+-"]

@@ -4,7 +4,7 @@ import io
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snncc.cli.screen import Screen, file_size, human, percent, plural, printable
@@ -76,12 +76,13 @@ def test_only_none_and_all_are_written_as_such(share):
     assert float(percent(share).split()[0]) == pytest.approx(100 * share, rel=0.6, abs=0.06)
 
 
+@settings(max_examples=50)
 @given(st.text())
 def test_printable_text_has_no_control_characters(text):
     assert all(c.isprintable() or c == "\n" for c in printable(text))
 
 
-@given(st.text().filter(str.isprintable))
+@given(st.from_regex(r"[ -~à-ž→×·]*", fullmatch=True))
 def test_printable_text_stays_as_it_is(text):
     assert printable(text) == text
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from command_line import EXAMPLE
 
@@ -55,18 +54,3 @@ def test_a_difference_in_json_is_no_error_document(snncc, tampered):
     assert done.code == 5
     first = done.json["engines"]["clocked"]["differences"][0]
     assert (first["name"], first["first"]["channel"]) == ("fire2", 7)
-
-
-def test_silent_populations_are_called_vacuous(snncc, cnn, tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros((1, 1, 28, 28), np.uint8))
-    model = package.load(cnn)
-    nodes = [
-        replace(node, levels=node.levels + 2**40) if isinstance(node, Neuron) else node
-        for node in model.program.nodes
-    ]
-    model.program = replace(model.program, nodes=tuple(nodes))
-    dead = tmp_path / "dead.snn"
-    model.save(dead)
-    done = snncc("verify", cnn, "--input", tmp_path / "x.npy")
-    assert done.code == 0
-    assert "populations fired" in done.stdout
