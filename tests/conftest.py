@@ -1,12 +1,11 @@
 """Golden texts, and the two sizes of a test run.
 
-``assert text == golden`` compares with ``tests/golden/<test file>/<test name>.txt``; run pytest with
-``--update-golden`` to write what the code says now, and read the diff.
+``assert text == golden`` compares with ``tests/golden/<test file>/<test name>.txt``; run pytest
+with ``--update-golden`` to write what the code says now, and read the diff.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -64,13 +63,8 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """``slow`` runs only where ``-m`` asks for it."""
-    if config.getoption("-m"):
+    if config.option.markexpr:
         return
     chosen = [item for item in items if item.get_closest_marker("slow") is None]
     config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
     items[:] = chosen
-
-
-def examples(quick: int) -> int:
-    """Networks to draw: ``quick``, or as many as SNNCC_EXAMPLES says."""
-    return int(os.environ.get("SNNCC_EXAMPLES", quick))

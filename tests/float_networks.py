@@ -6,6 +6,7 @@ Weights are scaled so that activations span their levels.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -20,7 +21,17 @@ from snncc.frontends.tidy import tidy
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, register_schemas
 from snncc.passes import FRONT, PassManager, QuantiseInput, RequireInteger, pipeline
 
-__all__ = ["SPELLINGS", "Case", "Net", "front", "imported", "lowered", "networks", "result_of"]
+__all__ = [
+    "SPELLINGS",
+    "Case",
+    "Net",
+    "case_of",
+    "examples",
+    "front",
+    "imported",
+    "lowered",
+    "networks",
+]
 
 Array = np.ndarray
 
@@ -363,9 +374,15 @@ def lowered(case: Case, bits: int = 8, check: bool = True) -> PassManager:
     return manager
 
 
-def result_of(model: ir.Model) -> str:
-    """Name of a graph's result."""
-    return str(model.graph.outputs[0].name)
+def case_of(net: Net, scale: float = 1 / 64, offset: float = 0.0, samples: int = 2) -> Case:
+    """A network by hand with random pixels."""
+    q = np.random.default_rng(0).integers(0, 256, (samples, *net.input))
+    return Case(net, QuantiseInput((scale,), (offset,)), q.astype(np.uint8))
+
+
+def examples(quick: int) -> int:
+    """Networks to draw: ``quick``, or as many as SNNCC_EXAMPLES says."""
+    return int(os.environ.get("SNNCC_EXAMPLES", quick))
 
 
 # -- random networks -----------------------------------------------------------------------
@@ -478,7 +495,7 @@ class _Author:
             net.add(one)
         else:
             net.concat(one, out)
-        self.convolution(D) if self.spatial else self.dense(D)
+        self.same(self.draw(st.integers(1, 3)), D)
 
     def same(self, out: int, D: int) -> None:
         """A layer that keeps height and width, perhaps with a batch norm."""

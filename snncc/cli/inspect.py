@@ -25,7 +25,21 @@ _STAGES = ("imported", "integer", "quantised", "spiking")
 _FROM, _TO = "quantised", "spiking"
 
 
-@click.command("inspect", short_help="Show what is in a .snn file.")
+#: The line "\b" keeps click from filling the lines that follow.
+_HELP = """Show what is in a compiled network.
+
+\b
+summary  what the compiler did and measured; populations
+graph    the ONNX graph of a stage, one node a line
+neurons  levels, changes and saturation per population
+weights  slices, range, zeros and fan-in per projection
+passes   what each pass rewrote and how it was checked
+bounds   proved range of every membrane potential
+diff     two stages as a unified diff
+"""
+
+
+@click.command("inspect", help=_HELP, short_help="Show what is in a .snn file.")
 @click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
 @click.argument("view", type=click.Choice(_VIEWS), default="summary")
 @click.option(
@@ -55,17 +69,7 @@ def inspect_(
     out: Path | None,
     force: bool,
 ) -> None:
-    r"""Show what is in a compiled network.
-
-    \b
-    summary  what the compiler did and measured; populations
-    graph    the ONNX graph of a stage, one node a line
-    neurons  levels, changes and saturation per population
-    weights  slices, range, zeros and fan-in per projection
-    passes   what each pass rewrote and how it was checked
-    bounds   proved range of every membrane potential
-    diff     two stages as a unified diff
-    """
+    """Show a view of the file."""
     _check_options(view, stage, before, after, kind, out)
     check_input_file(file)
     if out is not None:

@@ -165,16 +165,21 @@ def _check_finite(model: ir.Model) -> None:
 
 
 def _rename(model: ir.Model) -> None:
-    """Name each value by its module path; the last node of a module gets the plain path."""
+    """Name each value by its module path; the last node of a module gets the plain path.
+
+    What belongs to no module keeps the name it has in the file.
+    """
+    last = {provenance(node).module: node for node in model.graph}
     taken = Counter(str(v.name) for v in model.graph.inputs)
     taken.update(list(model.graph.initializers))
-    plain: set[str] = set()
-    for node in reversed(list(model.graph)):
+    for node in model.graph:
         module = provenance(node).module
-        for i, out in enumerate(node.outputs):
-            wish = module if module and module not in plain and i == 0 else ""
-            plain.add(wish)
-            base = wish or "/".join(p for p in (module, node.op_type.lower()) if p)
+        for out in node.outputs:
+            base = "/".join(p for p in (module, node.op_type.lower()) if p)
+            if not module and out.name:
+                base = out.name
+            elif last[module] is node and out is node.outputs[0]:
+                base = module
             taken[base] += 1
             out.name = base if taken[base] == 1 else f"{base}:{taken[base]}"
         node.name = node.outputs[0].name

@@ -61,7 +61,8 @@ def _number(value: Any) -> str:
 
 def _declare(value: ir.Value) -> str:
     kind = _TYPES.get(value.dtype.name, value.dtype.name.lower()) if value.dtype else "?"
-    shape = ",".join(str(d) for d in value.shape) if value.shape is not None else "?"
+    sizes = [str(d) for d in value.shape] if value.shape is not None else ["?"]
+    shape = ",".join("?" if d == "None" else d for d in sizes)
     return f"%{value.name}: {kind}[{shape}]"
 
 

@@ -59,6 +59,11 @@ def build_program(model: ir.Model, name: str, timesteps: int = 1) -> Program:
     return program
 
 
+def _known_as(node: ir.Node) -> str:
+    """Module path for people; of a node without one, its name in the file."""
+    return provenance(node).module or str(node.outputs[0].name).removesuffix(":v")
+
+
 def _shape(value: ir.Value) -> tuple[int, ...]:
     shape = static_shape(value)
     if shape is None:
@@ -152,7 +157,7 @@ def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: dict[int, Pro
         whole.astype(np.int64),
         0,
         0,
-        provenance(node).module,
+        _known_as(node),
     )
     low, high = potential_bounds(made)
     build.add(out, replace(made, low=low, high=high))
@@ -174,7 +179,7 @@ def _add(build: _Build, node: ir.Node) -> None:
         else:
             payload = emitted_payload(branch)
             projections.append(Projection(branch.name, "identity", payload=payload))
-    module = provenance(node).module
+    module = _known_as(node)
     made = Accumulator(str(out.name), shape, tuple(projections), bias, 0, 0, module)
     low, high = potential_bounds(made)
     build.add(out, replace(made, low=low, high=high))
@@ -207,7 +212,7 @@ def _fire(build: _Build, node: ir.Node) -> None:
         table,
         depth=0,
         rounding=node.metadata_props.get("snncc.rounding", "half-even"),
-        module=provenance(node).module,
+        module=_known_as(node),
     )
     build.add(out, replace(made, depth=required_depth(made, build.nodes)))
 
@@ -231,7 +236,7 @@ def _pool(build: _Build, node: ir.Node) -> None:
         tuple(attribute(node, "strides")),
         tuple(attribute(node, "pads")),
         payload,
-        provenance(node).module,
+        _known_as(node),
     )
     build.add(out, made)
     if of_potential:

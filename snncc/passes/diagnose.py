@@ -15,7 +15,7 @@ import onnx_ir as ir
 from snncc.errors import Fault
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
 from snncc.passes.linear import is_branch_sum, read_affine, read_linear
-from snncc.passes.recognise_integer_fire import clamp_of, quantiser_at, unclamped
+from snncc.passes.recognise_integer_fire import clamp_of, is_half, quantiser_at, unclamped
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -119,10 +119,10 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return None
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
-    if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
-        return _judge_affine(node)
     if _belongs_to_another(node):
         return None
+    if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
+        return _judge_affine(node)
     if node.op_type == "Reshape":
         return _judge_reshape(node)
     if node.op_type == "MaxPool":
@@ -237,9 +237,9 @@ def _near_miss(node: ir.Node) -> Fault | None:
 def _belongs_to_another(node: ir.Node) -> bool:
     """Whether a clamp is part of a quantiser or a chain that is judged at another node."""
     if clamp_of(node) is None:
-        return False
+        return is_half(node)
     reader = only_reader(node.outputs[0])
-    if clamp_of(reader) is not None or is_op(reader, *_ROUNDINGS):
+    if clamp_of(reader) is not None or is_half(reader) or is_op(reader, *_ROUNDINGS):
         return True
     x, _, _ = unclamped(node.outputs[0])
     return is_op(x.producer(), *_ROUNDINGS)

@@ -56,9 +56,13 @@ def rational(value: Any, limit: int = 1 << 16) -> Fraction:
 
     Args:
         value: A float32 number.
-        limit: Largest denominator tried.
+        limit: Largest denominator tried, a power of 16.
     """
     single = np.float32(value)
-    simple = Fraction(float(single)).limit_denominator(limit)
-    exact = np.float32(simple.numerator / simple.denominator) == single
-    return simple if exact and simple != 0 else Fraction(float(single))
+    exact, size = Fraction(float(single)), 16
+    while size <= limit:  # small denominators first: the closest fraction need not be the simplest
+        simple = exact.limit_denominator(size)
+        if simple != 0 and np.float32(simple.numerator / simple.denominator) == single:
+            return simple
+        size *= 16
+    return exact

@@ -25,6 +25,7 @@ from snncc.passes.linear import (
     read_linear,
     write_linear,
 )
+from snncc.passes.recognise_integer_fire import is_half
 
 __all__ = ["MergeLinear"]
 
@@ -52,12 +53,13 @@ class MergeLinear(Pass):
         for node in nodes(model, *_AFFINE, *_MOVERS):
             if node.op_type in _MOVERS:
                 count += _affine_ahead(node, self.name)
-            else:
+            elif not is_half(node):  # half of a rounding that recognise-integer-fire left
                 count += any(rule(node, self.name) for rule in _AFFINE_RULES)
         for node in nodes(model, "Conv", "Gemm", "Add"):
             count += _merge_pair(node, self.name)
         if not count:
-            count = sum(_materialise(node, self.name) for node in nodes(model, *_AFFINE))
+            rest = [node for node in nodes(model, *_AFFINE) if not is_half(node)]
+            count = sum(_materialise(node, self.name) for node in rest)
         return count
 
 

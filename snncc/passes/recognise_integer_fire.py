@@ -17,7 +17,14 @@ import onnx_ir as ir
 from snncc.ir.graphs import Edit, constant, nodes, only_reader, replace_value
 from snncc.passes.base import Pass
 
-__all__ = ["RecogniseIntegerFire", "clamp_of", "quantiser_at", "rounding_of", "unclamped"]
+__all__ = [
+    "RecogniseIntegerFire",
+    "clamp_of",
+    "is_half",
+    "quantiser_at",
+    "rounding_of",
+    "unclamped",
+]
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,16 @@ def rounding_of(node: ir.Node) -> tuple[ir.Value, str, float, float] | None:
     inner = next((v for v in half.inputs if constant(v) is None), None)
     limits = (v if abs(v) == inf else float(floor(v)) for v in (low, high))
     return (inner, "half-up", *limits) if inner is not None else None  # type: ignore[return-value]
+
+
+def is_half(node: ir.Node | None) -> bool:
+    """Whether a node is the addition in Floor(x + 0.5), perhaps with clamps between."""
+    if node is None or node.op_type != "Add" or _other(node) != 0.5:
+        return False
+    reader = only_reader(node.outputs[0])
+    while reader is not None and clamp_of(reader) is not None:
+        reader = only_reader(reader.outputs[0])
+    return reader is not None and reader.op_type == "Floor"
 
 
 def quantiser_at(node: ir.Node) -> Quantiser | None:

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.helper
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, function_of, register_schemas
+from snncc.ir.oracle import session
+
+Array = np.ndarray
+RNG = st.integers(0, 2**16).map(np.random.default_rng)
+
+#: One example of every operator: attributes and input arrays.
+EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
+    "IntegerFire": ({"D": 4, "norm": 1.0, "rounding": "half-even"}, [np.zeros((1, 2), np.float32)]),
+    "QuantizeInput": ({}, [np.zeros((1, 2), np.float32), *np.ones((2, 1, 1), np.float32)]),
+    "FireCount": ({}, [np.zeros((1, 2), np.int64), np.zeros((1, 3), np.int64)]),
+    "IFSoftReset": ({}, [np.zeros((1, 2), np.int64), np.zeros((2, 3), np.int64)]),
+    "SpikeSum": ({}, [np.zeros((3, 1, 2), np.int32)]),
+    "QConv": (
+        {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1},
+        [np.zeros((1, 1, 2, 2), np.uint8), np.zeros((1, 1, 1, 1), np.int8)],
+    ),
+    "QGemm": ({}, [np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.int8)]),
+    "SliceSum": ({"slice": 1}, [np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int32)]),
+    "SumPool": (
+        {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4},
+        [np.zeros((1, 1, 2, 2), np.float32)],
+    ),
+}
+
+
+def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.ModelProto:
+    """A graph of one node; the dtype of its output is whatever the operator makes."""
+    names = list(OPS[name].inputs)
+    node = onnx.helper.make_node(name, names, ["out"], domain=DOMAIN, **attributes)
+    kinds = [onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for a in arrays]
+    (allowed,) = OPS[name].outputs.values()
+    kind = next((k for k in kinds if _TYPES[k] in allowed), None) if len(allowed) > 1 else None
+    kind = kind or next(k for k, text in _TYPES.items() if text == allowed[0])
+    graph = onnx.helper.make_graph(
+        [node],
+        "one",
+        [onnx.helper.make_tensor_value_info(n, k, a.shape)
+         for n, k, a in zip(names, kinds, arrays, strict=True)],
+        [onnx.helper.make_tensor_value_info("out", kind, [None] * (arrays[0].ndim + _RANK.get(name, 0)))],
+    )  # fmt: skip
+    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)]
+    return onnx.helper.make_model(
+        graph, opset_imports=opsets, functions=[function_of(name)], ir_version=10
+    )
+
+
+_RANK = {"IFSoftReset": 1, "SpikeSum": -1}
+_TYPES = {
+    TensorProto.FLOAT: "tensor(float)",
+    TensorProto.UINT8: "tensor(uint8)",
+    TensorProto.INT32: "tensor(int32)",
+    TensorProto.INT64: "tensor(int64)",
+    TensorProto.INT8: "tensor(int8)",
+}
+
+
+def run(name: str, *arrays: Array, **attributes: Any) -> Array:
+    model = model_of(name, attributes, *arrays)
+    feeds = dict(zip(OPS[name].inputs, arrays, strict=True))
+    (out,) = session(model, threads=1).run(["out"], feeds)
+    return np.asarray(out)
+
+
+# -- schemas -------------------------------------------------------------------------------
+
+
+def check(model: onnx.ModelProto) -> None:
+    register_schemas()
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_every_operator_has_an_example() -> None:
+    assert set(EXAMPLES) == set(OPS)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_checker_accepts_the_operator_and_it_runs(name: str) -> None:
+    attributes, arrays = EXAMPLES[name]
+    check(model_of(name, attributes, *arrays))
+    run(name, *arrays, **attributes)
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"), [(op.name, a) for op in OPS.values() for a in op.attributes]
+)
+def test_the_checker_wants_every_attribute(name: str, attribute: str) -> None:
+    attributes, arrays = EXAMPLES[name]
+    given = {k: v for k, v in attributes.items() if k != attribute}
+    with pytest.raises(onnx.checker.ValidationError, match=attribute):
+        check(model_of(name, given, *arrays))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_checker_knows_no_other_attribute(name: str) -> None:
+    attributes, arrays = EXAMPLES[name]
+    with pytest.raises(onnx.checker.ValidationError, match="surprise"):
+        check(model_of(name, {**attributes, "surprise": 1}, *arrays))
+
+
+def test_the_checker_knows_no_other_operator() -> None:
+    model = model_of("SpikeSum", {}, *EXAMPLES["SpikeSum"][1])
+    model.graph.node[0].op_type = "SpikeSumm"
+    del model.functions[:]
+    with pytest.raises(onnx.checker.ValidationError, match="SpikeSumm"):
+        check(model)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_operator_says_what_it_does(name: str) -> None:
+    assert OPS[name].doc
+    assert function_of(name).doc_string == OPS[name].doc
+
+
+# -- bodies against numpy ------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(RNG, st.integers(1, 15), st.sampled_from([1.0, 4.0, 0.3]))
+def test_integer_fire_clips_rounds_and_divides(
+    rng: np.random.Generator, D: int, norm: float
+) -> None:
+    x = (rng.integers(-8, 4 * D + 8, (3, 7)) / 4).astype(np.float32)
+    even = run("IntegerFire", x, D=D, norm=norm, rounding="half-even")
+    up = run("IntegerFire", x, D=D, norm=norm, rounding="half-up")
+    np.testing.assert_array_equal(even, np.clip(np.rint(x), 0, D) / np.float32(norm))
+    np.testing.assert_array_equal(up, np.clip(np.floor(x + 0.5), 0, D) / np.float32(norm))
+
+
+@settings(max_examples=20)
+@given(RNG)
+def test_quantize_input_is_the_nearest_of_256_steps(rng: np.random.Generator) -> None:
+    x = rng.normal(0, 2, (2, 3, 4, 4)).astype(np.float32)
+    scale, offset = (rng.uniform(0.01, 0.1, (1, 3, 1, 1)).astype(np.float32) for _ in range(2))
+    q = run("QuantizeInput", x, scale, offset)
+    assert q.dtype == np.uint8
+    np.testing.assert_array_equal(q, np.clip(np.rint((x - offset) / scale), 0, 255))
+
+
+@st.composite
+def potentials_and_levels(draw: st.DrawFn) -> tuple[Array, Array]:
+    rng, D = draw(RNG), draw(st.integers(1, 15))
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 4)), *draw(st.sampled_from([(), (3, 2)])))
+    spread = int(draw(st.sampled_from([10, 1000, 2**40])))
+    rows = draw(st.sampled_from([1, shape[1]]))
+    levels = np.sort(rng.integers(-spread, spread, (rows, D)), axis=1)
+    v = rng.integers(-spread, spread, shape)
+    pick = rng.random(shape) < 0.3  # meet levels exactly, and miss them by one
+    met = levels.ravel()[rng.integers(0, levels.size, shape)] - rng.integers(0, 2, shape)
+    return np.where(pick, met, v).astype(np.int64), levels.astype(np.int64)
+
+
+def count(v: Array, levels: Array) -> Array:
+    table = levels.reshape(levels.shape[0], *(1,) * (v.ndim - 2), -1)
+    return np.asarray((v[..., None] >= table).sum(-1))
+
+
+@settings(max_examples=40)
+@given(potentials_and_levels())
+def test_fire_count_is_the_number_of_levels_reached(drawn: tuple[Array, Array]) -> None:
+    v, levels = drawn
+    a = run("FireCount", v, levels)
+    assert a.dtype == np.uint8
+    np.testing.assert_array_equal(a, count(v, levels))
+
+
+@settings(max_examples=40)
+@given(potentials_and_levels())
+def test_soft_reset_fires_as_often_as_levels_are_reached(drawn: tuple[Array, Array]) -> None:
+    v, levels = drawn
+    spikes = run("IFSoftReset", v, levels)
+    assert spikes.dtype == np.uint8
+    assert spikes.shape == (levels.shape[1], *v.shape)
+    np.testing.assert_array_equal(spikes.sum(0), count(v, levels))
+
+
+@settings(max_examples=20)
+@given(potentials_and_levels())
+def test_a_burst_starts_at_tick_0_and_has_no_gaps(drawn: tuple[Array, Array]) -> None:
+    spikes = run("IFSoftReset", *drawn).astype(np.int64)
+    assert (np.diff(spikes, axis=0) <= 0).all()
+    assert set(np.unique(spikes)) <= {0, 1}
+
+
+def test_spike_sum_adds_the_ticks() -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (5, 2, 3, 4)).astype(np.int32)
+    np.testing.assert_array_equal(run("SpikeSum", x), x.sum(0))
+
+
+@given(RNG, st.integers(0, 2))
+@settings(max_examples=10)
+def test_slice_sum_adds_in_radix_256(rng: np.random.Generator, place: int) -> None:
+    base = rng.integers(-(2**40), 2**40, (2, 3))
+    acc = rng.integers(-(2**31), 2**31, (2, 3)).astype(np.int32)
+    v = run("SliceSum", base, acc, slice=place)
+    np.testing.assert_array_equal(v, base + acc.astype(np.int64) * 256**place)
+
+
+@given(RNG)
+@settings(max_examples=10)
+def test_q_gemm_is_the_product_of_integers(rng: np.random.Generator) -> None:
+    a = rng.integers(0, 256, (3, 200)).astype(np.uint8)
+    w = rng.integers(-127, 128, (4, 200)).astype(np.int8)
+    np.testing.assert_array_equal(run("QGemm", a, w), a.astype(int) @ w.astype(int).T)
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> dict[str, Any]:
+    pair = st.tuples(st.integers(1, 2), st.integers(1, 2)).map(list)
+    pads = draw(st.tuples(*[st.integers(0, 2)] * 4).map(list))
+    return {"strides": draw(pair), "pads": pads}
+
+
+@settings(max_examples=30)
+@given(RNG, geometries(), st.sampled_from([(1, 1), (2, 1), (2, 2)]), st.sampled_from([1, 2]))
+def test_q_conv_is_the_convolution_of_integers(
+    rng: np.random.Generator, geometry: dict[str, Any], dilations: tuple[int, int], group: int
+) -> None:
+    a = rng.integers(0, 256, (2, 2 * group, 5, 6)).astype(np.uint8)
+    w = rng.integers(-127, 128, (3 * group, 2, 2, 3)).astype(np.int8)
+    more = {"dilations": list(dilations), "group": group}
+    y = run("QConv", a, w, **geometry, **more)
+    np.testing.assert_array_equal(y, naive_conv(a, w, **geometry, **more))
+
+
+def test_q_conv_takes_sums_of_counts() -> None:
+    a = np.full((1, 1, 2, 2), 1000, dtype=np.int64)
+    w = np.full((1, 1, 2, 2), -7, dtype=np.int8)
+    y = run("QConv", a, w, strides=[1, 1], pads=[0] * 4, dilations=[1, 1], group=1)
+    assert y.tolist() == [[[[-28000]]]]
+
+
+def naive_conv(
+    a: Array, w: Array, strides: list[int], pads: list[int], dilations: Any, group: int
+) -> Array:
+    top, left, bottom, right = pads
+    x = np.pad(a.astype(np.int64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    outs, ins, kh, kw = w.shape
+    (sh, sw), (dh, dw) = strides, dilations
+    h = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1
+    wide = (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
+    y = np.zeros((len(a), outs, h, wide), np.int64)
+    for o, c, i, j in product(range(outs), range(ins), range(kh), range(kw)):
+        source = x[:, o // (outs // group) * ins + c]
+        taps = source[:, i * dh : i * dh + sh * h : sh, j * dw : j * dw + sw * wide : sw]
+        y[:, o] += int(w[o, c, i, j]) * taps[:, :h, :wide]
+    return y
+
+
+@settings(max_examples=30)
+@given(RNG, geometries(), st.sampled_from([np.int64, np.float32]))
+def test_sum_pool_adds_windows_with_zeros_around(
+    rng: np.random.Generator, geometry: dict[str, Any], dtype: Any
+) -> None:
+    x = rng.integers(-(2**12), 2**12, (2, 3, 5, 6)).astype(dtype)
+    y = run("SumPool", x, kernel_shape=[3, 3], **geometry)
+    assert y.dtype == dtype
+    ones = np.repeat(np.ones((1, 1, 3, 3), np.int64), 3, axis=0)
+    np.testing.assert_array_equal(y, naive_conv(x, ones, dilations=(1, 1), group=3, **geometry))
+
+
+def test_sum_pool_of_integers_is_exact_beyond_float() -> None:
+    x = np.array([[[[2**53, 1], [-(2**60), 2**40 + 1]]]], dtype=np.int64)
+    y = run("SumPool", x, kernel_shape=[2, 2], strides=[1, 1], pads=[0] * 4)
+    assert y.item() == 2**53 + 1 - 2**60 + 2**40 + 1
