@@ -50,7 +50,8 @@ def forbidden(model: ir.Model, stage: str) -> list[ir.Node]:
     """Nodes that the stage's table does not allow."""
     allowed = STAGES[stage]
     if allowed is None:
-        return [n for n in model.graph if n.domain not in ("", DOMAIN)]
+        own = {(DOMAIN, name) for name in OPS}
+        return [n for n in model.graph if n.domain and (n.domain, n.op_type) not in own]
     return [n for n in model.graph if (n.domain, n.op_type) not in allowed]
 
 

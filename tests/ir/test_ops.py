@@ -46,12 +46,13 @@ def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.Mode
     (allowed,) = OPS[name].outputs.values()
     kind = next((k for k in kinds if _TYPES[k] in allowed), None) if len(allowed) > 1 else None
     kind = kind or next(k for k, text in _TYPES.items() if text == allowed[0])
+    rank = arrays[0].ndim + _RANK.get(name, 0)
     graph = onnx.helper.make_graph(
         [node],
         "one",
         [onnx.helper.make_tensor_value_info(n, k, a.shape)
          for n, k, a in zip(names, kinds, arrays, strict=True)],
-        [onnx.helper.make_tensor_value_info("out", kind, [None] * (arrays[0].ndim + _RANK.get(name, 0)))],
+        [onnx.helper.make_tensor_value_info("out", kind, [None] * rank)],
     )  # fmt: skip
     opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)]
     return onnx.helper.make_model(
@@ -110,14 +111,6 @@ def test_the_checker_knows_no_other_attribute(name: str) -> None:
     attributes, arrays = EXAMPLES[name]
     with pytest.raises(onnx.checker.ValidationError, match="surprise"):
         check(model_of(name, {**attributes, "surprise": 1}, *arrays))
-
-
-def test_the_checker_knows_no_other_operator() -> None:
-    model = model_of("SpikeSum", {}, *EXAMPLES["SpikeSum"][1])
-    model.graph.node[0].op_type = "SpikeSumm"
-    del model.functions[:]
-    with pytest.raises(onnx.checker.ValidationError, match="SpikeSumm"):
-        check(model)
 
 
 @pytest.mark.parametrize("name", OPS)
