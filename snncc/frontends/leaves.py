@@ -28,6 +28,10 @@ class IntegerFireSpec:
     norm: float = 1.0
     rounding: str = "half-even"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "D", int(self.D))  # a spec is read off attributes of any kind
+        object.__setattr__(self, "norm", float(self.norm))
+
 
 @dataclass(frozen=True)
 class Leaf:

@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,29 @@ def import_module(module: torch.nn.Module, shape: Sequence[int]) -> ir.Model:
         BadInputError: The module does not run on an input of that shape.
         UnsupportedModelError: ``torch.export`` cannot follow the module.
     """
-    module = module.eval()
     example = torch.zeros(2, *shape)
-    with torch.no_grad():
+    with torch.no_grad(), _in_eval_mode(module):
         _try_forward(module, example)
         with swapped(find_leaves(module)):
             program = _export(module, (example,), ({0: torch.export.Dim("N", min=1)},))
     return tidy(program.model)
 
 
+@contextmanager
+def _in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    training = [m for m in module.modules() if m.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
 def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
     try:
-        out = module(example)
+        with _quiet():
+            out = module(example)
     except Exception as e:
         raise BadInputError(
             f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
@@ -64,6 +75,8 @@ def import_exported(path: str | Path) -> ir.Model:
         BadInputError: Not such a file.
         UnsupportedModelError: It has an operator without an ONNX form.
     """
+    if not Path(path).is_file():
+        raise BadInputError(f"{path}: no such file")
     try:
         with _quiet():
             program = torch.export.load(path)
@@ -116,7 +129,8 @@ def _quiet() -> Iterator[None]:
     """The exporter's warnings concern its own internals, not the user's network."""
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        hidden = StringIO()
+        with warnings.catch_warnings(), redirect_stdout(hidden), redirect_stderr(hidden):
             warnings.simplefilter("ignore")
             yield
     finally:

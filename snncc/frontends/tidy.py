@@ -28,7 +28,7 @@ __all__ = ["tidy"]
 
 #: What has no known shape stays without one; it is reported where one is needed.
 _INFERENCE = common.ShapeInferencePass(check_type=False, strict_mode=False)
-_INSIDE = re.compile(r"/torch/|snncc/(frontends/|nn\.py)")
+_INSIDE = re.compile(r"(^|/)torch/|snncc/(frontends/|nn\.py)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 

@@ -52,6 +52,8 @@ def describe_array(array: npt.NDArray[Any]) -> str:
     kind = _TYPES.get(ir.DataType.from_numpy(array.dtype).name, str(array.dtype))
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:6]
     size = ",".join(str(s) for s in array.shape)
+    if not array.size:
+        return f"{kind}[{size}] empty"
     return f"{kind}[{size}] {_number(array.min())}..{_number(array.max())} #{digest}"
 
 

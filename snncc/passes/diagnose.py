@@ -115,7 +115,9 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
     kind = kinds.get(x, "constant") if x is not None else "constant"
     if node.op_type in ("Conv", "Gemm"):
         return _judge_linear(node, kind)
-    if node.op_type == "IntegerFire" or read_linear(node.outputs[0]) is not None:
+    if node.op_type == "IntegerFire":
+        return _judge_neuron(node)
+    if read_linear(node.outputs[0]) is not None:
         return None
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
@@ -123,6 +125,8 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return None
     if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
         return _judge_affine(node)
+    if kind == "real" and read_affine(node) is not None:
+        return None  # innocent: what made the value real is reported
     if node.op_type == "Reshape":
         return _judge_reshape(node)
     if node.op_type == "MaxPool":
@@ -137,10 +141,19 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
     return _ADVICE.get(node.op_type, _OTHER)
 
 
+def _judge_neuron(node: ir.Node) -> tuple[str, str] | None:
+    D, norm, rounding = (attribute(node, name) for name in ("D", "norm", "rounding"))
+    if 1 <= D <= 255 and 0 < norm < inf and rounding in ("half-even", "half-up"):
+        return None
+    what = f"D={D} norm={norm:g} rounding='{rounding}' is no neuron"
+    return what, "D in 1..255, a positive norm, 'half-even' or 'half-up'"
+
+
 def _judge_reshape(node: ir.Node) -> tuple[str, str] | None:
     out = node.outputs[0]
-    size = static_shape(out)
-    if size is None or constant(node.inputs[1]) is None:
+    x = node.inputs[0]
+    size, before = static_shape(out), static_shape(x) if x is not None else None
+    if size is None or before is None or prod(size) != prod(before):
         return "mixes the batch axis with others", "keep the batch axis first"
     if len(size) != 1 and out.uses():
         return "regroups channels, height and width", "flatten, or keep (C, H, W)"
@@ -197,6 +210,10 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
         or "dilations" in node.attributes
     ):
         return "dilated, indexed or ragged max-pool", "MaxPool2d with kernel, stride and padding"
+    reader = only_reader(node.outputs[0])
+    behind = read_affine(reader) if kind == "potential" and reader is not None else None
+    if behind is not None and (behind[1].scale <= 0).any():
+        return "max-pool turned into a min-pool by a negative scale", "pool behind the neuron"
     if kind == "potential" and not _only_neurons_read(node.outputs[0]):
         return "max-pool of potentials that more than neurons read", "pool behind the neuron"
     if kind == "sums" and not _only_neurons_read(node.outputs[0]):

@@ -73,6 +73,8 @@ class QuantiseInput(Pass):
         scale = np.broadcast_to(np.array(self.scale, dtype=np.float64), size[:1])
         if not (scale > 0).all() or not np.isfinite(scale).all():
             raise UsageError("the input scale must be positive and finite")
+        if not np.isfinite(self.offset).all():
+            raise UsageError("the input offset must be finite")
         return Affine(scale, np.broadcast_to(np.array(self.offset, dtype=np.float64), size[:1]))
 
     def _source(self, model: ir.Model, x: ir.Value) -> ir.Value:

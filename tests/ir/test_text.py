@@ -31,7 +31,7 @@ def test_equal_graphs_have_no_diff(stages: dict[str, ir.Model]) -> None:
 
 def test_one_changed_weight_shows(stages: dict[str, ir.Model]) -> None:
     model = stages["integer"].clone()
-    name, value = next((n, v) for n, v in model.graph.initializers.items() if n == "bn2.weight")
+    name, value = next((n, v) for n, v in model.graph.initializers.items() if n.startswith("bn2.weight"))
     weight = value.const_value.numpy().copy()
     weight.flat[0] = np.nextafter(weight.flat[0], 9)
     value.const_value = ir.tensor(weight, name=name)
@@ -42,8 +42,8 @@ def test_one_changed_weight_shows(stages: dict[str, ir.Model]) -> None:
 @pytest.mark.parametrize(
     ("array", "text"),
     [
-        (np.array([[-127, 5, 127]], np.int8), "i8[1,3] -127..127 #4dd5a5"),
-        (np.array([0.5, -2.25], np.float32), "f32[2] -2.25..0.5 #f0d46e"),
+        (np.array([[-127, 5, 127]], np.int8), "i8[1,3] -127..127 #5551e2"),
+        (np.array([0.5, -2.25], np.float32), "f32[2] -2.25..0.5 #c2c0aa"),
         (np.zeros((2, 0), np.int64), "i64[2,0] empty"),
     ],
 )
