@@ -41,6 +41,10 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "BatchNormalization": (
+        "its statistics are not constant or not positive",
+        "export in eval mode with trained statistics",
+    ),
     "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
     "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
