@@ -22,6 +22,7 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
+from snncc.ir.ops import NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
 __all__ = ["tidy"]
@@ -165,11 +166,12 @@ def _check_finite(model: ir.Model) -> None:
 
 
 def _rename(model: ir.Model) -> None:
-    """Name each value by its module path; the last node of a module gets the plain path."""
+    """Name each value by its module path; its neuron, or else its last node, gets the plain path."""
     taken = Counter(str(v.name) for v in model.graph.inputs)
     taken.update(list(model.graph.initializers))
     plain: set[str] = set()
-    for node in reversed(list(model.graph)):
+    last_first = reversed(list(model.graph))
+    for node in sorted(last_first, key=lambda n: n.op_type not in NEURONS):
         module = provenance(node).module
         for i, out in enumerate(node.outputs):
             wish = module if module and module not in plain and i == 0 else ""

@@ -1,0 +1,59 @@
+"""Neurons of float stages that remember: what their attributes say, and which of their spikes a
+rounding error may decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.ir.graphs import attribute
+
+__all__ = ["Carry", "carry_of", "near_border"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Carry:
+    """The attributes of a StatefulFire; see its entry in ``snncc.ir.state_ops``."""
+
+    T: int
+    D: int
+    decay: float
+    gain: float
+    threshold: float
+    norm: float
+    rule: str
+    reset: str
+
+
+def carry_of(node: ir.Node) -> Carry:
+    """The attributes of a StatefulFire node."""
+    return Carry(**{name: attribute(node, name) for name in Carry.__dataclass_fields__})
+
+
+def near_border(u: Array, fired: Array, carry: Carry, margin: float) -> npt.NDArray[np.bool_]:
+    """Where the membrane was so near a border, now or before, that rounding may decide a spike.
+
+    Args:
+        u: Drive (T*N, ...).
+        fired: What was handed on for it, of the same shape; it decides how the membrane goes on.
+        carry: Of the neuron.
+        margin: Relative to 1 + |H / threshold|.
+    """
+    drive = u.reshape(carry.T, -1, *u.shape[1:]).astype(np.float64)
+    counts = np.rint(fired.reshape(drive.shape).astype(np.float64) * carry.norm)
+    v, near, found = np.zeros_like(drive[0]), np.zeros(drive.shape[1:], bool), []
+    for x, s in zip(drive, counts, strict=True):
+        h = carry.decay * v + carry.gain * x
+        relative = h / carry.threshold
+        nearest = 1.0 if carry.rule in (">=", ">") else np.floor(relative) + 0.5
+        near = near | (np.abs(relative - nearest) <= margin * (1 + np.abs(relative)))
+        found.append(near)
+        v = h - s * carry.threshold if carry.reset == "soft" else np.where(s > 0, 0.0, h)
+    return np.stack(found).reshape(u.shape)
