@@ -37,14 +37,17 @@ def carry_of(node: ir.Node) -> Carry:
     return Carry(**{name: attribute(node, name) for name in Carry.__dataclass_fields__})
 
 
-def near_border(u: Array, fired: Array, carry: Carry, margin: float) -> npt.NDArray[np.bool_]:
-    """Where the membrane was so near a border, now or before, that rounding may decide a spike.
+def near_border(
+    u: Array, fired: Array, carry: Carry, margin: float, later: bool = True
+) -> npt.NDArray[np.bool_]:
+    """Where the membrane is so near a border that rounding may decide a spike.
 
     Args:
         u: Drive (T*N, ...).
         fired: What was handed on for it, of the same shape; it decides how the membrane goes on.
         carry: Of the neuron.
         margin: Relative to 1 + |H / threshold|.
+        later: Include all timesteps after that: the membrane may go on differently.
     """
     drive = u.reshape(carry.T, -1, *u.shape[1:]).astype(np.float64)
     counts = np.rint(fired.reshape(drive.shape).astype(np.float64) * carry.norm)
@@ -53,7 +56,8 @@ def near_border(u: Array, fired: Array, carry: Carry, margin: float) -> npt.NDAr
         h = carry.decay * v + carry.gain * x
         relative = h / carry.threshold
         nearest = 1.0 if carry.rule in (">=", ">") else np.floor(relative) + 0.5
-        near = near | (np.abs(relative - nearest) <= margin * (1 + np.abs(relative)))
+        here = np.abs(relative - nearest) <= margin * (1 + np.abs(relative))
+        near = here | near if later else here
         found.append(near)
         v = h - s * carry.threshold if carry.reset == "soft" else np.where(s > 0, 0.0, h)
     return np.stack(found).reshape(u.shape)

@@ -143,15 +143,15 @@ class _Folding:
         if before is None or after is None:
             return None
         if layout == "still" and after == (1, None, *before[1:]):
-            return "one" if node.op_type in _SHAPING else None
+            return "one" if node.op_type in (*_SHAPING, "Expand") else None
+        if node.op_type == "Expand" and after == before:
+            return layout
         repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
         if repeated and after[:1] == (self.T,):
             if layout == "one" and after[2:] == before[2:]:
                 return "apart"
             if layout == "still" and after[1:] == before and node.op_type == "Expand":
                 return "apart"
-        if self.T == 1 and layout == "one" and after == before:
-            return "apart"
         if node.op_type not in _SHAPING:
             return None
         if layout in ("apart", "one") and after == (None, *before[2:]):

@@ -135,7 +135,7 @@ def _counts(trained: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
 
 def _ties(node: ir.Node, u: Array, counts: Array) -> int:
     if node.op_type == "StatefulFire":
-        return int(near_border(u, counts, carry_of(node), 0.0).sum())
+        return int(near_border(u, counts, carry_of(node), 0.0, later=False).sum())
     inside = u[(u > 0) & (u < attribute(node, "D"))]
     return int((inside - np.floor(inside) == 0.5).sum())
 
