@@ -87,7 +87,7 @@ class _Folding:
     def __post_init__(self) -> None:
         x = self.model.graph.inputs[0]
         first = next(iter(self.model.graph))
-        self.layouts[x] = "still"
+        self.layouts[x] = "still" if self.T > 1 else "flat"
         self.twins[x] = Edit(first, self.made_by).own(
             "Repeat", x, name=f"{x.name}/repeated", like=x, attributes={"T": self.T}
         )
@@ -124,6 +124,9 @@ class _Folding:
         elif "mean" in found and not _may_wait(node, live, found):
             self.fault(node, "reads a mean over time", "only affine layers behind the mean")
             self.layouts[out], self.twins[out] = "mean", self.twins[live[0]]
+        elif node.op_type == "StatefulFire" and found != {"flat"}:
+            self.fault(node, "reads no timesteps", f"repeat the input over T = {self.T}")
+            self.layouts[out], self.twins[out] = "flat", self.twins[live[0]]
         elif "one" in found or len(found - {"still"}) > 1:
             self._mixed(node, live)
         else:
@@ -144,9 +147,9 @@ class _Folding:
             return None
         if layout == "still" and after == (1, None, *before[1:]):
             return "one" if node.op_type in (*_SHAPING, "Expand") else None
-        if node.op_type == "Expand" and after == before:
-            return layout
         repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
+        if repeated and after == before:
+            return layout
         if repeated and after[:1] == (self.T,):
             if layout == "one" and after[2:] == before[2:]:
                 return "apart"
