@@ -22,6 +22,7 @@ __all__ = [
     "Leaf",
     "StatefulFireSpec",
     "find_leaves",
+    "forget",
     "record",
     "register_leaf",
     "swapped",
@@ -124,6 +125,14 @@ def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any]) -> Any:
     )
 
 
+def forget(leaves: list[Leaf]) -> None:
+    """Empty the membranes of neurons that keep them between calls."""
+    for leaf in leaves:
+        reset = getattr(leaf.module, "reset", None)
+        if isinstance(leaf.spec, StatefulFireSpec) and callable(reset):
+            reset()
+
+
 @contextmanager
 def swapped(leaves: list[Leaf]) -> Iterator[None]:
     """Within this context every leaf's ``forward`` emits its operator."""
@@ -144,12 +153,14 @@ def record(leaves: list[Leaf]) -> Iterator[dict[str, list[tuple[torch.Tensor, to
     def hook(path: str) -> Callable[..., None]:
         return lambda _m, args, out: calls[path].append((args[0].detach(), out.detach()))
 
+    forget(leaves)
     handles = [leaf.module.register_forward_hook(hook(leaf.path)) for leaf in leaves]
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
+        forget(leaves)
 
 
 register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))
