@@ -92,10 +92,11 @@ class LIF(Stateful):
         learn_tau: bool = False,
     ) -> None:
         super().__init__()
-        _require(tau >= 1 and not (learn_tau and not 1 < tau < math.inf), "LIF: tau", tau)
-        _require(0 < threshold < math.inf, "LIF: threshold", threshold)
-        _require(reset in _RESETS, "LIF: reset", reset)
-        _require(compare in _COMPARES, "LIF: compare", compare)
+        least = "a finite number above 1 to learn from" if learn_tau else "a number of at least 1"
+        _require(1 < tau < math.inf if learn_tau else tau >= 1, "LIF: tau", tau, least)
+        _require(0 < threshold < math.inf, "LIF: threshold", threshold, "a number above 0")
+        _require(reset in _RESETS, "LIF: reset", reset, "'hard' or 'soft'")
+        _require(compare in _COMPARES, "LIF: compare", compare, "'>=' or '>'")
         self.tau, self.threshold = float(tau), float(threshold)
         self.reset, self.rule, self.decay_input = reset, compare, decay_input
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1))) if learn_tau else None
@@ -149,11 +150,12 @@ class ILIF(Stateful):
         reset: str = "soft",
     ) -> None:
         super().__init__()
-        _require(type(D) is int and 1 <= D <= _MAX_D, "ILIF: D", D)
-        _require(0 <= decay <= 1, "ILIF: decay", decay)
-        _require(0 < norm < math.inf, "ILIF: norm", norm)
-        _require(rounding in _ROUNDINGS, "ILIF: rounding", rounding)
-        _require(reset in _RESETS, "ILIF: reset", reset)
+        whole = type(D) is int and 1 <= D <= _MAX_D
+        _require(whole, "ILIF: D", D, f"an integer from 1 to {_MAX_D}")
+        _require(0 <= decay <= 1, "ILIF: decay", decay, "a number from 0 to 1")
+        _require(0 < norm < math.inf, "ILIF: norm", norm, "a finite number above 0")
+        _require(rounding in _ROUNDINGS, "ILIF: rounding", rounding, "'half-even' or 'half-up'")
+        _require(reset in _RESETS, "ILIF: reset", reset, "'hard' or 'soft'")
         self.D, self.decay, self.norm = D, float(decay), float(norm)
         self.rule, self.reset = rounding, reset
 
@@ -189,6 +191,6 @@ class _Spike(torch.autograd.Function):
         return grads[0] / (1 + (math.pi * x) ** 2), None
 
 
-def _require(condition: bool, what: str, value: object) -> None:
+def _require(condition: bool, what: str, value: object, wanted: str) -> None:
     if not condition:
-        raise UsageError(f"{what} is {value!r}; it is outside its range (see help(snncc.nn))")
+        raise UsageError(f"{what} is {value!r}; give {wanted}")

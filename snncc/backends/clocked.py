@@ -364,7 +364,7 @@ class Carried:
         self.first = neuron.levels[:, 0]
         self.distances = np.diff(neuron.levels, axis=1).T
         self.numerator, self.shift = neuron.decay
-        self.fraction, self.threshold = neuron.fraction, neuron.threshold
+        self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
         self.is_hard = neuron.carry == "hard"
         self.rest: Ints = np.zeros((), dtype=np.int64)
 

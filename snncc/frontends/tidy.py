@@ -166,7 +166,7 @@ def _check_finite(model: ir.Model) -> None:
 
 
 def _rename(model: ir.Model) -> None:
-    """Name each value by its module path; its neuron, or else its last node, gets the plain path."""
+    """Name values by module path; a module's neuron, or else its last node, gets it plain."""
     taken = Counter(str(v.name) for v in model.graph.inputs)
     taken.update(list(model.graph.initializers))
     plain: set[str] = set()

@@ -1,6 +1,4 @@
-"""Neurons of float stages that remember: what their attributes say, and which of their spikes a
-rounding error may decide.
-"""
+"""Neurons with memory in float stages: their attributes, and which spikes rounding may decide."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _check_carry(program: Program, node: Neuron, source: Node) -> None:
     _require(taken is not None and taken.dtype == np.int64, "threshold is not int64")
     assert taken is not None
     _require(taken.shape in ((1,), (node.shape[0],)), f"threshold has shape {taken.shape}")
-    _require(0 < int(taken.min()) and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
+    _require(int(taken.min()) > 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
     loss = node.D * int(taken.max()) if node.carry == "soft" else 0
     drive = emitted_payload(source) << node.fraction
     reach = membrane_reach(program.timesteps, node.decay, drive, loss)

@@ -126,7 +126,7 @@ _NUMBERS = _APART.replace("INPUT", "V") + """
     theta = Reshape (threshold, by_channel)
 """  # fmt: skip
 
-_STATE_INPUTS = {"V": I64, "levels": I64, "threshold": I64}
+_STATE_INPUTS: dict[str, tuple[str, ...]] = {"V": I64, "levels": I64, "threshold": I64}
 _STATE_ATTRIBUTES = {
     "T": "int", "numerator": "int", "shift": "int", "fraction": "int", "reset": "string",
 }  # fmt: skip

@@ -188,7 +188,8 @@ def _ends(value: ir.Value) -> set[str]:
     """Kinds of the readers behind scales, shifts, averages and reshapes."""
     found = {"output"} if value.is_graph_output() else set()
     for user, _ in value.uses():
-        passing = user.op_type in ("AveragePool", "Reshape", "TimeSum") or read_affine(user) is not None
+        regroups = user.op_type in ("AveragePool", "Reshape", "TimeSum")
+        passing = regroups or read_affine(user) is not None
         found |= _ends(user.outputs[0]) if passing else {user.op_type}
     return found
 

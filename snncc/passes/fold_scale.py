@@ -115,7 +115,8 @@ def _linear(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
 def _pass_on(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     """Pools of maxima and reshapes carry the scale; their values are counts now."""
     x = node.inputs[0] if node.inputs else None
-    if node.op_type not in ("MaxPool", "Reshape", "TimeSum") or x is None or scales.get(x, 1.0) == 1.0:
+    passing = node.op_type in ("MaxPool", "Reshape", "TimeSum")
+    if not passing or x is None or scales.get(x, 1.0) == 1.0:
         return 0
     out = node.outputs[0]
     out.name = node.name = f"{out.name}:count"

@@ -134,7 +134,9 @@ class _Folding:
 
     def _mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
         self.fault(
-            node, "mixes timesteps", "only neurons with memory and a final mean or sum see T"
+            node,
+            "mixes timesteps",
+            f"only neurons with memory and a final mean or sum may see T = {self.T}",
         )
         self.layouts[node.outputs[0]] = "flat"
         self.twins[node.outputs[0]] = self.twins[live[0]]
@@ -364,7 +366,10 @@ def _reduction(work: _Folding, node: ir.Node) -> _Arguments | None:
         return None
     moved = np.array([int(a) % rank - 1 for a in axes], np.int64)
     keep = {"keepdims": attribute(node, "keepdims", 1)}
-    inputs = [work.twins[x], initializer(work.model.graph, f"{node.name}.folded", moved)]
+    inputs: list[ir.Value | None] = [
+        work.twins[x],
+        initializer(work.model.graph, f"{node.name}.folded", moved),
+    ]
     return keep, inputs, _behind_batch(node)
 
 
