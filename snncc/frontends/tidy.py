@@ -22,6 +22,7 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
+from snncc.ir.ops import NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
 __all__ = ["tidy"]
@@ -182,11 +183,12 @@ def _check_finite(model: ir.Model) -> None:
 
 
 def _rename(model: ir.Model) -> None:
-    """Name each value by its module path; the last node of a module gets the plain path.
+    """Name values by module path; a module's neuron, or else its last node, gets it plain.
 
     What belongs to no module keeps the name it has in the file.
     """
-    last = {provenance(node).module: node for node in model.graph}
+    ordered = sorted(model.graph, key=lambda node: node.op_type in NEURONS)
+    last = {provenance(node).module: node for node in ordered}
     taken = Counter(str(v.name) for v in model.graph.inputs)
     taken.update(list(model.graph.initializers))
     for node in model.graph:
