@@ -348,7 +348,9 @@ def _plain(value: Any, path: str, arrays: dict[str, Array]) -> Any:
 
 
 def _fields_to_json(item: Node | Projection, path: str, arrays: dict[str, Array]) -> dict[str, Any]:
-    return {f.name: _plain(getattr(item, f.name), f"{path}.{f.name}", arrays) for f in fields(item)}
+    """All fields that have a value; one that is None is left to its default."""
+    values = {f.name: getattr(item, f.name) for f in fields(item)}
+    return {k: _plain(v, f"{path}.{k}", arrays) for k, v in values.items() if v is not None}
 
 
 def _node_to_json(node: Node, arrays: dict[str, Array]) -> dict[str, Any]:
