@@ -15,6 +15,7 @@ from snncc.passes.merge_linear import MergeLinear
 from snncc.passes.quantise_input import QuantiseInput
 from snncc.passes.quantise_weights import QuantiseWeights
 from snncc.passes.recognise_integer_fire import RecogniseIntegerFire
+from snncc.passes.recognise_qdq import RecogniseQdq
 from snncc.passes.require_integer import RequireInteger
 
 __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
@@ -22,6 +23,7 @@ __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
 #: From whatever was imported to a network whose every activation has levels (``check`` stops here).
 FRONT: tuple[Pass, ...] = (
     Canonicalise(),  # one spelling for each thing: later passes know only that one
+    RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is

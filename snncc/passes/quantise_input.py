@@ -8,18 +8,33 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError, UsageError
-from snncc.ir.graphs import Edit, is_op, nodes, static_shape
+from snncc.errors import Fault, SnnccError, UnsupportedModelError, UsageError
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    constant,
+    is_op,
+    nodes,
+    only_reader,
+    replace_value,
+    static_shape,
+)
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
     Affine,
+    Linear,
+    absorb_affine_after,
     absorb_affine_before,
     identity_layer,
     linear_behind,
+    read_linear,
     write_linear,
 )
 
 __all__ = ["QuantiseInput"]
+
+#: Pixels are a network's own integers where no pixel is further than this from one.
+_SAME_PIXEL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,12 @@ class QuantiseInput(Pass):
             raise UnsupportedModelError(
                 f"input '{x.name}' has no static shape behind the batch axis"
             )
-        affine = self._affine(size)
+        affine, own = self._affine(size), only_reader(x)
+        if is_op(own, "QuantizeInput") and own is not None:
+            if self.real:  # the contract is the network's own grid
+                _neurons_get_layers(_counts_of(own), self.name)
+                return 1
+            affine = _quantise_again(own, x, size, affine, self.name)
         _neurons_get_layers(x, self.name)
         layers = _first_layers(x, affine, size)
         q = self._source(model, x)
@@ -90,11 +110,52 @@ class QuantiseInput(Pass):
             q = edit.own(
                 "QuantizeInput", x, scale, offset,
                 name=name, dtype=ir.DataType.UINT8, shape=x.shape,
+                attributes={"zero_point": 0, "top": 255},
             )  # fmt: skip
         return edit.op(
             "Cast", q, name=f"{x.name}:q", dtype=ir.DataType.FLOAT, shape=x.shape,
             attributes={"to": ir.DataType.FLOAT.value},
         )  # fmt: skip
+
+
+def _quantise_again(
+    own: ir.Node, x: ir.Value, size: tuple[int, ...], pixels: Affine, made_by: str
+) -> Affine:
+    """Raw pixels for a network with an input grid of its own; the map of x as readers see it.
+
+    If its integers are the pixels, nothing is left to do; else a population makes them.
+    """
+    counts = _counts_of(own)
+    steps = np.asarray(constant(own.inputs[1]), dtype=np.float64).reshape(-1)
+    zero_point, top = attribute(own, "zero_point"), attribute(own, "top")
+    slope, start = pixels.scale / steps, pixels.shift / steps + zero_point
+    if top == 255 and (np.abs(slope - 1) * 255 + np.abs(start) < _SAME_PIXEL).all():
+        replace_value(counts, x, keep_name=False)
+        return Affine(np.ones(1), np.zeros(1))
+    layer = _layer_of(identity_layer(own, x, size, made_by, name=f"{x.name}/own/drive"))
+    drive = write_linear(
+        absorb_affine_after(layer, Affine(1 / steps, np.array([zero_point]))), made_by
+    )
+    attributes = {"D": top, "norm": 1.0, "rounding": "half-even"}
+    name = f"{x.name}/own"
+    fired = Edit(own, made_by).own(
+        "IntegerFire", drive, name=name, like=counts, attributes=attributes
+    )
+    replace_value(counts, fired, keep_name=False)
+    return pixels
+
+
+def _layer_of(value: ir.Value) -> Linear:
+    found = read_linear(value)
+    if found is None:
+        raise SnnccError(f"'{value.name}' is no layer")
+    return found
+
+
+def _counts_of(own: ir.Node) -> ir.Value:
+    """The integers of a QuantizeInput as floats."""
+    cast, _ = next(iter(own.outputs[0].uses()))
+    return cast.outputs[0]
 
 
 _Reader = tuple[ir.Value, ir.Node, Affine, tuple[int, ...]]

@@ -110,7 +110,9 @@ class _Work:
     def _source(self, node: ir.Node) -> None:
         out = node.outputs[0]
         self.twins[out] = out if node.op_type == "QuantizeInput" else _required(node.inputs[0])
-        self.grids[out] = Grid.counts(255)
+        x = node.inputs[0]
+        maker = node if node.op_type == "QuantizeInput" else x.producer() if x is not None else None
+        self.grids[out] = Grid.counts(255 if maker is None else attribute(maker, "top", 255))
 
     def _layer(self, layer: QuantisedLayer) -> None:
         linear, w, b = layer.linear, layer.weight, layer.bias
