@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.ir.graphs import (
+    SOURCE_GRID,
     Edit,
     attribute,
     constant,
@@ -35,6 +36,7 @@ Array = npt.NDArray[Any]
 _QONNX = ("qonnx.custom_op.general", "onnx.brevitas")
 _MICROSOFT = "com.microsoft"
 _LINEAR = ("QuantizeLinear", "DequantizeLinear")
+_NARROW = (ir.DataType.UINT4, ir.DataType.INT4)
 _MADE_BY = "import"
 
 
@@ -53,12 +55,50 @@ def standardised(proto: onnx.ModelProto) -> onnx.ModelProto:
             node.domain = ""
         if (value := _computed(node)) is not None:
             _become_constant(node, value)
+            model.metadata_props[SOURCE_GRID] = "kept where the bits suffice"
         elif node.domain in _QONNX and node.op_type in _RULES:
             _rewrite(node)
+        elif node.op_type in _LINEAR and _type_of(node) in _NARROW:
+            _widen(node, _type_of(node))
     for domain in (*_QONNX, _MICROSOFT):
         if all(node.domain != domain for node in model.graph):
             model.opset_imports.pop(domain, None)
     return ir.to_proto(model)
+
+
+def _type_of(node: ir.Node) -> ir.DataType | None:
+    """The integer type of a QuantizeLinear's result or a DequantizeLinear's input."""
+    zero = node.inputs[2] if len(node.inputs) > 2 else None
+    if zero is not None and zero.const_value is not None:
+        return zero.const_value.dtype
+    if node.op_type == "DequantizeLinear":
+        return None if node.inputs[0] is None else node.inputs[0].dtype
+    return ir.DataType(attribute(node, "output_dtype", 0) or ir.DataType.UINT8.value)
+
+
+def _widen(node: ir.Node, narrow: ir.DataType | None) -> None:
+    """4-bit integers in 8 bits, clamped: tools know few operators of 4 bits."""
+    wide = ir.DataType.INT8 if narrow == ir.DataType.INT4 else ir.DataType.UINT8
+    out, edit = node.outputs[0], Edit(node, _MADE_BY)
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    scale = constant(node.inputs[1])
+    if scale is None:
+        return
+    centre = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
+    args = [*node.inputs[:2], edit.const(f"{out.name}.zero_point", centre.astype(wide.numpy()))]
+    attributes = {k: a.value for k, a in node.attributes.items() if k != "output_dtype"}
+    if node.op_type == "DequantizeLinear":
+        dtype, name = ir.DataType.FLOAT, f"{out.name}~new"
+        replace_value(
+            out, edit.op(node.op_type, *args, name=name, dtype=dtype, attributes=attributes)
+        )
+        return
+    q = edit.op(node.op_type, *args, name=f"{out.name}/wide", dtype=wide, attributes=attributes)
+    ends = [
+        edit.const(f"{out.name}.end", np.array(v, wide.numpy()))
+        for v in integer_range(narrow) or ()
+    ]
+    replace_value(out, edit.op("Clip", q, *ends, name=f"{out.name}~new", dtype=wide))
 
 
 def _become_constant(node: ir.Node, array: Array) -> None:
@@ -96,9 +136,7 @@ def _dequantize(node: ir.Node, q: Array, scale: Array, zero: Array | None = None
 
 
 def _quantize(node: ir.Node, x: Array, scale: Array, zero: Array | None = None) -> Array | None:
-    limits = integer_range(node.outputs[0].dtype)
-    if limits is None and node.inputs[2:] and node.inputs[2] is not None:
-        limits = integer_range(node.inputs[2].dtype)
+    limits = integer_range(_type_of(node))
     if limits is None:
         return None
     centre = np.zeros((), np.int32) if zero is None else zero.astype(np.int32)

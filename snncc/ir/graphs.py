@@ -19,6 +19,7 @@ import onnx_ir as ir
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, functions_of
 
 __all__ = [
+    "SOURCE_GRID",
     "Edit",
     "Provenance",
     "attribute",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+#: Metadata key of a model whose weights come from integers (the file was quantised).
+SOURCE_GRID = "snncc.source_grid"
 MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
 
 

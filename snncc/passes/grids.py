@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault
-from snncc.ir.graphs import attribute, label, nodes, provenance, static_shape
+from snncc.ir.graphs import SOURCE_GRID, attribute, label, nodes, provenance, static_shape
+from snncc.passes.kept_grids import kept_grid
 from snncc.passes.levels import rational
 from snncc.passes.linear import Linear, linear_behind, read_affine
 
@@ -121,8 +122,10 @@ def plan(model: ir.Model, bits: int) -> tuple[dict[ir.Value, QuantisedLayer], li
     layers = {linear.out: linear for linear in _layers(model)}
     planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
+    has_grids = SOURCE_GRID in model.metadata_props
     for group in _groups(model, layers):
-        for layer in _quantise(group, bits, faults):
+        kept = _kept(group, bits) if has_grids else None
+        for layer in kept or _quantise(group, bits, faults):
             planned[layer.linear.out] = layer
     return planned, faults
 
@@ -171,6 +174,19 @@ def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[Quantis
         if (exact := _common_denominator(group, bits)) is not None:
             return exact
     return _per_channel(group, bits, faults)
+
+
+def _kept(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+    """The integers that a quantised file has for the layer, if bits suffice."""
+    linear = group.layers[0]
+    if len(group.layers) > 1 or (_is_single_tap(linear) and not group.is_result):
+        return None
+    found = kept_grid(linear, largest_weight(bits), group.is_result)
+    is_pooled = any(user.op_type == "SumPool" for user, _ in linear.out.uses())
+    if found is None or (is_pooled and any(found.shifts)):
+        return None
+    grid = Grid(found.thresholds, found.shifts, 0)
+    return [QuantisedLayer(linear, found.weight, found.bias, grid)]
 
 
 def _is_single_tap(linear: Linear) -> bool:

@@ -184,7 +184,7 @@ class _Work:
         v = edit.const(f"{base}.bias.int", b if b.ndim == 3 else b.reshape(-1, *tail))
         parts = [
             (p, chunk)
-            for p, digit in enumerate(slices(w, self.bits))
+            for p, digit in enumerate(_used(slices(w, self.bits)))
             for chunk in self._chunks(linear, digit, payload)
         ]
         for i, (p, chunk) in enumerate(parts):
@@ -231,6 +231,12 @@ class _Work:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+def _used(digits: list[npt.NDArray[np.int8]]) -> list[npt.NDArray[np.int8]]:
+    """Without the highest slices that are all zero; one stays."""
+    last = max((p for p, digit in enumerate(digits) if digit.any()), default=0)
+    return digits[: last + 1]
 
 
 def _required(value: ir.Value | None) -> ir.Value:
