@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from snncc.passes.linear import Linear
 
-__all__ = ["Kept", "kept_grid"]
+__all__ = ["Kept", "common_step", "kept_grid"]
 
 #: Float32 rounding of a weight or bias behind some folding, relative.
 _ROUNDING = 2.0**-20
@@ -94,3 +94,15 @@ def _whole(
     if np.abs(bias - _column(rest, bias) - steps).max(initial=0.0) > _NEAR:
         return None
     return steps.astype(np.int64), rest
+
+
+def common_step(taps: npt.NDArray[np.float64], largest: int) -> Fraction:
+    """The threshold at which positive weights are nearest to integers up to ``largest``.
+
+    Branches of spikes that are added have one weight each, a ratio of two scales; the largest of
+    them is exact.
+    """
+    k = np.arange(max(1, largest - 4095), largest + 1)
+    theta = k / taps.max()
+    found = np.rint(np.outer(theta, taps)) / theta[:, None]
+    return Fraction(float(theta[np.abs(found - taps).max(axis=1).argmin()]))
