@@ -217,9 +217,9 @@ class _Compilation:
         if given.range is not None:
             raise UsageError("the network quantises its input itself; leave --input-range out")
         self.origins["input_range"] = "the network's own quantiser"
-        scale, offset = grid.scale, (0.0,) * len(grid.scale)
+        scale = grid.scale if len(grid.scale) > 1 else grid.scale[0]
         return InputContract(
-            name, shape, "float32", (), (), scale, offset, grid.zero_point, grid.top
+            name, shape, "float32", scale=scale, zero_point=grid.zero_point, top=grid.top
         )
 
     # -- the steps -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from snncc.errors import Fault, SnnccError, UnsupportedModelError, UsageError
+from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.graphs import (
     Edit,
     attribute,
@@ -22,12 +22,9 @@ from snncc.ir.graphs import (
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
     Affine,
-    Linear,
-    absorb_affine_after,
     absorb_affine_before,
     identity_layer,
     linear_behind,
-    read_linear,
     write_linear,
 )
 
@@ -77,7 +74,7 @@ class QuantiseInput(Pass):
             if self.real:  # the contract is the network's own grid
                 _neurons_get_layers(_counts_of(own), self.name)
                 return 1
-            affine = _quantise_again(own, x, size, affine, self.name)
+            affine = _drop_own(own, x, affine)
         _neurons_get_layers(x, self.name)
         layers = _first_layers(x, affine, size)
         q = self._source(model, x)
@@ -118,38 +115,23 @@ class QuantiseInput(Pass):
         )  # fmt: skip
 
 
-def _quantise_again(
-    own: ir.Node, x: ir.Value, size: tuple[int, ...], pixels: Affine, made_by: str
-) -> Affine:
-    """Raw pixels for a network with an input grid of its own; the map of x as readers see it.
+def _drop_own(own: ir.Node, x: ir.Value, pixels: Affine) -> Affine:
+    """Raw pixels for a network with an input grid of its own: its integers, if they are pixels.
 
-    If its integers are the pixels, nothing is left to do; else a population makes them.
+    Returns:
+        The map of x as its readers see it, none.
     """
-    counts = _counts_of(own)
     steps = np.asarray(constant(own.inputs[1]), dtype=np.float64).reshape(-1)
     zero_point, top = attribute(own, "zero_point"), attribute(own, "top")
     slope, start = pixels.scale / steps, pixels.shift / steps + zero_point
-    if top == 255 and (np.abs(slope - 1) * 255 + np.abs(start) < _SAME_PIXEL).all():
-        replace_value(counts, x, keep_name=False)
-        return Affine(np.ones(1), np.zeros(1))
-    layer = _layer_of(identity_layer(own, x, size, made_by, name=f"{x.name}/own/drive"))
-    drive = write_linear(
-        absorb_affine_after(layer, Affine(1 / steps, np.array([zero_point]))), made_by
-    )
-    attributes = {"D": top, "norm": 1.0, "rounding": "half-even"}
-    name = f"{x.name}/own"
-    fired = Edit(own, made_by).own(
-        "IntegerFire", drive, name=name, like=counts, attributes=attributes
-    )
-    replace_value(counts, fired, keep_name=False)
-    return pixels
-
-
-def _layer_of(value: ir.Value) -> Linear:
-    found = read_linear(value)
-    if found is None:
-        raise SnnccError(f"'{value.name}' is no layer")
-    return found
+    if top != 255 or (np.abs(slope - 1) * 255 + np.abs(start) >= _SAME_PIXEL).any():
+        raise UsageError(
+            f"the network quantises its input itself, to {top + 1} steps of {steps[0]:.6g} around "
+            f"{zero_point}; pixels of this --mean and --std are not its integers: leave --input u8 "
+            "out and give normalised float32"
+        )
+    replace_value(_counts_of(own), x, keep_name=False)
+    return Affine(np.ones(1), np.zeros(1))
 
 
 def _counts_of(own: ir.Node) -> ir.Value:

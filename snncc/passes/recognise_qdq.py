@@ -299,7 +299,7 @@ def _source(pair: Pair, grid: InputGrid, made_by: str) -> ir.Value:
         attributes={"zero_point": grid.zero_point, "top": grid.top},
     )  # fmt: skip
     real = edit.op(
-        "Cast", q, name=f"{x.name}:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+        "Cast", q, name=f"{x.name}/own:q", dtype=ir.DataType.FLOAT, shape=x.shape,
         attributes={"to": ir.DataType.FLOAT.value},
     )  # fmt: skip
     if grid.zero_point:
