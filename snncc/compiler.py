@@ -146,6 +146,7 @@ class _Compilation:
         self.config: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
         default = Path(str(network)).stem if is_path else type(network).__name__.lower()
         self.name = options.name or default
+        self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
@@ -153,7 +154,7 @@ class _Compilation:
         model = self.imported()
         shape = _input_shape(model)
         data = _data(calibration, shape, self.options.calibration_limit)
-        contract = self._contract(str(model.graph.inputs[0].name), shape, data)
+        contract = self._contract(model, shape, data)
         feeds = _feeds(contract, data if data is not None else _random(shape))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
         law = self._import_law(model, few)
@@ -198,8 +199,12 @@ class _Compilation:
 
     # -- input -----------------------------------------------------------------------------
 
-    def _contract(self, name: str, shape: tuple[int, ...], data: Array | None) -> InputContract:
-        given = self.options.input
+    def _contract(
+        self, model: ir.Model, shape: tuple[int, ...], data: Array | None
+    ) -> InputContract:
+        from snncc.passes.recognise_qdq import input_grid
+
+        given, name = self.options.input, str(model.graph.inputs[0].name)
         mean = given.mean if given.mean is not None else self.config.get("mean")
         std = given.std if given.std is not None else self.config.get("std")
         known = mean is not None or std is not None
@@ -212,7 +217,15 @@ class _Compilation:
             return _u8_contract(name, shape, _floats(mean, 0.0), _floats(std, 1.0))
         if given.mean is not None or given.std is not None:
             raise UsageError("--mean and --std belong to --input u8")
-        return _f32_contract(name, shape, given.range or _range_of(data))
+        if (grid := input_grid(model)) is None:
+            return _f32_contract(name, shape, given.range or _range_of(data))
+        if given.range is not None:
+            raise UsageError("the network quantises its input itself; leave --input-range out")
+        self.origins["input_range"] = "the network's own quantiser"
+        scale = grid.scale if len(grid.scale) > 1 else grid.scale[0]
+        return InputContract(
+            name, shape, "float32", scale=scale, zero_point=grid.zero_point, top=grid.top
+        )
 
     # -- the steps -------------------------------------------------------------------------
 
@@ -276,7 +289,7 @@ class _Compilation:
         _require_agreement(verdict)
         model.report = make_report(
             self.options.weight_bits,
-            self.options.origins,
+            self.origins,
             contract,
             manager,
             program,
@@ -336,7 +349,7 @@ def _feeds(contract: InputContract, data: Array) -> dict[str, Array]:
             f"{contract.name}:u8": data,
         }
     if data.dtype == np.uint8:
-        low, step = _tuple(contract.offset)[0], _tuple(contract.scale)[0]
+        low, step = contract.low[0], _tuple(contract.scale)[0]
         data = (data.astype(np.float32) * np.float32(step) + np.float32(low)).astype(np.float32)
     return {contract.name: data, f"{contract.name}:u8": contract.encode(data)}
 

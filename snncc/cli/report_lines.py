@@ -113,8 +113,8 @@ def _raw_input(model: CompiledModel, contract: InputContract) -> str:
 
 
 def _real_input(model: CompiledModel) -> str:
-    step, low = (_first(v) for v in (model.input.scale, model.input.offset))
-    grid = f"quantised to 256 steps of {step:.4g} from {low:.4g} to {low + 255 * step:.4g}"
+    step, low, top = _first(model.input.scale), model.input.low[0], model.input.top
+    grid = f"quantised to {top + 1} steps of {step:.4g} from {low:.4g} to {low + top * step:.4g}"
     changed = model.report["changed_by_input"]
     if changed is None:
         return f"{grid}: changes not measured"

@@ -54,16 +54,20 @@ _INTEGER_FIRE = Op(
 _QUANTIZE_INPUT = Op(
     "QuantizeInput",
     "integer",
-    "Real input on a grid of 256 steps: clip(round((X - offset) / scale), 0, 255).",
+    "Real input on a grid of steps: clip(round((X - offset) / scale) + zero_point, 0, top).",
     {"X": F32, "scale": F32, "offset": F32},
     {"Q": U8},
-    {},
+    {"zero_point": "int", "top": "int"},
     """
     shifted = Sub (X, offset)
     steps = Div (shifted, scale)
-    q = Round (steps)
+    rounded = Round (steps)
+    centre = Constant <value_int: int = @zero_point> ()
+    zero = Cast <to: int = 1> (centre)
+    q = Add (rounded, zero)
     low = Constant <value_float: float = 0.0> ()
-    high = Constant <value_float: float = 255.0> ()
+    last = Constant <value_int: int = @top> ()
+    high = Cast <to: int = 1> (last)
     clipped = Clip (q, low, high)
     Q = Cast <to: int = 2> (clipped)
     """,

@@ -16,6 +16,7 @@ from snncc.passes.merge_linear import MergeLinear
 from snncc.passes.quantise_input import QuantiseInput
 from snncc.passes.quantise_weights import QuantiseWeights
 from snncc.passes.recognise_integer_fire import RecogniseIntegerFire
+from snncc.passes.recognise_qdq import RecogniseQdq
 from snncc.passes.require_integer import RequireInteger
 
 __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
@@ -24,6 +25,7 @@ __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
 FRONT: tuple[Pass, ...] = (
     FoldTime(),  # T joins the batch: later passes treat timesteps as samples
     Canonicalise(),  # one spelling for each thing: later passes know only that one
+    RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is

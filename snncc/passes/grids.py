@@ -8,7 +8,7 @@ is odd no rounding ties exist. A result has one scale for all its channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, lcm, prod
 from typing import Any
@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault
-from snncc.ir.graphs import attribute, label, nodes, provenance, static_shape
+from snncc.ir.graphs import SOURCE_GRID, attribute, label, nodes, provenance, static_shape
+from snncc.passes.kept_grids import common_step, kept_grid
 from snncc.passes.levels import rational
 from snncc.passes.linear import Linear, linear_behind, read_affine
 
@@ -124,8 +125,10 @@ def plan(model: ir.Model, bits: int) -> tuple[dict[ir.Value, QuantisedLayer], li
     layers = {linear.out: linear for linear in _layers(model)}
     planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
+    has_grids = SOURCE_GRID in model.metadata_props
     for group in _groups(model, layers):
-        for layer in _quantise(group, bits, faults):
+        kept = _kept(group, bits) if has_grids else None
+        for layer in kept or _quantise(group, bits, faults):
             planned[layer.linear.out] = layer
     return planned, faults
 
@@ -177,6 +180,34 @@ def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[Quantis
         if (exact := _common_denominator(group, bits)) is not None:
             return exact
     return _per_channel(group, bits, faults)
+
+
+def _kept(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+    """The integers that a quantised file has for the layer, if bits suffice."""
+    linear = group.layers[0]
+    if len(group.layers) > 1:
+        return _near_integers(group, bits)
+    if _is_single_tap(linear) and not group.is_result:
+        return None
+    found = kept_grid(linear, largest_weight(bits), group.is_result)
+    is_pooled = any(user.op_type == "SumPool" for user, _ in linear.out.uses())
+    if found is None or (is_pooled and any(found.shifts)):
+        return None
+    grid = Grid(found.thresholds, found.shifts, 0)
+    return [QuantisedLayer(linear, found.weight, found.bias, grid)]
+
+
+def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+    """Sums of spikes on different scales, each with one weight per output."""
+    if group.is_result or any(x.bias.any() or not _is_single_tap(x) for x in group.layers):
+        return None
+    rows = [x.weight.reshape(len(x.weight), -1).max(axis=1) for x in group.layers]
+    if len({len(row) for row in rows}) > 1:
+        return None
+    steps = [common_step(taps, largest_weight(bits)) for taps in np.stack(rows, axis=1)]
+    grid = Grid(tuple(steps), (Fraction(0),) * len(steps), 0)
+    theta = np.array([float(s) for s in steps])
+    return [replace(_rounded(x, theta), grid=grid) for x in group.layers]
 
 
 def _is_single_tap(linear: Linear) -> bool:

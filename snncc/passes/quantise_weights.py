@@ -114,7 +114,9 @@ class _Work:
     def _source(self, node: ir.Node) -> None:
         out = node.outputs[0]
         self.twins[out] = out if node.op_type == "QuantizeInput" else _required(node.inputs[0])
-        self.grids[out] = Grid.counts(255)
+        x = node.inputs[0]
+        maker = node if node.op_type == "QuantizeInput" else x.producer() if x is not None else None
+        self.grids[out] = Grid.counts(255 if maker is None else attribute(maker, "top", 255))
 
     def _layer(self, layer: QuantisedLayer) -> None:
         linear, w, b = layer.linear, layer.weight, layer.bias
@@ -213,7 +215,7 @@ class _Work:
         v = edit.const(f"{base}.bias.int", b if b.ndim == 3 else b.reshape(-1, *tail))
         parts = [
             (p, chunk)
-            for p, digit in enumerate(slices(w, self.bits))
+            for p, digit in enumerate(_used(slices(w, self.bits)))
             for chunk in self._chunks(linear, digit, payload)
         ]
         for i, (p, chunk) in enumerate(parts):
@@ -260,6 +262,12 @@ class _Work:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+def _used(digits: list[npt.NDArray[np.int8]]) -> list[npt.NDArray[np.int8]]:
+    """Without the highest slices that are all zero; one stays."""
+    last = max((p for p, digit in enumerate(digits) if digit.any()), default=0)
+    return digits[: last + 1]
 
 
 def _required(value: ir.Value | None) -> ir.Value:
