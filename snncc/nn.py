@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from snncc.errors import UsageError
+from snncc.nn_state import ILIF, LIF
 
 __all__ = [
+    "ILIF",
+    "LIF",
     "IntegerFire",
     "SparseBatchNorm2d",
     "SpikeSparseConv2d",

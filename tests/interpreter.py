@@ -1,7 +1,7 @@
 """The third oracle: a Program in plain Python integers, naive on purpose.
 
 A node's values are a dict from index to int, in C order. There are no ticks: a neuron's spike
-count is the number of its levels that its potential reaches.
+count is the number of its levels that its potential, or its membrane, reaches.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projectio
 Index = tuple[int, ...]
 Values = dict[Index, int]
 Results = dict[str, np.ndarray]
+Memory = dict[tuple[str, Index], int]
 
 
 def interpret(program: Program, x: np.ndarray) -> tuple[Results, Results, Results]:
     """Spike counts, potentials and readouts by node name, int64 (T, N, *shape)."""
     repeated = x.ndim == len(program.source.shape) + 1
     steps = [x] * program.timesteps if repeated else list(x)
-    runs = [[_evaluate(program, sample) for sample in step] for step in steps]
+    memories: list[Memory] = [{} for _ in steps[0]]
+    runs = [
+        [_evaluate(program, sample, m) for sample, m in zip(step, memories, strict=True)]
+        for step in steps
+    ]
 
     def collect(nodes: tuple[Any, ...]) -> Results:
         return {n.name: _stacked([[v[n.name] for v in step] for step in runs], n) for n in nodes}
@@ -35,15 +40,17 @@ def _stacked(runs: list[list[Values]], node: Node) -> np.ndarray:
     return np.array(flat, dtype=np.int64).reshape(len(runs), len(runs[0]), *node.shape)
 
 
-def _evaluate(program: Program, sample: np.ndarray) -> dict[str, Values]:
+def _evaluate(program: Program, sample: np.ndarray, memory: Memory) -> dict[str, Values]:
     values: dict[str, Values] = {}
     for node in program.nodes:
         indices = product(*map(range, node.shape))
-        values[node.name] = dict(zip(indices, _emitted(node, values, sample), strict=True))
+        values[node.name] = dict(zip(indices, _emitted(node, values, sample, memory), strict=True))
     return values
 
 
-def _emitted(node: Node, values: dict[str, Values], sample: np.ndarray) -> list[int]:
+def _emitted(
+    node: Node, values: dict[str, Values], sample: np.ndarray, memory: Memory
+) -> list[int]:
     indices = product(*map(range, node.shape))
     if isinstance(node, Source):
         return [int(v) for v in sample.ravel()]
@@ -53,8 +60,21 @@ def _emitted(node: Node, values: dict[str, Values], sample: np.ndarray) -> list[
         return [_pooled(node, values[node.source], i) for i in indices]
     read = list(values[node.source].values())
     if isinstance(node, Neuron):
-        return [_count(node, i[0], v) for i, v in zip(indices, read, strict=True)]
+        return [_fired(node, i, v, memory) for i, v in zip(indices, read, strict=True)]
     return read
+
+
+def _fired(node: Neuron, index: Index, potential: int, memory: Memory) -> int:
+    if node.carry == "none":
+        return _count(node, index[0], potential)
+    numerator, shift = node.decay
+    left = memory.get((node.name, index), 0)
+    h = left * numerator // 2**shift + potential * 2**node.fraction
+    count = _count(node, index[0], h)
+    taken = int(node.threshold[index[0] if len(node.threshold) > 1 else 0])
+    lowered = h - count * taken if node.carry == "soft" else 0
+    memory[node.name, index] = lowered if count else h
+    return count
 
 
 def _count(node: Neuron, channel: int, potential: int) -> int:

@@ -32,13 +32,13 @@ Pads = tuple[int, int, int, int]
 
 @st.composite
 def programs(draw: st.DrawFn, max_layers: int = 4) -> Program:
-    """Valid Programs: 1 to ``max_layers`` layers, D 1 to 15 mixed, T 1 to 3."""
+    """Valid Programs: 1 to ``max_layers`` layers, D 1 to 15 mixed, T 1 to 4, some with memory."""
     net = _Builder(draw)
     net.source()
     for _ in range(draw(st.integers(1, max_layers))):
         net.layer()
     net.readouts()
-    program = Program("net", tuple(net.nodes), draw(st.integers(1, 3)), net.ticks)
+    program = Program("net", tuple(net.nodes), net.timesteps, net.ticks)
     program.validate()
     return program
 
@@ -99,6 +99,7 @@ class _Builder:
         self.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
         self.ticks = draw(st.sampled_from([1, 2, 3, 4, 4, 8, 15]))
         self.ties = draw(st.booleans())
+        self.timesteps = draw(st.integers(1, 4))
         self.nodes: list[Node] = []
 
     @property
@@ -240,9 +241,25 @@ class _Builder:
         shape = (int(np.prod(source.shape)),) if flat else source.shape
         levels = self.levels(1 if flat or self.flip(3) else shape[0], emitted_payload(source), D)
         node = Neuron(self.name("n"), shape, source.name, levels, 0, module="m.fire")
+        if self.flip() and emitted_payload(source) < 2**36:
+            node = self.with_memory(node)
         seen = {n.name: n for n in self.nodes}
         depth = required_depth(node, seen) + int(self.flip(8))
         self.nodes.append(replace(node, depth=depth))
+
+    def with_memory(self, node: Neuron) -> Neuron:
+        """The population with a membrane that stays over timesteps, in fixed point."""
+        decay = self.draw(st.sampled_from([(1, 1), (3, 2), (1, 2), (1, 0), (0, 0), (28087, 16)]))
+        exact = decay[1] * (self.timesteps - 1)
+        fraction = exact if exact < 16 and self.flip() else self.draw(st.integers(0, 6))
+        gaps = np.maximum(np.abs(node.levels).max(axis=1) // node.D, 1) << fraction
+        levels = node.levels << fraction
+        if not self.ties:
+            levels = levels + self.rng.integers(0, 1 << fraction, (len(levels), 1))
+        carry = self.draw(st.sampled_from(["soft", "hard"]))
+        return replace(
+            node, levels=levels, carry=carry, decay=decay, fraction=fraction, threshold=gaps
+        )
 
     def levels(self, channels: int, reach: int, D: int) -> np.ndarray:
         """Levels that potentials of up to ``reach`` do meet, with many ties where wanted."""

@@ -15,6 +15,7 @@ ROOT = Path(snncc.__file__).parent
 FLOORS = (
     ("errors",),
     ("ir",),
+    ("nn_state",),
     ("frontends", "passes", "nn"),
     ("backends",),
     ("runtime",),

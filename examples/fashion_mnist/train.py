@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from snncc.errors import UsageError
 from snncc.nn import IntegerFire, apply_patch_mask, masked, random_patch_mask
 
-__all__ = ["evaluate", "save", "train_epoch"]
+__all__ = ["evaluate", "save", "tensors", "train_epoch"]
 
 
 _AT_LEAST_ONE = click.IntRange(min=1)
@@ -73,7 +73,7 @@ def main(
         raise click.BadParameter(f"{out.parent} is not a folder", param_hint="--out")
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    train, test = _tensors(folder, "train"), _tensors(folder, "t10k")
+    train, test = tensors(folder, "train"), tensors(folder, "t10k")
     net = _constructed(arch, arch_args, D)
     if mask_epochs and not hasattr(net, "mask_size"):
         raise click.BadParameter(f"{arch} has no mask_size", param_hint="--mask-epochs")
@@ -186,7 +186,7 @@ def _constructed(arch: str, arch_args: str, D: int) -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
-def _tensors(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+def tensors(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     """Returns raw images uint8 ``[N, 1, 28, 28]`` and labels int64 ``[N]``."""
     try:
         images, labels = read_split(folder, split)

@@ -45,7 +45,7 @@ from snncc.ir.program import (
     Source,
 )
 
-__all__ = ["DYNAMICS", "ClockedEngine", "Dynamics", "SoftReset"]
+__all__ = ["DYNAMICS", "Carried", "ClockedEngine", "Dynamics", "SoftReset"]
 
 
 class ClockedEngine:
@@ -370,5 +370,41 @@ class SoftReset:
         return fired
 
 
+class Carried:
+    """A membrane that remembers: decay at the border of timesteps, soft reset within the ticks.
+
+    ``membrane`` is counted from the level that the next spike needs; ``rest`` is what will stay.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        self.first = neuron.levels[:, 0]
+        self.distances = np.diff(neuron.levels, axis=1).T
+        self.numerator, self.shift = neuron.decay
+        self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
+        self.is_hard = neuron.carry == "hard"
+        self.rest: Ints = np.zeros((), dtype=np.int64)
+
+    def load(self, potential: Ints) -> None:
+        """See Dynamics."""
+        kept = (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
+        self.rest = kept + (potential << self.fraction)
+        self.membrane = self.rest - self.first
+
+    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
+        """See Dynamics."""
+        fired: npt.NDArray[np.bool_] = self.membrane >= 0
+        if tick < len(self.distances):
+            self.membrane -= fired * self.distances[tick]
+        if self.is_hard:
+            self.rest[fired] = 0
+        else:
+            self.rest -= fired * self.threshold
+        return fired
+
+
 #: Neuron dynamics by ``Neuron.carry``: a new kind of neuron is one class and one line here.
-DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {"none": SoftReset}
+DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {
+    "none": SoftReset,
+    "soft": Carried,
+    "hard": Carried,
+}

@@ -59,6 +59,10 @@ class _OnnxEngine:
         self._model = _loaded(graph, self.name)
         self._results = [str(value.name) for value in self._model.graph.output]
         _feed_integers(self._model.graph, program)
+        #: Whether the graph itself goes through the timesteps, folded into its batch axis.
+        self._folded = any(p.key == "snncc.timesteps" for p in self._model.metadata_props)
+        if self._folded:
+            _feed_timesteps(self._model.graph)
         self._names = {name for node in self._model.graph.node for name in node.output}
         lost = [n.name for n in program.neurons if n.name + self.suffix not in self._names]
         if lost:
@@ -95,7 +99,8 @@ class _OnnxEngine:
         parts = []
         for start in range(0, steps.shape[1], batch):
             samples = steps[:, start : start + batch]
-            values = [self._run_step(runner, step, wanted) for step in samples]
+            rounds = samples.reshape(1, -1, *samples.shape[2:]) if self._folded else samples
+            values = [self._run_step(runner, step, wanted) for step in rounds]
             parts.append(self._activity(_stacked(values), probes, samples.shape[1]))
             if progress is not None:
                 progress(samples.shape[1])
@@ -143,12 +148,21 @@ class _OnnxEngine:
 
     def _value_of_readout(self, index: int, readout: Readout) -> str:
         """The output of that name, or at that place, or else the value that is read."""
+        if readout.over_time == "sum":
+            return self._summand(readout)
         same_number = len(self._results) == len(self.program.readouts)
         by_place = [self._results[index]] if same_number else []
         for name in (readout.name, *by_place, readout.source):
             if name in self._names:
                 return name
         raise BadInputError(f"{self.name}: the graph has no output '{readout.name}'")
+
+    def _summand(self, readout: Readout) -> str:
+        """What the graph sums over time: the engine gives it timestep by timestep."""
+        found = [n.input[0] for n in self._model.graph.node if n.op_type == "TimeSum"]
+        if len(found) != 1:
+            raise BadInputError(f"{self.name}: the graph has no sum over time '{readout.name}'")
+        return str(found[0])
 
     # -- running ---------------------------------------------------------------------------
 
@@ -200,7 +214,11 @@ class SpikeFormEngine(_OnnxEngine):
     def _record(
         self, neuron: Neuron, value: Array, activity: Activity, n: int, probes: Collection[str]
     ) -> None:
-        trains = value.astype(np.uint8, copy=False).reshape(-1, neuron.D, n, *neuron.shape)
+        spikes = value.astype(np.uint8, copy=False)
+        if self._folded:
+            trains = spikes.reshape(neuron.D, -1, n, *neuron.shape).swapaxes(0, 1)
+        else:
+            trains = spikes.reshape(-1, neuron.D, n, *neuron.shape)
         by_tick = trains.reshape(len(trains), neuron.D, -1)
         activity.counts[neuron.name] = trains.sum(axis=1, dtype=np.uint8)
         activity.tick_spikes[neuron.name] = by_tick.sum(axis=2, dtype=np.int64)
@@ -238,6 +256,16 @@ def _feed_integers(graph: onnx.GraphProto, program: Program) -> None:
             graph.input.append(make_tensor_value_info(node.output[0], UINT8, shape))
             graph.node.remove(node)
             return
+
+
+def _feed_timesteps(graph: onnx.GraphProto) -> None:
+    """Let the graph begin with the input of every timestep: its Repeat is cut out."""
+    for node in [n for n in graph.node if n.domain == DOMAIN and n.op_type == "Repeat"]:
+        for reader in graph.node:
+            for i, name in enumerate(reader.input):
+                if name == node.output[0]:
+                    reader.input[i] = node.input[0]
+        graph.node.remove(node)
 
 
 def _opened(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:

@@ -172,19 +172,13 @@ def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
     """Outputs as real numbers, and what the probes recorded."""
     from snncc.runtime.coding import write_npz
 
-    scales = {output.name: output.scale for output in session.model.outputs}
-    arrays = {f"output.{k}": _real(v, scales[k]) for k, v in tally.readouts().items()}
+    outputs = {output.name: output for output in session.model.outputs}
+    arrays: dict[str, Array] = {
+        f"output.{k}": outputs[k].real(v) for k, v in tally.readouts().items()
+    }
     arrays |= {f"spikes.{k}": v for k, v in tally.spikes().items()}
     arrays |= {f"potential.{k}": v for k, v in tally.potentials().items()}
     write_npz(out, overwrite=force, **arrays)
-
-
-def _real(integers: Array, scale: float) -> Array:
-    """(N, ...) float32, or (T, N, ...) where T > 1, as ``Session.run`` gives it."""
-    import numpy as np
-
-    values = (integers * scale).astype(np.float32)
-    return np.asarray(values[0] if len(values) == 1 else values)
 
 
 # -- the result ----------------------------------------------------------------------------

@@ -17,7 +17,16 @@ import torch
 
 from snncc.ir.ops import DOMAIN, VERSION
 
-__all__ = ["IntegerFireSpec", "Leaf", "find_leaves", "record", "register_leaf", "swapped"]
+__all__ = [
+    "IntegerFireSpec",
+    "Leaf",
+    "StatefulFireSpec",
+    "find_leaves",
+    "forget",
+    "record",
+    "register_leaf",
+    "swapped",
+]
 
 
 @dataclass(frozen=True)
@@ -34,19 +43,39 @@ class IntegerFireSpec:
 
 
 @dataclass(frozen=True)
+class StatefulFireSpec:
+    """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
+
+    H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
+    ``soft`` or ``hard``.
+    """
+
+    D: int = 1
+    decay: float = 0.5
+    gain: float = 0.5
+    threshold: float = 1.0
+    norm: float = 1.0
+    rule: str = ">="
+    reset: str = "hard"
+
+
+Spec = IntegerFireSpec | StatefulFireSpec
+
+
+@dataclass(frozen=True)
 class Leaf:
     """A leaf found in a network: module path, module and what it becomes."""
 
     path: str
     module: torch.nn.Module
-    spec: IntegerFireSpec
+    spec: Spec
 
 
-_LEAVES: dict[str, Callable[[Any], IntegerFireSpec]] = {}
+_LEAVES: dict[str, Callable[[Any], Spec]] = {}
 
 
-def register_leaf(cls: type | str, describe: Callable[[Any], IntegerFireSpec]) -> None:
-    """Import modules of class ``cls`` (or its qualified name) as one IntegerFire node.
+def register_leaf(cls: type | str, describe: Callable[[Any], Spec]) -> None:
+    """Import modules of class ``cls`` (or its qualified name) as one neuron node.
 
     Args:
         cls: The class, or ``package.module.Class`` so that it need not be imported here.
@@ -59,7 +88,7 @@ def _qualified(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _describe(module: torch.nn.Module) -> IntegerFireSpec | None:
+def _describe(module: torch.nn.Module) -> Spec | None:
     for cls in type(module).__mro__:
         if (describe := _LEAVES.get(_qualified(cls))) is not None:
             return describe(module)
@@ -72,18 +101,40 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
     return [Leaf(path, m, spec) for path, m, spec in found if spec is not None]
 
 
-def _symbolic(spec: IntegerFireSpec) -> Callable[[torch.Tensor], Any]:
+def _symbolic(spec: Spec) -> Callable[[torch.Tensor], Any]:
+    return _over_time(spec) if isinstance(spec, StatefulFireSpec) else _at_once(spec)
+
+
+def _at_once(spec: IntegerFireSpec) -> Callable[[torch.Tensor], Any]:
+    return lambda x: _node("IntegerFire", x, asdict(spec))
+
+
+def _over_time(spec: StatefulFireSpec) -> Callable[[torch.Tensor], Any]:
     def forward(x: torch.Tensor) -> Any:
-        return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::IntegerFire",
-            (x,),
-            attrs=asdict(spec),
-            dtype=x.dtype,
-            shape=x.shape,
-            version=VERSION,
-        )
+        T = int(x.shape[0])
+        fired = _node("StatefulFire", x.flatten(0, 1), {"T": T, **asdict(spec)})
+        return fired.unflatten(0, (T, x.shape[1]))
 
     return forward
+
+
+def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any]) -> Any:
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{kind}",
+        (x,),
+        attrs=attributes,
+        dtype=x.dtype,
+        shape=x.shape,
+        version=VERSION,
+    )
+
+
+def forget(leaves: list[Leaf]) -> None:
+    """Empty the membranes of neurons that keep them between calls."""
+    for leaf in leaves:
+        reset = getattr(leaf.module, "reset", None)
+        if isinstance(leaf.spec, StatefulFireSpec) and callable(reset):
+            reset()
 
 
 @contextmanager
@@ -106,12 +157,22 @@ def record(leaves: list[Leaf]) -> Iterator[dict[str, list[tuple[torch.Tensor, to
     def hook(path: str) -> Callable[..., None]:
         return lambda _m, args, out: calls[path].append((args[0].detach(), out.detach()))
 
+    forget(leaves)
     handles = [leaf.module.register_forward_hook(hook(leaf.path)) for leaf in leaves]
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
+        forget(leaves)
 
 
 register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))
+
+
+def _own_stateful(m: Any) -> StatefulFireSpec:
+    decay, gain = (float(torch.as_tensor(value).detach()) for value in m.dynamics())
+    return StatefulFireSpec(m.D, decay, gain, m.threshold, m.norm, m.rule, m.reset)
+
+
+register_leaf("snncc.nn_state.Stateful", _own_stateful)

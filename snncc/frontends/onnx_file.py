@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx.checker
 import onnx.external_data_helper
+import onnx.numpy_helper
+import onnx.shape_inference
 import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as common
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.tidy import tidy
@@ -50,12 +53,44 @@ def _read(path: Path) -> onnx.ModelProto:
         raise BadInputError(f"{path}: not an ONNX file ({e})") from e
     if not proto.graph.node:
         raise BadInputError(f"{path}: not an ONNX file, or an empty graph")
+    _check_text(proto, path)
     _check_external(proto, path)
     try:
         onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
         raise BadInputError(f"{path}: external data cannot be read: {e}") from e
+    _check_arrays(proto, path)
     return proto
+
+
+def _check_arrays(proto: onnx.ModelProto, path: Path) -> None:
+    faults = []
+    for tensor in onnx.external_data_helper._get_all_tensors(proto):
+        try:
+            onnx.numpy_helper.to_array(tensor)
+        except Exception as e:  # whatever a damaged tensor provokes
+            faults.append(Fault(f"its data do not fit its shape or type: {e}", tensor.name))
+    if faults:
+        raise BadInputError(f"{path}: damaged weights", faults)
+
+
+def _check_text(proto: onnx.ModelProto, path: Path) -> None:
+    """Strings must be text: of a damaged file protobuf hands them out as bytes."""
+    if not _is_text(proto):
+        raise BadInputError(f"{path}: damaged: names in it are not text")
+
+
+def _is_text(message: Any) -> bool:
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts = [value] if isinstance(value, (str, bytes)) else value
+            if not all(isinstance(text, str) for text in texts):
+                return False
+        elif field.type == field.TYPE_MESSAGE:
+            parts = [value] if isinstance(value, Message) else value
+            if not all(_is_text(part) for part in parts):
+                return False
+    return True
 
 
 def _check_external(proto: onnx.ModelProto, path: Path) -> None:
@@ -110,9 +145,10 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         _fix_batch(proto)
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         onnx.checker.check_model(proto)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
         return proto
-    except onnx.checker.ValidationError as e:
-        raise BadInputError(f"{path}: not valid ONNX: {e}") from e
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e
     except Exception as e:
         raise UnsupportedModelError(
             f"{path}: opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"

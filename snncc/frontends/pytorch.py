@@ -15,7 +15,8 @@ import onnx_ir as ir
 import torch
 
 from snncc.errors import BadInputError, UnsupportedModelError
-from snncc.frontends.leaves import find_leaves, swapped
+from snncc.frontends.leaves import find_leaves, forget, swapped
+from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import OPSET
 
@@ -34,9 +35,12 @@ def import_module(module: torch.nn.Module, shape: Sequence[int]) -> ir.Model:
         UnsupportedModelError: ``torch.export`` cannot follow the module.
     """
     example = torch.zeros(2, *shape)
+    leaves = find_leaves(module)
     with torch.no_grad(), _in_eval_mode(module):
+        forget(leaves)
         _try_forward(module, example)
-        with swapped(find_leaves(module)):
+        forget(leaves)
+        with swapped(leaves):
             program = _export(module, (example,), ({0: torch.export.Dim("N", min=1)},))
     return tidy(program.model)
 

@@ -22,6 +22,7 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
+from snncc.ir.ops import NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
 __all__ = ["tidy"]
@@ -45,7 +46,9 @@ def tidy(model: ir.Model) -> ir.Model:
     model = model.clone()  # plain onnx-ir values: the exporter's own overload operators
     for node in model.graph:
         set_provenance(node, _origin(node))
-    _check_input(model.graph.inputs[0])
+    inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+    model.graph.inputs[:] = inputs  # older exporters list weights as inputs
+    _check_input(inputs[0])
     _check_domains(model)
     onnxscript.optimizer.fold_constants(model)
     for step in (
@@ -56,6 +59,7 @@ def tidy(model: ir.Model) -> ir.Model:
     ):
         step(model)
     _free_batch(model)
+    _check_result(model.graph.outputs[0])
     _check_finite(model)
     _rename(model)
     _strip(model)
@@ -75,9 +79,15 @@ def _origin(node: ir.Node) -> Provenance:
 
 
 def _path_of_name(name: str) -> str:
-    """Module path from node names like ``/layer1/conv/Conv`` of the older exporter."""
-    parts = [p for p in name.split("/") if p]
-    return ".".join(parts[:-1]) if name.startswith("/") else ""
+    """``layer1.0.conv`` of ``/layer1/layer1.0/conv/Conv``, as the older exporter names nodes."""
+    if not name.startswith("/"):
+        return ""
+    path: list[str] = []
+    for part in [p for p in name.split("/") if p][:-1]:
+        if path and part.startswith(f"{path[-1]}."):  # a child of Sequential repeats its parent
+            path.pop()
+        path.append(part)
+    return ".".join(path)
 
 
 def _users_line(trace: str) -> str:
@@ -105,6 +115,14 @@ def _check_input(x: ir.Value) -> None:
         raise UnsupportedModelError(
             f"the input '{x.name}' has a shape that varies behind the batch axis: "
             f"{[str(d) for d in x.shape or ()][1:]}; export with a free batch axis alone"
+        )
+
+
+def _check_result(out: ir.Value) -> None:
+    if out.shape is None or out.dtype is None:
+        raise UnsupportedModelError(
+            f"shape or type of the result '{out.name}' is not known: there is an operator on the "
+            "way to it that cannot be followed; export at a fixed input shape"
         )
 
 
@@ -165,11 +183,12 @@ def _check_finite(model: ir.Model) -> None:
 
 
 def _rename(model: ir.Model) -> None:
-    """Name each value by its module path; the last node of a module gets the plain path.
+    """Name values by module path; a module's neuron, or else its last node, gets it plain.
 
     What belongs to no module keeps the name it has in the file.
     """
-    last = {provenance(node).module: node for node in model.graph}
+    ordered = sorted(model.graph, key=lambda node: node.op_type in NEURONS)
+    last = {provenance(node).module: node for node in ordered}
     taken = Counter(str(v.name) for v in model.graph.inputs)
     taken.update(list(model.graph.initializers))
     for node in model.graph:

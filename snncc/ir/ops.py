@@ -7,7 +7,6 @@ that runs. To add an operator, add an entry to ``OPS``; attributes are always wr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 
 import onnx
@@ -15,43 +14,17 @@ import onnx.defs
 import onnx.parser
 import onnx.shape_inference
 
-__all__ = ["DOMAIN", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
+from snncc.ir.op import COUNTS, F32, I8, I32, I64, SUMMED, U8, Op
+from snncc.ir.state_ops import STATE_OPS
+
+__all__ = ["DOMAIN", "NEURONS", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
 
 DOMAIN = "ai.snncc"
 VERSION = 1
 #: The standard opset that all graphs and bodies use.
 OPSET = 21
-
-F32 = ("tensor(float)",)
-U8 = ("tensor(uint8)",)
-I8 = ("tensor(int8)",)
-I32 = ("tensor(int32)",)
-I64 = ("tensor(int64)",)
-COUNTS = ("tensor(uint8)", "tensor(int64)")
-SUMMED = ("tensor(float)", "tensor(int64)")
-
-
-@dataclass(frozen=True)
-class Op:
-    """One operator: its schema and its meaning.
-
-    Attributes:
-        name: In domain ``ai.snncc``.
-        stage: Where it appears first.
-        doc: What it computes, one or two sentences.
-        inputs, outputs: Name -> allowed types.
-        attributes: Name -> ``int``, ``ints``, ``float`` or ``string``; all required.
-        body: ONNX text of the function body.
-    """
-
-    name: str
-    stage: str
-    doc: str
-    inputs: dict[str, tuple[str, ...]]
-    outputs: dict[str, tuple[str, ...]]
-    attributes: dict[str, str]
-    body: str
-
+#: Neurons of float stages; their output holds spike counts over ``norm``.
+NEURONS = ("IntegerFire", "StatefulFire")
 
 _INTEGER_FIRE = Op(
     "IntegerFire",
@@ -310,6 +283,7 @@ OPS: dict[str, Op] = {
         _FIRE_COUNT,
         _IF_SOFT_RESET,
         _SPIKE_SUM,
+        *STATE_OPS,
     )
 }
 
@@ -344,7 +318,7 @@ def register_schemas() -> None:
     """Register all operators, so that the ONNX checker knows them (once per process)."""
     for op in OPS.values():
         schema = _schema(op)
-        if op.stage == "imported":  # shape inference reads schemas, not bodies
+        if op.name in NEURONS:  # shape inference reads schemas, not bodies
             schema.set_type_and_shape_inference_function(_like_first_input)
         onnx.defs.register_schema(schema)
 

@@ -18,7 +18,9 @@ import onnx
 import onnx_ir as ir
 
 from snncc.errors import Fault, VerificationError
+from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import label, nodes, to_proto
+from snncc.ir.ops import NEURONS
 
 __all__ = [
     "MARGIN",
@@ -231,13 +233,15 @@ def validate_translation(
         VerificationError: A value changed; one fault per value, naming its node.
     """
     names = shared_values(before, after)
-    drives = {} if exact else _lost_drives(before, after, names)
+    drives = {} if exact else _drives(before, after, names)
     inner = [u for u in drives.values() if u not in feeds]
     given = evaluate(before, feeds, [*names, *dict.fromkeys(inner)])
-    known = {**feeds, **{u: given.pop(u) for u in dict.fromkeys(inner)}}
+    known = {**feeds, **{u: given[u] for u in inner}}
+    given = {name: given[name] for name in names}
     again = teacher_forced(after, feeds, given)
+    producers = _values(before)
     for name, u in drives.items():
-        again[name] = _settled(known[u], given[name], again[name])
+        again[name] = _settled(producers[name].producer(), known[u], given[name], again[name])
     scale = {} if exact else magnitudes(before, feeds, given)
     found = [compare(n, given[n], again[n], scale.get(n)) for n in names]
     values = _values(after)
@@ -247,19 +251,22 @@ def validate_translation(
     return found
 
 
-def _lost_drives(before: ir.Model, after: ir.Model, names: Collection[str]) -> dict[str, str]:
-    """For the shared neurons the values they read, where ``after`` has these no more."""
+def _drives(before: ir.Model, after: ir.Model, names: Collection[str]) -> dict[str, str]:
+    """For the shared neurons that ``after`` may drive or charge anew the values they read."""
     kept = {*names, *(str(v.name) for v in after.graph.inputs)}
-    pairs = [(str(n.outputs[0].name), n.inputs[0]) for n in nodes(before, "IntegerFire")]
-    reads = {name: str(u.name) for name, u in pairs if u is not None}
-    return {name: u for name, u in reads.items() if name in kept and u not in kept}
+    found = [(n, str(n.outputs[0].name), n.inputs[0]) for n in nodes(before, *NEURONS)]
+    reads = {name: (n, str(u.name)) for n, name, u in found if u is not None and name in kept}
+    return {k: u for k, (n, u) in reads.items() if u not in kept or n.op_type == "StatefulFire"}
 
 
-def _settled(u: Array, before: Array, after: Array) -> Array:
+def _settled(node: ir.Node | None, u: Array, before: Array, after: Array) -> Array:
     """``after``, with ``before`` where u lies within the margin of a rounding border."""
-    if u.shape != after.shape:
+    if node is None or u.shape != after.shape:
         return after
-    tie = np.abs(u - np.floor(u) - 0.5) <= MARGIN * (1 + np.abs(u))
+    if node.op_type == "StatefulFire":
+        tie = near_border(u, before, carry_of(node), MARGIN)
+    else:
+        tie = np.abs(u - np.floor(u) - 0.5) <= MARGIN * (1 + np.abs(u))
     return np.where(tie, before, after)
 
 

@@ -6,7 +6,8 @@ along projections into accumulators, through pools, or to a readout:
 * ``Source`` emits the sample, once per timestep, as integers 0..payload in a single tick.
 * ``Accumulator`` sums what its projections bring, plus its bias, once per timestep. It is
   complete when all its upstream bursts are; only then does it emit, its membrane potential, once.
-* ``Neuron`` reads one complete accumulator and fires for D ticks: spike k iff v >= level k.
+* ``Neuron`` reads one complete accumulator and fires for D ticks: spike k iff v >= level k. With
+  ``carry`` its membrane remembers: v is then what is left of the last timestep plus the potential.
 * ``Pool`` takes the maximum (OR of spikes) or the sum over windows of whatever arrives.
 * ``Readout`` names a result: the potential of an accumulator or the spike counts of a neuron.
 
@@ -129,9 +130,15 @@ class Neuron:
         source: The accumulator it reads when that is complete.
         levels: int64 (C, D) or (1, D), never decreasing along D: spike k iff v >= level k.
         depth: Firing window: it fires in ticks [depth * ticks, (depth + 1) * ticks).
-        carry: What stays over timesteps; ``none`` for SFA neurons.
+        carry: What stays over timesteps: ``none`` for SFA neurons; else the membrane
+            h = floor(V * decay) + potential * 2**fraction, which the levels are compared with,
+            starts from V = 0, and of its h there stays ``soft``: h less ``threshold`` per spike;
+            ``hard``: h, or 0 after a spike.
+        decay: (numerator, shift): numerator / 2**shift.
+        fraction: Bits of the membrane behind the potential's unit; shift * (T - 1) is exact.
+        threshold: int64 (C,) or (1,), in units of the membrane; with ``carry`` only.
         norm: Value of one spike is 1 / norm (already folded; for people).
-        rounding: ``half-even`` or ``half-up`` (already in the levels; for people).
+        rounding: ``half-even``, ``half-up``, ``>=`` or ``>`` (already in the levels; for people).
         module: Torch module path.
     """
 
@@ -144,6 +151,9 @@ class Neuron:
     norm: float = 1.0
     rounding: str = "half-even"
     module: str = ""
+    decay: tuple[int, int] = (0, 0)
+    fraction: int = 0
+    threshold: Array | None = None
 
     @property
     def D(self) -> int:
@@ -189,6 +199,7 @@ class Readout:
         shape: Per sample.
         source: Accumulator (potential) or neuron / pool of a neuron (spike counts).
         scale: Real value of one integer unit.
+        over_time: ``each``: a result per timestep; ``sum``: the integers are summed over T.
     """
 
     name: str
@@ -196,6 +207,7 @@ class Readout:
     source: str
     scale: float
     module: str = ""
+    over_time: str = "each"
 
 
 Node = Union[Source, Accumulator, Neuron, Pool, Readout]  # noqa: UP007 (evaluated at run time)
@@ -336,7 +348,9 @@ def _plain(value: Any, path: str, arrays: dict[str, Array]) -> Any:
 
 
 def _fields_to_json(item: Node | Projection, path: str, arrays: dict[str, Array]) -> dict[str, Any]:
-    return {f.name: _plain(getattr(item, f.name), f"{path}.{f.name}", arrays) for f in fields(item)}
+    """All fields that have a value; one that is None is left to its default."""
+    values = {f.name: getattr(item, f.name) for f in fields(item)}
+    return {k: _plain(v, f"{path}.{k}", arrays) for k, v in values.items() if v is not None}
 
 
 def _node_to_json(node: Node, arrays: dict[str, Array]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from snncc.errors import Fault
+from snncc.ir.membrane import membrane_reach
 from snncc.ir.program import (
     SLICE_LIMIT,
     TOTAL_LIMIT,
@@ -33,6 +34,7 @@ __all__ = ["faults_of", "potential_bounds"]
 MAX_ELEMENTS = 2**31
 MAX_TICKS = 255
 MAX_TIMESTEPS = 2**16
+MAX_SHIFT = 24
 
 
 class _InvalidError(Exception):
@@ -86,6 +88,7 @@ _FIELD_TYPES: dict[Any, Callable[[Any], bool]] = {
     "tuple[int, int]": lambda v: _integers(v, 2),
     "tuple[int, int, int, int]": lambda v: _integers(v, 4),
     "Array": lambda v: isinstance(v, np.ndarray),
+    "Array | None": lambda v: v is None or isinstance(v, np.ndarray),
     "tuple[Array, ...]": lambda v: _all_are(v, np.ndarray),
     "tuple[Projection, ...]": lambda v: _all_are(v, Projection),
 }
@@ -188,9 +191,30 @@ def _check_neuron(program: Program, node: Neuron, seen: dict[str, Node]) -> None
     _require(0 < node.D <= min(255, program.ticks), f"{node.D} levels, {program.ticks} ticks")
     _require(bool((np.diff(levels, axis=1) >= 0).all()), "levels decrease")
     _require(bool((np.abs(levels.astype(np.float64)) < 2.0**62).all()), "levels out of range")
-    _require(node.carry == "none", f"unknown carry '{node.carry}'")
+    _check_carry(program, node, source)
     _require(node.depth >= required_depth(node, seen), f"fires too early at depth {node.depth}")
     _require(node.depth <= len(program.nodes), f"fires too late at depth {node.depth}")
+
+
+def _check_carry(program: Program, node: Neuron, source: Node) -> None:
+    _require(node.carry in ("none", "soft", "hard"), f"unknown carry '{node.carry}'")
+    if node.carry == "none":
+        plain = node.decay == (0, 0) and node.fraction == 0 and node.threshold is None
+        _require(plain, "decay, fraction and threshold belong to a carry")
+        return
+    numerator, shift = node.decay
+    _require(0 <= shift <= MAX_SHIFT, f"decay {node.decay} out of range")
+    _require(0 <= numerator <= 1 << shift, f"decay {node.decay} out of range")
+    _require(0 <= node.fraction < TOTAL_LIMIT.bit_length(), f"fraction {node.fraction}")
+    taken = node.threshold
+    _require(taken is not None and taken.dtype == np.int64, "threshold is not int64")
+    assert taken is not None
+    _require(taken.shape in ((1,), (node.shape[0],)), f"threshold has shape {taken.shape}")
+    _require(int(taken.min()) > 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
+    loss = node.D * int(taken.max()) if node.carry == "soft" else 0
+    drive = emitted_payload(source) << node.fraction
+    reach = membrane_reach(program.timesteps, node.decay, drive, loss)
+    _require(reach < TOTAL_LIMIT, "membrane may overflow int64")
 
 
 def required_depth(node: Node, seen: dict[str, Node]) -> int:
@@ -247,6 +271,7 @@ def _check_readout(node: Readout, seen: dict[str, Node]) -> None:
     _require(not isinstance(source, Readout), "a readout emits nothing")
     _require(prod(source.shape) == prod(node.shape), f"reads {source.shape} as {node.shape}")
     _require(np.isfinite(node.scale) and node.scale > 0, f"scale {node.scale} is not positive")
+    _require(node.over_time in ("each", "sum"), f"unknown over_time '{node.over_time}'")
 
 
 def emitted_payload(node: Node) -> int:

@@ -17,10 +17,12 @@ __all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
 
 _SHAPES = {"Reshape", "Flatten"}
 _INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
-_OWN_INTEGER = {"IntegerFire", "SumPool", "QuantizeInput"}
+_TIME = {"Repeat", "TimeSum"}
+_OWN_INTEGER = {"IntegerFire", "StatefulFire", "SumPool", "QuantizeInput", *_TIME}
 _QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}
-_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SliceSum", "SumPool", "FireCount"}
-_OWN_SPIKING = (_OWN_QUANTISED - {"FireCount"}) | {"IFSoftReset", "SpikeSum"}
+_COUNTS = {"FireCount", "StatefulFireCount"}
+_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SliceSum", "SumPool", *_COUNTS, *_TIME}
+_OWN_SPIKING = (_OWN_QUANTISED - _COUNTS) | {"IFSoftReset", "StatefulIF", "SpikeSum"}
 
 
 def _table(standard: set[str], own: set[str]) -> frozenset[tuple[str, str]]:

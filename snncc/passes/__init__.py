@@ -11,6 +11,7 @@ from snncc.passes.distribute_linear import DistributeLinear
 from snncc.passes.fold_batch_norm import FoldBatchNorm
 from snncc.passes.fold_padding import FoldPadding
 from snncc.passes.fold_scale import FoldScale
+from snncc.passes.fold_time import FoldTime
 from snncc.passes.lower_to_spikes import LowerToSpikes
 from snncc.passes.merge_linear import MergeLinear
 from snncc.passes.quantise_input import QuantiseInput
@@ -22,6 +23,7 @@ __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
 
 #: From whatever was imported to a network whose every activation has levels (``check`` stops here).
 FRONT: tuple[Pass, ...] = (
+    FoldTime(),  # T joins the batch: later passes treat timesteps as samples
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.errors import SnnccError
-from snncc.ir.graphs import attribute, constant, provenance, static_shape
+from snncc.ir.graphs import attribute, constant, is_op, provenance, static_shape
 from snncc.ir.program import (
     Accumulator,
     Array,
@@ -23,11 +23,12 @@ from snncc.ir.program import (
 )
 from snncc.ir.program_check import emitted_payload, potential_bounds, required_depth
 from snncc.passes.fold_scale import OUTPUT_SCALE
+from snncc.passes.fold_time import TIMESTEPS
 
 __all__ = ["build_program"]
 
 
-def build_program(model: ir.Model, name: str, timesteps: int = 1) -> Program:
+def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> Program:
     """Nodes and arrays of a graph in stage ``quantised``.
 
     Populations and accumulators keep the names of the graph's values, so that engines can be
@@ -36,7 +37,7 @@ def build_program(model: ir.Model, name: str, timesteps: int = 1) -> Program:
     Args:
         model: In stage ``quantised``.
         name: Of the network.
-        timesteps: T.
+        timesteps: T; default: the graph's.
 
     Raises:
         SnnccError: The graph holds an operator that has no Program form (a compiler fault).
@@ -51,10 +52,12 @@ def build_program(model: ir.Model, name: str, timesteps: int = 1) -> Program:
     scale = float(model.metadata_props.get(OUTPUT_SCALE, "1.0"))
     source = work.names[out]
     module = getattr(work.nodes[source], "module", "")
-    readout = Readout("output", _shape(out), source, scale, module)
+    over_time = "sum" if is_op(out.producer(), "TimeSum") else "each"
+    readout = Readout("output", _shape(out), source, scale, module, over_time)
     nodes = (*work.nodes.values(), readout)
     ticks = max((n.D for n in nodes if isinstance(n, Neuron)), default=1)
-    program = Program(name, nodes, timesteps, ticks)
+    T = timesteps or int(model.metadata_props.get(TIMESTEPS, "1"))
+    program = Program(name, nodes, T, ticks)
     program.validate()
     return program
 
@@ -214,6 +217,15 @@ def _fire(build: _Build, node: ir.Node) -> None:
         rounding=node.metadata_props.get("snncc.rounding", "half-even"),
         module=_known_as(node),
     )
+    if node.op_type == "StatefulFireCount":
+        decay = (attribute(node, "numerator"), attribute(node, "shift"))
+        made = replace(
+            made,
+            carry=attribute(node, "reset"),
+            decay=decay,
+            fraction=attribute(node, "fraction"),
+            threshold=constant(node.inputs[2]),
+        )
     build.add(out, replace(made, depth=required_depth(made, build.nodes)))
 
 
@@ -260,6 +272,9 @@ _VISITORS = {
     "QGemm": _product,
     "SliceSum": _slice_sum,
     "FireCount": _fire,
+    "StatefulFireCount": _fire,
+    "Repeat": _view,
+    "TimeSum": _view,
     "MaxPool": _pool,
     "SumPool": _pool,
     "Add": _add,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
+from snncc.ir.carried import carry_of
 from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, replace_value, static_shape
 from snncc.ir.program import pooled_size
 from snncc.passes.base import Pass
@@ -200,7 +201,20 @@ def _matmul(node: ir.Node, edit: Edit) -> ir.Value | None:
     return edit.op("Gemm", x, rows, name=f"{out.name}~new", like=out, attributes=_GEMM)
 
 
+def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """A neuron with memory in units of its threshold: gain and threshold go ahead of it."""
+    x, out, carry = node.inputs[0], node.outputs[0], carry_of(node)
+    if carry.gain == 1.0 and carry.threshold == 1.0:
+        return None
+    factor = np.array(carry.gain / carry.threshold, dtype=np.float32)
+    drive = edit.op("Mul", x, edit.const(f"{out.name}.gain", factor), name=f"{out.name}/drive",
+                    like=out)  # fmt: skip
+    attributes = asdict(replace(carry, gain=1.0, threshold=1.0))
+    return edit.own("StatefulFire", drive, name=f"{out.name}~new", like=out, attributes=attributes)
+
+
 _RULES: dict[str, Callable[[ir.Node, Edit], ir.Value | None]] = {
+    "StatefulFire": _stateful,
     "Identity": _skip,
     "Dropout": _skip,
     "Reshape": _static_reshape,

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from snncc.errors import Fault
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
+from snncc.ir.ops import NEURONS
 from snncc.passes.linear import is_branch_sum, read_affine, read_linear
 from snncc.passes.recognise_integer_fire import clamp_of, is_half, quantiser_at, unclamped
 
@@ -41,6 +42,10 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "BatchNormalization": (
+        "its statistics are not constant or not positive",
+        "export in eval mode with trained statistics",
+    ),
     "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
     "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
@@ -97,13 +102,13 @@ def diagnose(model: ir.Model) -> Diagnosis:
             miss = _near_miss(node)
             near += [miss] if miss else []
             faults.append(miss or _fault(node, *why))
-        elif node.op_type == "IntegerFire" and not bad:
+        elif node.op_type in NEURONS and not bad:
             until = label(node)
     return _summary(model, kinds, tainted, faults, near, until)
 
 
 def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> str:
-    if node.op_type == "IntegerFire":
+    if node.op_type in NEURONS:
         return "spikes"
     if node.op_type in ("Conv", "Gemm") or read_linear(node.outputs[0]) is not None:
         return "potential"
@@ -119,8 +124,10 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_linear(node, kind)
     if node.op_type == "IntegerFire":
         return _judge_neuron(node)
-    if read_linear(node.outputs[0]) is not None:
+    if node.op_type in NEURONS or read_linear(node.outputs[0]) is not None:
         return None
+    if node.op_type in ("Repeat", "TimeSum"):
+        return _judge_time(node)
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
     if _belongs_to_another(node):
@@ -193,7 +200,7 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
 def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
     """What no layer could take must end in the levels of neurons, or be the result."""
     ends = _ends(node.outputs[0])
-    if ends <= {"IntegerFire", "output"}:
+    if ends <= {*NEURONS, "output"}:
         return None
     return "scales a potential that other layers read as well", "a neuron right behind it"
 
@@ -202,7 +209,8 @@ def _ends(value: ir.Value) -> set[str]:
     """Kinds of the readers behind scales, shifts, averages and reshapes."""
     found = {"output"} if value.is_graph_output() else set()
     for user, _ in value.uses():
-        passing = user.op_type in ("AveragePool", "Reshape") or read_affine(user) is not None
+        regroups = user.op_type in ("AveragePool", "Reshape", "TimeSum")
+        passing = regroups or read_affine(user) is not None
         found |= _ends(user.outputs[0]) if passing else {user.op_type}
     return found
 
@@ -218,6 +226,8 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
     behind = read_affine(reader) if kind == "potential" and reader is not None else None
     if behind is not None and (behind[1].scale <= 0).any():
         return "max-pool turned into a min-pool by a negative scale", "pool behind the neuron"
+    if kind in ("potential", "sums") and _memory_reads(node.outputs[0]):
+        return "max-pool ahead of a neuron with memory", "max-pool behind the neuron"
     if kind == "potential" and not _only_neurons_read(node.outputs[0]):
         return "max-pool of potentials that more than neurons read", "pool behind the neuron"
     if kind == "sums" and not _only_neurons_read(node.outputs[0]):
@@ -232,6 +242,22 @@ def _only_neurons_read(value: ir.Value) -> bool:
         r.op_type == "IntegerFire" or (r.op_type == "MaxPool" and _only_neurons_read(r.outputs[0]))
         for r in readers
     )
+
+
+def _memory_reads(value: ir.Value) -> bool:
+    """Whether a neuron with memory reads the maxima: it does not commute with them."""
+    return any(
+        user.op_type == "StatefulFire"
+        or (user.op_type == "MaxPool" and _memory_reads(user.outputs[0]))
+        for user, _ in value.uses()
+    )
+
+
+def _judge_time(node: ir.Node) -> tuple[str, str] | None:
+    """The input is repeated at the front; what is summed is the result."""
+    x, out = node.inputs[0], node.outputs[0]
+    ok = x is not None and x.is_graph_input() if node.op_type == "Repeat" else not out.uses()
+    return None if ok else ("mixes timesteps inside the network", "a final mean or sum over T")
 
 
 def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
@@ -280,7 +306,7 @@ def _summary(
     until: str,
 ) -> Diagnosis:
     layers = [n for n in model.graph if n.op_type in ("Conv", "Gemm")]
-    neurons = sum(n.op_type == "IntegerFire" for n in model.graph)
+    neurons = sum(n.op_type in NEURONS for n in model.graph)
     activations = sum(f in near or _ADVICE.get(f.kind, _OTHER)[1] == _NEURON for f in faults)
     good = [n for n in layers if _lowerable(n, kinds)]
     return Diagnosis(
@@ -305,10 +331,10 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = ("Add", "Mul", "MaxPool", "AveragePool", "Reshape", "SumPool")
+    passing = ("Add", "Mul", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum")
     readers = [user for user, _ in value.uses()]
     return any(
-        r.op_type == "IntegerFire" or (r.op_type in passing and _reaches_neuron(r.outputs[0]))
+        r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))
         for r in readers
     )
 

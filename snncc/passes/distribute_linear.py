@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
     Linear,
@@ -50,7 +51,7 @@ def carries_spikes(value: ir.Value | None) -> bool:
     node = value.producer() if value is not None else None
     if node is None:
         return False
-    if node.op_type == "IntegerFire":
+    if node.op_type in NEURONS:
         return True
     if node.op_type in (*_POOLS, "Reshape"):
         return carries_spikes(node.inputs[0])
@@ -163,7 +164,7 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
 
 
 _RULES: dict[str, Callable[[ir.Node, str], bool]] = {
-    "IntegerFire": _fire,
+    **dict.fromkeys(NEURONS, _fire),
     "MaxPool": _move_concat,
     "AveragePool": _move_concat,
     "Reshape": _move_concat,

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
+from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import identity_layer, linear_behind, read_linear, write_linear
 
@@ -82,7 +83,7 @@ def _fire(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     attributes = {**{k: a.value for k, a in node.attributes.items()}, "norm": 1.0}
     name = f"{out.name}:count"
     new = Edit(node, made_by).own(
-        "IntegerFire", node.inputs[0], name=name, like=out, attributes=attributes
+        node.op_type, node.inputs[0], name=name, like=out, attributes=attributes
     )
     replace_value(out, new, keep_name=False)
     new.name = name
@@ -93,9 +94,9 @@ def _fire(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
 def _is_counted(value: ir.Value) -> bool:
     """Whether the value holds counts (of neurons or of the source), not a potential."""
     node = value.producer()
-    if node is None or node.op_type in ("IntegerFire", "Cast"):
+    if node is None or node.op_type in (*NEURONS, "Cast"):
         return True
-    if node.op_type in ("MaxPool", "Reshape", "SumPool", "AveragePool"):
+    if node.op_type in ("MaxPool", "Reshape", "SumPool", "AveragePool", "Repeat"):
         return node.inputs[0] is not None and _is_counted(node.inputs[0])
     return False
 
@@ -114,7 +115,8 @@ def _linear(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
 def _pass_on(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     """Pools of maxima and reshapes carry the scale; their values are counts now."""
     x = node.inputs[0] if node.inputs else None
-    if node.op_type not in ("MaxPool", "Reshape") or x is None or scales.get(x, 1.0) == 1.0:
+    passing = node.op_type in ("MaxPool", "Reshape", "TimeSum")
+    if not passing or x is None or scales.get(x, 1.0) == 1.0:
         return 0
     out = node.outputs[0]
     out.name = node.name = f"{out.name}:count"
@@ -123,7 +125,7 @@ def _pass_on(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
 
 
 _RULES = {
-    "IntegerFire": _fire,
+    **dict.fromkeys(NEURONS, _fire),
     "AveragePool": _average,
     "Conv": _linear,
     "Gemm": _linear,

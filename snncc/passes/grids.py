@@ -27,6 +27,8 @@ __all__ = ["Grid", "QuantisedLayer", "largest_weight", "plan", "slices"]
 
 Integers = npt.NDArray[np.int64]
 
+#: What keeps potentials on the grid of their layers.
+_TOGETHER = ("Add", "Mul", "SumPool", "Reshape", "TimeSum")
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
 
@@ -71,8 +73,9 @@ class Grid:
         x, out = node.inputs[0], node.outputs[0]
         if (found := read_affine(node)) is not None:
             return self._mapped(found[1].scale, found[1].shift)
-        if node.op_type == "SumPool":
-            n = prod(attribute(node, "kernel_shape"))
+        if node.op_type in ("SumPool", "TimeSum"):
+            sizes = attribute(node, "kernel_shape") if node.op_type == "SumPool" else None
+            n = attribute(node, "T") if sizes is None else prod(sizes)
             return Grid(self.thresholds, tuple(s * n for s in self.shifts), self.payload * n)
         before, after = static_shape(x) if x is not None else None, static_shape(out)
         if node.op_type != "Reshape" or before is None or after is None:
@@ -129,10 +132,11 @@ def plan(model: ir.Model, bits: int) -> tuple[dict[ir.Value, QuantisedLayer], li
 
 @dataclass(frozen=True)
 class _Group:
-    """Layers that share a grid; whether the network's result is among what they feed."""
+    """Layers that share a grid; whether they feed the result, or a neuron with memory."""
 
     layers: list[Linear]
     is_result: bool
+    is_carried: bool
 
 
 def _layers(model: ir.Model) -> Iterator[Linear]:
@@ -147,7 +151,7 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
     graph.add_nodes_from(layers)
     for node in model.graph:
         out = node.outputs[0]
-        if node.op_type not in ("Add", "Mul", "SumPool", "Reshape") or out in layers:
+        if node.op_type not in _TOGETHER or out in layers:
             continue
         for x in node.inputs:
             if x is not None and x in graph:
@@ -157,7 +161,9 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
     for component in nx.connected_components(graph):
         members = sorted((v for v in component if v in layers), key=order.__getitem__)
         is_result = any(v.is_graph_output() for v in component)
-        found.append(_Group([layers[v] for v in members], is_result))
+        readers = {user.op_type for v in component for user, _ in v.uses()}
+        is_carried = "StatefulFire" in readers  # its thresholds must be integers
+        found.append(_Group([layers[v] for v in members], is_result, is_carried))
     return sorted(found, key=lambda g: order[g.layers[0].out])
 
 
@@ -165,7 +171,7 @@ def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[Quantis
     channels = {linear.weight.shape[0] for linear in group.layers}
     if group.is_result or len(channels) > 1:
         return _one_scale(group, bits)
-    if all(_is_single_tap(linear) for linear in group.layers):
+    if not group.is_carried and all(_is_single_tap(linear) for linear in group.layers):
         if len(group.layers) == 1:
             return [_counting(group.layers[0])]
         if (exact := _common_denominator(group, bits)) is not None:

@@ -30,7 +30,8 @@ def levels(
     Args:
         thresholds: Potential of one spike, per channel, positive.
         D: Largest count.
-        rounding: ``half-even`` or ``half-up``.
+        rounding: ``half-even`` or ``half-up``; with ``>=`` or ``>`` spike k is due at k, not
+            k - 1/2.
         shifts: Added to v / threshold, per channel; default 0.
 
     Returns:
@@ -45,8 +46,9 @@ def levels(
 
 
 def _level(threshold: Fraction, shift: Fraction, k: int, rounding: str) -> int:
-    border = threshold * (Fraction(2 * k - 1, 2) - shift)
-    takes_tie = rounding == "half-up" or k % 2 == 0
+    reaches = rounding in (">=", ">")
+    border = threshold * ((Fraction(k) if reaches else Fraction(2 * k - 1, 2)) - shift)
+    takes_tie = rounding in ("half-up", ">=") or (rounding == "half-even" and k % 2 == 0)
     level = ceil(border) if takes_tie else floor(border) + 1
     return min(max(level, -_FAR), _FAR)
 

@@ -228,7 +228,10 @@ def _read_batch_norm(node: ir.Node) -> tuple[ir.Value, Affine] | None:
     if x is None or any(f is None for f in found):
         return None
     gamma, beta, mean, var = (np.asarray(f, dtype=np.float64) for f in found)
-    scale = gamma / np.sqrt(var + attribute(node, "epsilon", 1e-5))
+    spread = var + attribute(node, "epsilon", 1e-5)
+    if not (spread > 0).all():
+        return None
+    scale = gamma / np.sqrt(spread)
     return x, Affine(scale, beta - mean * scale)
 
 

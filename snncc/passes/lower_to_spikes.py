@@ -13,6 +13,8 @@ from snncc.passes.base import Pass
 
 __all__ = ["LowerToSpikes"]
 
+_TRAINS = {"FireCount": "IFSoftReset", "StatefulFireCount": "StatefulIF"}
+
 
 @dataclass(frozen=True)
 class LowerToSpikes(Pass):
@@ -33,13 +35,15 @@ class LowerToSpikes(Pass):
         count = 0
         for node in nodes(model):
             x = node.inputs[0] if node.inputs else None
-            if node.op_type == "FireCount":
+            if node.op_type in _TRAINS:
                 _fire(node, ticks, self.name)
                 count += 1
             elif x is None or x not in ticks:
                 continue
             elif node.op_type in ("QConv", "QGemm"):
                 _sum_behind(node, ticks[x], self.name)
+            elif node.op_type == "TimeSum":
+                node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
                 _carry(node, ticks, ticks[x])
         out = model.graph.outputs[0]
@@ -54,8 +58,9 @@ def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     D = int(table.shape[1]) if table is not None and table.shape is not None else 1  # type: ignore[arg-type]
     edit = Edit(node, made_by)
     train = edit.own(
-        "IFSoftReset", *node.inputs, name=f"{old.name}:spikes",
+        _TRAINS[node.op_type], *node.inputs, name=f"{old.name}:spikes",
         dtype=ir.DataType.UINT8, shape=[D, *(old.shape or ())],
+        attributes={k: a.value for k, a in node.attributes.items()},
     )  # fmt: skip
     folded = edit.op(
         "Reshape", train, edit.const(f"{old.name}.fold", np.array([-1, *size], np.int64)),
@@ -90,6 +95,21 @@ def _sum_behind(node: ir.Node, D: int, made_by: str) -> None:
     old.shape = ir.Shape([None, *size])
     for reader, index in readers:
         reader.replace_input_with(index, total)
+
+
+def _summed(node: ir.Node, x: ir.Value, D: int, made_by: str) -> ir.Value:
+    """Counts ahead of a sum over time: the ticks summed."""
+    size, edit, name = static_shape(x) or (), Edit(node, made_by), f"{x.name}:count"
+    narrow = edit.op(
+        "Cast", x, name=f"{name}/narrow", dtype=ir.DataType.INT32, shape=[None, *size],
+        attributes={"to": ir.DataType.INT32.value},
+    )  # fmt: skip
+    apart = edit.op(
+        "Reshape", narrow, edit.const(f"{name}.apart", np.array([D, -1, *size], np.int64)),
+        name=f"{name}/apart", dtype=ir.DataType.INT32, shape=[D, None, *size],
+    )  # fmt: skip
+    node.outputs[0].type = ir.TensorType(ir.DataType.INT32)
+    return edit.own("SpikeSum", apart, name=name, dtype=ir.DataType.INT32, shape=[None, *size])
 
 
 def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> None:

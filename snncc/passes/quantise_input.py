@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.graphs import Edit, is_op, nodes, static_shape
+from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
     Affine,
@@ -20,6 +21,9 @@ from snncc.passes.linear import (
 )
 
 __all__ = ["QuantiseInput"]
+
+#: What hands pixels on to layers.
+_PASSING = ("Reshape", "MaxPool", "AveragePool", "Repeat")
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,9 @@ def _neurons_get_layers(value: ir.Value, made_by: str) -> None:
     """A neuron or result that reads the input directly gets an identity layer of its own."""
     size = static_shape(value) or (1,)
     for node, index in list(value.uses()):
-        if is_op(node, "Reshape", "MaxPool", "AveragePool"):
+        if is_op(node, *_PASSING):
             _neurons_get_layers(node.outputs[0], made_by)
-        elif is_op(node, "IntegerFire"):
+        elif is_op(node, *NEURONS):
             node.replace_input_with(index, identity_layer(node, value, size, made_by))
 
 
@@ -128,7 +132,7 @@ def _first_layers(value: ir.Value, affine: Affine, size: tuple[int, ...]) -> lis
             faults.append(
                 Fault("padded average of the input", str(node.name), node.op_type, todo="pad less")
             )
-        elif is_op(node, "Reshape", "MaxPool", "AveragePool"):
+        elif is_op(node, *_PASSING):
             after = static_shape(out) or size
             moved = _through_reshape(affine, size, after) if node.op_type == "Reshape" else affine
             found += _first_layers(out, moved, after)
@@ -166,7 +170,7 @@ def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:
     for node, index in list(x.uses()):
         if node.op_type != "QuantizeInput":
             node.replace_input_with(index, q)
-    for node in nodes(model, "Reshape", "MaxPool", "AveragePool"):
+    for node in nodes(model, *_PASSING):
         if _from_source(node.inputs[0], q):
             node.outputs[0].name = f"{node.outputs[0].name}:q"
             node.name = node.outputs[0].name
@@ -177,7 +181,7 @@ def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:
 def _from_source(value: ir.Value | None, q: ir.Value) -> bool:
     while value is not None and value is not q:
         node = value.producer()
-        if not is_op(node, "Reshape", "MaxPool", "AveragePool") or node is None:
+        if not is_op(node, *_PASSING) or node is None:
             return False
         value = node.inputs[0]
     return value is q

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.ir.carried import carry_of
 from snncc.ir.graphs import Edit, attribute, label, nodes, provenance, remove_dead
 from snncc.ir.program import SLICE_LIMIT
 from snncc.passes.base import Pass
@@ -21,6 +22,7 @@ from snncc.passes.fold_scale import OUTPUT_SCALE
 from snncc.passes.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.levels import levels
 from snncc.passes.linear import Linear, is_branch_sum, linear_behind, read_affine, read_linear
+from snncc.passes.membranes import membrane
 
 __all__ = ["QuantiseWeights"]
 
@@ -81,9 +83,11 @@ class _Work:
                 self._layer(self.planned[linear.out])
         elif node.op_type == "IntegerFire":
             self._fire(node)
+        elif node.op_type == "StatefulFire":
+            self._stateful(node)
         elif is_branch_sum(node):
             self._sum(node)
-        elif node.op_type in ("MaxPool", "Reshape", "SumPool"):
+        elif node.op_type in ("MaxPool", "Reshape", "SumPool", "Repeat", "TimeSum"):
             self._pass_on(node)
         elif read_linear(out) is None and read_affine(node) is not None:
             x = _required(node.inputs[0])
@@ -139,6 +143,33 @@ class _Work:
         new.producer().metadata_props["snncc.rounding"] = rounding  # type: ignore[union-attr]
         self.twins[out], self.grids[out] = new, Grid.counts(D)
 
+    def _stateful(self, node: ir.Node) -> None:
+        """Levels, threshold and decay on the grid of the membrane, which is finer."""
+        x, out, carry = _required(node.inputs[0]), node.outputs[0], carry_of(node)
+        grid = self.grids[x]
+        if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
+            self._fault(node, "a shift or negative scale ahead of a neuron with memory",
+                        "a layer right ahead of it")  # fmt: skip
+            return
+        made = membrane(grid, carry)
+        if made is None:
+            self._fault(node, "its membrane does not fit 64 bits", "fewer weight bits")
+            return
+        edit = Edit(node, self.made_by)
+        new = edit.own(
+            "StatefulFireCount",
+            self.twins[x],
+            edit.const(f"{out.name}.levels", made.levels),
+            edit.const(f"{out.name}.threshold", made.threshold),
+            name=f"{out.name}~int", dtype=ir.DataType.UINT8, shape=out.shape,
+            attributes={
+                "T": carry.T, "numerator": made.decay[0], "shift": made.decay[1],
+                "fraction": made.fraction, "reset": carry.reset,
+            },
+        )  # fmt: skip
+        new.producer().metadata_props["snncc.rounding"] = carry.rule  # type: ignore[union-attr]
+        self.twins[out], self.grids[out] = new, Grid.counts(carry.D)
+
     def _sum(self, node: ir.Node) -> None:
         left, right = (_required(v) for v in node.inputs)
         out, one, two = node.outputs[0], self.grids[left], self.grids[right]
@@ -155,7 +186,7 @@ class _Work:
         x, out = _required(node.inputs[0]), node.outputs[0]
         twin, edit = self.twins[x], Edit(node, self.made_by)
         attributes = {k: a.value for k, a in node.attributes.items()}
-        if node.op_type == "SumPool" and twin.dtype != ir.DataType.INT64:
+        if node.op_type in ("SumPool", "TimeSum") and twin.dtype != ir.DataType.INT64:
             twin = edit.op(
                 "Cast", twin, name=f"{out.name}/wide", dtype=ir.DataType.INT64, shape=x.shape,
                 attributes={"to": ir.DataType.INT64.value},

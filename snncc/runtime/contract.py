@@ -136,6 +136,7 @@ class Output:
         source: The node of the Program that is read.
         scale: Real value of one integer unit.
         kind: ``potential`` of an accumulator, or spike ``counts``.
+        over_time: ``each``: a result per timestep; ``sum``: one, the integers summed over T.
     """
 
     name: str
@@ -143,10 +144,21 @@ class Output:
     source: str
     scale: float
     kind: str
+    over_time: str = "each"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "shape": list(self.shape)}
+        """Plain data; ``over_time`` only where it is not ``each``."""
+        data = {**asdict(self), "shape": list(self.shape)}
+        return {k: v for k, v in data.items() if (k, v) != ("over_time", "each")}
+
+    def real(self, integers: Array) -> npt.NDArray[np.float32]:
+        """Integers (T, N, ...) as the network's result: (N, ...), or (T, N, ...) if one for each.
+
+        With T = 1 there is no axis of timesteps.
+        """
+        whole = integers.sum(axis=0, keepdims=True) if self.over_time == "sum" else integers
+        values: npt.NDArray[np.float32] = (whole * self.scale).astype(np.float32)
+        return values[0] if len(values) == 1 else values
 
 
 def outputs_of(program: Program) -> tuple[Output, ...]:
@@ -157,4 +169,5 @@ def outputs_of(program: Program) -> tuple[Output, ...]:
 def _output(readout: Readout, by_name: Mapping[str, Any]) -> Output:
     is_potential = isinstance(by_name[readout.source], Accumulator)
     kind = "potential" if is_potential else "counts"
-    return Output(readout.name, tuple(readout.shape), readout.source, float(readout.scale), kind)
+    shape, scale = tuple(readout.shape), float(readout.scale)
+    return Output(readout.name, shape, readout.source, scale, kind, readout.over_time)

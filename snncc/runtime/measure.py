@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import attribute, label
+from snncc.ir.ops import NEURONS
 from snncc.ir.oracle import evaluate, teacher_forced
 
 __all__ = ["LayerChange", "Measured", "measure"]
@@ -90,7 +92,7 @@ def _batches(feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
 
 
 def _fires(model: ir.Model) -> list[ir.Node]:
-    return [node for node in model.graph if node.op_type == "IntegerFire"]
+    return [node for node in model.graph if node.op_type in NEURONS]
 
 
 def _names(model: ir.Model) -> list[str]:
@@ -117,7 +119,7 @@ def _add(
         layer.total += before[i].size
         layer.teacher_forced += int((given[name] != forced[name]).sum())
         layer.end_to_end += int((before[i] != free[name]).sum())
-        layer.ties += _ties(floats[potentials[i]], D)
+        layer.ties += _ties(node, floats[potentials[i]], given[name])
         layer.saturated += int((free[name] == D).sum())
         result.input_changed += int((before[i] != given[name]).sum())
     result.same_class += _same_class(trained, feeds, free[out])
@@ -131,8 +133,10 @@ def _counts(trained: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
     return [np.rint(values[str(n.outputs[0].name)] * attribute(n, "norm")) for n in fires]
 
 
-def _ties(u: Array, D: int) -> int:
-    inside = u[(u > 0) & (u < D)]
+def _ties(node: ir.Node, u: Array, counts: Array) -> int:
+    if node.op_type == "StatefulFire":
+        return int(near_border(u, counts, carry_of(node), 0.0, later=False).sum())
+    inside = u[(u > 0) & (u < attribute(node, "D"))]
     return int((inside - np.floor(inside) == 0.5).sum())
 
 

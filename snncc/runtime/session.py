@@ -80,10 +80,13 @@ class Session:
         return [NodeArg(c.name, ["N", *c.shape], _TYPES[c.dtype])]
 
     def get_outputs(self) -> list[NodeArg]:
-        """The outputs, in the model's order; with T > 1 timesteps they have a leading axis T."""
+        """The outputs, in the model's order; those of each of T > 1 timesteps begin with T."""
         T = self.model.program.timesteps
-        lead: list[int | str] = ["N"] if T == 1 else [T, "N"]
-        return [NodeArg(o.name, [*lead, *o.shape], "tensor(float)") for o in self.model.outputs]
+        found = []
+        for o in self.model.outputs:
+            lead: list[int | str] = ["N"] if T == 1 or o.over_time == "sum" else [T, "N"]
+            found.append(NodeArg(o.name, [*lead, *o.shape], "tensor(float)"))
+        return found
 
     def run(
         self,
@@ -99,18 +102,19 @@ class Session:
             progress: Called with the number of samples after each batch.
 
         Returns:
-            float32 ``[N, *shape]`` each, or ``[T, N, *shape]`` if T > 1.
+            float32 ``[N, *shape]`` each, or ``[T, N, *shape]`` if T > 1 and the network does not
+            sum its result over time.
 
         Raises:
             BadInputError: Samples of the wrong shape or dtype, or not finite.
             UsageError: An unknown input or output name.
         """
-        scales = {o.name: o.scale for o in self.model.outputs}
-        names = list(scales) if output_names is None else list(output_names)
-        if unknown := [name for name in names if name not in scales]:
-            raise UsageError(f"no output {_quoted(unknown)}; there are {_quoted(scales)}")
+        outputs = {o.name: o for o in self.model.outputs}
+        names = list(outputs) if output_names is None else list(output_names)
+        if unknown := [name for name in names if name not in outputs]:
+            raise UsageError(f"no output {_quoted(unknown)}; there are {_quoted(outputs)}")
         integers = self.run_integers(feed, progress)
-        return [_real(integers[name], scales[name]) for name in names]
+        return [outputs[name].real(integers[name]) for name in names]
 
     def run_integers(
         self, feed: Feed | Array, progress: Progress | None = None
@@ -157,11 +161,6 @@ class Session:
         known = list(dict.fromkeys(name for n in nodes for name in (n.module, n.name) if name))
         close = get_close_matches(probe, known, n=3) or known
         raise UsageError(f"cannot probe '{probe}'; there are {_quoted(close[:12])}")
-
-
-def _real(integers: Array, scale: float) -> npt.NDArray[np.float32]:
-    values = (integers * scale).astype(np.float32)
-    return values[0] if len(values) == 1 else values
 
 
 def _quoted(names: Collection[str]) -> str:

@@ -103,6 +103,7 @@ def test_json_and_arrays_give_the_identical_program(program: Program) -> None:
 def test_every_array_is_named_once(program: Program) -> None:
     _, arrays = program.to_json()
     levels, biases = len(program.neurons), len(program.accumulators)
+    levels += sum(n.carry != "none" for n in program.neurons)  # their thresholds
     weights = sum(len(p.weights) for a in program.accumulators for p in a.projections)
     assert len(arrays) == levels + biases + weights
 

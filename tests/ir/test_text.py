@@ -31,7 +31,9 @@ def test_equal_graphs_have_no_diff(stages: dict[str, ir.Model]) -> None:
 
 def test_one_changed_weight_shows(stages: dict[str, ir.Model]) -> None:
     model = stages["integer"].clone()
-    name, value = next((n, v) for n, v in model.graph.initializers.items() if n.startswith("bn2.weight"))
+    name, value = next(
+        (n, v) for n, v in model.graph.initializers.items() if n.startswith("bn2.weight")
+    )
     weight = value.const_value.numpy().copy()
     weight.flat[0] = np.nextafter(weight.flat[0], 9)
     value.const_value = ir.tensor(weight, name=name)

@@ -1,0 +1,44 @@
+"""Numbers of membranes that stay over timesteps: decays as integers, and how far they reach."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+__all__ = ["fixed_decay", "membrane_reach"]
+
+#: Bits of a decay that is no simple binary fraction.
+_SHIFT = 16
+_SIMPLE = 8
+
+
+def fixed_decay(decay: float) -> tuple[int, int]:
+    """(numerator, shift) of a decay in 0..1: exact for k / 256, else rounded to 16 bits.
+
+    >>> fixed_decay(0.75), fixed_decay(1.0)
+    ((3, 2), (1, 0))
+    """
+    exact = Fraction(decay)
+    if exact.denominator <= 1 << _SIMPLE:
+        return exact.numerator, exact.denominator.bit_length() - 1
+    return round(exact * (1 << _SHIFT)), _SHIFT
+
+
+def membrane_reach(timesteps: int, decay: tuple[int, int], drive: int, loss: int) -> int:
+    """The largest absolute number on the way: numerator * what stays, and the membrane itself.
+
+    Args:
+        timesteps: T.
+        decay: (numerator, shift).
+        drive: Largest absolute potential, in units of the membrane.
+        loss: The most that spikes take in a timestep.
+    """
+    numerator, shift = decay
+    reach = widest = drive
+    for _ in range(timesteps - 1):
+        product = numerator * (reach + loss)
+        new = (product >> shift) + 1 + drive
+        widest = max(widest, product, new)
+        if new == reach:
+            break
+        reach = new
+    return max(widest, reach + loss)

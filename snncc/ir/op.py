@@ -1,0 +1,37 @@
+"""What an operator of domain ``ai.snncc`` is: a schema, and a body in standard ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["COUNTS", "F32", "I8", "I32", "I64", "SUMMED", "U8", "Op"]
+
+F32 = ("tensor(float)",)
+U8 = ("tensor(uint8)",)
+I8 = ("tensor(int8)",)
+I32 = ("tensor(int32)",)
+I64 = ("tensor(int64)",)
+COUNTS = ("tensor(uint8)", "tensor(int64)")
+SUMMED = ("tensor(float)", "tensor(int64)")
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: its schema and its meaning.
+
+    Attributes:
+        name: In domain ``ai.snncc``.
+        stage: Where it appears first.
+        doc: What it computes, one or two sentences.
+        inputs, outputs: Name -> allowed types.
+        attributes: Name -> ``int``, ``ints``, ``float`` or ``string``; all required.
+        body: ONNX text of the function body.
+    """
+
+    name: str
+    stage: str
+    doc: str
+    inputs: dict[str, tuple[str, ...]]
+    outputs: dict[str, tuple[str, ...]]
+    attributes: dict[str, str]
+    body: str

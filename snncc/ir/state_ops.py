@@ -1,0 +1,256 @@
+"""Operators of neurons with a memory over timesteps; T is the outer part of the batch axis.
+
+One membrane, one rule: H = decay * V + x, s = levels that H reaches, V = H - s * threshold
+('soft') or 0 if s > 0 else H ('hard'); V is 0 at first.
+"""
+
+from __future__ import annotations
+
+from snncc.ir.op import F32, I32, I64, U8, Op
+
+__all__ = ["STATE_OPS"]
+
+#: [T*N, C, ...] of the operator's first input as ``x`` [T, N, C, ...]; ``t`` is T.
+_APART = """
+    any = Constant <value_ints: ints = [-1]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    end = Constant <value_ints: ints = [9223372036854775807]> ()
+    go = Constant <value: tensor = bool {1}> ()
+    t = Constant <value_int: int = @T> ()
+    t_1 = Reshape (t, any)
+    size = Shape (INPUT)
+    sample = Slice (size, one, end)
+    apart = Concat <axis: int = 0> (t_1, any, sample)
+    x = Reshape (INPUT, apart)
+    first = Constant <value_int: int = 0> ()
+    x_0 = Gather <axis: int = 0> (x, first)
+    start = Sub (x_0, x_0)
+    reset_rule = Constant <value_string: string = @reset> ()
+    hard_name = Constant <value_string: string = "hard"> ()
+    is_hard = Equal (reset_rule, hard_name)
+"""
+
+_STATEFUL_FIRE = Op(
+    "StatefulFire",
+    "imported",
+    "Neuron with a memory over T timesteps, X [T*N, ...]: H = decay * V + gain * X fires s spikes, "
+    "given as s / norm. Rules: '>=' and '>' compare H with the threshold (D = 1), 'half-even' and "
+    "'half-up' round clip(H / threshold, 0, D). Reset: 'soft': V = H - s * threshold; 'hard': 0 "
+    "after a spike.",
+    {"X": F32},
+    {"Y": F32},
+    {
+        "T": "int", "D": "int", "decay": "float", "gain": "float", "threshold": "float",
+        "norm": "float", "rule": "string", "reset": "string",
+    },
+    _APART.replace("INPUT", "X") + """
+    decay = Constant <value_float: float = @decay> ()
+    gain = Constant <value_float: float = @gain> ()
+    theta = Constant <value_float: float = @threshold> ()
+    zero = Constant <value_float: float = 0.0> ()
+    half = Constant <value_float: float = 0.5> ()
+    levels = Constant <value_int: int = @D> ()
+    top = Cast <to: int = 1> (levels)
+    rule = Constant <value_string: string = @rule> ()
+    reach_name = Constant <value_string: string = ">="> ()
+    above_name = Constant <value_string: string = ">"> ()
+    up_name = Constant <value_string: string = "half-up"> ()
+    is_reach = Equal (rule, reach_name)
+    is_above = Equal (rule, above_name)
+    is_up = Equal (rule, up_name)
+    rest, S = Loop <body: graph = step (int64 i, bool on, float[] v) =>
+                    (bool still_on, float[] carried, float[] s) {
+      still_on = Identity (on)
+      drive = Gather <axis: int = 0> (x, i)
+      kept = Mul (v, decay)
+      driven = Mul (drive, gain)
+      h = Add (kept, driven)
+      reaches = GreaterOrEqual (h, theta)
+      reached = Cast <to: int = 1> (reaches)
+      exceeds = Greater (h, theta)
+      exceeded = Cast <to: int = 1> (exceeds)
+      relative = Div (h, theta)
+      u = Clip (relative, zero, top)
+      even = Round (u)
+      shifted = Add (u, half)
+      up = Floor (shifted)
+      rounded = Where (is_up, up, even)
+      not_reach = Where (is_above, exceeded, rounded)
+      s = Where (is_reach, reached, not_reach)
+      taken = Mul (s, theta)
+      soft = Sub (h, taken)
+      silent = Equal (s, zero)
+      hard = Where (silent, h, zero)
+      carried = Where (is_hard, hard, soft)
+    }> (t, go, start)
+    a = Reshape (S, size)
+    n = Constant <value_float: float = @norm> ()
+    Y = Div (a, n)
+    """,
+)  # fmt: skip
+
+#: One timestep in integers: H with ``fraction`` further bits from V; products round down.
+_CHARGE = """
+      scaled = Mul (v, p)
+      over = Mod (scaled, radix)
+      whole = Sub (scaled, over)
+      kept = Div (whole, radix)
+      drive = Gather <axis: int = 0> (x, i)
+      wide = Mul (drive, unit)
+      h = Add (kept, wide)
+"""
+
+_CARRY = """
+      taken = Mul (count, theta)
+      soft = Sub (h, taken)
+      silent = Equal (count, first)
+      hard = Where (silent, h, first)
+      carried = Where (is_hard, hard, soft)
+"""
+
+_NUMBERS = _APART.replace("INPUT", "V") + """
+    base = Constant <value_int: int = 2> ()
+    k = Constant <value_int: int = @shift> ()
+    radix = Pow (base, k)
+    f = Constant <value_int: int = @fraction> ()
+    unit = Pow (base, f)
+    p = Constant <value_int: int = @numerator> ()
+    table = Shape (levels)
+    D = Slice (table, one, two)
+    ticks = Squeeze (D)
+    rank = Shape (sample)
+    behind_channels = Sub (rank, one)
+    tail = ConstantOfShape <value: tensor = int64[1] {1}> (behind_channels)
+    by_channel = Concat <axis: int = 0> (any, tail)
+    theta = Reshape (threshold, by_channel)
+"""  # fmt: skip
+
+_STATE_INPUTS: dict[str, tuple[str, ...]] = {"V": I64, "levels": I64, "threshold": I64}
+_STATE_ATTRIBUTES = {
+    "T": "int", "numerator": "int", "shift": "int", "fraction": "int", "reset": "string",
+}  # fmt: skip
+
+_STATEFUL_FIRE_COUNT = Op(
+    "StatefulFireCount",
+    "quantised",
+    "Spikes per timestep of a neuron with memory, V [T*N, C, ...]: H = floor(numerator * carried / "
+    "2^shift) + V * 2^fraction reaches so many of levels [C|1, D]; soft reset takes threshold "
+    "[C|1] per spike. Exact for decay numerator / 2^shift if fraction is shift * (T - 1).",
+    _STATE_INPUTS,
+    {"A": U8},
+    _STATE_ATTRIBUTES,
+    _NUMBERS + """
+    level_shape = Concat <axis: int = 0> (any, tail, D)
+    L = Reshape (levels, level_shape)
+    rest, S = Loop <body: graph = step (int64 i, bool on, int64[] v) =>
+                    (bool still_on, int64[] carried, int64[] count) {
+      still_on = Identity (on)
+    """ + _CHARGE + """
+      h_1 = Unsqueeze (h, any)
+      reached = GreaterOrEqual (h_1, L)
+      ones = Cast <to: int = 7> (reached)
+      count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (ones, any)
+    """ + _CARRY + """
+    }> (t, go, start)
+    counts = Cast <to: int = 2> (S)
+    A = Reshape (counts, size)
+    """,
+)  # fmt: skip
+
+_STATEFUL_IF = Op(
+    "StatefulIF",
+    "spiking",
+    "StatefulFireCount tick by tick: spikes [D, T*N, C, ...]. In each timestep the membrane starts "
+    "at H - level 1, fires when it is not negative, and is lowered by the gap to the next level; "
+    "what stays over timesteps is H less the threshold per spike, or 0.",
+    _STATE_INPUTS,
+    {"S": U8},
+    _STATE_ATTRIBUTES,
+    _NUMBERS + """
+    zero = Constant <value_ints: ints = [0]> ()
+    level_shape = Concat <axis: int = 0> (D, any, tail)
+    by_tick = Transpose <perm: ints = [1, 0]> (levels)
+    L = Reshape (by_tick, level_shape)
+    later = Slice (L, one, end, zero)
+    last = Slice (L, any, end, zero)
+    next = Concat <axis: int = 0> (later, last)
+    gaps = Sub (next, L)
+    level_1 = Gather <axis: int = 0> (L, first)
+    rest, trains = Loop <body: graph = step (int64 i, bool on, int64[] v) =>
+                         (bool still_on, int64[] carried, uint8[] train) {
+      still_on = Identity (on)
+    """ + _CHARGE + """
+      above = Sub (h, level_1)
+      left, train = Loop <body: graph = tick (int64 d, bool go_on, int64[] m) =>
+                          (bool still_going, int64[] lowered, uint8[] spikes) {
+        still_going = Identity (go_on)
+        fires = GreaterOrEqual (m, first)
+        spikes = Cast <to: int = 2> (fires)
+        fired = Cast <to: int = 7> (fires)
+        gap = Gather <axis: int = 0> (gaps, d)
+        loss = Mul (fired, gap)
+        lowered = Sub (m, loss)
+      }> (ticks, on, above)
+      wide_train = Cast <to: int = 7> (train)
+      count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (wide_train, zero)
+    """ + _CARRY + """
+    }> (t, go, start)
+    flat_shape = Concat <axis: int = 0> (t_1, D, any)
+    flat = Reshape (trains, flat_shape)
+    ticks_first = Transpose <perm: ints = [1, 0, 2]> (flat)
+    full = Concat <axis: int = 0> (D, size)
+    S = Reshape (ticks_first, full)
+    """,
+)  # fmt: skip
+
+_REPEAT = Op(
+    "Repeat",
+    "imported",
+    "The same input in all of T timesteps: [N, ...] -> [T*N, ...].",
+    {"X": (*F32, *U8)},
+    {"Y": (*F32, *U8)},
+    {"T": "int"},
+    """
+    any = Constant <value_ints: ints = [-1]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    t = Constant <value_int: int = @T> ()
+    t_1 = Reshape (t, any)
+    size = Shape (X)
+    rank = Shape (size)
+    less = Sub (rank, one)
+    ones = ConstantOfShape <value: tensor = int64[1] {1}> (less)
+    times = Concat <axis: int = 0> (t_1, ones)
+    Y = Tile (X, times)
+    """,
+)
+
+_TIME_SUM = Op(
+    "TimeSum",
+    "imported",
+    "Sum over T timesteps: [T*N, ...] -> [N, ...].",
+    {"X": (*F32, *I32, *I64)},
+    {"Y": (*F32, *I32, *I64)},
+    {"T": "int"},
+    """
+    any = Constant <value_ints: ints = [-1]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    zero = Constant <value_ints: ints = [0]> ()
+    end = Constant <value_ints: ints = [9223372036854775807]> ()
+    t = Constant <value_int: int = @T> ()
+    t_1 = Reshape (t, any)
+    size = Shape (X)
+    sample = Slice (size, one, end)
+    apart = Concat <axis: int = 0> (t_1, any, sample)
+    x = Reshape (X, apart)
+    Y = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (x, zero)
+    """,
+)
+
+STATE_OPS = (
+    _STATEFUL_FIRE,
+    _REPEAT,
+    _TIME_SUM,
+    _STATEFUL_FIRE_COUNT,
+    _STATEFUL_IF,
+)

@@ -1,0 +1,100 @@
+"""What becomes of the axis of timesteps, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from float_networks import Case, Net, front, imported, lowered
+from state_networks import apart, carried, flat, mean_over_time, repeated
+
+from snncc.errors import UnsupportedModelError
+from snncc.ir.graphs import attribute
+from snncc.passes.fold_time import TIMESTEPS, FoldTime
+from snncc.passes.quantise_input import QuantiseInput
+
+T = 3
+
+
+def network(seed: int = 0) -> Net:
+    """conv - repeat - LIF on [3*N, 2, 4, 4]."""
+    net = Net((1, 4, 4), seed, False, 1.0)
+    return carried(repeated(net.conv(2, 3, 1, 1, bias=True), T), T)
+
+
+def folded(net: Net):
+    model = imported(net)
+    FoldTime().run(model)
+    return model
+
+
+def kinds(model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def test_the_input_is_repeated_and_the_result_summed_last():
+    net = mean_over_time(network().conv(2, 3, 1, 1), T)
+    model = folded(net.flatten().linear(3))
+    assert kinds(model)[0] == "Repeat"
+    assert kinds(model)[-1] == "TimeSum"
+    assert "ReduceMean" not in kinds(model)
+    assert model.metadata_props[TIMESTEPS] == str(T)
+
+
+def test_networks_without_memory_stay_as_they_are():
+    net = Net((1, 4, 4), 0, False, 1.0).conv(2).fire()
+    assert FoldTime().run(imported(net)) == 0
+
+
+def test_layers_on_separate_timesteps_fold_too():
+    net = apart(network().flatten(), T)
+    net.then("MatMul", net.const(net.weight((32, 5), 1.0)), module="fc")
+    net.then("Add", net.const(np.arange(5)), module="fc")
+    net.shape = (5,)
+    model = folded(carried(flat(net), T))
+    assert [tuple(v.shape)[1:] for n in model.graph for v in n.outputs][-1] == (5,)
+
+
+def test_a_max_pool_does_not_pass_a_neuron_with_memory():
+    net = network().conv(2, 3, 1, 1).pool("MaxPool")
+    with pytest.raises(UnsupportedModelError, match="max-pool ahead of a neuron with memory"):
+        front(carried(net, T))
+
+
+def test_a_max_pool_of_spikes_stays_where_it_is():
+    net = carried(network().pool("MaxPool").conv(2, 3, 1, 1), T)
+    model = front(net)
+    assert kinds(model).count("MaxPool") == 1
+
+
+@pytest.mark.parametrize("kind", ["product", "cumulative", "neuron", "plain-repeat"])
+def test_what_mixes_timesteps_is_named(kind):
+    net = network()
+    if kind == "product":
+        mean_over_time(net, T)
+        net.x = net.node("Mul", net.x, net.x, module="square")
+    elif kind == "cumulative":
+        apart(net, T).then("CumSum", net.const(0, np.int64), module="cumulative")
+    elif kind == "neuron":
+        mean_over_time(net, T).fire()
+    else:
+        net = carried(Net((1, 4, 4), 0, False, 1.0).conv(2), T)
+    with pytest.raises(UnsupportedModelError, match="timesteps"):
+        folded(net)
+
+
+def test_neurons_with_other_timesteps_are_named():
+    net = carried(network().conv(2, 3, 1, 1), T)
+    net.nodes[-1].attribute[[a.name for a in net.nodes[-1].attribute].index("T")].i = 2
+    with pytest.raises(UnsupportedModelError, match="2 timesteps, others 3"):
+        folded(net)
+
+
+def test_simple_decays_are_exact_and_others_are_rounded():
+    net = network().conv(2, 3, 1, 1)
+    net = carried(net, T, decay=float(np.float32(0.3)), gain=1.0, reset="soft")
+    q = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 4)).astype(np.uint8)
+    case = Case(net, QuantiseInput((1 / 61.0,), (0.0,)), q)
+    made = lowered(case, 8, check=False).stages["quantised"]
+    found = [n for n in made.graph if n.op_type == "StatefulFireCount"]
+    numbers = [[attribute(n, k) for k in ("numerator", "shift", "fraction")] for n in found]
+    assert numbers == [[1, 1, 2], [round(float(np.float32(0.3)) * 2**16), 16, 16]]
