@@ -9,6 +9,7 @@ from snncc.passes.canonicalise import Canonicalise
 from snncc.passes.commute_max_pool import CommuteMaxPool
 from snncc.passes.distribute_linear import DistributeLinear
 from snncc.passes.fold_batch_norm import FoldBatchNorm
+from snncc.passes.fold_padding import FoldPadding
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.fold_time import FoldTime
 from snncc.passes.lower_to_spikes import LowerToSpikes
@@ -28,6 +29,7 @@ FRONT: tuple[Pass, ...] = (
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
+    FoldPadding(),  # while batch norms stand: the border of BN(0) is zeros ahead of one
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is
     MergeLinear(),  # one layer between two neurons: a membrane potential is one weighted sum
 )

@@ -66,6 +66,8 @@ _OTHER = ("has no spiking form", "move it out of the network, or cut with --unti
 _UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
 _LINEAR = ("only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)")
 _CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
+_BORDER = ("a border that no convolution takes up", "padding right ahead of a convolution")
+_COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
 _ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
@@ -153,6 +155,8 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_max_pool(node, kind)
     if node.op_type == "AveragePool":
         return _judge_average_pool(node)
+    if node.op_type == "Pad":
+        return _BORDER if attribute(node, "mode", "constant") == "constant" else _COPIES
     if any(constant(v) is not None for v in node.inputs):
         if node.op_type == "MatMul":
             return _LINEAR

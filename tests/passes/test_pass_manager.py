@@ -19,6 +19,7 @@ NAMES = [
     "canonicalise",
     "recognise-integer-fire",
     "distribute-linear",
+    "fold-padding",
     "fold-batch-norm",
     "merge-linear",
     "require-integer",
@@ -130,7 +131,7 @@ def test_graphs_are_dumped_in_order(tmp_path: Path) -> None:
     manager.run(imported(CASE.net))
     names = sorted(p.name for p in (tmp_path / "ir").iterdir())
     assert names == [f"{i:02d}-{n}.txt" for i, n in enumerate(["import", *NAMES])]
-    assert (tmp_path / "ir" / "11-lower-to-spikes.txt").read_text() == dump(
+    assert (tmp_path / "ir" / "12-lower-to-spikes.txt").read_text() == dump(
         manager.stages["spiking"]
     )
 
