@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError, UnsupportedModelError, UsageError, VerificationError
 from snncc.runtime.artifact import CompiledModel, manifest_of
-from snncc.runtime.coding import Dataset, check_input, normalise, read_data
+from snncc.runtime.coding import Dataset, check_input, read_data
 from snncc.runtime.contract import InputContract
 from snncc.runtime.reference import Reference
 from snncc.runtime.verify import Verification, verify
@@ -326,7 +326,7 @@ def _feeds(contract: InputContract, data: Array) -> dict[str, Array]:
         if data.dtype != np.uint8:
             raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
         return {
-            contract.name: normalise(data, contract.mean, contract.std),
+            contract.name: contract.normalised(data),
             f"{contract.name}:u8": data,
         }
     if data.dtype == np.uint8:

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from snncc.errors import UsageError
+from snncc.nn_grid import GridConv2d, GridLinear
 
 __all__ = [
+    "GridConv2d",
+    "GridLinear",
     "IntegerFire",
     "SparseBatchNorm2d",
     "SpikeSparseConv2d",

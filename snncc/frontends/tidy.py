@@ -28,6 +28,8 @@ __all__ = ["tidy"]
 
 #: What has no known shape stays without one; it is reported where one is needed.
 _INFERENCE = common.ShapeInferencePass(check_type=False, strict_mode=False)
+#: Weights that are computed, as by a quantiser of weights, are folded whatever their size.
+_ANY_SIZE = 1 << 31
 _INSIDE = re.compile(r"/torch/|snncc/(frontends/|nn\.py)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -47,7 +49,9 @@ def tidy(model: ir.Model) -> ir.Model:
         set_provenance(node, _origin(node))
     _check_input(model.graph.inputs[0])
     _check_domains(model)
-    onnxscript.optimizer.fold_constants(model)
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
+    )
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.IdentityEliminationPass(),

@@ -17,7 +17,7 @@ __all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
 
 _SHAPES = {"Reshape", "Flatten"}
 _INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
-_OWN_INTEGER = {"IntegerFire", "SumPool", "QuantizeInput"}
+_OWN_INTEGER = {"IntegerFire", "OnGrid", "SumPool", "QuantizeInput"}
 _QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}
 _OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SliceSum", "SumPool", "FireCount"}
 _OWN_SPIKING = (_OWN_QUANTISED - {"FireCount"}) | {"IFSoftReset", "SpikeSum"}

@@ -119,6 +119,8 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return None
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
+    if node.op_type == "OnGrid" and kind == "potential":
+        return None
     if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
         return _judge_affine(node)
     if _belongs_to_another(node):
@@ -284,7 +286,7 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = ("Add", "Mul", "MaxPool", "AveragePool", "Reshape", "SumPool")
+    passing = ("Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool")
     readers = [user for user, _ in value.uses()]
     return any(
         r.op_type == "IntegerFire" or (r.op_type in passing and _reaches_neuron(r.outputs[0]))

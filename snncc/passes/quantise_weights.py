@@ -85,7 +85,9 @@ class _Work:
             self._sum(node)
         elif node.op_type in ("MaxPool", "Reshape", "SumPool"):
             self._pass_on(node)
-        elif read_linear(out) is None and read_affine(node) is not None:
+        elif node.op_type == "OnGrid" or (
+            read_linear(out) is None and read_affine(node) is not None
+        ):
             x = _required(node.inputs[0])
             self.twins[out], self.grids[out] = self.twins[x], self.grids[x].behind(node)
 
