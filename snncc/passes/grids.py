@@ -8,7 +8,7 @@ is odd no rounding ties exist. A result has one scale for all its channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, lcm, prod
 from typing import Any
@@ -31,6 +31,7 @@ from snncc.ir.graphs import (
 )
 from snncc.passes.levels import rational
 from snncc.passes.linear import Linear, linear_behind, read_affine
+from snncc.passes.precision import Precision
 
 __all__ = [
     "Grid",
@@ -39,6 +40,7 @@ __all__ = [
     "largest_weight",
     "odd_thresholds",
     "plan",
+    "shared_grids",
     "slices",
 ]
 
@@ -138,22 +140,33 @@ class QuantisedLayer:
     weight: Integers
     bias: Integers
     grid: Grid
+    bits: int = 8
 
 
-def plan(model: ir.Model, bits: int) -> tuple[dict[ir.Value, QuantisedLayer], list[Fault]]:
+def plan(
+    model: ir.Model, precision: Precision | int
+) -> tuple[dict[ir.Value, QuantisedLayer], list[Fault]]:
     """Integer weights of every layer, by its result value; and what does not fit.
 
     Args:
         model: In stage ``integer``, behind fold-scale.
-        bits: Of the weights.
+        precision: Bits of the weights, of each layer or of all.
     """
+    chosen = Precision(precision) if isinstance(precision, int) else precision
     layers = {linear.out: linear for linear in _layers(model)}
     planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
     for group in _groups(model, layers):
+        bits = chosen.of(*(str(linear.out.name) for linear in group.layers))
         for layer in _quantise(group, bits, faults):
-            planned[layer.linear.out] = layer
+            planned[layer.linear.out] = replace(layer, bits=bits)
     return planned, faults
+
+
+def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
+    """The results of layers, those that share a grid together."""
+    layers = {linear.out: linear for linear in _layers(model)}
+    return [[linear.out for linear in group.layers] for group in _groups(model, layers)]
 
 
 @dataclass(frozen=True)
