@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError, UnsupportedModelError, UsageError, VerificationError
 from snncc.runtime.artifact import CompiledModel, manifest_of
-from snncc.runtime.coding import Dataset, check_input, normalise, read_data
+from snncc.runtime.coding import Dataset, check_input, read_data
 from snncc.runtime.contract import InputContract
 from snncc.runtime.reference import Reference
 from snncc.runtime.verify import Verification, verify
@@ -60,7 +60,10 @@ class Options:
     Attributes:
         name: Of the network; default: the file's or class's.
         input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
-        weight_bits: 4 to 24.
+        weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
+        rounding: Of weights: ``nearest``, or ``data``: least error on the calibration data.
+        bias_correction: Take each channel's mean error on the calibration data off its bias;
+            default: with rounding ``data``.
         input: See InputOptions.
         until: Compile only up to this node or module; its value is the result.
         keep_stages: Store earlier graphs with their weights.
@@ -71,7 +74,9 @@ class Options:
 
     name: str | None = None
     input_shape: Sequence[int] | None = None
-    weight_bits: int = 16
+    weight_bits: int | str = 16
+    rounding: str = "nearest"
+    bias_correction: bool | None = None
     input: InputOptions = field(default_factory=InputOptions)
     until: str | None = None
     keep_stages: bool = False
@@ -158,7 +163,7 @@ class _Compilation:
         feeds = _feeds(contract, data if data is not None else _random(shape))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
         law = self._import_law(model, few)
-        manager = self._manager(contract, few)
+        manager = self._manager(contract, few, feeds if data is not None else None)
         manager.run(model)
         self.say("build-program")
         program = self._program(manager)
@@ -167,8 +172,10 @@ class _Compilation:
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until``."""
+        from snncc.passes.until import cut
+
         model = self._import()
-        return _cut(model, self.options.until) if self.options.until else model
+        return cut(model, self.options.until) if self.options.until else model
 
     def _import(self) -> ir.Model:
         if self.module is not None:
@@ -237,14 +244,22 @@ class _Compilation:
         self.say("import law")
         return check_import(self.module, model, feeds[str(model.graph.inputs[0].name)])
 
-    def _manager(self, contract: InputContract, feeds: Mapping[str, Array]) -> PassManager:
+    def _manager(
+        self,
+        contract: InputContract,
+        feeds: Mapping[str, Array],
+        calibration: Mapping[str, Array] | None,
+    ) -> PassManager:
         from snncc.passes import PassManager, pipeline
+        from snncc.passes.fit_weights import wanted_fit
         from snncc.passes.quantise_input import QuantiseInput
 
         source = QuantiseInput(
             _tuple(contract.scale), _tuple(contract.offset), real=contract.dtype == "float32"
         )
-        passes = pipeline(source, self.options.weight_bits)
+        chosen = self.options
+        fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
+        passes = pipeline(source, chosen.weight_bits, calibration, fit)
         observe = lambda record: self.say(record.name)  # noqa: E731
         return PassManager(passes, feeds, self.dump_dir, observe)
 
@@ -345,7 +360,7 @@ def _feeds(contract: InputContract, data: Array) -> dict[str, Array]:
         if data.dtype != np.uint8:
             raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
         return {
-            contract.name: normalise(data, contract.mean, contract.std),
+            contract.name: contract.normalised(data),
             f"{contract.name}:u8": data,
         }
     if data.dtype == np.uint8:
@@ -398,24 +413,3 @@ def _floats(values: Sequence[float] | float | None, default: float) -> tuple[flo
 
 def _tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def _cut(model: ir.Model, until: str) -> ir.Model:
-    """The graph up to a node or module: its last value becomes the result."""
-    import onnx_ir.passes.common as common
-
-    from snncc.ir.graphs import label
-
-    names = [label(node) for node in model.graph]
-    found = [
-        node
-        for node in model.graph
-        if label(node) == until or label(node).startswith(f"{until}.") or node.name == until
-    ]
-    if not found:
-        raise UsageError(
-            f"--until {until}: no such node; there are {', '.join(dict.fromkeys(names))}"
-        )
-    model.graph.outputs[:] = [found[-1].outputs[0]]
-    common.RemoveUnusedNodesPass()(model)
-    return model

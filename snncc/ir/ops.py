@@ -51,6 +51,19 @@ _INTEGER_FIRE = Op(
     """,
 )
 
+_ON_GRID = Op(
+    "OnGrid",
+    "imported",
+    "A potential in steps of a frozen grid: V holds integers, theta of them are one spike. No pass "
+    "derives theta again, and none folds it away.",
+    {"V": F32, "theta": F32},
+    {"U": F32},
+    {},
+    """
+    U = Div (V, theta)
+    """,
+)
+
 _QUANTIZE_INPUT = Op(
     "QuantizeInput",
     "integer",
@@ -279,6 +292,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for op in (
         _INTEGER_FIRE,
+        _ON_GRID,
         _QUANTIZE_INPUT,
         _SUM_POOL,
         _Q_CONV,

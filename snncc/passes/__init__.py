@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from snncc.passes.base import Pass, PassManager, PassRecord
 from snncc.passes.canonicalise import Canonicalise
+from snncc.passes.choose_bits import LOW, ChooseBits
 from snncc.passes.commute_max_pool import CommuteMaxPool
 from snncc.passes.distribute_linear import DistributeLinear
+from snncc.passes.fit_weights import Fit
 from snncc.passes.fold_batch_norm import FoldBatchNorm
 from snncc.passes.fold_padding import FoldPadding
 from snncc.passes.fold_scale import FoldScale
@@ -35,14 +38,30 @@ FRONT: tuple[Pass, ...] = (
 )
 
 
-def pipeline(source: QuantiseInput, weight_bits: int) -> Sequence[Pass]:
-    """All passes from stage ``imported`` to ``spiking``; build-program reads ``quantised``."""
+def pipeline(
+    source: QuantiseInput,
+    weight_bits: int | str,
+    feeds: Mapping[str, Any] | None = None,
+    fit: Fit | None = None,
+) -> Sequence[Pass]:
+    """All passes from stage ``imported`` to ``spiking``; build-program reads ``quantised``.
+
+    Args:
+        source: How the input becomes integers.
+        weight_bits: 4 to 24; or ``auto``, of each layer by what changes on ``feeds``.
+        feeds: Calibration data; ``auto`` needs it.
+        fit: Data to choose weights with, if any.
+    """
+    choose: tuple[Pass, ...] = ()
+    if isinstance(weight_bits, str):
+        weight_bits, choose = LOW, (ChooseBits(feeds or {}, fit),)
     return (
         *FRONT,
         RequireInteger(),  # fail closed: all that has no spiking form, in one report
         CommuteMaxPool(),  # before levels exist: a pool of spikes is an OR
         source,  # offset and scale of the input enter the first layer while it is float
         FoldScale(),  # norms and 1/N end in weights: only integers travel
-        QuantiseWeights(weight_bits),  # the one lossy step on weights; levels from exact fractions
+        *choose,  # while everything is float: each layer's change can be measured alone
+        QuantiseWeights(weight_bits, fit),  # the one lossy step on weights; exact levels
         LowerToSpikes(),  # counts become ticks; validated against the counts
     )

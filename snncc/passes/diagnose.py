@@ -143,6 +143,8 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_time(node)
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
+    if node.op_type == "OnGrid" and kind == "potential":
+        return None
     if _belongs_to_another(node) or _is_own_source(node):
         return None
     if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
@@ -367,7 +369,7 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = ("Add", "Mul", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum")
+    passing = ("Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum")
     readers = [user for user, _ in value.uses()]
     return any(
         r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))

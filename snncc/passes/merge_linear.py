@@ -183,7 +183,7 @@ def _is_potential(value: ir.Value | None) -> bool:
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)
     x = inner[0] if inner is not None else node.inputs[0]
-    return (inner is not None or is_op(node, *_MOVERS)) and _is_potential(x)
+    return (inner is not None or is_op(node, "OnGrid", *_MOVERS)) and _is_potential(x)
 
 
 def _through(

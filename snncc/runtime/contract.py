@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError
 from snncc.ir.program import Accumulator, Program, Readout, Shape
-from snncc.runtime.coding import check_input
+from snncc.runtime.coding import check_input, normalise
 
 __all__ = ["InputContract", "Output", "outputs_of"]
 
@@ -108,6 +108,16 @@ class InputContract:
             return self._encode_sequence(x, timesteps)
         checked = check_input(x, self.shape, self.dtype)
         return checked if self.dtype == "uint8" else self._quantise(checked)
+
+    def normalised(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Raw samples as the trained network takes them; pixels as they are, where it takes those.
+
+        Args:
+            x: uint8 ``[N, *shape]``.
+        """
+        if np.all(np.equal(self.scale, 1.0)) and not np.any(self.offset):
+            return x.astype(np.float32)  # dividing by 255 and again by 1 / 255 would not be exact
+        return np.asarray(normalise(x, self.mean, self.std))
 
     def _encode_sequence(self, x: Array, timesteps: int) -> npt.NDArray[np.uint8]:
         if len(x) != timesteps:
