@@ -63,7 +63,8 @@ class Options:
         weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
         rounding: Of weights: ``nearest``, or ``data``: least error on the calibration data.
         bias_correction: Take each channel's mean error on the calibration data off its bias;
-            default: with rounding ``data``.
+            default: with rounding ``data``. Where calibration data chooses anything, its first
+            half does that and changes are measured on the second.
         input: See InputOptions.
         until: Compile only up to this node or module; its value is the result.
         keep_stages: Store earlier graphs with their weights.
@@ -163,11 +164,12 @@ class _Compilation:
         feeds = _feeds(contract, data if data is not None else _random(shape))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
         law = self._import_law(model, few)
-        manager = self._manager(contract, few, feeds if data is not None else None)
+        fitted, judged = self._halves(feeds)
+        manager = self._manager(contract, few, fitted if data is not None else None)
         manager.run(model)
         self.say("build-program")
         program = self._program(manager)
-        measured = self._measure(manager, feeds) if data is not None else None
+        measured = self._measure(manager, judged) if data is not None else None
         return self._finish(manager, program, contract, feeds, law, measured)
 
     def imported(self) -> ir.Model:
@@ -243,6 +245,14 @@ class _Compilation:
 
         self.say("import law")
         return check_import(self.module, model, feeds[str(model.graph.inputs[0].name)])
+
+    def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Data to choose weights and bits with, and other data to measure what they change."""
+        chosen, half = self.options, len(next(iter(feeds.values()))) // 2
+        chooses = chosen.weight_bits == "auto" or chosen.rounding == "data"
+        if not half or not (chooses or chosen.bias_correction):
+            return feeds, feeds
+        return {k: v[:half] for k, v in feeds.items()}, {k: v[half:] for k, v in feeds.items()}
 
     def _manager(
         self,
