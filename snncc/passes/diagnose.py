@@ -63,6 +63,7 @@ _ADVICE |= dict.fromkeys(
     ("an integer operator of a quantised file", "quantise with QuantFormat.QDQ, statically"),
 )
 _OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+_NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
 _UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
 _LINEAR = ("only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)")
 _CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
@@ -205,7 +206,7 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
     if left is None or right is None or static_shape(left) != static_shape(right):
         return "adds values of different shapes", "branches of one shape"
     found = {kinds.get(left, "real"), kinds.get(right, "real")}
-    if found <= {"potential", "real"}:
+    if "real" in found or found == {"potential"}:  # what is real is reported already
         return None
     if found == {"spikes"}:
         return "a sum of spikes that no layer reads", "a layer or neuron behind it"
@@ -292,8 +293,8 @@ def _near_miss(node: ir.Node) -> Fault | None:
         return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
     if node.op_type == "QuantizeLinear":
         pair = pair_at(node)
-        what = pair.fault if pair is not None else "its scale or zero point is no constant"
-        return _fault(node, what or "no quantiser of activations", _UNSIGNED)
+        what = pair.fault if pair is not None else None
+        return _fault(node, what or _NO_PAIR, _UNSIGNED)
     _, low, high = unclamped(node.outputs[0])
     if clamp_of(node) is None or high == inf:
         return None

@@ -65,12 +65,13 @@ def relative(y, expected):
 # -- ONNX Runtime's quantiser --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize(("bits", "weight_bits"), [(8, 24), (4, 24), (4, 16), (4, 8)])
+@pytest.mark.parametrize(
+    ("bits", "weight_bits", "per_channel"), [(8, 24, True), (4, 24, False), (4, 8, False)]
+)
 def test_a_file_of_the_runtimes_quantiser_gives_what_the_runtime_gives(
     tmp_path, bits, weight_bits, per_channel
 ):
-    path, x = quantised(tmp_path / "cnn.onnx", bits, per_channel and bits == 8), normal(12, 9)
+    path, x = quantised(tmp_path / "cnn.onnx", bits, per_channel), normal(12, 9)
     model, y = compiled(path, x, weight_bits)
     assert relative(y, run(path, x)) < 1e-5
     assert {n.D for n in model.program.neurons} == {2**bits - 1}
@@ -196,6 +197,14 @@ def test_other_pairs_are_near_misses_with_their_scale(tmp_path, zero, message):
     assert len(found.faults) == 1
     with pytest.raises(UnsupportedModelError, match="1 nodes of 1 kinds"):
         snncc.compile(path)
+
+
+def test_a_pair_of_two_scales_is_none(tmp_path):
+    body = PAIR.format("c").replace("(q, t, zt)", "(q, s, zt)")
+    found = check(network(tmp_path, body))
+    assert [f.what for f in found.faults] == [
+        "no DequantizeLinear with the same constant scale and zero point follows"
+    ]
 
 
 def test_dynamic_quantisers_say_what_to_do(tmp_path):
