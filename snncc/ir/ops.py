@@ -15,6 +15,7 @@ import onnx.parser
 import onnx.shape_inference
 
 from snncc.ir.op import COUNTS, F32, I8, I32, I64, SUMMED, U8, Op
+from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.state_ops import STATE_OPS
 
 __all__ = ["DOMAIN", "NEURONS", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
@@ -301,6 +302,7 @@ OPS: dict[str, Op] = {
         _FIRE_COUNT,
         _IF_SOFT_RESET,
         _SPIKE_SUM,
+        *SPARSE_OPS,
         *STATE_OPS,
     )
 }
@@ -336,13 +338,13 @@ def register_schemas() -> None:
     """Register all operators, so that the ONNX checker knows them (once per process)."""
     for op in OPS.values():
         schema = _schema(op)
-        if op.name in NEURONS:  # shape inference reads schemas, not bodies
+        if op.name in (*NEURONS, "PatchMask"):  # shape inference reads schemas, not bodies
             schema.set_type_and_shape_inference_function(_like_first_input)
         onnx.defs.register_schema(schema)
 
 
 def _like_first_input(context: onnx.shape_inference.InferenceContext) -> None:
-    """Neurons of imported networks work element by element."""
+    """Neurons of imported networks, and masks, work element by element."""
     found = context.get_input_type(0)
     if found is not None:
         context.set_output_type(0, found)

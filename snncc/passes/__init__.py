@@ -22,11 +22,13 @@ from snncc.passes.quantise_weights import QuantiseWeights
 from snncc.passes.recognise_integer_fire import RecogniseIntegerFire
 from snncc.passes.recognise_qdq import RecogniseQdq
 from snncc.passes.require_integer import RequireInteger
+from snncc.passes.sparse_to_vanilla_conv import SparseToVanillaConv
 
 __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
 
 #: From whatever was imported to a network whose every activation has levels (``check`` stops here).
 FRONT: tuple[Pass, ...] = (
+    SparseToVanillaConv(),  # what was trained on patches runs on whole images
     FoldTime(),  # T joins the batch: later passes treat timesteps as samples
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own

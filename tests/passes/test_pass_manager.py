@@ -16,6 +16,8 @@ from snncc.passes import Pass, PassManager, PassRecord, pipeline
 
 CASE = case_of(Net((1, 8, 8), rms=2.0).conv(2).batch_norm().fire(4).flatten().linear(3))
 NAMES = [
+    "sparse-to-vanilla-conv",
+    "fold-time",
     "canonicalise",
     "recognise-integer-fire",
     "distribute-linear",
@@ -131,7 +133,7 @@ def test_graphs_are_dumped_in_order(tmp_path: Path) -> None:
     manager.run(imported(CASE.net))
     names = sorted(p.name for p in (tmp_path / "ir").iterdir())
     assert names == [f"{i:02d}-{n}.txt" for i, n in enumerate(["import", *NAMES])]
-    assert (tmp_path / "ir" / "12-lower-to-spikes.txt").read_text() == dump(
+    assert (tmp_path / "ir" / "14-lower-to-spikes.txt").read_text() == dump(
         manager.stages["spiking"]
     )
 
