@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snncc.compiler import compile
+    from snncc.grid import on_grid
     from snncc.runtime.artifact import CompiledModel, load
     from snncc.runtime.session import Session
 
     __version__: str
 
-__all__ = ["CompiledModel", "Session", "__version__", "compile", "load"]
+__all__ = ["CompiledModel", "Session", "__version__", "compile", "load", "on_grid"]
 
 #: Where public names live; their modules are imported when they are first used.
 _HOMES = {
@@ -20,6 +21,7 @@ _HOMES = {
     "Session": "snncc.runtime.session",
     "compile": "snncc.compiler",
     "load": "snncc.runtime.artifact",
+    "on_grid": "snncc.grid",
 }
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError, UnsupportedModelError, UsageError, VerificationError
 from snncc.runtime.artifact import CompiledModel, manifest_of
-from snncc.runtime.coding import Dataset, check_input, normalise, read_data
+from snncc.runtime.coding import Dataset, check_input, read_data
 from snncc.runtime.contract import InputContract
 from snncc.runtime.reference import Reference
 from snncc.runtime.verify import Verification, verify
@@ -60,7 +60,11 @@ class Options:
     Attributes:
         name: Of the network; default: the file's or class's.
         input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
-        weight_bits: 4 to 24.
+        weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
+        rounding: Of weights: ``nearest``, or ``data``: least error on the calibration data.
+        bias_correction: Take each channel's mean error on the calibration data off its bias;
+            default: with rounding ``data``. Where calibration data chooses anything, its first
+            half does that and changes are measured on the second.
         input: See InputOptions.
         until: Compile only up to this node or module; its value is the result.
         keep_stages: Store earlier graphs with their weights.
@@ -71,7 +75,9 @@ class Options:
 
     name: str | None = None
     input_shape: Sequence[int] | None = None
-    weight_bits: int = 16
+    weight_bits: int | str = 16
+    rounding: str = "nearest"
+    bias_correction: bool | None = None
     input: InputOptions = field(default_factory=InputOptions)
     until: str | None = None
     keep_stages: bool = False
@@ -146,6 +152,7 @@ class _Compilation:
         self.config: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
         default = Path(str(network)).stem if is_path else type(network).__name__.lower()
         self.name = options.name or default
+        self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
@@ -153,21 +160,24 @@ class _Compilation:
         model = self.imported()
         shape = _input_shape(model)
         data = _data(calibration, shape, self.options.calibration_limit)
-        contract = self._contract(str(model.graph.inputs[0].name), shape, data)
+        contract = self._contract(model, shape, data)
         feeds = _feeds(contract, data if data is not None else _random(shape))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
         law = self._import_law(model, few)
-        manager = self._manager(contract, few)
+        fitted, judged = self._halves(feeds)
+        manager = self._manager(contract, few, fitted if data is not None else None)
         manager.run(model)
         self.say("build-program")
         program = self._program(manager)
-        measured = self._measure(manager, feeds) if data is not None else None
+        measured = self._measure(manager, judged) if data is not None else None
         return self._finish(manager, program, contract, feeds, law, measured)
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until``."""
+        from snncc.passes.until import cut
+
         model = self._import()
-        return _cut(model, self.options.until) if self.options.until else model
+        return cut(model, self.options.until) if self.options.until else model
 
     def _import(self) -> ir.Model:
         if self.module is not None:
@@ -198,8 +208,12 @@ class _Compilation:
 
     # -- input -----------------------------------------------------------------------------
 
-    def _contract(self, name: str, shape: tuple[int, ...], data: Array | None) -> InputContract:
-        given = self.options.input
+    def _contract(
+        self, model: ir.Model, shape: tuple[int, ...], data: Array | None
+    ) -> InputContract:
+        from snncc.passes.recognise_qdq import input_grid
+
+        given, name = self.options.input, str(model.graph.inputs[0].name)
         mean = given.mean if given.mean is not None else self.config.get("mean")
         std = given.std if given.std is not None else self.config.get("std")
         known = mean is not None or std is not None
@@ -212,7 +226,15 @@ class _Compilation:
             return _u8_contract(name, shape, _floats(mean, 0.0), _floats(std, 1.0))
         if given.mean is not None or given.std is not None:
             raise UsageError("--mean and --std belong to --input u8")
-        return _f32_contract(name, shape, given.range or _range_of(data))
+        if (grid := input_grid(model)) is None:
+            return _f32_contract(name, shape, given.range or _range_of(data))
+        if given.range is not None:
+            raise UsageError("the network quantises its input itself; leave --input-range out")
+        self.origins["input_range"] = "the network's own quantiser"
+        scale = grid.scale if len(grid.scale) > 1 else grid.scale[0]
+        return InputContract(
+            name, shape, "float32", scale=scale, zero_point=grid.zero_point, top=grid.top
+        )
 
     # -- the steps -------------------------------------------------------------------------
 
@@ -224,14 +246,30 @@ class _Compilation:
         self.say("import law")
         return check_import(self.module, model, feeds[str(model.graph.inputs[0].name)])
 
-    def _manager(self, contract: InputContract, feeds: Mapping[str, Array]) -> PassManager:
+    def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Data to choose weights and bits with, and other data to measure what they change."""
+        chosen, half = self.options, len(next(iter(feeds.values()))) // 2
+        chooses = chosen.weight_bits == "auto" or chosen.rounding == "data"
+        if not half or not (chooses or chosen.bias_correction):
+            return feeds, feeds
+        return {k: v[:half] for k, v in feeds.items()}, {k: v[half:] for k, v in feeds.items()}
+
+    def _manager(
+        self,
+        contract: InputContract,
+        feeds: Mapping[str, Array],
+        calibration: Mapping[str, Array] | None,
+    ) -> PassManager:
         from snncc.passes import PassManager, pipeline
+        from snncc.passes.fit_weights import wanted_fit
         from snncc.passes.quantise_input import QuantiseInput
 
         source = QuantiseInput(
             _tuple(contract.scale), _tuple(contract.offset), real=contract.dtype == "float32"
         )
-        passes = pipeline(source, self.options.weight_bits)
+        chosen = self.options
+        fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
+        passes = pipeline(source, chosen.weight_bits, calibration, fit)
         observe = lambda record: self.say(record.name)  # noqa: E731
         return PassManager(passes, feeds, self.dump_dir, observe)
 
@@ -276,7 +314,7 @@ class _Compilation:
         _require_agreement(verdict)
         model.report = make_report(
             self.options.weight_bits,
-            self.options.origins,
+            self.origins,
             contract,
             manager,
             program,
@@ -332,11 +370,11 @@ def _feeds(contract: InputContract, data: Array) -> dict[str, Array]:
         if data.dtype != np.uint8:
             raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
         return {
-            contract.name: normalise(data, contract.mean, contract.std),
+            contract.name: contract.normalised(data),
             f"{contract.name}:u8": data,
         }
     if data.dtype == np.uint8:
-        low, step = _tuple(contract.offset)[0], _tuple(contract.scale)[0]
+        low, step = contract.low[0], _tuple(contract.scale)[0]
         data = (data.astype(np.float32) * np.float32(step) + np.float32(low)).astype(np.float32)
     return {contract.name: data, f"{contract.name}:u8": contract.encode(data)}
 
@@ -385,24 +423,3 @@ def _floats(values: Sequence[float] | float | None, default: float) -> tuple[flo
 
 def _tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def _cut(model: ir.Model, until: str) -> ir.Model:
-    """The graph up to a node or module: its last value becomes the result."""
-    import onnx_ir.passes.common as common
-
-    from snncc.ir.graphs import label
-
-    names = [label(node) for node in model.graph]
-    found = [
-        node
-        for node in model.graph
-        if label(node) == until or label(node).startswith(f"{until}.") or node.name == until
-    ]
-    if not found:
-        raise UsageError(
-            f"--until {until}: no such node; there are {', '.join(dict.fromkeys(names))}"
-        )
-    model.graph.outputs[:] = [found[-1].outputs[0]]
-    common.RemoveUnusedNodesPass()(model)
-    return model

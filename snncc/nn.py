@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from snncc.errors import UsageError
+from snncc.nn_grid import GridConv2d, GridLinear
 from snncc.nn_state import ILIF, LIF
 
 __all__ = [
     "ILIF",
     "LIF",
+    "GridConv2d",
+    "GridLinear",
     "IntegerFire",
     "SparseBatchNorm2d",
     "SpikeSparseConv2d",

@@ -21,7 +21,7 @@ __all__ = ["make_report"]
 
 
 def make_report(
-    weight_bits: int,
+    weight_bits: int | str,
     origins: Mapping[str, str],
     contract: InputContract,
     manager: PassManager,
@@ -44,6 +44,7 @@ def make_report(
         "activations_lowered": len(program.neurons),
         "macs": found.macs,
         "weight_bits": weight_bits,
+        "layer_bits": _layer_bits(manager),
         "samples": measured.samples if measured else 0,
         "agreement": _ratio(measured.same_class, measured.samples) if measured else None,
         "changed": measured.share("end_to_end") if measured else None,
@@ -65,6 +66,17 @@ def make_report(
         "origins": dict(origins),
         "verify": verdict.to_json(),
     }
+
+
+def _layer_bits(manager: PassManager) -> dict[str, int]:
+    """Weight bits by the module path of the layer."""
+    from snncc.ir.graphs import label
+    from snncc.passes.precision import Precision
+
+    bits = Precision.read(manager.stages["quantised"], 16).layers
+    layers = manager.stages["integer"].graph
+    made = {str(v.name): label(node) for node in layers for v in node.outputs}
+    return {made.get(name, name): count for name, count in bits.items()}
 
 
 def _ratio(part: int, whole: int) -> float:

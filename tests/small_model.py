@@ -112,7 +112,11 @@ def graph(body, seed=0, real_input=False):
     arrays["conv1_b"], arrays["conv2_b"] = (
         arrays[name].reshape(1, -1, 1, 1) for name in ("conv1_b", "conv2_b")
     )
-    first = "x_q = ai.snncc.QuantizeInput (x, scale, offset)\n" if real_input else ""
+    first = (
+        "x_q = ai.snncc.QuantizeInput <zero_point: int = 0, top: int = 255> (x, scale, offset)\n"
+        if real_input
+        else ""
+    )
     given = "float[N,1,6,6] x" if real_input else "uint8[N,1,6,6] x_q"
     text = f"{HEAD}small ({given}) => (int64[N,5] logits) {{ {first}{body} }}"
     model = onnx.parser.parse_model(text)

@@ -15,8 +15,9 @@ ROOT = Path(snncc.__file__).parent
 FLOORS = (
     ("errors",),
     ("ir",),
-    ("nn_state",),
+    ("nn_state", "nn_grid"),
     ("frontends", "passes", "nn"),
+    ("grid",),
     ("backends",),
     ("runtime",),
     ("report",),

@@ -5,18 +5,26 @@ spike per tick. What is emitted crosses pools and projections within the tick. A
 complete, and takes its bias, at the first tick of the window that follows its last upstream burst.
 Spike counts are recorded but never used: every projection sees the spikes of one tick.
 
+Pipelined, a timestep of the next samples enters every D ticks, as soon as the first neurons are
+free. A neuron works on one of them at a time; an accumulator, into which residual branches of
+several depths lead, holds a potential for each that is under way.
+
 Inside, channels are the last axis: (N, H, W, C).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Protocol
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import count
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from snncc.backends.dynamics import DYNAMICS, Carried, Dynamics, SoftReset
 from snncc.backends.engine import Activity, Progress
+from snncc.backends.entry import check_probes, completion_windows, timesteps
 from snncc.backends.synapses import (
     Ints,
     all_synapses,
@@ -25,7 +33,7 @@ from snncc.backends.synapses import (
     reshaped,
     windows_of,
 )
-from snncc.errors import BadInputError, Fault, UsageError
+from snncc.errors import UsageError
 from snncc.ir.program import (
     Accumulator,
     Array,
@@ -36,7 +44,6 @@ from snncc.ir.program import (
     Readout,
     Shape,
     Source,
-    sources_of,
 )
 
 __all__ = ["DYNAMICS", "Carried", "ClockedEngine", "Dynamics", "SoftReset"]
@@ -47,6 +54,8 @@ class ClockedEngine:
 
     Args:
         program: A valid Program.
+        pipelined: Samples that are simulated together follow each other every D ticks, instead
+            of when all neurons are done. The activity is the same.
 
     Raises:
         BadInputError: The sums of a projection may exceed 2**53.
@@ -54,9 +63,9 @@ class ClockedEngine:
 
     name: ClassVar[str] = "clocked"
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self._windows = _completion_windows(program)
+    def __init__(self, program: Program, pipelined: bool = False) -> None:
+        self.program, self.pipelined = program, pipelined
+        self._windows = completion_windows(program)
         self._synapses = all_synapses(program)
 
     def run(
@@ -81,48 +90,26 @@ class ClockedEngine:
             BadInputError: Wrong shape, dtype or range of ``x``.
             UsageError: An unknown probe, or a batch that is not positive.
         """
-        _check_probes(self.program, probes)
+        check_probes(self.program, probes)
         if batch < 1:
             raise UsageError(f"clocked: batch {batch} is not positive")
-        steps = _timesteps(self.program, x)
+        steps = timesteps(self.program, x)
+        starts = range(0, steps.shape[1], batch)
+        scenes = (_Scene(self, steps[:, i : i + batch], probes) for i in starts)
         parts = []
-        for start in range(0, steps.shape[1], batch):
-            scene = _Scene(self, steps[:, start : start + batch], probes)
-            parts.append(_simulate(scene))
+        for scene in _simulated(scenes, self.program, self._interval):
+            parts.append(scene.activity)
             if progress is not None:
                 progress(scene.samples)
-        return Activity.join(parts)
+        activity = Activity.join(parts)
+        entered = len(starts) * self.program.timesteps
+        activity.ticks = (entered - 1) * self._interval + self.program.latency
+        return activity
 
-
-def _check_probes(program: Program, probes: Collection[str]) -> None:
-    probed: tuple[Accumulator | Neuron, ...] = (*program.accumulators, *program.neurons)
-    known = {node.name: node.module for node in probed}
-    unknown = [repr(name) for name in probes if name not in known]
-    if unknown:
-        names = ", ".join(
-            f"{name} ({module})" if module else name for name, module in known.items()
-        )
-        raise UsageError(f"clocked: cannot probe {', '.join(unknown)}; there are: {names}")
-
-
-def _timesteps(program: Program, x: npt.NDArray[Any]) -> Array:
-    """The input as (T, N, *shape), checked."""
-    source, T = program.source, program.timesteps
-    lead = x.ndim - len(source.shape)
-    if lead not in (1, 2) or x.shape[lead:] != source.shape or 0 in x.shape:
-        sample = ", ".join(map(str, source.shape))
-        raise _wrong_input(source, f"shape {x.shape}, not (N, {sample}) or ({T}, N, {sample})")
-    if lead == 2 and len(x) != T:
-        raise _wrong_input(source, f"{len(x)} timesteps; the network has {T}")
-    if x.dtype.kind not in "ui":
-        raise _wrong_input(source, f"{x.dtype}, not integers")
-    if x.min() < 0 or x.max() > source.payload:
-        raise _wrong_input(source, f"values {x.min()}..{x.max()}, not in 0..{source.payload}")
-    return x if lead == 2 else np.broadcast_to(x, (T, *x.shape))
-
-
-def _wrong_input(source: Source, what: str) -> BadInputError:
-    return BadInputError("clocked: wrong input", [Fault(what, node=source.name, kind="Source")])
+    @property
+    def _interval(self) -> int:
+        """Ticks from one timestep's entry to the next one's."""
+        return self.program.ticks if self.pipelined else max(self.program.latency, 1)
 
 
 # -- the clock ------------------------------------------------------------------------------
@@ -137,6 +124,23 @@ class _Scene:
         self.steps, self.samples = steps, steps.shape[1]
         self.probes = frozenset(probes)
         self.activity = Activity()
+        self.cells = {node.name: _CELLS[type(node)](node, self) for node in self.program.nodes}
+
+    def begin(self, t: int) -> None:
+        """Timestep ``t`` enters."""
+        self.turn_to(t)
+        for cell in self.cells.values():
+            cell.begin(t)
+
+    def turn_to(self, t: int) -> None:
+        """What follows concerns timestep ``t``."""
+        for cell in self.cells.values():
+            cell.t = t
+
+    def end(self, t: int) -> None:
+        """Timestep ``t`` is done."""
+        for cell in self.cells.values():
+            cell.held.pop(t, None)
 
     def inside(self, shape: Shape) -> Shape:
         """The shape of a node's values in this batch."""
@@ -147,15 +151,27 @@ class _Scene:
         return np.zeros((self.program.timesteps, *ticks, self.samples, *shape), dtype=dtype)
 
 
-def _simulate(scene: _Scene) -> Activity:
-    cells = {node.name: _CELLS[type(node)](node, scene) for node in scene.program.nodes}
-    for t in range(scene.program.timesteps):
-        for cell in cells.values():
-            cell.begin(t)
+def _simulated(scenes: Iterable[_Scene], program: Program, interval: int) -> Iterator[_Scene]:
+    """The scenes as they are done; every ``interval`` ticks a timestep of one enters."""
+    entering = ((scene, t) for scene in scenes for t in range(program.timesteps))
+    under_way: deque[tuple[int, _Scene, int]] = deque()  # since when, what; the oldest first
+    following = next(entering, None)
+    for now in count():
+        if following is not None and now % interval == 0:
+            following[0].begin(following[1])
+            under_way.append((now, *following))
+            following = next(entering, None)
+        for start, scene, t in under_way:
+            scene.turn_to(t)
+            _tick(scene.cells, now - start)
         # One tick after the last firing: the barrier at which the last potentials are complete.
-        for now in range(scene.program.latency + 1):
-            _tick(cells, now)
-    return scene.activity
+        if under_way and now - under_way[0][0] == program.latency:
+            _, scene, t = under_way.popleft()
+            scene.end(t)
+            if t == program.timesteps - 1:
+                yield scene
+        if following is None and not under_way:
+            return
 
 
 def _tick(cells: Mapping[str, _Cell], now: int) -> None:
@@ -166,44 +182,41 @@ def _tick(cells: Mapping[str, _Cell], now: int) -> None:
             emitted[name] = values
 
 
-def _completion_windows(program: Program) -> dict[str, int]:
-    """For each node the first window at whose start all that it reads has been emitted."""
-    windows: dict[str, int] = {}
-    for node in program.nodes:
-        sources = [program.by_name[name] for name in sources_of(node)]
-        ends = [s.depth + 1 if isinstance(s, Neuron) else windows[s.name] for s in sources]
-        windows[node.name] = max(ends, default=0)
-    return windows
-
-
 # -- cells: nodes while a batch is simulated ------------------------------------------------
 
 
-class _Cell(Protocol):
+class _Cell:
+    """A node: ``t`` is the timestep in hand, ``held`` what is kept of each under way."""
+
+    t: int = 0
+
+    def __init__(self) -> None:
+        self.held: dict[int, Ints] = {}
+
     def begin(self, t: int) -> None:
-        """Timestep ``t`` begins."""
+        """Timestep ``t`` enters."""
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
         """What the node emits in tick ``now`` of the timestep, given what others emit in it."""
+        raise NotImplementedError
 
 
-class _SourceCell:
+class _SourceCell(_Cell):
     """Emits the sample in the first tick."""
 
     def __init__(self, node: Source, scene: _Scene) -> None:
+        super().__init__()
         self.steps = scene.steps
-
-    def begin(self, t: int) -> None:
-        self.t = t
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
         return channels_last(self.steps[self.t]) if now == 0 else None
 
 
-class _AccumulatorCell:
+class _AccumulatorCell(_Cell):
     """Sums currents; when they are complete it takes its bias and emits the potential, once."""
 
     def __init__(self, node: Accumulator, scene: _Scene) -> None:
+        super().__init__()
         synapses = scene.synapses[node.name]
         self.inputs = [(p.source, s) for p, s in zip(node.projections, synapses, strict=True)]
         self.complete = scene.windows[node.name] * scene.program.ticks
@@ -215,8 +228,16 @@ class _AccumulatorCell:
             scene.activity.potentials[node.name] = self.record
 
     def begin(self, t: int) -> None:
-        self.t = t
-        self.potential: Ints = np.zeros(self.shape, dtype=np.int64)
+        self.held[t] = np.zeros(self.shape, dtype=np.int64)
+
+    @property
+    def potential(self) -> Ints:
+        """Of the timestep in hand."""
+        return self.held[self.t]
+
+    @potential.setter
+    def potential(self, values: Ints) -> None:
+        self.held[self.t] = values
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
         for source, deliver in self.inputs:
@@ -232,10 +253,11 @@ class _AccumulatorCell:
         return self.potential
 
 
-class _NeuronCell:
+class _NeuronCell(_Cell):
     """Loads its accumulator's potential at the first tick of its window, then fires D ticks."""
 
     def __init__(self, node: Neuron, scene: _Scene) -> None:
+        super().__init__()
         self.node, self.first = node, node.depth * scene.program.ticks
         self.shape = scene.inside(node.shape)
         self.dynamics = DYNAMICS[node.carry](node)
@@ -248,16 +270,15 @@ class _NeuronCell:
             self.trains = activity.spikes[node.name] = record(node.shape, np.uint8, node.D)
 
     def begin(self, t: int) -> None:
-        self.t = t
-        self.drive: Ints = np.zeros(self.shape, dtype=np.int64)
-        self.count = np.zeros(self.shape, dtype=np.uint8)
+        self.held[t] = np.zeros(self.shape, dtype=np.int64)
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
         if self.node.source in emitted:
-            self.drive = reshaped(emitted[self.node.source], self.shape)
+            self.held[self.t] = reshaped(emitted[self.node.source], self.shape)
         tick = now - self.first
         if tick == 0:
-            self.dynamics.load(self.drive)
+            self.dynamics.load(self.held.pop(self.t))
+            self.count = np.zeros(self.shape, dtype=np.uint8)
         return self.fire(tick) if 0 <= tick < self.node.D else None
 
     def fire(self, tick: int) -> Array | None:
@@ -271,14 +292,12 @@ class _NeuronCell:
         return fired if spikes else None
 
 
-class _PoolCell:
+class _PoolCell(_Cell):
     """Hands on the maximum or the sum over windows of what arrives in the tick."""
 
     def __init__(self, node: Pool, scene: _Scene) -> None:
+        super().__init__()
         self.node = node
-
-    def begin(self, t: int) -> None:
-        pass
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
         node = self.node
@@ -291,17 +310,15 @@ class _PoolCell:
         return np.asarray(windows.sum(axis=(3, 4), dtype=np.int64))
 
 
-class _ReadoutCell:
+class _ReadoutCell(_Cell):
     """Sums what arrives: spikes to spike counts, a potential to itself."""
 
     def __init__(self, node: Readout, scene: _Scene) -> None:
+        super().__init__()
         self.source = node.source
         self.shape = scene.inside(node.shape)
         self.result = scene.record(node.shape, np.int64)
         scene.activity.readouts[node.name] = self.result
-
-    def begin(self, t: int) -> None:
-        self.t = t
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
         if self.source in emitted:
@@ -315,80 +332,4 @@ _CELLS: dict[type[Node], Callable[[Any, _Scene], _Cell]] = {
     Neuron: _NeuronCell,
     Pool: _PoolCell,
     Readout: _ReadoutCell,
-}
-
-
-# -- neurons --------------------------------------------------------------------------------
-
-
-class Dynamics(Protocol):
-    """How a population integrates and fires; it lives for a batch, over all its timesteps."""
-
-    def load(self, potential: Ints) -> None:
-        """Takes the complete potential of a timestep, (N, [H, W,] C)."""
-
-    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
-        """Who fires in tick 0..D-1 of the window, (N, [H, W,] C)."""
-
-
-class SoftReset:
-    """IF with soft reset and no memory over timesteps: the SFA neuron.
-
-    The membrane potential is counted from the first level. In each tick a neuron fires iff it is
-    not negative; firing lowers it by the distance to the next level.
-    """
-
-    def __init__(self, neuron: Neuron) -> None:
-        self.first = neuron.levels[:, 0]
-        self.distances = np.diff(neuron.levels, axis=1).T
-
-    def load(self, potential: Ints) -> None:
-        """See Dynamics."""
-        self.membrane = potential - self.first
-
-    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
-        """See Dynamics."""
-        fired: npt.NDArray[np.bool_] = self.membrane >= 0
-        if tick < len(self.distances):
-            self.membrane -= fired * self.distances[tick]
-        return fired
-
-
-class Carried:
-    """A membrane that remembers: decay at the border of timesteps, soft reset within the ticks.
-
-    ``membrane`` is counted from the level that the next spike needs; ``rest`` is what will stay.
-    """
-
-    def __init__(self, neuron: Neuron) -> None:
-        self.first = neuron.levels[:, 0]
-        self.distances = np.diff(neuron.levels, axis=1).T
-        self.numerator, self.shift = neuron.decay
-        self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
-        self.is_hard = neuron.carry == "hard"
-        self.rest: Ints = np.zeros((), dtype=np.int64)
-
-    def load(self, potential: Ints) -> None:
-        """See Dynamics."""
-        kept = (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
-        self.rest = kept + (potential << self.fraction)
-        self.membrane = self.rest - self.first
-
-    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
-        """See Dynamics."""
-        fired: npt.NDArray[np.bool_] = self.membrane >= 0
-        if tick < len(self.distances):
-            self.membrane -= fired * self.distances[tick]
-        if self.is_hard:
-            self.rest[fired] = 0
-        else:
-            self.rest -= fired * self.threshold
-        return fired
-
-
-#: Neuron dynamics by ``Neuron.carry``: a new kind of neuron is one class and one line here.
-DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {
-    "none": SoftReset,
-    "soft": Carried,
-    "hard": Carried,
 }

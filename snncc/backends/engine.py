@@ -27,6 +27,7 @@ class Activity:
         spikes: Probed population name -> spike trains, uint8 (T, D, N, *shape).
         potentials: Probed accumulator name -> membrane potential at the barrier,
             int64 (T, N, *shape).
+        ticks: Simulated ticks; 0 for engines without a clock.
     """
 
     counts: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Activity:
     tick_spikes: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     spikes: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     potentials: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    ticks: int = 0
 
     @staticmethod
     def join(parts: list[Activity]) -> Activity:
@@ -46,6 +48,7 @@ class Activity:
             tick_spikes={k: sum(p.tick_spikes[k] for p in parts) for k in parts[0].tick_spikes},  # type: ignore[misc]
             spikes=_concatenate([p.spikes for p in parts], 2),
             potentials=_concatenate([p.potentials for p in parts], 1),
+            ticks=sum(p.ticks for p in parts),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 from snncc.backends.engine import Engine
 from snncc.errors import MissingDependencyError, UsageError
@@ -32,17 +32,19 @@ class Target:
         name: As on the command line.
         description: What it is, one line.
         exactness: What its spikes are compared with the quantised network's.
-        make: Builds the engine; imports what it needs only then.
+        make: Builds the engine, given its options; imports what it needs only then.
         needs: Modules that must be installed.
         install: How to get them.
+        options: Names of what ``make`` takes besides the network.
     """
 
     name: str
     description: str
     exactness: str
-    make: Callable[[ModelView], Engine]
+    make: Callable[..., Engine]
     needs: tuple[str, ...] = ()
     install: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def unavailable(self) -> str:
@@ -63,10 +65,10 @@ def _spike_form(model: ModelView) -> Engine:
     return SpikeFormEngine(model.onnx("spiking"), model.program)
 
 
-def _clocked(model: ModelView) -> Engine:
+def _clocked(model: ModelView, pipelined: bool = False) -> Engine:
     from snncc.backends.clocked import ClockedEngine
 
-    return ClockedEngine(model.program)
+    return ClockedEngine(model.program, pipelined)
 
 
 TARGETS: dict[str, Target] = {
@@ -93,16 +95,22 @@ TARGETS: dict[str, Target] = {
             "synchronous simulator with a global clock, numpy",
             "exact, train for train",
             _clocked,
+            options=("pipelined",),
         ),
     )
 }
 
 
-def make_engine(name: str, model: ModelView) -> Engine:
+def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
     """The engine of that name for a compiled network.
 
+    Args:
+        name: As on the command line.
+        model: The network.
+        **options: Of the engine.
+
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such engine, or it has no such option.
         MissingDependencyError: It cannot run here; the message says how it could.
     """
     target = TARGETS.get(name)
@@ -110,4 +118,6 @@ def make_engine(name: str, model: ModelView) -> Engine:
         raise UsageError(f"unknown engine '{name}'; there are {', '.join(TARGETS)}")
     if why := target.unavailable:
         raise MissingDependencyError(f"engine '{name}' {why}")
-    return target.make(model)
+    if unknown := [option for option in options if option not in target.options]:
+        raise UsageError(f"engine '{name}' has no option '{unknown[0]}'")
+    return target.make(model, **options)

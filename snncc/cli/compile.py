@@ -36,7 +36,9 @@ class _Choices:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     limits: tuple[float, ...] | None
-    weight_bits: int | None
+    weight_bits: int | str | None
+    rounding: str | None
+    bias_correction: bool | None
     calibration: Path | None
     calibration_limit: int | None
     name: str | None
@@ -51,6 +53,14 @@ def _range(value: str) -> tuple[float, ...]:
     if len(found) != 2 or found[0] >= found[1]:
         raise click.BadParameter(f"'{value}' is not LOW,HIGH")
     return found
+
+
+def _bits(value: str) -> int | str:
+    if value == "auto":
+        return value
+    if not value.isdecimal() or not 4 <= int(value) <= 24:
+        raise click.BadParameter(f"'{value}' is not a number from 4 to 24, nor auto")
+    return int(value)
 
 
 @click.command("compile", short_help="Compile a trained network to a .snn file.")
@@ -74,9 +84,19 @@ def _range(value: str) -> tuple[float, ...]:
 )
 @click.option(
     "--weight-bits",
-    type=click.IntRange(4, 24),
-    metavar="N",
-    help=f"4 to 24, in slices of 8. Default: {_DEFAULT_BITS}.",
+    type=_bits,
+    metavar="N|auto",
+    help=f"4 to 24, in slices of 8; auto: 8, and 16 where most changes. Default: {_DEFAULT_BITS}.",
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["nearest", "data"]),
+    help="Of weights; data: least error on the calibration data. Default: nearest.",
+)
+@click.option(
+    "--bias-correction/--no-bias-correction",
+    default=None,
+    help="Take mean errors on the calibration data off biases. Default: with --rounding data.",
 )
 @click.option(
     "--calibration",
@@ -158,6 +178,8 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         name=name,
         input_shape=request.input_shape,
         weight_bits=choices.weight_bits or _DEFAULT_BITS,
+        rounding=choices.rounding or "nearest",
+        bias_correction=choices.bias_correction,
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
         until=request.until,
         keep_stages=choices.keep_stages,
@@ -167,6 +189,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
             **network.origins,
             "name": "given" if choices.name else "the file's name",
             "weight_bits": "given" if choices.weight_bits else "default",
+            "rounding": "given" if choices.rounding else "default",
             **_input_origins(choices, network.config),
         },
     )

@@ -113,8 +113,8 @@ def _raw_input(model: CompiledModel, contract: InputContract) -> str:
 
 
 def _real_input(model: CompiledModel) -> str:
-    step, low = (_first(v) for v in (model.input.scale, model.input.offset))
-    grid = f"quantised to 256 steps of {step:.4g} from {low:.4g} to {low + 255 * step:.4g}"
+    step, low, top = _first(model.input.scale), model.input.low[0], model.input.top
+    grid = f"quantised to {top + 1} steps of {step:.4g} from {low:.4g} to {low + top * step:.4g}"
     changed = model.report["changed_by_input"]
     if changed is None:
         return f"{grid}: changes not measured"
@@ -174,7 +174,8 @@ def _folded(passes: list[dict[str, Any]]) -> str:
 def _weights(model: CompiledModel) -> Line:
     report = model.report
     bits, origin = report["weight_bits"], report["origins"].get("weight_bits", "given")
-    head = f"{bits} bit ({origin}):"
+    head = _auto_bits(report["layer_bits"]) if bits == "auto" else f"{bits} bit ({origin}):"
+    bits = max(report["layer_bits"].values(), default=24) if bits == "auto" else bits
     if not report["samples"]:
         return "weights", f"{head} changes not measured (give --calibration DATA)"
     more = 16 if bits < 16 else 24
@@ -186,6 +187,13 @@ def _weights(model: CompiledModel) -> Line:
         f"{plural(report['samples'], 'sample')}",
         hint,
     )
+
+
+def _auto_bits(layers: dict[str, int]) -> str:
+    """Which layers got more than the fewest, of as many as there are."""
+    fewest = min(layers.values(), default=0)
+    more = [f"{name} {bits}" for name, bits in layers.items() if bits > fewest]
+    return f"{fewest} bit (auto; {', '.join(more) or 'all layers'}):"
 
 
 def _latency(model: CompiledModel) -> Line:

@@ -61,6 +61,11 @@ _CHUNK = 8  # batches simulated between two looks at the rates: bounds the memor
     help="Samples simulated together.",
 )
 @click.option(
+    "--pipelined",
+    is_flag=True,
+    help="Let a sample enter every D ticks, behind the last one; engine clocked.",
+)
+@click.option(
     "--probe",
     "probes",
     multiple=True,
@@ -83,6 +88,7 @@ def run(
     limit: int | None,
     engine: str,
     batch: int,
+    pipelined: bool,
     probes: tuple[str, ...],
     out: Path | None,
     force: bool,
@@ -97,7 +103,7 @@ def run(
     from snncc.runtime.coding import read_data
     from snncc.runtime.session import Session
 
-    session = Session(file, engine, batch)
+    session = Session(file, engine, batch, **({"pipelined": True} if pipelined else {}))
     read = read_data(data, labels, session.contract.shape, limit)
     _check_labels(read, session)
     start = time.perf_counter()
@@ -107,6 +113,8 @@ def run(
     if out is not None:
         _write(tally, session, out, force)
         found["path"] = str(out)
+    if pipelined:
+        found["clock"] = _clock(session, tally)
     if as_json:
         write_json(found)
     else:
@@ -202,6 +210,19 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
     return found
 
 
+def _clock(session: Session, tally: Tally) -> dict[str, int | float]:
+    """How long simulated time was; samples that are simulated together have a network each."""
+    program, samples = session.model.program, tally.rates().samples
+    networks = min(session.batch, samples)
+    return {
+        "ticks": tally.ticks,
+        "networks": networks,
+        "ticks_per_sample": tally.ticks * networks / samples,
+        "interval": program.ticks * program.timesteps,
+        "latency": program.latency + (program.timesteps - 1) * program.ticks,
+    }
+
+
 def _accuracy(classes: Array, labels: Array) -> dict[str, float]:
     share = float((classes == labels).mean())
     error = math.sqrt(share * (1 - share) / len(labels))
@@ -218,6 +239,8 @@ def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
         screen.line("outputs", ", ".join(outputs), "not class scores")
     rate, seconds = found["samples_per_second"], found["seconds"]
     screen.line("speed", f"{rate:.0f} samples/s", f"{seconds:.1f} s")
+    if clock := found.get("clock"):
+        screen.line("clock", *_clock_texts(clock))
     spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
     if path := found.get("path"):
@@ -227,6 +250,13 @@ def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     screen.table(head, rows, right=range(1, len(head)))
     if silent := [p.module or p.name for p in rates.populations if not p.spikes]:
         screen.text(f"silent: {', '.join(silent)}")
+
+
+def _clock_texts(clock: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{clock['ticks_per_sample']:.4g} ticks per sample"
+    each = plural(clock["networks"], "network")
+    yield f"{clock['ticks']:,} ticks of {each}, a sample every {clock['interval']}"
+    yield f"latency {clock['latency']}"
 
 
 def _count(found: Mapping[str, Any]) -> str:

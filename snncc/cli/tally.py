@@ -22,6 +22,9 @@ class Tally:
 
     Args:
         program: What runs.
+
+    Attributes:
+        ticks: Simulated, 0 for an engine without a clock.
     """
 
     def __init__(self, program: Program) -> None:
@@ -29,10 +32,12 @@ class Tally:
         self._rates: list[Rates] = []
         self._fired: dict[str, Array] = {}
         self._kept: list[Activity] = []
+        self.ticks = 0
 
     def add(self, activity: Activity) -> None:
         """Take in the next samples; their counts are not kept."""
         self._rates.append(rates(activity, self.program))
+        self.ticks += activity.ticks
         for name, counts in activity.counts.items():
             fired = counts.any(axis=(0, 1))
             self._fired[name] = np.logical_or(fired, self._fired.get(name, False))

@@ -12,6 +12,7 @@ import torch
 
 from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import find_leaves, record
+from snncc.frontends.sparse_leaves import unmasked
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import label
 from snncc.ir.ops import NEURONS
@@ -81,7 +82,7 @@ def check_import(module: torch.nn.Module, model: ir.Model, x: Array) -> ImportLa
 
 
 def _record(module: torch.nn.Module, x: Array) -> dict[str, list[tuple[Array, Array]]]:
-    with torch.no_grad(), record(find_leaves(module)) as calls:
+    with torch.no_grad(), unmasked(module), record(find_leaves(module)) as calls:
         module(torch.from_numpy(np.ascontiguousarray(x)))
     return {p: [(u.numpy(), a.numpy()) for u, a in found] for p, found in calls.items()}
 

@@ -16,6 +16,7 @@ import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError, Message
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.quantised_file import standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 
@@ -142,6 +143,7 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         if opset != OPSET:
             proto = onnx.version_converter.convert_version(proto, OPSET)
+        proto = standardised(proto)
         _fix_batch(proto)
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         onnx.checker.check_model(proto)

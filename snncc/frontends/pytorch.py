@@ -16,6 +16,7 @@ import torch
 
 from snncc.errors import BadInputError, UnsupportedModelError
 from snncc.frontends.leaves import find_leaves, forget, swapped
+from snncc.frontends.sparse_leaves import taking_mask, unmasked
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import OPSET
@@ -23,12 +24,16 @@ from snncc.ir.ops import OPSET
 __all__ = ["import_exported", "import_module"]
 
 
-def import_module(module: torch.nn.Module, shape: Sequence[int]) -> ir.Model:
+def import_module(
+    module: torch.nn.Module, shape: Sequence[int], patches: tuple[int, int] | None = None
+) -> ir.Model:
     """Export a module with every leaf as one node; the batch axis stays free.
 
     Args:
-        module: In any mode; exported in eval mode.
+        module: In any mode; exported in eval mode, without the masks its layers may hold.
         shape: One sample, (C, H, W) or (F,).
+        patches: Let the graph take a second input, ``mask`` f32 [N, 1, *patches], which masks all
+            sparse layers.
 
     Raises:
         BadInputError: The module does not run on an input of that shape.
@@ -36,13 +41,23 @@ def import_module(module: torch.nn.Module, shape: Sequence[int]) -> ir.Model:
     """
     example = torch.zeros(2, *shape)
     leaves = find_leaves(module)
-    with torch.no_grad(), _in_eval_mode(module):
+    with torch.no_grad(), _in_eval_mode(module), unmasked(module):
         forget(leaves)
         _try_forward(module, example)
         forget(leaves)
         with swapped(leaves):
-            program = _export(module, (example,), ({0: torch.export.Dim("N", min=1)},))
+            program = _exported(module, example, patches)
     return tidy(program.model)
+
+
+def _exported(
+    module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
+) -> Any:
+    batch = {0: torch.export.Dim("N", min=1)}
+    if patches is None:
+        return _export(module, (example,), (batch,))
+    with taking_mask(module):
+        return _export(module, (example, torch.ones(2, 1, *patches)), (batch, batch))
 
 
 @contextmanager

@@ -29,7 +29,9 @@ __all__ = ["tidy"]
 
 #: What has no known shape stays without one; it is reported where one is needed.
 _INFERENCE = common.ShapeInferencePass(check_type=False, strict_mode=False)
-_INSIDE = re.compile(r"(^|/)torch/|snncc/(frontends/|nn\.py)")
+#: Weights that are computed, as by a quantiser of weights, are folded whatever their size.
+_ANY_SIZE = 1 << 31
+_INSIDE = re.compile(r"(^|/)torch/|snncc/(frontends/|nn\w*\.py)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -50,7 +52,9 @@ def tidy(model: ir.Model) -> ir.Model:
     model.graph.inputs[:] = inputs  # older exporters list weights as inputs
     _check_input(inputs[0])
     _check_domains(model)
-    onnxscript.optimizer.fold_constants(model)
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
+    )
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.IdentityEliminationPass(),

@@ -6,6 +6,7 @@ that changes the meaning gives a new name. Translation validation compares what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,13 @@ import onnx_ir as ir
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, functions_of
 
 __all__ = [
+    "SOURCE_GRID",
     "Edit",
     "Provenance",
     "attribute",
     "constant",
     "initializer",
+    "integer_range",
     "is_op",
     "label",
     "nodes",
@@ -36,6 +39,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+#: Metadata key of a model whose weights come from integers (the file was quantised).
+SOURCE_GRID = "snncc.source_grid"
 MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
 
 
@@ -91,6 +96,15 @@ def constant(value: ir.Value | None) -> Array | None:
     if value.producer() is None and not value.is_initializer():
         return None
     return np.asarray(value.const_value.numpy())
+
+
+def integer_range(dtype: ir.DataType | None) -> tuple[int, int] | None:
+    """Smallest and largest number of an integer type of 4 to 16 bits; None for other types."""
+    found = re.fullmatch(r"(U?)INT(4|8|16)", dtype.name if dtype is not None else "")
+    if found is None:
+        return None
+    count = 2 ** int(found[2])
+    return (0, count - 1) if found[1] else (-count // 2, count // 2 - 1)
 
 
 def static_shape(value: ir.Value) -> tuple[int, ...] | None:

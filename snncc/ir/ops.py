@@ -15,6 +15,7 @@ import onnx.parser
 import onnx.shape_inference
 
 from snncc.ir.op import COUNTS, F32, I8, I32, I64, SUMMED, U8, Op
+from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.state_ops import STATE_OPS
 
 __all__ = ["DOMAIN", "NEURONS", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
@@ -51,19 +52,36 @@ _INTEGER_FIRE = Op(
     """,
 )
 
+_ON_GRID = Op(
+    "OnGrid",
+    "imported",
+    "A potential in steps of a frozen grid: V holds integers, theta of them are one spike. No pass "
+    "derives theta again, and none folds it away.",
+    {"V": F32, "theta": F32},
+    {"U": F32},
+    {},
+    """
+    U = Div (V, theta)
+    """,
+)
+
 _QUANTIZE_INPUT = Op(
     "QuantizeInput",
     "integer",
-    "Real input on a grid of 256 steps: clip(round((X - offset) / scale), 0, 255).",
+    "Real input on a grid of steps: clip(round((X - offset) / scale) + zero_point, 0, top).",
     {"X": F32, "scale": F32, "offset": F32},
     {"Q": U8},
-    {},
+    {"zero_point": "int", "top": "int"},
     """
     shifted = Sub (X, offset)
     steps = Div (shifted, scale)
-    q = Round (steps)
+    rounded = Round (steps)
+    centre = Constant <value_int: int = @zero_point> ()
+    zero = Cast <to: int = 1> (centre)
+    q = Add (rounded, zero)
     low = Constant <value_float: float = 0.0> ()
-    high = Constant <value_float: float = 255.0> ()
+    last = Constant <value_int: int = @top> ()
+    high = Cast <to: int = 1> (last)
     clipped = Clip (q, low, high)
     Q = Cast <to: int = 2> (clipped)
     """,
@@ -275,6 +293,7 @@ OPS: dict[str, Op] = {
     op.name: op
     for op in (
         _INTEGER_FIRE,
+        _ON_GRID,
         _QUANTIZE_INPUT,
         _SUM_POOL,
         _Q_CONV,
@@ -283,6 +302,7 @@ OPS: dict[str, Op] = {
         _FIRE_COUNT,
         _IF_SOFT_RESET,
         _SPIKE_SUM,
+        *SPARSE_OPS,
         *STATE_OPS,
     )
 }
@@ -318,13 +338,13 @@ def register_schemas() -> None:
     """Register all operators, so that the ONNX checker knows them (once per process)."""
     for op in OPS.values():
         schema = _schema(op)
-        if op.name in NEURONS:  # shape inference reads schemas, not bodies
+        if op.name in (*NEURONS, "PatchMask"):  # shape inference reads schemas, not bodies
             schema.set_type_and_shape_inference_function(_like_first_input)
         onnx.defs.register_schema(schema)
 
 
 def _like_first_input(context: onnx.shape_inference.InferenceContext) -> None:
-    """Neurons of imported networks work element by element."""
+    """Neurons of imported networks, and masks, work element by element."""
     found = context.get_input_type(0)
     if found is not None:
         context.set_output_type(0, found)

@@ -156,7 +156,7 @@ def magnitudes(
     for node in list(copy.graph):
         if node.op_type == "Sub" and node.outputs[0].dtype == ir.DataType.FLOAT:
             _turn_into_add(node)
-    absolute = {k: np.abs(v) for k, v in given.items()}
+    absolute = {k: np.asarray(_positive(v)) for k, v in given.items()}  # integers are indices
     return teacher_forced(copy, {k: _positive(v) for k, v in feeds.items()}, absolute)
 
 

@@ -97,7 +97,7 @@ class _Build:
 
 def _source(build: _Build, node: ir.Node) -> None:
     out = node.outputs[0]
-    build.add(out, Source(str(out.name), _shape(out), 255))
+    build.add(out, Source(str(out.name), _shape(out), attribute(node, "top", 255)))
 
 
 def _view(build: _Build, node: ir.Node) -> None:

@@ -13,6 +13,7 @@ from snncc.ir.carried import carry_of
 from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, replace_value, static_shape
 from snncc.ir.program import pooled_size
 from snncc.passes.base import Pass
+from snncc.passes.padding import read_padding
 
 __all__ = ["Canonicalise"]
 
@@ -146,7 +147,7 @@ def _fits(size: int, kernel: int, stride: int, pads: list[int], axis: int, out: 
 
 
 def _conv(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """Conv with explicit geometry; 2-d only."""
+    """Conv with explicit geometry; 2-d only. A border of zeros ahead of it is its own padding."""
     x, out = node.inputs[0], node.outputs[0]
     weight = node.inputs[1]
     size = static_shape(x) if x is not None else None
@@ -156,14 +157,17 @@ def _conv(node: ir.Node, edit: Edit) -> ir.Value | None:
     strides = list(attribute(node, "strides") or [1, 1])
     dilations = list(attribute(node, "dilations") or [1, 1])
     span = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads, border = _pads(node, span, strides, size[1:]), read_padding(x)
+    if border is not None and not border.values.any():
+        x, pads = border.x, [a + b for a, b in zip(pads, border.pads, strict=True)]
     wanted = {
-        **_window(kernel, strides, _pads(node, span, strides, size[1:])),
+        **_window(kernel, strides, pads),
         "dilations": dilations,
         "group": attribute(node, "group", 1),
     }
-    if {k: attribute(node, k) for k in node.attributes} == wanted:
+    if {k: attribute(node, k) for k in node.attributes} == wanted and x is node.inputs[0]:
         return None
-    return edit.op("Conv", *node.inputs, name=f"{out.name}~new", like=out, attributes=wanted)
+    return edit.op("Conv", x, *node.inputs[1:], name=f"{out.name}~new", like=out, attributes=wanted)
 
 
 _GEMM = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}

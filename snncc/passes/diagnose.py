@@ -17,6 +17,7 @@ from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, prov
 from snncc.ir.ops import NEURONS
 from snncc.passes.linear import is_branch_sum, read_affine, read_linear
 from snncc.passes.recognise_integer_fire import clamp_of, is_half, quantiser_at, unclamped
+from snncc.passes.recognise_qdq import pair_at
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -50,9 +51,24 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
     "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
 }
+_QUANTISED = (
+    "ConvInteger",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "DynamicQuantizeLinear",
+)
+_ADVICE |= dict.fromkeys(
+    _QUANTISED,
+    ("an integer operator of a quantised file", "quantise with QuantFormat.QDQ, statically"),
+)
 _OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+_NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
+_UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
 _LINEAR = ("only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)")
 _CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
+_BORDER = ("a border that no convolution takes up", "padding right ahead of a convolution")
+_COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
 _ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
@@ -128,7 +144,9 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_time(node)
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
-    if _belongs_to_another(node):
+    if node.op_type == "OnGrid" and kind == "potential":
+        return None
+    if _belongs_to_another(node) or _is_own_source(node):
         return None
     if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
         return _judge_affine(node)
@@ -140,6 +158,8 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_max_pool(node, kind)
     if node.op_type == "AveragePool":
         return _judge_average_pool(node)
+    if node.op_type == "Pad":
+        return _BORDER if attribute(node, "mode", "constant") == "constant" else _COPIES
     if any(constant(v) is not None for v in node.inputs):
         if node.op_type == "MatMul":
             return _LINEAR
@@ -186,7 +206,7 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
     if left is None or right is None or static_shape(left) != static_shape(right):
         return "adds values of different shapes", "branches of one shape"
     found = {kinds.get(left, "real"), kinds.get(right, "real")}
-    if found <= {"potential", "real"}:
+    if "real" in found or found == {"potential"}:  # what is real is reported already
         return None
     if found == {"spikes"}:
         return "a sum of spikes that no layer reads", "a layer or neuron behind it"
@@ -271,6 +291,10 @@ def _near_miss(node: ir.Node) -> Fault | None:
         found = quantiser_at(node) if node.op_type != "Ceil" else None
         what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
         return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
+    if node.op_type == "QuantizeLinear":
+        pair = pair_at(node)
+        what = pair.fault if pair is not None else None
+        return _fault(node, what or _NO_PAIR, _UNSIGNED)
     _, low, high = unclamped(node.outputs[0])
     if clamp_of(node) is None or high == inf:
         return None
@@ -279,6 +303,8 @@ def _near_miss(node: ir.Node) -> Fault | None:
 
 def _belongs_to_another(node: ir.Node) -> bool:
     """Whether a clamp is part of a quantiser or a chain that is judged at another node."""
+    if is_op(node, "DequantizeLinear", "Clip") and _quantiser_ahead(node) is not None:
+        return True
     if clamp_of(node) is None:
         return is_half(node)
     reader = only_reader(node.outputs[0])
@@ -286,6 +312,23 @@ def _belongs_to_another(node: ir.Node) -> bool:
         return True
     x, _, _ = unclamped(node.outputs[0])
     return is_op(x.producer(), *_ROUNDINGS)
+
+
+def _quantiser_ahead(node: ir.Node | None) -> ir.Node | None:
+    """The QuantizeLinear whose integers ``node`` clamps or dequantises."""
+    while node is not None and node.op_type in ("Clip", "DequantizeLinear"):
+        x = node.inputs[0]
+        node = x.producer() if x is not None else None
+    return node if is_op(node, "QuantizeLinear") else None
+
+
+def _is_own_source(node: ir.Node) -> bool:
+    """Whether ``node`` is part of the network's own input quantiser."""
+    x = node.inputs[0]
+    ahead = x.producer() if x is not None else None
+    return node.op_type == "QuantizeInput" or (
+        node.op_type == "Cast" and is_op(ahead, "QuantizeInput")
+    )
 
 
 def _fault(node: ir.Node, what: str, todo: str) -> Fault:
@@ -327,7 +370,7 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = ("Add", "Mul", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum")
+    passing = ("Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum")
     readers = [user for user, _ in value.uses()]
     return any(
         r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))

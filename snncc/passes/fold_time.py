@@ -125,7 +125,8 @@ class _Folding:
             self.fault(node, "reads a mean over time", "only affine layers behind the mean")
             self.layouts[out], self.twins[out] = "mean", self.twins[live[0]]
         elif node.op_type == "StatefulFire" and found != {"flat"}:
-            self.fault(node, "reads no timesteps", f"repeat the input over T = {self.T}")
+            todo = f"one static input, repeated over T = {self.T}; sequences are not accepted yet"
+            self.fault(node, "reads no timesteps", todo)
             self.layouts[out], self.twins[out] = "flat", self.twins[live[0]]
         elif "one" in found or len(found - {"still"}) > 1:
             self._mixed(node, live)

@@ -8,7 +8,7 @@ is odd no rounding ties exist. A result has one scale for all its channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, lcm, prod
 from typing import Any
@@ -19,16 +19,37 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault
-from snncc.ir.graphs import attribute, label, nodes, provenance, static_shape
+from snncc.ir.graphs import (
+    SOURCE_GRID,
+    attribute,
+    constant,
+    is_op,
+    label,
+    nodes,
+    only_reader,
+    provenance,
+    static_shape,
+)
+from snncc.passes.kept_grids import common_step, kept_grid
 from snncc.passes.levels import rational
 from snncc.passes.linear import Linear, linear_behind, read_affine
+from snncc.passes.precision import Precision
 
-__all__ = ["Grid", "QuantisedLayer", "largest_weight", "plan", "slices"]
+__all__ = [
+    "Grid",
+    "QuantisedLayer",
+    "frozen_thresholds",
+    "largest_weight",
+    "odd_thresholds",
+    "plan",
+    "shared_grids",
+    "slices",
+]
 
 Integers = npt.NDArray[np.int64]
 
 #: What keeps potentials on the grid of their layers.
-_TOGETHER = ("Add", "Mul", "SumPool", "Reshape", "TimeSum")
+_TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum")
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
 
@@ -71,6 +92,10 @@ class Grid:
     def behind(self, node: ir.Node) -> Grid:
         """The grid of the same integers behind a scale, shift, pool or reshape."""
         x, out = node.inputs[0], node.outputs[0]
+        if (theta := frozen_thresholds(node)) is not None:
+            old = _widened(self.thresholds, len(theta))
+            shifts = (Fraction(0),) * len(theta)
+            return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
         if (found := read_affine(node)) is not None:
             return self._mapped(found[1].scale, found[1].shift)
         if node.op_type in ("SumPool", "TimeSum"):
@@ -104,6 +129,14 @@ def _repeat(values: tuple[Fraction, ...], times: int) -> tuple[Fraction, ...]:
     return tuple(v for v in values for _ in range(times))
 
 
+def frozen_thresholds(node: ir.Node | None) -> tuple[Fraction, ...] | None:
+    """Potential of one spike per channel as an OnGrid node says it."""
+    theta = constant(node.inputs[1]) if is_op(node, "OnGrid") and node is not None else None
+    if theta is None:
+        return None
+    return tuple(Fraction(t) for t in theta.reshape(-1).astype(np.float64).tolist())
+
+
 @dataclass(frozen=True)
 class QuantisedLayer:
     """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean."""
@@ -112,22 +145,35 @@ class QuantisedLayer:
     weight: Integers
     bias: Integers
     grid: Grid
+    bits: int = 8
 
 
-def plan(model: ir.Model, bits: int) -> tuple[dict[ir.Value, QuantisedLayer], list[Fault]]:
+def plan(
+    model: ir.Model, precision: Precision | int
+) -> tuple[dict[ir.Value, QuantisedLayer], list[Fault]]:
     """Integer weights of every layer, by its result value; and what does not fit.
 
     Args:
         model: In stage ``integer``, behind fold-scale.
-        bits: Of the weights.
+        precision: Bits of the weights, of each layer or of all.
     """
+    chosen = Precision(precision) if isinstance(precision, int) else precision
     layers = {linear.out: linear for linear in _layers(model)}
     planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
+    has_grids = SOURCE_GRID in model.metadata_props
     for group in _groups(model, layers):
-        for layer in _quantise(group, bits, faults):
-            planned[layer.linear.out] = layer
+        bits = chosen.of(*(str(linear.out.name) for linear in group.layers))
+        kept = _kept(group, bits) if has_grids else None
+        for layer in kept or _quantise(group, bits, faults):
+            planned[layer.linear.out] = replace(layer, bits=bits)
     return planned, faults
+
+
+def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
+    """The results of layers, those that share a grid together."""
+    layers = {linear.out: linear for linear in _layers(model)}
+    return [[linear.out for linear in group.layers] for group in _groups(model, layers)]
 
 
 @dataclass(frozen=True)
@@ -168,6 +214,8 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
 
 
 def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[QuantisedLayer]:
+    if any(_frozen_by(linear) is not None for linear in group.layers):
+        return _frozen(group, bits, faults)
     channels = {linear.weight.shape[0] for linear in group.layers}
     if group.is_result or len(channels) > 1:
         return _one_scale(group, bits)
@@ -177,6 +225,63 @@ def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[Quantis
         if (exact := _common_denominator(group, bits)) is not None:
             return exact
     return _per_channel(group, bits, faults)
+
+
+def _kept(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+    """The integers that a quantised file has for the layer, if bits suffice."""
+    linear = group.layers[0]
+    if len(group.layers) > 1:
+        return _near_integers(group, bits)
+    if _is_single_tap(linear) and not group.is_result:
+        return None
+    found = kept_grid(linear, largest_weight(bits), group.is_result)
+    is_pooled = any(user.op_type == "SumPool" for user, _ in linear.out.uses())
+    if found is None or (is_pooled and any(found.shifts)):
+        return None
+    grid = Grid(found.thresholds, found.shifts, 0)
+    return [QuantisedLayer(linear, found.weight, found.bias, grid)]
+
+
+def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+    """Sums of spikes on different scales, each with one weight per output."""
+    if group.is_result or any(x.bias.any() or not _is_single_tap(x) for x in group.layers):
+        return None
+    rows = [x.weight.reshape(len(x.weight), -1).max(axis=1) for x in group.layers]
+    if len({len(row) for row in rows}) > 1:
+        return None
+    steps = [common_step(taps, largest_weight(bits)) for taps in np.stack(rows, axis=1)]
+    grid = Grid(tuple(steps), (Fraction(0),) * len(steps), 0)
+    theta = np.array([float(s) for s in steps])
+    return [replace(_rounded(x, theta), grid=grid) for x in group.layers]
+
+
+def _frozen_by(linear: Linear) -> ir.Node | None:
+    """The OnGrid node that alone reads the layer's result."""
+    reader = only_reader(linear.out)
+    return reader if frozen_thresholds(reader) is not None else None
+
+
+def _frozen(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+    """The grid that the network was trained on, as it is: weights and biases are integers."""
+    grids = {frozen_thresholds(_frozen_by(linear)) or () for linear in group.layers}
+    whole = [x for linear in group.layers for x in (linear.weight, linear.bias)]
+    first = group.layers[0].node
+    if len(grids) > 1:
+        faults.append(_off_grid(first, "adds branches that were trained on different grids"))
+    elif group.is_result and len(set(*grids)) > 1:
+        faults.append(_off_grid(first, "is the result and has a grid of its own per channel"))
+    if any((x != np.rint(x)).any() for x in whole):
+        faults.append(_off_grid(first, "its weights are off the grid it was trained on"))
+    if max(np.abs(linear.weight).max(initial=0) for linear in group.layers) > largest_weight(bits):
+        faults.append(_off_grid(first, f"was trained on a grid of more than {bits} bits"))
+    one = np.ones(len(group.layers[0].weight))
+    return [_rounded(linear, one[: len(linear.weight)]) for linear in group.layers]
+
+
+def _off_grid(node: ir.Node, what: str) -> Fault:
+    origin = provenance(node)
+    todo = "compile what snncc.on_grid made, unchanged, with the same --weight-bits"
+    return Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
 
 
 def _is_single_tap(linear: Linear) -> bool:
@@ -217,13 +322,18 @@ def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[Quantise
     most = np.max(
         [np.abs(x.weight.reshape(x.weight.shape[0], -1)).max(axis=1) for x in group.layers], axis=0
     )
-    with np.errstate(divide="ignore"):
-        theta = np.minimum(largest_weight(bits) / most, 2 ** (12 + bits) - 1)
-    theta = np.floor(theta).astype(np.int64)
-    theta -= (theta + 1) % 2
+    theta = odd_thresholds(most, bits)
     first = group.layers[0].node
     faults.extend(_too_large(first, int(c), most[c], bits) for c in np.flatnonzero(theta < 1))
     return [_rounded(linear, np.maximum(theta, 1)) for linear in group.layers]
+
+
+def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
+    """Largest odd theta with theta * most <= w_max, per channel; below 1 where there is none."""
+    with np.errstate(divide="ignore"):
+        theta = np.minimum(largest_weight(bits) / most, 2 ** (12 + bits) - 1)
+    whole = np.floor(theta).astype(np.int64)
+    return np.asarray(whole - (whole + 1) % 2)
 
 
 def _one_scale(group: _Group, bits: int) -> list[QuantisedLayer]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, is_op, nodes, only_reader, replace_value, static_shape
@@ -25,6 +26,7 @@ from snncc.passes.linear import (
     read_linear,
     write_linear,
 )
+from snncc.passes.padding import absorb_padding
 from snncc.passes.recognise_integer_fire import is_half
 
 __all__ = ["MergeLinear"]
@@ -57,6 +59,8 @@ class MergeLinear(Pass):
                 count += any(rule(node, self.name) for rule in _AFFINE_RULES)
         for node in nodes(model, "Conv", "Gemm", "Add"):
             count += _merge_pair(node, self.name)
+        if not count:
+            count = sum(absorb_padding(node, self.name) for node in nodes(model, "Conv"))
         if not count:
             rest = [node for node in nodes(model, *_AFFINE) if not is_half(node)]
             count = sum(_materialise(node, self.name) for node in rest)
@@ -179,7 +183,7 @@ def _is_potential(value: ir.Value | None) -> bool:
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)
     x = inner[0] if inner is not None else node.inputs[0]
-    return (inner is not None or is_op(node, *_MOVERS)) and _is_potential(x)
+    return (inner is not None or is_op(node, "OnGrid", *_MOVERS)) and _is_potential(x)
 
 
 def _through(
@@ -241,7 +245,7 @@ def _merge(first: Linear, second: Linear) -> Linear | None:
         return None
     if second.pointwise and second.bias.ndim == 1:
         return _pointwise_last(first, second)
-    if first.pointwise and first.bias.ndim == 1:
+    if first.weight.shape[2:] == (1, 1) and first.strides == (1, 1):
         return _pointwise_first(first, second)
     return None
 
@@ -260,21 +264,38 @@ def _pointwise_last(first: Linear, second: Linear) -> Linear:
 
 
 def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
-    """The first layer's bias is not there in the second's padding: a bias map says so."""
+    """The first layer's bias is not there in the second's padding: a bias map says so.
+
+    What the first layer pads itself is zeros to both: the padding of the one layer.
+    """
     size = static_shape(second.x)
     if size is None:
         return None
     mix = first.dense()[:, :, 0, 0]
-    if first.group == first.weight.shape[0] and first.weight.shape[1] == 1:
-        joined = absorb_affine_before(second, Affine(np.diag(mix).copy(), first.bias), size)
-        return replace(joined, x=first.x)
-    weight = np.einsum("omyx,mc->ocyx", second.dense(), mix)
-    image = np.broadcast_to(first.bias[:, None, None], size)
-    border = convolve(image, second)
-    bias = border + (second.bias if second.bias.ndim == 3 else second.bias[:, None, None])
-    if not second.padded and second.bias.ndim == 1:
-        bias = bias[:, 0, 0]
-    return replace(second, x=first.x, weight=weight, bias=bias, group=1)
+    depthwise = first.group == first.weight.shape[0] and first.weight.shape[1] == 1
+    if depthwise:
+        scale = Affine(np.diag(mix).copy(), np.zeros(len(mix)))
+        weight, group = absorb_affine_before(second, scale, size).weight, second.group
+    else:
+        weight = np.einsum("omyx,mc->ocyx", second.dense(), mix, optimize=True)
+        group = 1
+    top, left, bottom, right = (a + b for a, b in zip(first.pads, second.pads, strict=True))
+    bias = _bias_of_pair(first, second, size)
+    pads = (top, left, bottom, right)
+    return replace(second, x=first.x, weight=weight, bias=bias, group=group, pads=pads)
+
+
+def _bias_of_pair(first: Linear, second: Linear, size: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """What the first layer's bias adds behind the second, and the second's own."""
+    tail = (1,) * (3 - first.bias.ndim)
+    border = convolve(np.broadcast_to(first.bias.reshape(*first.bias.shape, *tail), size), second)
+    uniform = not second.padded and first.bias.ndim == 1
+    if uniform or not np.ptp(border, axis=(1, 2)).any():
+        border = border[:, 0, 0]
+    if border.ndim == second.bias.ndim:
+        return border + second.bias
+    one, two = (b if b.ndim == 3 else b[:, None, None] for b in (border, second.bias))
+    return np.asarray(one + two)
 
 
 _AFFINE_RULES = (fold_after, _fold_before, _affine_behind, _affine_through_sum)

@@ -9,7 +9,16 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError, UsageError
-from snncc.ir.graphs import Edit, is_op, nodes, static_shape
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    constant,
+    is_op,
+    nodes,
+    only_reader,
+    replace_value,
+    static_shape,
+)
 from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
@@ -24,6 +33,8 @@ __all__ = ["QuantiseInput"]
 
 #: What hands pixels on to layers.
 _PASSING = ("Reshape", "MaxPool", "AveragePool", "Repeat")
+#: Pixels are a network's own integers where no pixel is further than this from one.
+_SAME_PIXEL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,12 @@ class QuantiseInput(Pass):
             raise UnsupportedModelError(
                 f"input '{x.name}' has no static shape behind the batch axis"
             )
-        affine = self._affine(size)
+        affine, own = self._affine(size), only_reader(x)
+        if is_op(own, "QuantizeInput") and own is not None:
+            if self.real:  # the contract is the network's own grid
+                _neurons_get_layers(_counts_of(own), self.name)
+                return 1
+            affine = _drop_own(own, x, affine)
         _neurons_get_layers(x, self.name)
         layers = _first_layers(x, affine, size)
         q = self._source(model, x)
@@ -96,11 +112,37 @@ class QuantiseInput(Pass):
             q = edit.own(
                 "QuantizeInput", x, scale, offset,
                 name=name, dtype=ir.DataType.UINT8, shape=x.shape,
+                attributes={"zero_point": 0, "top": 255},
             )  # fmt: skip
         return edit.op(
             "Cast", q, name=f"{x.name}:q", dtype=ir.DataType.FLOAT, shape=x.shape,
             attributes={"to": ir.DataType.FLOAT.value},
         )  # fmt: skip
+
+
+def _drop_own(own: ir.Node, x: ir.Value, pixels: Affine) -> Affine:
+    """Raw pixels for a network with an input grid of its own: its integers, if they are pixels.
+
+    Returns:
+        The map of x as its readers see it, none.
+    """
+    steps = np.asarray(constant(own.inputs[1]), dtype=np.float64).reshape(-1)
+    zero_point, top = attribute(own, "zero_point"), attribute(own, "top")
+    slope, start = pixels.scale / steps, pixels.shift / steps + zero_point
+    if top != 255 or (np.abs(slope - 1) * 255 + np.abs(start) >= _SAME_PIXEL).any():
+        raise UsageError(
+            f"the network quantises its input itself, to {top + 1} steps of {steps[0]:.6g} around "
+            f"{zero_point}; pixels of this --mean and --std are not its integers: leave --input u8 "
+            "out and give normalised float32"
+        )
+    replace_value(_counts_of(own), x, keep_name=False)
+    return Affine(np.ones(1), np.zeros(1))
+
+
+def _counts_of(own: ir.Node) -> ir.Value:
+    """The integers of a QuantizeInput as floats."""
+    cast, _ = next(iter(own.outputs[0].uses()))
+    return cast.outputs[0]
 
 
 _Reader = tuple[ir.Value, ir.Node, Affine, tuple[int, ...]]

@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.carried import carry_of
 from snncc.ir.graphs import Edit, attribute, label, nodes, provenance, remove_dead
 from snncc.ir.program import SLICE_LIMIT
 from snncc.passes.base import Pass
+from snncc.passes.fit_weights import Fit, fit
 from snncc.passes.fold_scale import OUTPUT_SCALE
 from snncc.passes.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.levels import levels
 from snncc.passes.linear import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.passes.membranes import membrane
+from snncc.passes.precision import Precision
 
 __all__ = ["QuantiseWeights"]
 
@@ -35,10 +37,13 @@ class QuantiseWeights(Pass):
     """Weights in ``bits`` bits as int8 slices.
 
     Attributes:
-        bits: 4 to 24; one slice up to 8, two up to 16, three up to 24.
+        bits: 4 to 24; one slice up to 8, two up to 16, three up to 24. Of layers that
+            choose-bits has not decided about.
+        fit: Data to choose weights and biases with; none: to nearest.
     """
 
     bits: int = 16
+    fit: Fit | None = None
 
     name: ClassVar[str] = "quantise-weights"
     stage_in: ClassVar[str] = "integer"
@@ -47,10 +52,12 @@ class QuantiseWeights(Pass):
 
     def run(self, model: ir.Model) -> int:
         """Replace layers, pools and neurons by their integer forms."""
-        if not 4 <= self.bits <= 24:
-            raise UsageError(f"--weight-bits {self.bits}: 4 to 24 are possible")
-        planned, faults = plan(model, self.bits)
-        work = _Work(model, self.bits, self.name, planned, faults)
+        chosen = Precision.read(model, self.bits)
+        planned, faults = plan(model, chosen)
+        Precision(self.bits, {str(v.name): p.bits for v, p in planned.items()}).write(model)
+        if self.fit is not None and not faults:
+            planned = fit(model, planned, self.fit)
+        work = _Work(model, self.name, planned, faults)
         for node in nodes(model):
             work.convert(node)
         if faults:
@@ -64,7 +71,6 @@ class _Work:
     """The conversion under way: integer twin and grid of every value."""
 
     model: ir.Model
-    bits: int
     made_by: str
     planned: dict[ir.Value, QuantisedLayer]
     faults: list[Fault]
@@ -89,7 +95,9 @@ class _Work:
             self._sum(node)
         elif node.op_type in ("MaxPool", "Reshape", "SumPool", "Repeat", "TimeSum"):
             self._pass_on(node)
-        elif read_linear(out) is None and read_affine(node) is not None:
+        elif node.op_type == "OnGrid" or (
+            read_linear(out) is None and read_affine(node) is not None
+        ):
             x = _required(node.inputs[0])
             self.twins[out], self.grids[out] = self.twins[x], self.grids[x].behind(node)
 
@@ -114,7 +122,9 @@ class _Work:
     def _source(self, node: ir.Node) -> None:
         out = node.outputs[0]
         self.twins[out] = out if node.op_type == "QuantizeInput" else _required(node.inputs[0])
-        self.grids[out] = Grid.counts(255)
+        x = node.inputs[0]
+        maker = node if node.op_type == "QuantizeInput" else x.producer() if x is not None else None
+        self.grids[out] = Grid.counts(255 if maker is None else attribute(maker, "top", 255))
 
     def _layer(self, layer: QuantisedLayer) -> None:
         linear, w, b = layer.linear, layer.weight, layer.bias
@@ -122,7 +132,7 @@ class _Work:
         reach = payload * int(np.abs(w).reshape(len(w), -1).sum(1).max(initial=0))
         bound = reach + int(np.abs(b).max(initial=0))
         self.grids[linear.out] = Grid(layer.grid.thresholds, layer.grid.shifts, bound)
-        self.twins[linear.out] = self._emit(linear, w, b, payload)
+        self.twins[linear.out] = self._emit(layer, payload)
 
     def _fire(self, node: ir.Node) -> None:
         x, out = _required(node.inputs[0]), node.outputs[0]
@@ -205,15 +215,14 @@ class _Work:
 
     # -- nodes -----------------------------------------------------------------------------
 
-    def _emit(
-        self, linear: Linear, w: npt.NDArray[np.int64], b: npt.NDArray[np.int64], payload: int
-    ) -> ir.Value:
+    def _emit(self, layer: QuantisedLayer, payload: int) -> ir.Value:
+        linear, b = layer.linear, layer.bias
         edit, base, out = Edit(linear.node, self.made_by), linear.out.name, linear.out
         tail = (1,) * (linear.weight.ndim - 2)
         v = edit.const(f"{base}.bias.int", b if b.ndim == 3 else b.reshape(-1, *tail))
         parts = [
             (p, chunk)
-            for p, digit in enumerate(slices(w, self.bits))
+            for p, digit in enumerate(_used(slices(layer.weight, layer.bits)))
             for chunk in self._chunks(linear, digit, payload)
         ]
         for i, (p, chunk) in enumerate(parts):
@@ -260,6 +269,12 @@ class _Work:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+def _used(digits: list[npt.NDArray[np.int8]]) -> list[npt.NDArray[np.int8]]:
+    """Without the highest slices that are all zero; one stays."""
+    last = max((p for p, digit in enumerate(digits) if digit.any()), default=0)
+    return digits[: last + 1]
 
 
 def _required(value: ir.Value | None) -> ir.Value:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError
 from snncc.ir.program import Accumulator, Program, Readout, Shape
-from snncc.runtime.coding import check_input
+from snncc.runtime.coding import check_input, normalise
 
 __all__ = ["InputContract", "Output", "outputs_of"]
 
@@ -27,8 +27,9 @@ class InputContract:
         shape: Per sample.
         dtype: ``uint8``: raw, taken as they are; ``float32``: put on the grid of 256 steps.
         mean, std: What is folded into the first layer, in units of x / 255; for people.
-        scale, offset: Of the grid: integer = clip(rint((x - offset) / scale), 0, 255). One number,
-            or one per channel.
+        scale, offset: Of the grid: integer = clip(rint((x - offset) / scale) + zero_point, 0,
+            top). One number, or one per channel.
+        zero_point, top: Likewise, integers; as the network's own input quantiser has them.
     """
 
     name: str
@@ -38,6 +39,14 @@ class InputContract:
     std: tuple[float, ...] = ()
     scale: float | tuple[float, ...] = 1.0
     offset: float | tuple[float, ...] = 0.0
+    zero_point: int = 0
+    top: int = 255
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        """The real value of integer 0, per channel or one for all."""
+        scale, offset = np.broadcast_arrays(np.atleast_1d(self.scale), np.atleast_1d(self.offset))
+        return tuple((offset - self.zero_point * scale).tolist())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -72,6 +81,8 @@ class InputContract:
             "name": not isinstance(self.name, str),
             "shape": not (isinstance(self.shape, tuple) and self.shape and sizes_ok),
             "dtype": self.dtype not in ("uint8", "float32"),
+            "zero_point": type(self.zero_point) is not int or not 0 <= self.zero_point <= 255,
+            "top": type(self.top) is not int or not 1 <= self.top <= 255,
             **{k: not _are_finite(v) for k, v in {"mean": self.mean, "std": self.std}.items()},
             **{k: not _fits_channels(v, self.shape) for k, v in grid.items()},
         }
@@ -98,6 +109,16 @@ class InputContract:
         checked = check_input(x, self.shape, self.dtype)
         return checked if self.dtype == "uint8" else self._quantise(checked)
 
+    def normalised(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Raw samples as the trained network takes them; pixels as they are, where it takes those.
+
+        Args:
+            x: uint8 ``[N, *shape]``.
+        """
+        if np.all(np.equal(self.scale, 1.0)) and not np.any(self.offset):
+            return x.astype(np.float32)  # dividing by 255 and again by 1 / 255 would not be exact
+        return np.asarray(normalise(x, self.mean, self.std))
+
     def _encode_sequence(self, x: Array, timesteps: int) -> npt.NDArray[np.uint8]:
         if len(x) != timesteps:
             raise BadInputError(f"input: {len(x)} timesteps, the network has {timesteps}")
@@ -111,8 +132,8 @@ class InputContract:
             for value in (self.scale, self.offset)
         )
         with np.errstate(over="ignore"):
-            steps = np.rint((x - offset) / scale)
-        return np.asarray(np.clip(steps, 0, 255).astype(np.uint8))
+            steps = np.rint((x - offset) / scale) + np.float32(self.zero_point)
+        return np.asarray(np.clip(steps, 0, self.top).astype(np.uint8))
 
 
 def _are_finite(values: object) -> bool:

@@ -123,7 +123,7 @@ def _add(
         layer.saturated += int((free[name] == D).sum())
         result.input_changed += int((before[i] != given[name]).sum())
     result.same_class += _same_class(trained, feeds, free[out])
-    result.samples += len(free[out])
+    result.samples += len(next(iter(feeds.values())))
 
 
 def _counts(trained: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
@@ -143,4 +143,6 @@ def _ties(node: ir.Node, u: Array, counts: Array) -> int:
 def _same_class(trained: ir.Model, feeds: Mapping[str, Array], integers: Array) -> int:
     real = next(iter(evaluate(trained, feeds).values()))
     flat = (real.reshape(len(real), -1), integers.reshape(len(integers), -1))
-    return int((flat[0].argmax(1) == flat[1].argmax(1)).sum())
+    same = flat[0].argmax(1) == flat[1].argmax(1)
+    samples = len(next(iter(feeds.values())))
+    return int(same.reshape(-1, samples).all(axis=0).sum())  # in every timestep, if many

@@ -47,10 +47,11 @@ class Session:
         model: The network, or the path of its ``.snn`` file.
         engine: A name of ``snncc.backends.target.TARGETS``.
         batch: Samples simulated together.
+        **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.
-        UsageError: No such engine, or a batch that is not positive.
+        UsageError: No such engine or option, or a batch that is not positive.
         MissingDependencyError: The engine needs a package that is not installed.
     """
 
@@ -59,13 +60,14 @@ class Session:
         model: CompiledModel | str | os.PathLike[str],
         engine: str = "clocked",
         batch: int = 32,
+        **options: Any,
     ) -> None:
         if batch < 1:
             raise UsageError(f"batch {batch} is not positive")
         self.model = model if isinstance(model, CompiledModel) else load(model)
         self.batch = batch
         self.contract = self.model.input
-        self._engine = make_engine(engine, self.model)
+        self._engine = make_engine(engine, self.model, **options)
 
     @property
     def engine(self) -> str:

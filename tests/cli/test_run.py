@@ -64,3 +64,21 @@ def test_an_output_that_is_no_class_score_is_called_so(snncc, weights, tmp_path)
     done = snncc("run", out, "--input", data)
     assert "4x4x4    not class scores" in done.stdout
     assert "accuracy" not in done.stdout
+
+
+@pytest.mark.parametrize(("batch", "ticks"), [(1, 8 * 4 + 5 * 4 - 4), (4, 1 * 4 + 5 * 4)])
+def test_a_pipeline_finds_the_same_classes_in_fewer_ticks(batch, ticks, snncc, cnn):
+    args = ("--input", DATA, "--limit", 8, "--batch", batch, "--json")
+    alone, pipelined = (snncc("run", cnn, *args, *more).json for more in ((), ("--pipelined",)))
+    assert pipelined["predictions"] == alone["predictions"]
+    assert pipelined["rates"] == alone["rates"]
+    assert "clock" not in alone
+    clock = pipelined["clock"]
+    assert (clock["ticks"], clock["interval"], clock["latency"]) == (ticks, 4, 20)
+    assert clock["ticks_per_sample"] == ticks * batch / 8
+
+
+def test_only_clocked_has_a_pipeline(snncc, cnn):
+    done = snncc("run", cnn, "--input", DATA, "--engine", "integer", "--pipelined")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "error: engine 'integer' has no option 'pipelined'\n"

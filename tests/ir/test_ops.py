@@ -29,6 +29,11 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1},
         [np.zeros((1, 1, 2, 2), np.uint8), np.zeros((1, 1, 1, 1), np.int8)],
     ),
+    "SpikeSparseConv": (
+        {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1},
+        [np.zeros(shape, np.float32) for shape in ((1, 1, 2, 2), (1, 1, 1, 1), (1,), (1, 1, 2, 1))],
+    ),
+    "PatchMask": ({}, [np.zeros((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 2), np.float32)]),
     "QGemm": ({}, [np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.int8)]),
     "SliceSum": ({"slice": 1}, [np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int32)]),
     "SumPool": (

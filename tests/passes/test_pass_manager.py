@@ -16,9 +16,12 @@ from snncc.passes import Pass, PassManager, PassRecord, pipeline
 
 CASE = case_of(Net((1, 8, 8), rms=2.0).conv(2).batch_norm().fire(4).flatten().linear(3))
 NAMES = [
+    "sparse-to-vanilla-conv",
+    "fold-time",
     "canonicalise",
     "recognise-integer-fire",
     "distribute-linear",
+    "fold-padding",
     "fold-batch-norm",
     "merge-linear",
     "require-integer",
@@ -130,7 +133,7 @@ def test_graphs_are_dumped_in_order(tmp_path: Path) -> None:
     manager.run(imported(CASE.net))
     names = sorted(p.name for p in (tmp_path / "ir").iterdir())
     assert names == [f"{i:02d}-{n}.txt" for i, n in enumerate(["import", *NAMES])]
-    assert (tmp_path / "ir" / "11-lower-to-spikes.txt").read_text() == dump(
+    assert (tmp_path / "ir" / "14-lower-to-spikes.txt").read_text() == dump(
         manager.stages["spiking"]
     )
 

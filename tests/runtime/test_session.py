@@ -111,13 +111,14 @@ def test_unknown_names_are_told_what_there_is(run, model):
 # --- the float contract ---------------------------------------------------------------------------
 
 
-def quantise_input(x, scale, offset):
+def quantise_input(x, scale, offset, zero_point, top):
     """The QuantizeInput body, run by ONNX Runtime."""
     import onnx.parser
 
     head = f'<ir_version: 10, opset_import: ["": {OPSET}, "ai.snncc": {VERSION}]>'
     text = "g (float[N,M] x, float[] s, float[] o) => (uint8[N,M] q) "
-    body = "{ q = ai.snncc.QuantizeInput (x, s, o) }"
+    grid = f"<zero_point: int = {zero_point}, top: int = {top}>"
+    body = f"{{ q = ai.snncc.QuantizeInput {grid} (x, s, o) }}"
     model = onnx.parser.parse_model(f"{head} {text} {body}")
     model.functions.append(function_of("QuantizeInput"))
     feeds = {"x": x, "s": np.float32(scale), "o": np.float32(offset)}
@@ -133,10 +134,11 @@ finite = st.floats(-(2.0**127), 2.0**127, width=32)
     ),
     scale=st.one_of(st.sampled_from([0.5, 1.0, 0.25]), st.floats(2**-20, 1e6, width=32)),
     offset=st.one_of(st.just(0.0), st.floats(-300, 300, width=32)),
+    steps=st.sampled_from([(0, 255), (127, 255), (7, 15)]),
 )
-def test_floats_are_encoded_bit_for_bit_as_the_graph_does(x, scale, offset):
-    contract = InputContract("x", (5,), "float32", scale=scale, offset=offset)
-    assert (contract.encode(x) == quantise_input(x, scale, offset)).all()
+def test_floats_are_encoded_bit_for_bit_as_the_graph_does(x, scale, offset, steps):
+    contract = InputContract("x", (5,), "float32", (), (), scale, offset, *steps)
+    assert (contract.encode(x) == quantise_input(x, scale, offset, *steps)).all()
 
 
 def test_a_float_network_gives_what_its_graph_gives():

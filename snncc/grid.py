@@ -1,0 +1,246 @@
+"""on_grid: a trained network as one to be fine-tuned on the compiler's own integer grid."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+
+from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
+from snncc.nn import IntegerFire
+from snncc.nn_grid import GridConv2d, GridLinear, SumPool2d
+from snncc.passes.grids import QuantisedLayer, largest_weight, odd_thresholds, plan
+from snncc.passes.linear import is_branch_sum, linear_behind
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["on_grid"]
+
+Array = npt.NDArray[Any]
+
+
+def on_grid(
+    module: nn.Module,
+    weight_bits: int = 8,
+    input_shape: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> fx.GraphModule:
+    """The network as the compiler sees it, trainable, with weights on the compiler's grid.
+
+    Normalisation of the input, batch norms, norms and chains of linear layers are folded into
+    ``GridConv2d`` and ``GridLinear`` layers, named by the module path of the layers they come from;
+    branches that are added share a grid. Their grids are frozen: train the result (learning rates
+    of ``weight`` are in steps of the grid, a few hundredths), then compile it with the same
+    ``weight_bits``: no activation changes.
+
+    The result takes raw pixels 0..255 as float32, *not normalised*; its ``default_cfg`` says so to
+    the compiler. Before any training it is the trained network at ``weight_bits``.
+
+    Args:
+        module: A trained network that compiles, with raw pixels as its input; stays untouched.
+        weight_bits: 4 to 24.
+        input_shape: (C, H, W) or (F,); default: the module's ``default_cfg``, like the others.
+        mean: Of pixel / 255, per channel.
+        std: Likewise.
+
+    Raises:
+        UnsupportedModelError: It does not compile, or has asymmetric padding.
+        UsageError: Shape or bits are not known or not possible, or it is on a grid already.
+    """
+    if not 4 <= weight_bits <= 24:
+        raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
+    config = getattr(module, "default_cfg", {})
+    shape = input_shape or config.get("input_size")
+    if shape is None:
+        raise UsageError("on_grid: the input's shape is not known; give input_shape")
+    mean, std = (
+        config.get(k, d) if v is None else v for k, v, d in (("mean", mean, 0), ("std", std, 1))
+    )
+    if any(isinstance(part, (GridConv2d, GridLinear)) for part in module.modules()):
+        raise UsageError("on_grid: the network is on a grid already; train and compile it")
+    model = _integer_graph(module, shape, mean, std)
+    planned, faults = plan(model, weight_bits)
+    if faults:
+        raise UnsupportedModelError("the weights do not fit their bits", faults)
+    net = _Builder(model, planned, weight_bits).build(type(module).__name__)
+    net.default_cfg = {  # type: ignore[assignment]
+        "input_size": tuple(shape),
+        "mean": (0.0,) * shape[0],
+        "std": (1 / 255,) * shape[0],
+    }
+    return net
+
+
+def _integer_graph(module: nn.Module, shape: Sequence[int], mean: Any, std: Any) -> ir.Model:
+    """The graph in which every layer reads integers."""
+    from snncc.frontends.pytorch import import_module
+    from snncc.passes import FRONT, PassManager
+    from snncc.passes.commute_max_pool import CommuteMaxPool
+    from snncc.passes.fold_scale import FoldScale
+    from snncc.passes.quantise_input import QuantiseInput
+    from snncc.passes.require_integer import RequireInteger
+
+    means, stds = (np.broadcast_to(np.asarray(v, np.float64), shape[0]) for v in (mean, std))
+    source = QuantiseInput(tuple(1 / (255 * stds)), tuple(-means / stds))
+    training = module.training
+    model = import_module(module, shape)
+    module.train(training)
+    return PassManager((*FRONT, RequireInteger(), CommuteMaxPool(), source, FoldScale())).run(model)
+
+
+class _Builder:
+    """A graph of torch.fx from one in stage ``integer``, node by node."""
+
+    def __init__(self, model: ir.Model, planned: dict[ir.Value, QuantisedLayer], bits: int) -> None:
+        self.model, self.planned, self.bits = model, planned, bits
+        self.root, self.graph = nn.Module(), fx.Graph()
+        self.made: dict[ir.Value, fx.Node] = {}
+        self.faults: list[Fault] = []
+        self.paths: set[str] = set()
+
+    def build(self, name: str) -> fx.GraphModule:
+        """The network; the root holds its layers under the module paths of their origin."""
+        from snncc.passes.fold_scale import OUTPUT_SCALE
+
+        self.made[self.model.graph.inputs[0]] = self.graph.placeholder("x")
+        for node in self.model.graph:
+            if node.outputs[0] not in self.made:
+                self._visit(node)
+        if self.faults:
+            raise UnsupportedModelError("the network cannot be put on a grid", self.faults)
+        out = self.made[self.model.graph.outputs[0]]
+        scale = float(self.model.metadata_props.get(OUTPUT_SCALE, "1.0"))
+        if scale != 1.0:
+            out = self.graph.call_function(operator.mul, (out, scale))
+        self.graph.output(out)
+        return fx.GraphModule(self.root, self.graph, f"{name}OnGrid")
+
+    def _visit(self, node: ir.Node) -> None:
+        x, out = node.inputs[0], node.outputs[0]
+        if x is None:
+            return
+        if node.op_type in ("Conv", "Gemm"):
+            self._layer(node)
+        elif node.op_type == "Cast":
+            self.made[out] = self.made[x]
+        elif node.op_type == "Reshape":
+            size = static_shape(out) or (1,)
+            flat = nn.Flatten(1) if len(size) == 1 else nn.Unflatten(1, size)
+            self._call(node, flat, x)
+        elif node.op_type == "IntegerFire":
+            self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
+        elif node.op_type in ("SumPool", "MaxPool"):
+            self._pool(node, x)
+        elif is_branch_sum(node):
+            left, right = (self.made[v] for v in node.inputs if v is not None)
+            self.made[out] = self.graph.call_function(operator.add, (left, right))
+        elif node.op_type in ("Add", "Mul"):
+            self._affine(node)
+        else:
+            self._fault(node, f"{node.op_type} has no trainable form", "compile it as it is")
+
+    def _call(
+        self, node: ir.Node, layer: nn.Module, x: ir.Value, at: ir.Value | None = None
+    ) -> None:
+        path = self._path(node)
+        owner = self.root
+        *parents, last = path.split(".")
+        for name in parents:
+            if not hasattr(owner, name):
+                owner.add_module(name, nn.Module())
+            owner = getattr(owner, name)
+        owner.add_module(last, layer)
+        self.made[at or node.outputs[0]] = self.graph.call_module(path, (self.made[x],))
+
+    def _path(self, node: ir.Node) -> str:
+        """The origin's module path, made unique and fit for a Python name."""
+        base = path = ".".join(re.sub(r"\W", "_", part) or "_" for part in label(node).split("."))
+        count = 1
+        while path in self.paths:
+            count += 1
+            path = f"{base}_{count}"
+        self.paths.add(path)
+        return path
+
+    def _layer(self, node: ir.Node) -> None:
+        found = linear_behind(node)
+        if found is None:
+            return
+        layer = self.planned[found.out]
+        linear, theta = layer.linear, self._theta(layer)
+        bias, border = linear.bias, None
+        if bias.ndim == 3:
+            centre = bias[:, bias.shape[1] // 2, bias.shape[2] // 2]
+            bias, border = centre, torch.from_numpy(bias - centre[:, None, None])
+        steps = linear.weight * theta.reshape(-1, *(1,) * (linear.weight.ndim - 1))
+        weight, own, grid = (torch.from_numpy(np.array(a)) for a in (steps, bias, theta))
+        limit = largest_weight(self.bits)
+        made: GridConv2d | GridLinear
+        if linear.kind == "gemm":
+            made = GridLinear(weight, own, grid, border, limit)
+        else:
+            if linear.pads[:2] != linear.pads[2:]:
+                self._fault(node, f"pads {linear.pads}", "pad alike on both sides")
+            geometry = (linear.strides, linear.pads[:2], linear.dilations, linear.group)
+            made = GridConv2d(weight, own, grid, border, limit, *geometry)
+        if _single(linear.weight):  # a scale: its grid has no room for training
+            made.weight.requires_grad_(False)
+        self._call(node, made, linear.x, linear.out)
+
+    def _theta(self, layer: QuantisedLayer) -> npt.NDArray[np.float64]:
+        if any(layer.grid.shifts):  # on this grid the shift is no integer
+            rows = np.abs(layer.linear.weight).reshape(len(layer.linear.weight), -1)
+            return odd_thresholds(rows.max(axis=1), self.bits).astype(np.float64)
+        theta = np.array([float(t) for t in layer.grid.thresholds])
+        return theta.astype(np.float32).astype(np.float64)
+
+    def _pool(self, node: ir.Node, x: ir.Value) -> None:
+        kernel, strides, pads = (attribute(node, k) for k in ("kernel_shape", "strides", "pads"))
+        if pads[:2] != pads[2:] or 2 * pads[0] > kernel[0] or 2 * pads[1] > kernel[1]:
+            self._fault(node, f"pads {pads} of a window {kernel}", "pad alike, up to half a window")
+            return
+        window = (kernel, strides, pads[:2])
+        reader = only_reader(node.outputs[0])
+        share = (
+            constant(reader.inputs[1]) if reader is not None and reader.op_type == "Mul" else None
+        )
+        if node.op_type == "MaxPool":
+            self._call(node, nn.MaxPool2d(*window), x)
+        elif reader is not None and share is not None and _is_share(share, prod(kernel)):
+            self._call(node, nn.AvgPool2d(*window), x, reader.outputs[0])
+        else:
+            self._call(node, SumPool2d(*window), x)
+
+    def _affine(self, node: ir.Node) -> None:
+        value = next(v for v in node.inputs if constant(v) is not None)
+        x = next(v for v in node.inputs if v is not value)
+        name = self._path(node).replace(".", "_")
+        self.root.register_buffer(name, torch.from_numpy(np.array(constant(value))))
+        do = operator.add if node.op_type == "Add" else operator.mul
+        args = (self.made[x], self.graph.get_attr(name))  # type: ignore[index]
+        self.made[node.outputs[0]] = self.graph.call_function(do, args)
+
+    def _fault(self, node: ir.Node, what: str, todo: str) -> None:
+        origin = provenance(node)
+        self.faults.append(
+            Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
+        )
+
+
+def _is_share(value: Array, count: int) -> bool:
+    return value.size == 1 and np.float32(value.reshape(-1)[0]) == np.float32(1 / count)
+
+
+def _single(weight: Array) -> bool:
+    """One weight per output: a scale."""
+    return bool((np.count_nonzero(weight.reshape(len(weight), -1), axis=1) <= 1).all())

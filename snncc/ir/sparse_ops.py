@@ -1,0 +1,65 @@
+"""Operators of networks that are trained on some patches of an image, the others masked.
+
+A patch mask f32 [N, 1, h, w] holds 1 for active patches and 0 for masked ones; h divides the
+height, w the width of what it masks.
+"""
+
+from __future__ import annotations
+
+from snncc.ir.op import F32, Op
+
+__all__ = ["SPARSE_OPS"]
+
+#: ``full`` [N, 1, H, W]: each patch of the mask repeated over what it covers of ``y``.
+_COVERED = """
+    any = Constant <value_ints: ints = [-1]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    three = Constant <value_ints: ints = [3]> ()
+    four = Constant <value_ints: ints = [4]> ()
+    size = Shape (y)
+    patches = Shape (mask)
+    height = Slice (size, two, three)
+    width = Slice (size, three, four)
+    h = Slice (patches, two, three)
+    w = Slice (patches, three, four)
+    rows = Div (height, h)
+    columns = Div (width, w)
+    apart = Concat <axis: int = 0> (any, one, h, one, w, one)
+    patch = Concat <axis: int = 0> (one, one, one, rows, one, columns)
+    whole = Concat <axis: int = 0> (any, one, height, width)
+    single = Reshape (mask, apart)
+    repeated = Expand (single, patch)
+    full = Reshape (repeated, whole)
+"""
+
+_SPIKE_SPARSE_CONV = Op(
+    "SpikeSparseConv",
+    "imported",
+    "Convolution of X whose output, bias included, is zero in masked patches.",
+    {"X": F32, "W": F32, "B": F32, "mask": F32},
+    {"Y": F32},
+    {"strides": "ints", "pads": "ints", "dilations": "ints", "group": "int"},
+    f"""
+    y = Conv <strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations,
+              group: int = @group> (X, W, B)
+    {_COVERED}
+    Y = Mul (y, full)
+    """,
+)
+
+_PATCH_MASK = Op(
+    "PatchMask",
+    "imported",
+    "X, zero in masked patches.",
+    {"X": F32, "mask": F32},
+    {"Y": F32},
+    {},
+    f"""
+    y = Identity (X)
+    {_COVERED}
+    Y = Mul (y, full)
+    """,
+)
+
+SPARSE_OPS = (_SPIKE_SPARSE_CONV, _PATCH_MASK)

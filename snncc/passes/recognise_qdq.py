@@ -1,0 +1,308 @@
+"""recognise-qdq: QuantizeLinear -> DequantizeLinear pairs become SFA neurons.
+
+A pair computes s * k, with k = clip(round(x / s) + z, low, high) - z. Where k runs from 0 to D, by
+its type, its zero point, a Clip between the two or a ReLU ahead, that is an SFA neuron of D levels.
+Pairs elsewhere are signed or offset: near misses, except at the two ends of the network. At its
+input such a pair is the grid of the input; at its result it becomes a neuron on a shifted scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    constant,
+    integer_range,
+    is_op,
+    nodes,
+    only_reader,
+    replace_value,
+    static_shape,
+)
+from snncc.passes.base import Pass
+from snncc.passes.distribute_linear import carries_spikes
+from snncc.passes.linear import identity_layer, is_branch_sum
+from snncc.passes.recognise_integer_fire import unclamped
+
+__all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RecogniseQdq(Pass):
+    """Pairs become IntegerFire, the input's pair QuantizeInput; repeated pairs go."""
+
+    name: ClassVar[str] = "recognise-qdq"
+    stage_in: ClassVar[str] = "imported"
+    stage_out: ClassVar[str] = "imported"
+
+    def run(self, model: ir.Model) -> int:
+        """In topological order, so that a pair knows whether it reads spikes."""
+        count = 0
+        for node in nodes(model, "QuantizeLinear"):
+            pair = pair_at(node)
+            if pair is not None and (new := _lowered(pair, model, self.name)) is not None:
+                pair.become(new)
+                count += 1
+        return count
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A quantiser with its dequantisers.
+
+    Attributes:
+        node: The QuantizeLinear.
+        x: What it reads.
+        outs: Results of the dequantisers, which all compute the same.
+        scale: () or (C,), float32, positive.
+        zero_point: The integer that stands for 0.
+        low, high: Range of integers.
+        axis: Of a scale per channel.
+    """
+
+    node: ir.Node
+    x: ir.Value
+    outs: tuple[ir.Value, ...]
+    scale: Array
+    zero_point: int
+    low: int
+    high: int
+    axis: int
+
+    @property
+    def span(self) -> tuple[ir.Value, int, int]:
+        """What is quantised behind its clamps, and the smallest and largest k."""
+        low, high = self.low - self.zero_point, self.high - self.zero_point
+        x, floor, ceiling = unclamped(self.x)
+        ends = [np.rint(np.float32(v) / self.scale) for v in (floor, ceiling)]
+        if any(np.ptp(v) for v in ends if np.isfinite(v).all()):
+            return self.x, low, high  # the clamp means another level for every channel
+        lower, upper = (float(v.flat[0]) for v in ends)
+        return x, int(min(max(low, lower), high)), int(max(min(high, upper), low))
+
+    @property
+    def fault(self) -> str | None:
+        """Why this is not an SFA neuron, or None."""
+        _, low, high = self.span
+        if low == 0 and 1 <= high <= 255:
+            return None
+        kind = "signed" if low < 0 else "offset"
+        scale = f"{self.scale.flat[0]:.4g}" if self.scale.size == 1 else "per channel"
+        where = f"scale {scale}, zero point {self.zero_point}"
+        if low == 0:
+            return f"quantiser 0..{high}, {where}: D is 1 to 255"
+        return f"{kind} quantiser {low}..{high}, {where}; spikes count from 0"
+
+    def become(self, new: ir.Value) -> None:
+        """Let all readers of the dequantisers read ``new``."""
+        for i, out in enumerate(self.outs):
+            is_last = i == len(self.outs) - 1
+            replace_value(out, new, keep_name=is_last and new.name == f"{out.name}~new")
+
+    def column(self, values: Array) -> Array:
+        """Scales as they meet the elements of x."""
+        rank = len(self.x.shape or ())
+        if values.size == 1:
+            return values.reshape(())
+        return values.reshape([-1 if i == self.axis else 1 for i in range(1, rank)])
+
+
+def pair_at(node: ir.Node) -> Pair | None:
+    """The pair that begins with the QuantizeLinear ``node``, if its constants can be read."""
+    x, scale = node.inputs[0], constant(node.inputs[1])
+    limits = integer_range(node.outputs[0].dtype)
+    if x is None or scale is None or limits is None or not (scale > 0).all():
+        return None
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.int64)
+    rank = len(x.shape or ())
+    if zero is None or np.ptp(zero.astype(np.int64)) or scale.ndim > 1 or not rank:
+        return None
+    axis = attribute(node, "axis", 1) % rank
+    if scale.size > 1 and axis != 1:
+        return None
+    low, high, quantised = _clipped(node.outputs[0], *limits)
+    readers = [user for user, _ in quantised.uses()]
+    if not readers or not all(_is_inverse(user, node) for user in readers):
+        return None
+    outs = tuple(user.outputs[0] for user in readers)
+    return Pair(
+        node, x, outs, scale.astype(np.float32), int(zero.astype(np.int64).flat[0]), low, high, axis
+    )
+
+
+def _clipped(q: ir.Value, low: int, high: int) -> tuple[int, int, ir.Value]:
+    """Range and value behind the Clips of the integers ``q``."""
+    while is_op(reader := only_reader(q), "Clip") and reader is not None:
+        ends = [constant(v) for v in (*reader.inputs[1:], None, None)][:2]
+        if any(end is None and v is not None for end, v in zip(ends, reader.inputs[1:])):  # noqa: B905
+            break
+        lower, upper = (None if end is None else int(end.astype(np.int64).flat[0]) for end in ends)
+        low = low if lower is None else min(max(low, lower), high)
+        high = high if upper is None else max(min(high, upper), low)
+        q = reader.outputs[0]
+    return low, high, q
+
+
+def _is_inverse(node: ir.Node, quantiser: ir.Node) -> bool:
+    """Whether ``node`` dequantises with the constants that ``quantiser`` has."""
+    if node.op_type != "DequantizeLinear" or len(node.inputs) != len(quantiser.inputs):
+        return False
+    pairs = zip(node.inputs[1:], quantiser.inputs[1:], strict=True)
+    found = [(constant(a), constant(b)) for a, b in pairs]
+    same = all(a is not None and b is not None and np.array_equal(a, b) for a, b in found)
+    return same and bool(attribute(node, "axis", 1) == attribute(quantiser, "axis", 1))
+
+
+# -- what a pair becomes -------------------------------------------------------------------
+
+
+def _lowered(pair: Pair, model: ir.Model, made_by: str) -> ir.Value | None:
+    """The value that takes the pair's place, or None where it is a near miss."""
+    if (grid := input_grid(model)) is not None and pair.x in model.graph.inputs:
+        return _source(pair, grid, made_by)
+    x, low, high = pair.span
+    if pair.fault is None:
+        return _neuron(pair, x, high, made_by)
+    is_result = any(out.is_graph_output() for out in pair.outs)
+    if is_result and 1 <= high - low <= 255:
+        return _result(pair, x, low, high, made_by)
+    return None
+
+
+def _neuron(pair: Pair, x: ir.Value, D: int, made_by: str) -> ir.Value:
+    if _on_grid(x, pair.scale, D):
+        return x
+    joined = x.producer()
+    name = str(pair.outs[-1].name)
+    if is_op(joined, "Concat") and joined is not None and carries_spikes(x):
+        parts = [
+            v if _on_grid(v, pair.scale, D) else _fire(pair, v, D, f"{name}/{i}", made_by)
+            for i, v in enumerate(joined.inputs)
+            if v is not None
+        ]
+        attributes = {"axis": attribute(joined, "axis")}
+        if pair.scale.size == 1:
+            edit = Edit(pair.node, made_by)
+            return edit.op("Concat", *parts, name=f"{name}~new", like=x, attributes=attributes)
+    return _fire(pair, x, D, f"{name}~new", made_by)
+
+
+def _fire(pair: Pair, x: ir.Value, D: int, name: str, made_by: str) -> ir.Value:
+    """IntegerFire of x / scale, times scale."""
+    edit = Edit(pair.node, made_by)
+    is_one = pair.scale.size == 1
+    norm = float(1 / pair.scale.astype(np.float64).flat[0]) if is_one else 1.0
+    attributes = {"D": D, "norm": norm, "rounding": "half-even"}
+    drive = _drive(pair, x, f"{name}.drive", made_by)
+    fired = edit.own(
+        "IntegerFire", drive, name=name if is_one else f"{name}/count", like=x,
+        attributes=attributes,
+    )  # fmt: skip
+    if is_one:
+        return fired
+    scale = edit.const(f"{name}.scale", pair.column(pair.scale))
+    return edit.op("Mul", fired, scale, name=name, like=x)
+
+
+def _drive(pair: Pair, x: ir.Value, name: str, made_by: str) -> ir.Value:
+    """The quotient x / scale; over a sum of spikes a layer, which distributes over branches."""
+    source, size = x.producer(), static_shape(x)
+    is_sum = source is not None and is_branch_sum(source) and carries_spikes(x)
+    if is_sum and size is not None and pair.scale.size == 1:
+        scale = float(1 / pair.scale.astype(np.float64).flat[0])
+        return identity_layer(pair.node, x, size, made_by, scale, name=name)
+    edit = Edit(pair.node, made_by)
+    return edit.op(
+        "Div", x, edit.const(f"{name}.scale", pair.column(pair.scale)), name=name, like=x
+    )
+
+
+def _on_grid(x: ir.Value | None, scale: Array, D: int) -> bool:
+    """Whether x is made of counts up to D of this scale already: quantising again is identity.
+
+    Pools of maxima, regrouping and concatenation pick elements; their padding never wins.
+    """
+    node = x.producer() if x is not None else None
+    if node is None or scale.size != 1:
+        return False
+    if node.op_type == "IntegerFire":
+        norm = np.float32(1 / scale.astype(np.float64).flat[0])
+        return bool(attribute(node, "D") <= D) and bool(np.float32(attribute(node, "norm")) == norm)
+    if is_op(node, "MaxPool", "Reshape"):
+        return _on_grid(node.inputs[0], scale, D)
+    return is_op(node, "Concat") and all(_on_grid(v, scale, D) for v in node.inputs)
+
+
+def _result(pair: Pair, x: ir.Value, low: int, high: int, made_by: str) -> ir.Value:
+    """The network's result, quantised with an offset: a neuron of k - low, and k behind it."""
+    edit, name, like = Edit(pair.node, made_by), str(pair.outs[-1].name), pair.outs[-1]
+    shift = edit.const(f"{name}.low", np.array(low, np.float32))
+    scale = edit.const(f"{name}.scale", pair.column(pair.scale))
+    steps = edit.op("Div", x, scale, name=f"{name}/steps", like=like)
+    drive = edit.op("Sub", steps, shift, name=f"{name}/drive", like=like)
+    attributes = {"D": high - low, "norm": 1.0, "rounding": "half-even"}
+    count = edit.own("IntegerFire", drive, name=f"{name}/count", like=like, attributes=attributes)
+    k = edit.op("Add", count, shift, name=f"{name}/k", like=like)
+    return edit.op("Mul", k, scale, name=f"{name}~new", like=like)
+
+
+# -- the input -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InputGrid:
+    """A network's own input quantiser: scale * (q - zero_point), q = 0..top.
+
+    Attributes:
+        scale: One number, or one per channel.
+        zero_point: 0..top.
+        top: Largest q.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: int
+    top: int
+
+
+def input_grid(model: ir.Model) -> InputGrid | None:
+    """The grid on which the network itself puts its input, if it does so ahead of all else."""
+    node = only_reader(model.graph.inputs[0])
+    if is_op(node, "QuantizeInput") and node is not None:
+        steps = constant(node.inputs[1])
+        settings = attribute(node, "zero_point"), attribute(node, "top")
+        return None if steps is None else InputGrid(tuple(steps.reshape(-1).tolist()), *settings)
+    pair = pair_at(node) if is_op(node, "QuantizeLinear") and node is not None else None
+    if pair is None or not 1 <= pair.high - pair.low <= 255:
+        return None
+    scale = tuple(pair.scale.reshape(-1).tolist())
+    return InputGrid(scale, pair.zero_point - pair.low, pair.high - pair.low)
+
+
+def _source(pair: Pair, grid: InputGrid, made_by: str) -> ir.Value:
+    """QuantizeInput, and the affine map that dequantises, which ends in the first layers."""
+    edit, x, name = Edit(pair.node, made_by), pair.x, str(pair.outs[-1].name)
+    tail = (1,) * (len(x.shape or ()) - 2)
+    scale = np.array(grid.scale, np.float32).reshape(1, -1, *tail)
+    step = edit.const(f"{x.name}.scale", scale)
+    q = edit.own(
+        "QuantizeInput", x, step, edit.const(f"{x.name}.offset", np.zeros_like(scale)),
+        name=f"{x.name}:u8", dtype=ir.DataType.UINT8, shape=x.shape,
+        attributes={"zero_point": grid.zero_point, "top": grid.top},
+    )  # fmt: skip
+    real = edit.op(
+        "Cast", q, name=f"{x.name}/own:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+        attributes={"to": ir.DataType.FLOAT.value},
+    )  # fmt: skip
+    if grid.zero_point:
+        centre = edit.const(f"{x.name}.zero_point", np.array(grid.zero_point, np.float32))
+        real = edit.op("Sub", real, centre, name=f"{name}/k", like=x)
+    return edit.op("Mul", real, step, name=f"{name}~new", like=x)
