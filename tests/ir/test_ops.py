@@ -21,7 +21,28 @@ RNG = st.integers(0, 2**16).map(np.random.default_rng)
 #: One example of every operator: attributes and input arrays.
 EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
     "IntegerFire": ({"D": 4, "norm": 1.0, "rounding": "half-even"}, [np.zeros((1, 2), np.float32)]),
-    "QuantizeInput": ({}, [np.zeros((1, 2), np.float32), *np.ones((2, 1, 1), np.float32)]),
+    "QuantizeInput": (
+        {"zero_point": 0, "top": 255},
+        [np.zeros((1, 2), np.float32), *np.ones((2, 1, 1), np.float32)],
+    ),
+    "OnGrid": ({}, [np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)]),
+    "StatefulFire": (
+        {
+            "T": 2, "D": 1, "decay": 0.5, "gain": 0.5, "threshold": 1.0,
+            "norm": 1.0, "rule": ">=", "reset": "hard",
+        },
+        [np.zeros((2, 3), np.float32)],
+    ),
+    "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
+    "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
+    "StatefulFireCount": (
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
+        [np.zeros((2, 3), np.int64), np.zeros((3, 4), np.int64), np.ones((1, 1), np.int64)],
+    ),
+    "StatefulIF": (
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
+        [np.zeros((2, 3), np.int64), np.zeros((3, 4), np.int64), np.ones((1, 1), np.int64)],
+    ),
     "FireCount": ({}, [np.zeros((1, 2), np.int64), np.zeros((1, 3), np.int64)]),
     "IFSoftReset": ({}, [np.zeros((1, 2), np.int64), np.zeros((2, 3), np.int64)]),
     "SpikeSum": ({}, [np.zeros((3, 1, 2), np.int32)]),
@@ -40,7 +61,22 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4},
         [np.zeros((1, 1, 2, 2), np.float32)],
     ),
-}
+    "StatefulFire": (
+        {"T": 2, "D": 1, "decay": 0.5, "gain": 1.0, "threshold": 1.0, "norm": 1.0,
+         "rule": ">=", "reset": "soft"},
+        [np.zeros((2, 3), np.float32)],
+    ),
+    "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
+    "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
+    "StatefulFireCount": (
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "hard"},
+        [np.zeros((2, 3), np.int64), np.zeros((1, 2), np.int64), np.ones((1, 1), np.int64)],
+    ),
+    "StatefulIF": (
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
+        [np.zeros((2, 3), np.int64), np.zeros((3, 2), np.int64), np.ones((3, 1), np.int64)],
+    ),
+}  # fmt: skip
 
 
 def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.ModelProto:
@@ -65,7 +101,7 @@ def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.Mode
     )
 
 
-_RANK = {"IFSoftReset": 1, "SpikeSum": -1}
+_RANK = {"IFSoftReset": 1, "StatefulIF": 1, "SpikeSum": -1}
 _TYPES = {
     TensorProto.FLOAT: "tensor(float)",
     TensorProto.UINT8: "tensor(uint8)",
@@ -141,12 +177,13 @@ def test_integer_fire_clips_rounds_and_divides(
 
 @settings(max_examples=20)
 @given(RNG)
-def test_quantize_input_is_the_nearest_of_256_steps(rng: np.random.Generator) -> None:
+def test_quantize_input_is_the_nearest_step(rng: np.random.Generator) -> None:
     x = rng.normal(0, 2, (2, 3, 4, 4)).astype(np.float32)
     scale, offset = (rng.uniform(0.01, 0.1, (1, 3, 1, 1)).astype(np.float32) for _ in range(2))
-    q = run("QuantizeInput", x, scale, offset)
+    zero = int(rng.integers(0, 100))
+    q = run("QuantizeInput", x, scale, offset, zero_point=zero, top=200)
     assert q.dtype == np.uint8
-    np.testing.assert_array_equal(q, np.clip(np.rint((x - offset) / scale), 0, 255))
+    np.testing.assert_array_equal(q, np.clip(np.rint((x - offset) / scale) + zero, 0, 200))
 
 
 @st.composite
@@ -275,3 +312,94 @@ def test_sum_pool_of_integers_is_exact_beyond_float() -> None:
     x = np.array([[[[2**53, 1], [-(2**60), 2**40 + 1]]]], dtype=np.int64)
     y = run("SumPool", x, kernel_shape=[2, 2], strides=[1, 1], pads=[0] * 4)
     assert y.item() == 2**53 + 1 - 2**60 + 2**40 + 1
+
+
+# -- neurons with a memory -----------------------------------------------------------------
+
+
+def test_repeat_shows_the_same_input_in_all_timesteps() -> None:
+    x = np.arange(12, dtype=np.uint8).reshape(2, 3, 2)
+    np.testing.assert_array_equal(run("Repeat", x, T=3), np.concatenate([x, x, x]))
+
+
+def test_time_sum_adds_the_timesteps() -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (6, 2, 3))
+    np.testing.assert_array_equal(run("TimeSum", x, T=3), x.reshape(3, 2, 2, 3).sum(0))
+
+
+def fired(h: Array, D: int, rule: str) -> Array:
+    """Spikes at relative potentials h."""
+    if rule in (">=", ">"):
+        return (h >= 1 if rule == ">=" else h > 1).astype(np.float32)
+    u = np.clip(h, 0, D)
+    return np.asarray(np.rint(u) if rule == "half-even" else np.floor(u + np.float32(0.5)))
+
+
+@settings(max_examples=30)
+@given(RNG, st.sampled_from([">=", ">", "half-even", "half-up"]), st.sampled_from(["soft", "hard"]))
+def test_stateful_fire_charges_fires_and_resets(
+    rng: np.random.Generator, rule: str, reset: str
+) -> None:
+    T, D = int(rng.integers(1, 5)), 1 if rule in (">=", ">") else int(rng.integers(1, 8))
+    x = (rng.integers(-8, 4 * D + 8, (T, 2, 5)) / 4).astype(np.float32)
+    more = {"decay": 0.5, "gain": 0.25, "threshold": 2.0, "norm": 4.0}
+    y = run("StatefulFire", x.reshape(-1, 5), T=T, D=D, rule=rule, reset=reset, **more)
+    v = np.zeros((2, 5), np.float32)
+    for i in range(T):
+        h = np.float32(0.5) * v + np.float32(0.25) * x[i]
+        s = fired(h / 2, D, rule)
+        v = h - 2 * s if reset == "soft" else np.where(s == 0, h, 0)
+        np.testing.assert_array_equal(y.reshape(x.shape)[i], s / 4)
+
+
+@st.composite
+def memories(draw: st.DrawFn) -> tuple[Array, Array, Array, dict[str, Any]]:
+    """Potentials of T timesteps that meet levels, signed and with dyadic decay."""
+    rng, T, D = draw(RNG), draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    shift, fraction = draw(st.integers(0, 3)), draw(st.integers(0, 6))
+    shape = (
+        T,
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 3)),
+        *draw(st.sampled_from([(), (2,)])),
+    )
+    rows = draw(st.sampled_from([1, shape[2]]))
+    levels = np.sort(rng.integers(-20, 60, (rows, D)), axis=1) << fraction
+    threshold = rng.integers(1, 30, (rows, 1)) << fraction
+    numbers = {"T": T, "numerator": int(rng.integers(0, 2**shift + 1)), "shift": shift,
+               "fraction": fraction, "reset": draw(st.sampled_from(["soft", "hard"]))}  # fmt: skip
+    return rng.integers(-40, 80, shape), levels, threshold, numbers
+
+
+def remembered(v: Array, levels: Array, threshold: Array, numbers: dict[str, Any]) -> Array:
+    """Spikes per timestep in plain integers."""
+    tail = (1,) * (v.ndim - 3)
+    theta = threshold.reshape(-1, *tail)
+    carried = np.zeros(v.shape[1:], np.int64)
+    found = []
+    for drive in v:
+        decayed = (numbers["numerator"] * carried) // 2 ** numbers["shift"]
+        h = decayed + drive * 2 ** numbers["fraction"]
+        s = count(h, levels)
+        carried = h - s * theta if numbers["reset"] == "soft" else np.where(s == 0, h, 0)
+        found.append(s)
+    return np.array(found)
+
+
+@settings(max_examples=40)
+@given(memories())
+def test_stateful_fire_count_is_the_neuron_in_integers(drawn: Any) -> None:
+    v, levels, threshold, numbers = drawn
+    a = run("StatefulFireCount", v.reshape(-1, *v.shape[2:]), levels, threshold, **numbers)
+    assert a.dtype == np.uint8
+    np.testing.assert_array_equal(a.reshape(v.shape), remembered(*drawn))
+
+
+@settings(max_examples=40)
+@given(memories())
+def test_stateful_if_fires_the_same_counts_without_gaps(drawn: Any) -> None:
+    v, levels, threshold, numbers = drawn
+    spikes = run("StatefulIF", v.reshape(-1, *v.shape[2:]), levels, threshold, **numbers)
+    assert spikes.shape == (levels.shape[1], len(v) * v.shape[1], *v.shape[2:])
+    np.testing.assert_array_equal(spikes.sum(0).reshape(v.shape), remembered(*drawn))
+    assert (np.diff(spikes.astype(int), axis=0) <= 0).all()

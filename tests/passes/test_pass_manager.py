@@ -15,22 +15,8 @@ from snncc.ir.text import dump
 from snncc.passes import Pass, PassManager, PassRecord, pipeline
 
 CASE = case_of(Net((1, 8, 8), rms=2.0).conv(2).batch_norm().fire(4).flatten().linear(3))
-NAMES = [
-    "sparse-to-vanilla-conv",
-    "fold-time",
-    "canonicalise",
-    "recognise-integer-fire",
-    "distribute-linear",
-    "fold-padding",
-    "fold-batch-norm",
-    "merge-linear",
-    "require-integer",
-    "commute-max-pool",
-    "quantise-input",
-    "fold-scale",
-    "quantise-weights",
-    "lower-to-spikes",
-]
+PASSES = pipeline(CASE.source, 8)
+NAMES = [step.name for step in PASSES]
 
 
 @dataclass(frozen=True)
@@ -73,13 +59,13 @@ class Broken(Careless):
 
 
 def test_passes_run_in_the_order_of_the_pipeline() -> None:
-    manager = PassManager(pipeline(CASE.source, 8), feeds=CASE.feeds)
+    manager = PassManager(PASSES, feeds=CASE.feeds)
     manager.run(imported(CASE.net))
     assert [r.name for r in manager.records] == NAMES
 
 
 def test_every_stage_is_kept() -> None:
-    manager = PassManager(pipeline(CASE.source, 8))
+    manager = PassManager(PASSES)
     result = manager.run(imported(CASE.net))
     assert list(manager.stages) == ["imported", "integer", "quantised", "spiking"]
     assert manager.stages["spiking"] is result
@@ -88,12 +74,12 @@ def test_every_stage_is_kept() -> None:
 def test_the_model_given_stays_as_it_is() -> None:
     model = imported(CASE.net)
     before = dump(model)
-    PassManager(pipeline(CASE.source, 8)).run(model)
+    PassManager(PASSES).run(model)
     assert dump(model) == before
 
 
 def test_what_a_pass_breaks_is_found_right_behind_it() -> None:
-    passes = [Careless(), *pipeline(CASE.source, 8)]
+    passes = [Careless(), *PASSES]
     with pytest.raises(VerificationError, match="careless: the graph changed") as caught:
         PassManager(passes, feeds=CASE.feeds).run(imported(CASE.net))
     assert [f.node for f in caught.value.faults] == ["conv1"]
@@ -116,20 +102,20 @@ def test_a_graph_that_does_not_fit_its_stage_is_refused() -> None:
 
 
 def test_a_pass_wants_its_stage() -> None:
-    lower = pipeline(CASE.source, 8)[-1]
+    lower = PASSES[-1]
     with pytest.raises(SnnccError, match="wants stage 'quantised', not 'imported'"):
         PassManager([lower]).run(imported(CASE.net))
 
 
 def test_each_record_is_shown_as_it_is_made() -> None:
     seen: list[PassRecord] = []
-    manager = PassManager(pipeline(CASE.source, 8), observe=seen.append)
+    manager = PassManager(PASSES, observe=seen.append)
     manager.run(imported(CASE.net))
     assert seen == manager.records
 
 
 def test_graphs_are_dumped_in_order(tmp_path: Path) -> None:
-    manager = PassManager(pipeline(CASE.source, 8), dump_dir=tmp_path / "ir")
+    manager = PassManager(PASSES, dump_dir=tmp_path / "ir")
     manager.run(imported(CASE.net))
     names = sorted(p.name for p in (tmp_path / "ir").iterdir())
     assert names == [f"{i:02d}-{n}.txt" for i, n in enumerate(["import", *NAMES])]

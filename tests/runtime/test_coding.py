@@ -237,7 +237,10 @@ def test_objects_are_never_unpickled(tmp_path, monkeypatch):
         (idx_bytes(IMAGES) + b"\0", "bytes follow after"),
         (idx_bytes(IMAGES[:0]), "no samples"),
         (b"\0\0\x0e\x04" + b"\xff" * 16 + b"data", "but at most 4 follow"),
-        (gzip.compress(b"\0\0\x0e\x04" + b"\xff" * 16 + b"data", mtime=0), "truncated, header claims"),
+        (
+            gzip.compress(b"\0\0\x0e\x04" + b"\xff" * 16 + b"data", mtime=0),
+            "truncated, header claims",
+        ),
         (gzip.compress(idx_bytes(IMAGES)[:-1], mtime=0), "truncated, 59 of 60 bytes"),
         (gzip.compress(idx_bytes(IMAGES), mtime=0)[:-9], "damaged or truncated"),
         (gzip.compress(b"hello", mtime=0), "not an idx header"),
