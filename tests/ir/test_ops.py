@@ -26,23 +26,6 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         [np.zeros((1, 2), np.float32), *np.ones((2, 1, 1), np.float32)],
     ),
     "OnGrid": ({}, [np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)]),
-    "StatefulFire": (
-        {
-            "T": 2, "D": 1, "decay": 0.5, "gain": 0.5, "threshold": 1.0,
-            "norm": 1.0, "rule": ">=", "reset": "hard",
-        },
-        [np.zeros((2, 3), np.float32)],
-    ),
-    "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
-    "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
-    "StatefulFireCount": (
-        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
-        [np.zeros((2, 3), np.int64), np.zeros((3, 4), np.int64), np.ones((1, 1), np.int64)],
-    ),
-    "StatefulIF": (
-        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
-        [np.zeros((2, 3), np.int64), np.zeros((3, 4), np.int64), np.ones((1, 1), np.int64)],
-    ),
     "FireCount": ({}, [np.zeros((1, 2), np.int64), np.zeros((1, 3), np.int64)]),
     "IFSoftReset": ({}, [np.zeros((1, 2), np.int64), np.zeros((2, 3), np.int64)]),
     "SpikeSum": ({}, [np.zeros((3, 1, 2), np.int32)]),
