@@ -82,4 +82,4 @@ def test_the_mark_of_a_stage_is_kept() -> None:
 
 def test_tables_name_only_operators_that_exist() -> None:
     named = {op for table in STAGES.values() if table for domain, op in table if domain == DOMAIN}
-    assert named == set(OPS)
+    assert named <= set(OPS)
