@@ -44,7 +44,22 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4},
         [np.zeros((1, 1, 2, 2), np.float32)],
     ),
-}
+    "StatefulFire": (
+        {"T": 2, "D": 1, "decay": 0.5, "gain": 1.0, "threshold": 1.0, "norm": 1.0,
+         "rule": ">=", "reset": "soft"},
+        [np.zeros((2, 3), np.float32)],
+    ),
+    "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
+    "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
+    "StatefulFireCount": (
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "hard"},
+        [np.zeros((2, 3), np.int64), np.zeros((1, 2), np.int64), np.ones((1, 1), np.int64)],
+    ),
+    "StatefulIF": (
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
+        [np.zeros((2, 3), np.int64), np.zeros((3, 2), np.int64), np.ones((3, 1), np.int64)],
+    ),
+}  # fmt: skip
 
 
 def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.ModelProto:
