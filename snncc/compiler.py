@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, UnsupportedModelError, UsageError, VerificationError
+from snncc.errors import UsageError, VerificationError
+from snncc.inputs import (
+    calibration_data,
+    f32_contract,
+    feeds_of,
+    floats,
+    input_shape,
+    noise,
+    range_of,
+    u8_contract,
+)
 from snncc.runtime.artifact import CompiledModel, manifest_of
-from snncc.runtime.coding import Dataset, check_input, read_data
+from snncc.runtime.coding import Dataset
 from snncc.runtime.contract import InputContract
 from snncc.runtime.reference import Reference
 from snncc.runtime.verify import Verification, verify
@@ -158,10 +167,10 @@ class _Compilation:
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         self.say("import")
         model = self.imported()
-        shape = _input_shape(model)
-        data = _data(calibration, shape, self.options.calibration_limit)
+        shape = input_shape(model)
+        data = calibration_data(calibration, shape, self.options.calibration_limit)
         contract = self._contract(model, shape, data)
-        feeds = _feeds(contract, data if data is not None else _random(shape))
+        feeds = feeds_of(contract, data if data is not None else noise(contract, _CHECKED))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
         law = self._import_law(model, few)
         fitted, judged = self._halves(feeds)
@@ -223,11 +232,11 @@ class _Compilation:
         if mode == "u8" and given.range is not None:
             raise UsageError("--input-range belongs to --input f32")
         if mode == "u8":
-            return _u8_contract(name, shape, _floats(mean, 0.0), _floats(std, 1.0))
+            return u8_contract(name, shape, floats(mean, 0.0), floats(std, 1.0))
         if given.mean is not None or given.std is not None:
             raise UsageError("--mean and --std belong to --input u8")
         if (grid := input_grid(model)) is None:
-            return _f32_contract(name, shape, given.range or _range_of(data))
+            return f32_contract(name, shape, given.range or range_of(data))
         if given.range is not None:
             raise UsageError("the network quantises its input itself; leave --input-range out")
         self.origins["input_range"] = "the network's own quantiser"
@@ -265,7 +274,9 @@ class _Compilation:
         from snncc.passes.quantise_input import QuantiseInput
 
         source = QuantiseInput(
-            _tuple(contract.scale), _tuple(contract.offset), real=contract.dtype == "float32"
+            floats(contract.scale, 1.0),
+            floats(contract.offset, 0.0),
+            real=contract.dtype == "float32",
         )
         chosen = self.options
         fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
@@ -331,95 +342,3 @@ def _require_agreement(verdict: Verification) -> None:
             f"engines disagree in {verdict.mismatched} places: {verdict.to_json()}; "
             "please report this network"
         )
-
-
-# -- data ----------------------------------------------------------------------------------
-
-
-def _input_shape(model: ir.Model) -> tuple[int, ...]:
-    from snncc.ir.graphs import static_shape
-
-    shape = static_shape(model.graph.inputs[0])
-    if not shape:
-        raise UnsupportedModelError("the input has no static shape behind its batch axis")
-    return shape
-
-
-def _data(
-    calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...], limit: int | None
-) -> Array | None:
-    if calibration is None:
-        return None
-    if isinstance(calibration, (str, Path)):
-        calibration = read_data(calibration, shape=shape, limit=limit)
-    x = calibration.x if isinstance(calibration, Dataset) else np.asarray(calibration)
-    if len(x) == 0:
-        raise BadInputError("calibration: no samples")
-    return check_input(x[:limit], shape, "uint8" if x.dtype == np.uint8 else "float32")
-
-
-def _random(shape: tuple[int, ...]) -> Array:
-    """Noise for checks that hold on any data; nothing is *measured* on it."""
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (_CHECKED, *shape), dtype=np.uint8)
-
-
-def _feeds(contract: InputContract, data: Array) -> dict[str, Array]:
-    """The input under both its names: as the trained network takes it, and as integers."""
-    if contract.dtype == "uint8":
-        if data.dtype != np.uint8:
-            raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
-        return {
-            contract.name: contract.normalised(data),
-            f"{contract.name}:u8": data,
-        }
-    if data.dtype == np.uint8:
-        low, step = contract.low[0], _tuple(contract.scale)[0]
-        data = (data.astype(np.float32) * np.float32(step) + np.float32(low)).astype(np.float32)
-    return {contract.name: data, f"{contract.name}:u8": contract.encode(data)}
-
-
-def _u8_contract(
-    name: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...]
-) -> InputContract:
-    if any(len(v) not in (1, shape[0]) for v in (mean, std)):
-        raise UsageError(f"--mean {mean} --std {std}: one number, or one for each of {shape[0]}")
-    if min(std) <= 0:
-        raise UsageError(f"--std {std}: must be positive")
-    means, stds = (np.broadcast_to(v, shape[0]).tolist() for v in (mean, std))
-    scale = tuple(1 / (255 * s) for s in stds)
-    offset = tuple(-m / s for m, s in zip(means, stds, strict=True))
-    return InputContract(name, shape, "uint8", tuple(means), tuple(stds), scale, offset)
-
-
-def _f32_contract(
-    name: str, shape: tuple[int, ...], limits: tuple[float, float] | None
-) -> InputContract:
-    if limits is None:
-        raise UsageError(
-            "the input's range is not known: give --input u8 --mean … --std … for raw pixels, or "
-            "--calibration or --input-range LOW,HIGH for real values"
-        )
-    low, high = limits
-    if not np.isfinite([low, high]).all() or not low < high:
-        raise UsageError(f"--input-range {low},{high}: low must be below high")
-    return InputContract(name, shape, "float32", scale=(high - low) / 255, offset=low)
-
-
-def _range_of(data: Array | None) -> tuple[float, float] | None:
-    if data is None or data.dtype == np.uint8:
-        return None
-    return float(data.min()), float(data.max())
-
-
-def _floats(values: Sequence[float] | float | None, default: float) -> tuple[float, ...]:
-    if values is None:
-        return (default,)
-    try:
-        return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=np.float64)))
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"mean or std {values!r}: numbers are expected") from e
-
-
-def _tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
-    return value if isinstance(value, tuple) else (value,)

@@ -20,7 +20,7 @@ FLOORS = (
     ("grid",),
     ("backends",),
     ("runtime",),
-    ("report",),
+    ("report", "inputs"),
     ("compiler",),
     ("cli",),
     ("__main__",),

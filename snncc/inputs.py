@@ -1,0 +1,120 @@
+"""How the compiler sees its data: the input contract, calibration samples, feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.errors import BadInputError, UnsupportedModelError, UsageError
+from snncc.runtime.coding import Dataset, check_input, read_data
+from snncc.runtime.contract import InputContract
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = [
+    "calibration_data",
+    "f32_contract",
+    "feeds_of",
+    "floats",
+    "input_shape",
+    "noise",
+    "range_of",
+    "u8_contract",
+]
+
+Array = npt.NDArray[Any]
+
+
+def input_shape(model: ir.Model) -> tuple[int, ...]:
+    """Shape of one sample, as the imported graph has it."""
+    from snncc.ir.graphs import static_shape
+
+    shape = static_shape(model.graph.inputs[0])
+    if not shape:
+        raise UnsupportedModelError("the input has no static shape behind its batch axis")
+    return shape
+
+
+def calibration_data(
+    calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...], limit: int | None
+) -> Array | None:
+    """Samples from wherever they are, checked against the network's input."""
+    if calibration is None:
+        return None
+    if isinstance(calibration, (str, Path)):
+        calibration = read_data(calibration, shape=shape, limit=limit)
+    x = calibration.x if isinstance(calibration, Dataset) else np.asarray(calibration)
+    if len(x) == 0:
+        raise BadInputError("calibration: no samples")
+    return check_input(x[:limit], shape, "uint8" if x.dtype == np.uint8 else "float32")
+
+
+def noise(contract: InputContract, samples: int) -> Array:
+    """Samples for checks that hold on any data; nothing is *measured* on them."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (samples, *contract.shape), dtype=np.uint8)
+    if contract.dtype == "uint8":
+        return pixels
+    low, step = contract.low[0], np.ravel(contract.scale)[0]
+    return np.asarray(pixels * np.float32(step) + np.float32(low), dtype=np.float32)
+
+
+def feeds_of(contract: InputContract, data: Array) -> dict[str, Array]:
+    """The input under both its names: as the trained network takes it, and as integers."""
+    if contract.dtype == "uint8" and data.dtype != np.uint8:
+        raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
+    if contract.dtype != "uint8" and data.dtype == np.uint8:
+        raise BadInputError("calibration: uint8 samples for a float input; use --input u8")
+    real = contract.normalised(data) if contract.dtype == "uint8" else data
+    return {contract.name: real, f"{contract.name}:u8": contract.encode(data)}
+
+
+def u8_contract(
+    name: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...]
+) -> InputContract:
+    """Raw pixels: exact, the normalisation is folded into the first layer."""
+    if any(len(v) not in (1, shape[0]) for v in (mean, std)):
+        raise UsageError(f"--mean {mean} --std {std}: one number, or one for each of {shape[0]}")
+    if min(std) <= 0:
+        raise UsageError(f"--std {std}: must be positive")
+    means, stds = (np.broadcast_to(v, shape[0]).tolist() for v in (mean, std))
+    scale = tuple(1 / (255 * s) for s in stds)
+    offset = tuple(-m / s for m, s in zip(means, stds, strict=True))
+    return InputContract(name, shape, "uint8", tuple(means), tuple(stds), scale, offset)
+
+
+def f32_contract(
+    name: str, shape: tuple[int, ...], limits: tuple[float, float] | None
+) -> InputContract:
+    """Real values on 256 steps from low to high."""
+    if limits is None:
+        raise UsageError(
+            "the input's range is not known: give --input u8 --mean … --std … for raw pixels, or "
+            "--calibration or --input-range LOW,HIGH for real values"
+        )
+    low, high = limits
+    if not np.isfinite([low, high]).all() or not low < high:
+        raise UsageError(f"--input-range {low},{high}: low must be below high")
+    return InputContract(name, shape, "float32", scale=(high - low) / 255, offset=low)
+
+
+def range_of(data: Array | None) -> tuple[float, float] | None:
+    """Smallest and largest value of real samples."""
+    if data is None or data.dtype == np.uint8:
+        return None
+    return float(data.min()), float(data.max())
+
+
+def floats(values: Sequence[float] | float | None, default: float) -> tuple[float, ...]:
+    """One or more numbers as a tuple."""
+    if values is None:
+        return (default,)
+    try:
+        return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"mean or std {values!r}: numbers are expected") from e
