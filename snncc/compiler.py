@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from snncc.errors import UsageError, VerificationError
+from snncc.errors import Fault, UsageError, VerificationError
 from snncc.inputs import (
     calibration_data,
     f32_contract,
@@ -337,8 +337,12 @@ class _Compilation:
 
 
 def _require_agreement(verdict: Verification) -> None:
+    faults = [
+        Fault(f"{engine}: {m.mismatched} of {m.total} differ, first {m.first}", m.name, m.kind)
+        for engine, found in verdict.engines.items()
+        for m in found.worst.values()
+    ]
     if verdict.mismatched:
         raise VerificationError(
-            f"engines disagree in {verdict.mismatched} places: {verdict.to_json()}; "
-            "please report this network"
+            f"engines disagree in {verdict.mismatched} places; please report this network", faults
         )
