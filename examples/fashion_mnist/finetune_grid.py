@@ -17,6 +17,8 @@ from data import DEBIAN_FOLDER, read_split
 from torch import Tensor, nn
 
 import snncc
+from snncc.errors import SnnccError
+from snncc.frontends.checkpoint import load_weights, read_weights
 
 __all__ = ["accuracy", "tune_epoch"]
 
@@ -50,9 +52,12 @@ def main(
     """Fine-tunes a network; prints loss and test accuracy after each epoch."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    trained = getattr(models, arch)()
-    trained.load_state_dict(torch.load(start_from, weights_only=True))
-    net = snncc.on_grid(trained, bits)
+    try:
+        trained = getattr(models, arch)()
+        load_weights(trained, read_weights(start_from))
+        net = snncc.on_grid(trained, bits)
+    except (AttributeError, SnnccError) as e:
+        raise click.ClickException(str(e)) from e
     train, test = _tensors(folder, "train"), _tensors(folder, "t10k")
     click.echo(f"{arch} on a grid of {bits} bits, not tuned: test {accuracy(net, *test):.2%}")
     optimiser = _optimiser(net, lr)

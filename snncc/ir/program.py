@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from math import prod
 from typing import Any, TypeVar, Union
 
 import numpy as np
@@ -159,11 +158,6 @@ class Neuron:
     def D(self) -> int:
         """Ticks of this population's burst."""
         return int(self.levels.shape[1])
-
-    def level_map(self) -> Array:
-        """Levels as (D, C, 1, ...), broadcastable against (D, N, *shape) after axis 1 is added."""
-        tail = (1,) * (len(self.shape) - 1)
-        return np.asarray(self.levels.T.reshape(self.D, -1, *tail))
 
 
 @dataclass(frozen=True)
@@ -326,11 +320,6 @@ def sources_of(node: Node) -> tuple[str, ...]:
 def pooled_size(size: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
     """Output length of a window operation; ``pad`` is the sum of both sides."""
     return (size + pad - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def element_count(shape: Shape) -> int:
-    """Elements per sample."""
-    return prod(shape)
 
 
 # -- serialisation of one node -------------------------------------------------------------
