@@ -23,7 +23,7 @@ _VOLATILE = (
     (r"\d+\.\d s\b", "TIME"),
     (r", of which import torch TIME", ""),
     (r"\d+(\.\d)? [kM]?B\b", "SIZE"),
-    (r"\b\d\.\de-\d\d\b", "TINY"),
+    (r"\b\d\.\de[-+]\d\d\b", "TINY"),
     (r"\d+ samples/s", "RATE samples/s"),
     (r"made by .*", "made by    VERSIONS"),
 )
