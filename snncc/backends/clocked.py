@@ -90,10 +90,10 @@ class ClockedEngine:
             BadInputError: Wrong shape, dtype or range of ``x``.
             UsageError: An unknown probe, or a batch that is not positive.
         """
-        check_probes(self.program, probes)
+        check_probes(self.program, probes, self.name)
         if batch < 1:
             raise UsageError(f"clocked: batch {batch} is not positive")
-        steps = timesteps(self.program, x)
+        steps = timesteps(self.program, x, self.name)
         starts = range(0, steps.shape[1], batch)
         scenes = (_Scene(self, steps[:, i : i + batch], probes) for i in starts)
         parts = []
