@@ -74,8 +74,9 @@ def calibration_data(
     if len(given.x) == 0:
         raise BadInputError("calibration: no samples")
     mask = given.mask if masks else None
-    if mask is not None and len(mask) != len(given.x):
-        raise BadInputError(f"calibration: {len(mask)} masks for {len(given.x)} samples")
+    if mask is not None and np.shape(mask)[:1] != (len(given.x),):
+        found = f"mask of shape {list(np.shape(mask))} for {len(given.x)} samples"
+        raise BadInputError(f"calibration: {found}; give one mask for each")
     x = check_input(given.x[:limit], shape, "uint8" if given.x.dtype == np.uint8 else "float32")
     return Samples(x, None if mask is None else mask[:limit])
 

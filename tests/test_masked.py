@@ -173,7 +173,8 @@ def test_masks_of_the_calibration_data_are_used(net: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.ones((7, 1, 3, 2)), "7 masks for 8 samples"),
+        (np.ones((7, 1, 3, 2)), r"mask of shape \[7, 1, 3, 2\] for 8 samples"),
+        (np.ones(()), r"mask of shape \[\] for 8 samples; give one mask for each"),
         (np.ones((8, 1, 2, 3)), r"the network takes \[8, 1, 3, 2\]"),
     ],
 )

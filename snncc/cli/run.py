@@ -169,9 +169,11 @@ def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:
 
 
 def _feeds(read: Dataset, session: Session, length: int) -> Iterator[dict[str, Array]]:
+    from snncc.runtime.masks import MASK
+
     arrays = {session.contract.name: read.x}
     if read.mask is not None:
-        arrays["mask"] = read.mask
+        arrays[MASK] = read.mask
     for start in range(0, len(read), length):
         yield {name: array[start : start + length] for name, array in arrays.items()}
 

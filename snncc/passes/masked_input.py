@@ -55,7 +55,7 @@ def _first_layers(image: ir.Value) -> list[Linear]:
     layers = [linear_behind(node) for node in readers if is_op(node, "Conv")]
     faults = [
         Fault(
-            "reads the masked image, which convolutions can",
+            "reads the masked image, which only convolutions can",
             label(node), node.op_type, provenance(node).module, provenance(node).source,
             "a convolution right behind the input, or no --patch-mask",
         )

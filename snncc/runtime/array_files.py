@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, SnnccError
+from snncc.runtime.masks import MASK
 
 __all__ = ["FORMATS", "read_arrays", "read_labels", "read_masks", "reading", "reason"]
 
@@ -28,7 +29,6 @@ FORMATS = "npz, npy, idx, idx.gz or a folder of images"
 
 _X_NAMES = ("x", "images")
 _Y_NAMES = ("y", "labels")
-_MASK_NAME = "mask"
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_MAX_DIMS = 8
 _DEFLATE_MAX_RATIO = 1032  # deflate cannot expand a byte further than this
@@ -74,8 +74,8 @@ def read_masks(path: Path) -> Array | None:
         if _sniff(path) != "npz":
             return None
         with zipfile.ZipFile(path) as archive:
-            is_there = _MASK_NAME in _array_names(archive)
-            return _read_member(path, archive, _MASK_NAME) if is_there else None
+            is_there = MASK in _array_names(archive)
+            return _read_member(path, archive, MASK) if is_there else None
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def _read_single(path: Path, kind: str) -> Array:
 def _read_npz(path: Path) -> tuple[Array, Array | None]:
     with zipfile.ZipFile(path) as archive:
         names = _array_names(archive)
-        x_name = _choose(path, names, _X_NAMES, (*_Y_NAMES, _MASK_NAME))
+        x_name = _choose(path, names, _X_NAMES, (*_Y_NAMES, MASK))
         y_name = next((name for name in _Y_NAMES if name in names), None)
         x = _read_member(path, archive, x_name)
         return x, None if y_name is None else _read_member(path, archive, y_name)
