@@ -1,4 +1,4 @@
-"""What an engine settles before it runs: samples, probes, times of completion."""
+"""What an engine settles before it runs: samples, masks, probes, times of completion."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.ir.program import Accumulator, Array, Neuron, Program, sources_of
+from snncc.ir.program import Accumulator, Array, Neuron, Program, Shape, sources_of
 
-__all__ = ["check_input", "check_probes", "completion_windows", "timesteps"]
+__all__ = ["active_positions", "check_input", "check_probes", "completion_windows", "timesteps"]
 
 
 def check_probes(program: Program, probes: Collection[str], engine: str) -> None:
@@ -66,6 +66,21 @@ def timesteps(program: Program, x: npt.NDArray[Any], engine: str) -> Array:
     if check_input(program, x, engine) == 2:
         return x
     return np.broadcast_to(x, (program.timesteps, *x.shape))
+
+
+def active_positions(step: Array, shape: Shape, patches: tuple[int, int]) -> Array:
+    """Where a masked accumulator keeps its potential: bool (N, 1, H, W).
+
+    Args:
+        step: Samples of one timestep (N, C', H', W'); not 0 in the last channel: masked.
+        shape: Of the accumulator, (C, H, W).
+        patches: Of the mask, (h, w).
+    """
+    rows, columns = (step.shape[i + 2] // n for i, n in enumerate(patches))
+    active = step[:, -1:, ::rows, ::columns] == 0
+    for axis in (0, 1):
+        active = np.repeat(active, shape[axis + 1] // patches[axis], axis=axis + 2)
+    return np.asarray(active)
 
 
 def completion_windows(program: Program) -> dict[str, int]:

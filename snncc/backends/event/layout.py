@@ -99,8 +99,9 @@ class _Writer:
         first, is_map = len(self.projections), node.bias.ndim > 1
         self.projections += [self._projection(node, p) for p in node.projections]
         bias = self._add(np.moveaxis(node.bias, 0, -1), "<i8")
-        count = len(node.projections)
-        return {"first": first, "count": count, "bias": bias, "bias_is_map": int(is_map)}
+        count, (h, w) = len(node.projections), node.masked or (0, 0)
+        fields = {"first": first, "count": count, "bias": bias, "bias_is_map": int(is_map)}
+        return {**fields, "patches_h": h, "patches_w": w}
 
     def neuron(self, node: Neuron) -> Fields:
         channels = node.shape[0]
