@@ -17,7 +17,7 @@ import click
 
 from snncc.backends.target import TARGETS
 from snncc.cli.screen import Screen, spinner, write_json
-from snncc.errors import MissingDependencyError, SnnccError, UsageError
+from snncc.errors import BadInputError, MissingDependencyError, SnnccError, UsageError
 from versus.cases import SECTIONS, Case, quick
 from versus.machine import machine
 from versus.memory import measure_memory
@@ -51,7 +51,7 @@ _QUICK_SECONDS = 3.0
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for event_vs_dense.json and .png.",
+    help="Folder for event_vs_dense.json and .png. Default: build/benchmarks; --quick: none.",
 )
 def main(
     engine: str,
@@ -73,6 +73,7 @@ def main(
     settings = Settings(engine, options, threads, batch, duration)
     try:
         _check_engine(engine)
+        folder = _folder(out, is_quick)
         cases = quick() if is_quick else _chosen(only)
         results, skipped = _run(cases, settings)
         footprint = measure_memory(engine) if memory else None
@@ -84,14 +85,30 @@ def main(
         write_json(found)
     else:
         show(Screen(), found)
-    if out is not None:
-        _write(found, out)
+    if folder is not None:
+        _write(found, folder)
 
 
 def _check_engine(name: str) -> None:
     """Before anything is built."""
     if name not in TARGETS:
         raise UsageError(f"unknown engine '{name}'; there are {', '.join(TARGETS)}")
+
+
+def _folder(out: Path | None, is_quick: bool) -> Path | None:
+    """Where results go; it is made before anything is measured.
+
+    Raises:
+        BadInputError: It cannot be made.
+    """
+    if out is None and is_quick:
+        return None
+    folder = out or Path("build") / "benchmarks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise BadInputError(f"{folder}: cannot be made ({e.strerror})") from e
+    return folder
 
 
 def _chosen(only: Iterable[str]) -> Iterator[Case]:
@@ -120,7 +137,6 @@ def _run(cases: Iterable[Case], settings: Settings) -> tuple[list[Result], dict[
 def _write(found: dict[str, Any], folder: Path) -> None:
     """The document, and its picture if that can be drawn."""
     log = Screen(to_stderr=True)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "event_vs_dense.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     log.line("wrote", str(path))

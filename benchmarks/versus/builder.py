@@ -89,14 +89,14 @@ class Builder:
             density: Fraction, on the calibration samples.
             pool: A 2x2 max-pool follows it.
         """
-        accumulator = self.nodes[-1]
+        accumulator = self.last
         assert isinstance(accumulator, Accumulator)
         v = self.emitted
         bias, theta = self._centred(v)
         table = levels([Fraction(theta)], self.D, "half-even")
         v = v + bias.reshape(-1, *(1,) * (v.ndim - 2))
         shift = int(table[0, 0]) - int(np.quantile(_pooled(v) if pool else v, 1 - density))
-        self._set_bias(accumulator, bias + shift)
+        self.nodes[-1] = _bounded(replace(accumulator, bias=bias + shift))
         counts = (v[..., np.newaxis] + shift >= table[0]).sum(-1, dtype=np.uint8)
         depth = sum(isinstance(n, Neuron) for n in self.nodes)
         self._add(Neuron(f"fire{depth + 1}", v.shape[1:], accumulator.name, table, depth), counts)
@@ -134,9 +134,6 @@ class Builder:
         theta = max(1, int(_THRESHOLD * (v - mean).std())) | 1
         own = self.rng.normal(0, _SPREAD * theta, v.shape[1])
         return np.rint(own - mean.reshape(-1)).astype(np.int64), theta
-
-    def _set_bias(self, node: Accumulator, bias: Array) -> None:
-        self.nodes[self.nodes.index(node)] = _bounded(replace(node, bias=bias))
 
     def _pool(self) -> Builder:
         channels, h, w = self.last.shape

@@ -11,6 +11,7 @@ The membrane starts at half the threshold, so that a neuron rounds. Two forms:
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -48,10 +49,10 @@ class Jelly(nn.Module):
 
     def __init__(self, program: Program, barrier: bool) -> None:
         super().__init__()
-        self.program, self.barrier, self.D = program, barrier, program.ticks
+        self.barrier, self.D = barrier, program.ticks
         self.folded = foldable(program, thresholds(program))
         self.neurons = nn.ModuleList()
-        self.steps = [self._step(node) for node in program.nodes[1:]]
+        self.steps = [self._step(before, node) for before, node in pairwise(program.nodes)]
 
     @torch.inference_mode()
     def forward(self, x: Array) -> list[Array]:
@@ -65,9 +66,7 @@ class Jelly(nn.Module):
             value = step(value)
         return [value.numpy()]
 
-    def _step(self, node: Node) -> Step:
-        place = self.program.nodes.index(node)
-        before = self.program.nodes[place - 1]
+    def _step(self, before: Node, node: Node) -> Step:
         if isinstance(node, Source) or before.name not in _sources(node):
             raise _refuse("not one chain")
         if isinstance(node, Accumulator):

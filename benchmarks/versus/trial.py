@@ -143,7 +143,7 @@ def run_case(case: Case, settings: Settings) -> Result:
 
 def _engine(program: Program, settings: Settings, threads: int) -> Engine:
     options = dict(settings.options)
-    if settings.engine in TARGETS and "threads" in TARGETS[settings.engine].options:
+    if "threads" in TARGETS[settings.engine].options:
         options["threads"] = threads
     return make_engine(settings.engine, View(program), **options)
 
