@@ -30,7 +30,9 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
-$(READY): pyproject.toml $(wildcard constraints/*.txt)
+CORE   := $(wildcard snncc/backends/event/core/*)
+
+$(READY): pyproject.toml $(CORE) $(wildcard constraints/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q torch==2.13.0
 	$(BIN)/pip install -q $(PINS) -e '.[torch,images,dev]'

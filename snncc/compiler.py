@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from snncc.errors import Fault, UsageError, VerificationError
 from snncc.inputs import (
+    Samples,
     calibration_data,
     f32_contract,
     feeds_of,
     floats,
     input_shape,
+    masked_contract,
     noise,
     range_of,
     u8_contract,
@@ -76,6 +78,9 @@ class Options:
             default: with rounding ``data``. Where calibration data chooses anything, its first
             half does that and changes are measured on the second.
         input: See InputOptions.
+        patch_mask: Patches (h, w) of the patch mask that networks with sparse layers then take as
+            second input; None: they run on whole images. Image and sparse layers are masked, as
+            ``with snncc.nn.masked(net, mask): net(apply_patch_mask(x, mask))`` does.
         until: Compile only up to this node or module; its value is the result.
         keep_stages: Store earlier graphs with their weights.
         dump_ir: Write the graph's text after every pass there.
@@ -89,6 +94,7 @@ class Options:
     rounding: str = "nearest"
     bias_correction: bool | None = None
     input: InputOptions = field(default_factory=InputOptions)
+    patch_mask: Sequence[int] | None = None
     until: str | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None
@@ -108,7 +114,8 @@ def compile(
     Args:
         network: A module, or the path of an ``.onnx`` or ``.pt2`` file.
         calibration: Samples on which changes are measured: uint8 pixels (N, C, H, W), or float32
-            as the network takes them. Without: «not measured».
+            as the network takes them. Without: «not measured». With ``patch_mask`` a data set may
+            have masks; without, half of the patches are masked at random.
         options: All choices; or give them as keywords (``weight_bits=8``).
         say: Called with the name of each step.
         **more: Fields of Options.
@@ -135,11 +142,12 @@ def check(
         options: As for ``compile``.
         **more: Fields of Options.
     """
-    from snncc.passes import FRONT, PassManager
+    from snncc.passes import PassManager, front
     from snncc.passes.diagnose import diagnose
 
     work = _Compilation(network, _merge(options, more), lambda _: None)
-    return diagnose(PassManager(FRONT, dump_dir=work.dump_dir).run(work.imported()))
+    passes = front(masked=work.patches is not None)
+    return diagnose(PassManager(passes, dump_dir=work.dump_dir).run(work.imported()))
 
 
 def _merge(options: Options | None, more: dict[str, Any]) -> Options:
@@ -149,6 +157,22 @@ def _merge(options: Options | None, more: dict[str, Any]) -> Options:
         return options or Options(**more)
     except TypeError as e:
         raise UsageError(f"compile: {e}") from e
+
+
+def _patches(given: Sequence[int] | None) -> tuple[int, int] | None:
+    """The number of patches, of two positive integers."""
+    if given is None:
+        return None
+    sizes = tuple(given) if isinstance(given, Sequence) else ()
+    if len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
+        raise UsageError(f"--patch-mask {given!r}: H,W is expected, the number of patches")
+    return sizes[0], sizes[1]
+
+
+def _origin_of_masks(data: Samples | None) -> str:
+    if data is not None and data.mask is not None:
+        return "the calibration data"
+    return "random, half of the patches" + ("" if data is None else ": the data has none")
 
 
 class _Compilation:
@@ -164,13 +188,18 @@ class _Compilation:
         self.name = options.name or default
         self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
+        self.patches = _patches(options.patch_mask)
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         self.say("import")
         model = self.imported()
         shape = input_shape(model)
-        data = calibration_data(calibration, shape, self.options.calibration_limit)
-        contract = self._contract(model, shape, data)
+        limit, masks = self.options.calibration_limit, self.patches is not None
+        data = calibration_data(calibration, shape, limit, masks)
+        contract = self._contract(model, shape, data.x if data is not None else None)
+        if self.patches is not None:
+            contract = masked_contract(contract, self.patches)
+            self.origins["mask"] = _origin_of_masks(data)
         feeds = feeds_of(contract, data if data is not None else noise(contract, _CHECKED))
         few = {k: v[:_CHECKED] for k, v in feeds.items()}
         law = self._import_law(model, few)
@@ -193,7 +222,9 @@ class _Compilation:
         if self.module is not None:
             from snncc.frontends.pytorch import import_module
 
-            return import_module(self.module, self._shape())
+            return import_module(self.module, self._shape(), self.patches)
+        if self.patches is not None:
+            raise UsageError("--patch-mask needs the network's module: a checkpoint and --arch")
         path = Path(str(self.network))
         if path.suffix == ".onnx":
             from snncc.frontends.onnx_file import import_onnx
@@ -254,7 +285,8 @@ class _Compilation:
         from snncc.frontends.import_law import check_import
 
         self.say("import law")
-        return check_import(self.module, model, feeds[str(model.graph.inputs[0].name)])
+        x, *masks = (feeds[str(value.name)] for value in model.graph.inputs)
+        return check_import(self.module, model, x, *masks)
 
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""
@@ -281,7 +313,8 @@ class _Compilation:
         )
         chosen = self.options
         fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
-        passes = pipeline(source, chosen.weight_bits, calibration, fit)
+        masked = self.patches is not None
+        passes = pipeline(source, chosen.weight_bits, calibration, fit, masked)
         observe = lambda record: self.say(record.name)  # noqa: E731
         return PassManager(passes, feeds, self.dump_dir, observe)
 

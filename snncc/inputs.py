@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,19 @@ import numpy.typing as npt
 from snncc.errors import BadInputError, UnsupportedModelError, UsageError
 from snncc.runtime.coding import Dataset, check_input, read_data
 from snncc.runtime.contract import InputContract
+from snncc.runtime.masks import MASK, check_mask, random_masks
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = [
+    "Samples",
     "calibration_data",
     "f32_contract",
     "feeds_of",
     "floats",
     "input_shape",
+    "masked_contract",
     "noise",
     "range_of",
     "u8_contract",
@@ -40,38 +44,70 @@ def input_shape(model: ir.Model) -> tuple[int, ...]:
     return shape
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Samples as they came, and their patch masks if there are any."""
+
+    x: Array
+    mask: Array | None = None
+
+
 def calibration_data(
-    calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...], limit: int | None
-) -> Array | None:
-    """Samples from wherever they are, checked against the network's input."""
+    calibration: Dataset | Array | str | Path | None,
+    shape: tuple[int, ...],
+    limit: int | None,
+    masks: bool = False,
+) -> Samples | None:
+    """Samples from wherever they are, checked against the network's input.
+
+    Args:
+        calibration: Data, or its path.
+        shape: One sample.
+        limit: At most so many.
+        masks: Whether the network takes patch masks.
+    """
     if calibration is None:
         return None
     if isinstance(calibration, (str, Path)):
-        calibration = read_data(calibration, shape=shape, limit=limit)
-    x = calibration.x if isinstance(calibration, Dataset) else np.asarray(calibration)
-    if len(x) == 0:
+        calibration = read_data(calibration, shape=shape, limit=limit, masks=masks)
+    given = calibration if isinstance(calibration, Dataset) else Samples(np.asarray(calibration))
+    if len(given.x) == 0:
         raise BadInputError("calibration: no samples")
-    return check_input(x[:limit], shape, "uint8" if x.dtype == np.uint8 else "float32")
+    mask = given.mask if masks else None
+    if mask is not None and np.shape(mask)[:1] != (len(given.x),):
+        found = f"mask of shape {list(np.shape(mask))} for {len(given.x)} samples"
+        raise BadInputError(f"calibration: {found}; give one mask for each")
+    x = check_input(given.x[:limit], shape, "uint8" if given.x.dtype == np.uint8 else "float32")
+    return Samples(x, None if mask is None else mask[:limit])
 
 
-def noise(contract: InputContract, samples: int) -> Array:
+def noise(contract: InputContract, samples: int) -> Samples:
     """Samples for checks that hold on any data; nothing is *measured* on them."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (samples, *contract.shape), dtype=np.uint8)
     if contract.dtype == "uint8":
-        return pixels
+        return Samples(pixels)
     low, step = contract.low[0], np.ravel(contract.scale)[0]
-    return np.asarray(pixels * np.float32(step) + np.float32(low), dtype=np.float32)
+    return Samples(np.asarray(pixels * np.float32(step) + np.float32(low), dtype=np.float32))
 
 
-def feeds_of(contract: InputContract, data: Array) -> dict[str, Array]:
-    """The input under both its names: as the trained network takes it, and as integers."""
-    if contract.dtype == "uint8" and data.dtype != np.uint8:
+def feeds_of(contract: InputContract, data: Samples) -> dict[str, Array]:
+    """The input under both its names: as the trained network takes it, and as integers.
+
+    With patches also the masks, which are random ones where the data has none.
+    """
+    x = data.x
+    if contract.dtype == "uint8" and x.dtype != np.uint8:
         raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
-    if contract.dtype != "uint8" and data.dtype == np.uint8:
+    if contract.dtype != "uint8" and x.dtype == np.uint8:
         raise BadInputError("calibration: uint8 samples for a float input; use --input u8")
-    real = contract.normalised(data) if contract.dtype == "uint8" else data
-    return {contract.name: real, f"{contract.name}:u8": contract.encode(data)}
+    real = contract.normalised(x) if contract.dtype == "uint8" else x
+    if not contract.patches:
+        return {contract.name: real, f"{contract.name}:u8": contract.encode(x)}
+    given = data.mask if data.mask is not None else random_masks(len(x), contract.patches)
+    mask = check_mask(given, len(x), contract.patches)
+    integers = contract.encode(x, mask=mask)
+    return {contract.name: real, f"{contract.name}:u8": integers, MASK: mask.astype(np.float32)}
 
 
 def u8_contract(
@@ -101,6 +137,13 @@ def f32_contract(
     if not np.isfinite([low, high]).all() or not low < high:
         raise UsageError(f"--input-range {low},{high}: low must be below high")
     return InputContract(name, shape, "float32", scale=(high - low) / 255, offset=low)
+
+
+def masked_contract(contract: InputContract, patches: tuple[int, int]) -> InputContract:
+    """The contract with a patch mask as second input."""
+    if contract.dtype != "uint8":
+        raise UsageError("--patch-mask is for raw pixels: give --mean and --std, or --input u8")
+    return replace(contract, patches=patches)
 
 
 def range_of(data: Array | None) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from snncc.nn import IntegerFire
+from snncc.nn import IntegerFire, SpikeSparseConv2d
 
 
 class Tiny(nn.Module):
@@ -50,8 +50,30 @@ class Unsupported(nn.Module):
         return self.head(self.norm(self.act(x)).flatten(1)).softmax(-1)
 
 
+class Sparse(nn.Module):
+    """A network that can be trained on patches."""
+
+    default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.conv = SpikeSparseConv2d(1, 4, 3, padding=1)
+        self.fire = IntegerFire(3)
+        self.head = nn.Linear(144, 3)
+
+    def forward(self, x):
+        return self.head(self.fire(self.conv(x)).flatten(1))
+
+
 def tiny():
     return Tiny()
+
+
+def sparse():
+    """Weights that make it fire."""
+    net = Sparse()
+    nn.init.normal_(net.conv.weight, 0.2, 0.5)
+    return net
 
 
 def noisy():

@@ -55,7 +55,7 @@ def _emitted(
     if isinstance(node, Source):
         return [int(v) for v in sample.ravel()]
     if isinstance(node, Accumulator):
-        return [_potential(node, values, i) for i in indices]
+        return [0 if _masked(node, i, sample) else _potential(node, values, i) for i in indices]
     if isinstance(node, Pool):
         return [_pooled(node, values[node.source], i) for i in indices]
     read = list(values[node.source].values())
@@ -80,6 +80,15 @@ def _fired(node: Neuron, index: Index, potential: int, memory: Memory) -> int:
 def _count(node: Neuron, channel: int, potential: int) -> int:
     row = node.levels[channel if len(node.levels) > 1 else 0]
     return sum(potential >= level for level in row.tolist())
+
+
+def _masked(node: Accumulator, index: Index, sample: np.ndarray) -> bool:
+    """Whether the source's last channel is not 0 at the first position of the index's patch."""
+    if node.masked is None:
+        return False
+    sizes = zip(node.masked, node.shape[1:], sample.shape[1:], index[1:], strict=True)
+    first = tuple((at * n // own) * (its // n) for n, own, its, at in sizes)
+    return int(sample[(-1, *first)]) != 0
 
 
 def _potential(node: Accumulator, values: dict[str, Values], index: Index) -> int:

@@ -6,6 +6,7 @@ Structure is drawn, so it shrinks; numbers come from a generator with a drawn se
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ Pads = tuple[int, int, int, int]
 
 @st.composite
 def programs(draw: st.DrawFn, max_layers: int = 4) -> Program:
-    """Valid Programs: 1 to ``max_layers`` layers, D 1 to 15 mixed, T 1 to 4, some with memory."""
+    """Valid Programs: 1 to ``max_layers`` layers, D 1 to 15 mixed, T 1 to 4, memory, masks."""
     net = _Builder(draw)
     net.source()
     for _ in range(draw(st.integers(1, max_layers))):
@@ -51,6 +52,8 @@ def samples(draw: st.DrawFn, program: Program) -> np.ndarray:
     lead = (program.timesteps,) if draw(st.booleans()) else ()
     shape = (*lead, draw(st.integers(1, 3)), *source.shape)
     x = rng.integers(0, source.payload + 1, shape)
+    if any(a.masked for a in program.accumulators):
+        x[..., -1, :, :] *= rng.random(x[..., -1, :, :].shape) < 0.5  # 0: an active patch
     return np.where(rng.random(shape) < rng.choice([0.2, 1.0]), x, 0).astype(np.uint8)
 
 
@@ -157,7 +160,9 @@ class _Builder:
     def add_accumulator(self, shape: tuple[int, ...], projections: list[Projection]) -> None:
         bias_shape = shape if self.flip(3) else shape[:1]
         none = np.zeros(bias_shape, dtype=np.int64)
-        node = Accumulator(self.name("v"), shape, tuple(projections), none, 0, 0, "m.linear")
+        node = Accumulator(
+            self.name("v"), shape, tuple(projections), none, 0, 0, "m.linear", self.patches(shape)
+        )
         reach = max(map(abs, potential_bounds(node))) // 4 + 1
         bias = self.rng.integers(-reach, reach, bias_shape, endpoint=True)
         if self.ties:
@@ -165,6 +170,15 @@ class _Builder:
         node = replace(node, bias=bias.astype(np.int64))
         low, high = potential_bounds(node)
         self.nodes.append(replace(node, low=low, high=high))
+
+    def patches(self, shape: tuple[int, ...]) -> Pair | None:
+        """Those of a mask that covers both the source and ``shape``; mostly none."""
+        source = self.nodes[0].shape
+        if len(shape) != 3 or len(source) != 3 or source[0] < 2 or not self.flip(3):
+            return None
+        sides = [gcd(source[i], shape[i]) for i in (1, 2)]
+        h, w = (self.draw(st.sampled_from([n for n in (1, 2, 3, s) if s % n == 0])) for s in sides)
+        return h, w
 
     def shortcut(self, shape: tuple[int, ...]) -> list[Projection]:
         """The identity from the latest accumulator, pool or neuron of this shape."""

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from interpreter import interpret
 
 from snncc.backends.clocked import ClockedEngine
+from snncc.backends.engine import Engine
+from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import initializer, nodes
 from snncc.ir.oracle import evaluate
@@ -55,8 +57,9 @@ def disagreements(f: Forms) -> list[str]:
     """Populations, potentials and results on which any two forms differ, in the network's order."""
     found = {
         "spiking": _of_ticks(f),
-        "clocked": _of_clock(f),
+        "clocked": _of_engine(f, ClockedEngine(f.program)),
         "interpreter": _of_interpreter(f),
+        **{f"event, {k}": _of_engine(f, EventEngine(f.program, kernels=k)) for k in KERNELS},
     }
     expected = _of_counts(f)
     return [
@@ -88,9 +91,9 @@ def _of_ticks(f: Forms) -> dict[str, np.ndarray]:
     return {**{n: values[n] for n in direct}, **counts, "output": result}
 
 
-def _of_clock(f: Forms) -> dict[str, np.ndarray]:
+def _of_engine(f: Forms, engine: Engine) -> dict[str, np.ndarray]:
     potentials = [a.name for a in f.program.accumulators]
-    ran = ClockedEngine(f.program).run(f.case.q, probes=potentials)
+    ran = engine.run(f.case.q, probes=potentials)
     found = {**ran.potentials, **ran.counts, **ran.readouts}
     return {name: values[0] for name, values in found.items()}
 

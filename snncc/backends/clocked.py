@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from snncc.backends.dynamics import DYNAMICS, Carried, Dynamics, SoftReset
 from snncc.backends.engine import Activity, Progress
-from snncc.backends.entry import check_probes, completion_windows, timesteps
+from snncc.backends.entry import active_positions, check_probes, completion_windows, timesteps
 from snncc.backends.synapses import (
     Ints,
     all_synapses,
@@ -90,10 +90,10 @@ class ClockedEngine:
             BadInputError: Wrong shape, dtype or range of ``x``.
             UsageError: An unknown probe, or a batch that is not positive.
         """
-        check_probes(self.program, probes)
+        check_probes(self.program, probes, self.name)
         if batch < 1:
             raise UsageError(f"clocked: batch {batch} is not positive")
-        steps = timesteps(self.program, x)
+        steps = timesteps(self.program, x, self.name)
         starts = range(0, steps.shape[1], batch)
         scenes = (_Scene(self, steps[:, i : i + batch], probes) for i in starts)
         parts = []
@@ -213,7 +213,10 @@ class _SourceCell(_Cell):
 
 
 class _AccumulatorCell(_Cell):
-    """Sums currents; when they are complete it takes its bias and emits the potential, once."""
+    """Sums currents; when they are complete it takes its bias and emits the potential, once.
+
+    What arrived in masked patches is dropped then.
+    """
 
     def __init__(self, node: Accumulator, scene: _Scene) -> None:
         super().__init__()
@@ -222,6 +225,7 @@ class _AccumulatorCell(_Cell):
         self.complete = scene.windows[node.name] * scene.program.ticks
         self.shape = scene.inside(node.shape)
         self.bias = channels_last(node.bias_map()[np.newaxis])
+        self.node, self.steps = node, scene.steps
         self.record: Array | None = None
         if node.name in scene.probes:
             self.record = scene.record(node.shape, np.int64)
@@ -247,6 +251,9 @@ class _AccumulatorCell(_Cell):
 
     def emit(self) -> Array:
         self.potential += self.bias
+        if self.node.masked is not None:
+            active = active_positions(self.steps[self.t], self.node.shape, self.node.masked)
+            self.potential *= channels_last(active)
         if self.record is not None:
             self.record[self.t] = channels_first(self.potential)
         self.potential.flags.writeable = False  # a spike after the barrier would be a fault

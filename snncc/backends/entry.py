@@ -1,4 +1,4 @@
-"""What the clocked engine settles before its clock starts: samples, probes, times of completion."""
+"""What an engine settles before it runs: samples, masks, probes, times of completion."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.ir.program import Accumulator, Array, Neuron, Program, Source, sources_of
+from snncc.ir.program import Accumulator, Array, Neuron, Program, Shape, sources_of
 
-__all__ = ["check_probes", "completion_windows", "timesteps"]
+__all__ = ["active_positions", "check_input", "check_probes", "completion_windows", "timesteps"]
 
 
-def check_probes(program: Program, probes: Collection[str]) -> None:
+def check_probes(program: Program, probes: Collection[str], engine: str) -> None:
     """Populations and accumulators alone can be recorded.
 
     Raises:
@@ -27,31 +27,60 @@ def check_probes(program: Program, probes: Collection[str]) -> None:
         names = ", ".join(
             f"{name} ({module})" if module else name for name, module in known.items()
         )
-        raise UsageError(f"clocked: cannot probe {', '.join(unknown)}; there are: {names}")
+        raise UsageError(f"{engine}: cannot probe {', '.join(unknown)}; there are: {names}")
 
 
-def timesteps(program: Program, x: npt.NDArray[Any]) -> Array:
-    """The input as (T, N, *shape).
+def check_input(program: Program, x: npt.NDArray[Any], engine: str, *, values: bool = True) -> int:
+    """How many axes come before a sample's: 1 for (N, *shape), 2 for (T, N, *shape).
+
+    Args:
+        program: What it is the input of.
+        x: Samples.
+        engine: Name of the engine, for people.
+        values: Look at the range, too.
 
     Raises:
         BadInputError: Wrong shape, dtype or range of ``x``.
     """
     source, T = program.source, program.timesteps
     lead = x.ndim - len(source.shape)
+
+    def wrong(what: str) -> BadInputError:
+        fault = Fault(what, node=source.name, kind="Source")
+        return BadInputError(f"{engine}: wrong input", [fault])
+
     if lead not in (1, 2) or x.shape[lead:] != source.shape or 0 in x.shape:
         sample = ", ".join(map(str, source.shape))
-        raise _wrong_input(source, f"shape {x.shape}, not (N, {sample}) or ({T}, N, {sample})")
+        raise wrong(f"shape {x.shape}, not (N, {sample}) or ({T}, N, {sample})")
     if lead == 2 and len(x) != T:
-        raise _wrong_input(source, f"{len(x)} timesteps; the network has {T}")
+        raise wrong(f"{len(x)} timesteps; the network has {T}")
     if x.dtype.kind not in "ui":
-        raise _wrong_input(source, f"{x.dtype}, not integers")
-    if x.min() < 0 or x.max() > source.payload:
-        raise _wrong_input(source, f"values {x.min()}..{x.max()}, not in 0..{source.payload}")
-    return x if lead == 2 else np.broadcast_to(x, (T, *x.shape))
+        raise wrong(f"{x.dtype}, not integers")
+    if values and (x.min() < 0 or x.max() > source.payload):
+        raise wrong(f"values {x.min()}..{x.max()}, not in 0..{source.payload}")
+    return lead
 
 
-def _wrong_input(source: Source, what: str) -> BadInputError:
-    return BadInputError("clocked: wrong input", [Fault(what, node=source.name, kind="Source")])
+def timesteps(program: Program, x: npt.NDArray[Any], engine: str) -> Array:
+    """The input as (T, N, *shape); raises like ``check_input``."""
+    if check_input(program, x, engine) == 2:
+        return x
+    return np.broadcast_to(x, (program.timesteps, *x.shape))
+
+
+def active_positions(step: Array, shape: Shape, patches: tuple[int, int]) -> Array:
+    """Where a masked accumulator keeps its potential: bool (N, 1, H, W).
+
+    Args:
+        step: Samples of one timestep (N, C', H', W'); not 0 in the last channel: masked.
+        shape: Of the accumulator, (C, H, W).
+        patches: Of the mask, (h, w).
+    """
+    rows, columns = (step.shape[i + 2] // n for i, n in enumerate(patches))
+    active = step[:, -1:, ::rows, ::columns] == 0
+    for axis in (0, 1):
+        active = np.repeat(active, shape[axis + 1] // patches[axis], axis=axis + 2)
+    return np.asarray(active)
 
 
 def completion_windows(program: Program) -> dict[str, int]:

@@ -71,6 +71,12 @@ def _clocked(model: ModelView, pipelined: bool = False) -> Engine:
     return ClockedEngine(model.program, pipelined)
 
 
+def _event(model: ModelView, threads: int = 1, kernels: str = "auto") -> Engine:
+    from snncc.backends.event.engine import EventEngine
+
+    return EventEngine(model.program, threads, kernels)
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -96,6 +102,13 @@ TARGETS: dict[str, Target] = {
             "exact, train for train",
             _clocked,
             options=("pipelined",),
+        ),
+        Target(
+            "event",
+            "event-driven simulator without a clock, C",
+            "exact",
+            _event,
+            options=("threads", "kernels"),
         ),
     )
 }

@@ -50,7 +50,12 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
         from snncc.compiler import check as judge
 
         say("check")
-        found = judge(network.source, input_shape=request.input_shape, until=request.until)
+        found = judge(
+            network.source,
+            input_shape=request.input_shape,
+            patch_mask=request.patch_mask,
+            until=request.until,
+        )
     return network, found
 
 

@@ -181,6 +181,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         rounding=choices.rounding or "nearest",
         bias_correction=choices.bias_correction,
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
+        patch_mask=request.patch_mask,
         until=request.until,
         keep_stages=choices.keep_stages,
         dump_ir=choices.dump_ir,

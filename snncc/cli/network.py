@@ -26,6 +26,7 @@ __all__ = [
     "json_object",
     "network_options",
     "numbers",
+    "patch_numbers",
     "read_network",
     "sample_shape",
 ]
@@ -59,6 +60,14 @@ def sample_shape(value: str) -> tuple[int, ...]:
     if len(sizes) not in (1, 3) or min(sizes) < 1:
         raise click.BadParameter(f"'{value}' is not C,H,W or F of one sample")
     return sizes
+
+
+def patch_numbers(value: str) -> tuple[int, int]:
+    """Numbers of patches, down and across."""
+    parts = value.split(",")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"'{value}' is not H,W, the number of patches")
+    return int(parts[0]), int(parts[1])
 
 
 def json_object(value: str) -> dict[str, Any]:
@@ -102,6 +111,12 @@ _OPTIONS = (
     click.option(
         "--allow-unexpected", is_flag=True, help="Leave out weights that the network has not."
     ),
+    click.option(
+        "--patch-mask",
+        type=patch_numbers,
+        metavar="H,W",
+        help="Of a network with sparse layers: let it take masks of so many patches.",
+    ),
     click.option("--until", metavar="NODE", help="Only up to this node or module."),
 )
 
@@ -128,6 +143,7 @@ class Request:
     trust_pickle: bool
     allow_missing: bool
     allow_unexpected: bool
+    patch_mask: tuple[int, int] | None
     until: str | None
 
     @property
@@ -154,7 +170,7 @@ class Request:
             )
 
     def _checkpoint_options(self) -> list[str]:
-        names = ("arch", "arch_args", "input_shape", "weights")
+        names = ("arch", "arch_args", "input_shape", "weights", "patch_mask")
         flags = ("trust_pickle", "allow_missing", "allow_unexpected")
         given = [n for n in names if getattr(self, n) is not None]
         given += [n for n in flags if getattr(self, n)]

@@ -12,9 +12,10 @@ from snncc.cli.screen import number, percent, plural, size
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
+    from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
 
-__all__ = ["all_lines", "fired", "network_line"]
+__all__ = ["all_lines", "fired", "mask_json", "mask_line", "network_line"]
 
 Line = tuple[str, ...]
 
@@ -28,6 +29,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         (*network_line(model.report.get("checkpoint"), model.report["origins"]), _neurons(model)),
         _import(model),
         _input(model),
+        *_mask(model),
         _lowered(model),
         _weights(model),
         _latency(model),
@@ -100,6 +102,35 @@ def _input(model: CompiledModel) -> Line:
     contract = model.input
     pieces = _raw_input(model, contract) if contract.dtype == "uint8" else _real_input(model)
     return ("input", f"{contract.dtype} {size(contract.shape)}, {pieces}", _origins(model))
+
+
+def _mask(model: CompiledModel) -> list[Line]:
+    """The second input of a network that takes one."""
+    if not model.input.patches:
+        return []
+    layers = sum(a.masked is not None for a in model.program.accumulators)
+    origin = model.report["origins"]["mask"]
+    pieces = f"{size(model.input.patches)} patches, a second input; masked pixels count as the mean"
+    return [("mask", pieces, plural(layers, "masked layer"), f"(masks: {origin})")]
+
+
+def mask_json(model: CompiledModel, read: Dataset) -> dict[str, Any] | None:
+    """Which masks the samples had; None for a network that takes none."""
+    if not model.input.patches:
+        return None
+    share = 1.0 if read.mask is None else float((read.mask != 0).mean())
+    return {
+        "patches": list(model.input.patches),
+        "in_data": read.mask is not None,
+        "active": share,
+    }
+
+
+def mask_line(found: dict[str, Any]) -> Line:
+    """Such masks as people read them."""
+    if not found["in_data"]:
+        return "mask", "none in the data: all patches are active"
+    return "mask", f"{size(found['patches'])} patches, {percent(found['active'])} active"
 
 
 def _raw_input(model: CompiledModel, contract: InputContract) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file, check_output_file
+from snncc.cli.report_lines import mask_json, mask_line
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
 from snncc.errors import BadInputError, UsageError
 
@@ -96,6 +97,9 @@ def run(
 ) -> None:
     """Run a compiled network on data: classes, accuracy, firing rates and synaptic operations.
 
+    A network that takes patch masks finds them in npz files as "mask", [N, 1, h, w], 1 for an
+    active patch; without, all patches are active.
+
     NSFR is the fraction of a population's neurons that fire in a tick; a SOP is one spike crossing
     one synapse.
     """
@@ -104,7 +108,8 @@ def run(
     from snncc.runtime.session import Session
 
     session = Session(file, engine, batch, **({"pipelined": True} if pipelined else {}))
-    read = read_data(data, labels, session.contract.shape, limit)
+    takes_mask = bool(session.contract.patches)
+    read = read_data(data, labels, session.contract.shape, limit, masks=takes_mask)
     _check_labels(read, session)
     start = time.perf_counter()
     tally = _simulate(session, read, probes)
@@ -158,14 +163,19 @@ def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:
 
     tally = Tally(session.model.program)
     with progress_bar(f"run on {session.engine}", len(read)) as progress:
-        for part in _parts(read.x, session.batch * _CHUNK):
-            tally.add(session.trace(part, probes, progress))
+        for feed in _feeds(read, session, session.batch * _CHUNK):
+            tally.add(session.trace(feed, probes, progress))
     return tally
 
 
-def _parts(x: Array, length: int) -> Iterator[Array]:
-    for start in range(0, len(x), length):
-        yield x[start : start + length]
+def _feeds(read: Dataset, session: Session, length: int) -> Iterator[dict[str, Array]]:
+    from snncc.runtime.masks import MASK
+
+    arrays = {session.contract.name: read.x}
+    if read.mask is not None:
+        arrays[MASK] = read.mask
+    for start in range(0, len(read), length):
+        yield {name: array[start : start + length] for name, array in arrays.items()}
 
 
 def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
@@ -207,6 +217,8 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         found["predictions"] = classes.tolist()
         if read.y is not None:
             found |= _accuracy(classes, read.y)
+    if mask := mask_json(session.model, read):
+        found["mask"] = mask
     return found
 
 
@@ -231,6 +243,8 @@ def _accuracy(classes: Array, labels: Array) -> dict[str, float]:
 
 def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     screen.line("ran", f"{found['name']} on {found['engine']}", _count(found), found["data"])
+    if mask := found.get("mask"):
+        screen.line(*mask_line(mask))
     if found["predictions"] is not None:
         screen.line("accuracy", _accuracy_text(found))
         _show_classes(screen, found["predictions"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file
-from snncc.cli.report_lines import fired
+from snncc.cli.report_lines import fired, mask_json, mask_line
 from snncc.cli.screen import Screen, plural, progress_bar, write_json
 from snncc.errors import UsageError
 
@@ -56,6 +56,7 @@ def verify_(
 
     The baseline, integer, is computed anew and compared with the vectors in the file; then each
     engine with it: counts, spike trains tick by tick, and readouts. Exit code 5 if any differs.
+    A network that takes patch masks finds them in npz files as "mask", as snncc run does.
     """
     check_input_file(file)
     if data is not None:
@@ -64,11 +65,13 @@ def verify_(
 
     model = load(file)
     names, absent = _engines(engines)
-    found = _verify(model, _samples(model, data, limit), names)
+    samples, mask = _samples(model, data, limit)
+    found = _verify(model, samples, names)
     if as_json:
-        write_json({"path": str(file), "name": model.name, **found.to_json(), "not_run": absent})
+        head = {"path": str(file), "name": model.name} | ({"mask": mask} if mask else {})
+        write_json({**head, **found.to_json(), "not_run": absent})
     else:
-        _show(Screen(), found, absent)
+        _show(Screen(), found, absent, mask)
     if found.mismatched:
         raise click.exceptions.Exit(_MISMATCH)
 
@@ -90,18 +93,20 @@ def _engines(given: str) -> tuple[list[str], dict[str, str]]:
 
 def _samples(
     model: CompiledModel, data: Path | None, limit: int | None
-) -> npt.NDArray[np.uint8] | None:
-    """Integers of the source; None for all those in the file."""
+) -> tuple[npt.NDArray[np.uint8] | None, dict[str, Any] | None]:
+    """Integers of the source, None for all those in the file; and which masks the data had."""
     if data is not None:
         from snncc.runtime.coding import read_data
 
-        read = read_data(data, shape=model.input.shape, limit=limit)
-        return model.input.encode(read.x, model.program.timesteps)
+        takes_mask = bool(model.input.patches)
+        read = read_data(data, shape=model.input.shape, limit=limit, masks=takes_mask)
+        x = model.input.encode(read.x, model.program.timesteps, read.mask)
+        return x, mask_json(model, read)
     if limit is None or model.reference is None:
-        return None
+        return None, None
     stored = model.reference.x
     is_sequence = stored.ndim > len(model.input.shape) + 1
-    return stored[:, :limit] if is_sequence else stored[:limit]
+    return stored[:, :limit] if is_sequence else stored[:limit], None
 
 
 def _verify(
@@ -119,11 +124,15 @@ def _verify(
 # -- the result ----------------------------------------------------------------------------
 
 
-def _show(screen: Screen, found: Verification, absent: dict[str, str]) -> None:
+def _show(
+    screen: Screen, found: Verification, absent: dict[str, str], mask: dict[str, Any] | None
+) -> None:
     stored = sum(m.mismatched for m in found.stored)
     against = f"{stored:,} differ from the vectors" if found.stored else "there are no vectors"
     samples = plural(found.samples, "sample")
     screen.line("integer", f"baseline, {samples}; recomputed, {against} in the file")
+    if mask is not None:
+        screen.line(*mask_line(mask))
     for name, verdict in found.engines.items():
         screen.line(
             name,

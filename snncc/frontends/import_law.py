@@ -12,7 +12,7 @@ import torch
 
 from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import find_leaves, record
-from snncc.frontends.sparse_leaves import unmasked
+from snncc.frontends.sparse_leaves import holding
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import label
 from snncc.ir.ops import NEURONS
@@ -46,21 +46,25 @@ class ImportLaw:
     per_leaf: dict[str, float] = field(default_factory=dict)
 
 
-def check_import(module: torch.nn.Module, model: ir.Model, x: Array) -> ImportLaw:
+def check_import(
+    module: torch.nn.Module, model: ir.Model, x: Array, mask: Array | None = None
+) -> ImportLaw:
     """Compare the imported graph with eager PyTorch on samples, leaf by leaf.
 
     Args:
         module: The network, in eval mode.
         model: What it was imported as, in stage ``imported``.
         x: float32 (N, *shape).
+        mask: float32 (N, 1, h, w), if the graph takes one.
 
     Raises:
         VerificationError: A potential lies outside the margin, or an activation differs although
             its potential was given.
     """
-    calls = _record(module, x)
+    calls = _record(module, x if mask is None else _masked(x, mask), mask)
     nodes = _match(model, calls)
-    feeds = {str(model.graph.inputs[0].name): x}
+    given_inputs = (x,) if mask is None else (x, mask)
+    feeds = {str(v.name): a for v, a in zip(model.graph.inputs, given_inputs, strict=True)}
     given: dict[str, Array] = {}
     for node, (u, a) in nodes:
         given.setdefault(_name(node.inputs[0]), u)
@@ -81,8 +85,16 @@ def check_import(module: torch.nn.Module, model: ir.Model, x: Array) -> ImportLa
     )
 
 
-def _record(module: torch.nn.Module, x: Array) -> dict[str, list[tuple[Array, Array]]]:
-    with torch.no_grad(), unmasked(module), record(find_leaves(module)) as calls:
+def _masked(x: Array, mask: Array) -> Array:
+    rows, columns = (x.shape[i] // mask.shape[i] for i in (2, 3))
+    return np.asarray(x * mask.repeat(rows, axis=2).repeat(columns, axis=3))
+
+
+def _record(
+    module: torch.nn.Module, x: Array, mask: Array | None
+) -> dict[str, list[tuple[Array, Array]]]:
+    held = None if mask is None else torch.from_numpy(mask)
+    with torch.no_grad(), holding(module, held), record(find_leaves(module)) as calls:
         module(torch.from_numpy(np.ascontiguousarray(x)))
     return {p: [(u.numpy(), a.numpy()) for u, a in found] for p, found in calls.items()}
 

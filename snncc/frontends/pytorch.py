@@ -14,11 +14,12 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from snncc.errors import BadInputError, UnsupportedModelError
+from snncc.errors import BadInputError, Fault, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import find_leaves, forget, swapped
-from snncc.frontends.sparse_leaves import taking_mask, unmasked
+from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
 from snncc.frontends.tidy import tidy
+from snncc.ir.graphs import label, nodes, provenance, static_shape
 from snncc.ir.ops import OPSET
 
 __all__ = ["import_exported", "import_module"]
@@ -32,22 +33,33 @@ def import_module(
     Args:
         module: In any mode; exported in eval mode, without the masks its layers may hold.
         shape: One sample, (C, H, W) or (F,).
-        patches: Let the graph take a second input, ``mask`` f32 [N, 1, *patches], which masks all
-            sparse layers.
+        patches: Let the graph take a second input, ``mask`` f32 [N, 1, *patches], which masks the
+            first one and all sparse layers.
 
     Raises:
         BadInputError: The module does not run on an input of that shape.
-        UnsupportedModelError: ``torch.export`` cannot follow the module.
+        UnsupportedModelError: ``torch.export`` cannot follow the module, or a network with a mask
+            has neurons with memory.
+        UsageError: The module has no sparse layer, or one that patches do not cover.
     """
+    if patches is not None and not sparse_layers(module):
+        raise UsageError(
+            f"{type(module).__name__} has no layer that takes a patch mask; build it with "
+            "SpikeSparseConv2d and SparseBatchNorm2d, or leave --patch-mask out"
+        )
     example = torch.zeros(2, *shape)
     leaves = find_leaves(module)
-    with torch.no_grad(), _in_eval_mode(module), unmasked(module):
+    with torch.no_grad(), _in_eval_mode(module), holding(module, None):
         forget(leaves)
         _try_forward(module, example)
         forget(leaves)
         with swapped(leaves):
             program = _exported(module, example, patches)
-    return tidy(program.model)
+    model = tidy(program.model)
+    if patches is not None:
+        _name_masked_input(model)
+        _check_masks(model, patches)
+    return model
 
 
 def _exported(
@@ -58,6 +70,33 @@ def _exported(
         return _export(module, (example,), (batch,))
     with taking_mask(module):
         return _export(module, (example, torch.ones(2, 1, *patches)), (batch, batch))
+
+
+def _check_masks(model: ir.Model, patches: tuple[int, int]) -> None:
+    if memory := [label(node) for node in nodes(model, "StatefulFire")]:
+        raise UnsupportedModelError(
+            f"a patch mask and neurons with memory ({', '.join(memory)}) do not go together yet; "
+            "leave --patch-mask out"
+        )
+    h, w = patches
+    faults = []
+    for node in nodes(model, "SpikeSparseConv", "PatchMask"):
+        size = static_shape(node.outputs[0]) or ()
+        if len(size) != 3 or size[1] % h or size[2] % w:
+            origin = provenance(node)
+            where = (str(node.name), node.op_type, origin.module, origin.source)
+            faults.append(Fault(f"one sample is [{_csv(size)}]", *where))
+    if faults:
+        what = "must divide height and width of all that is masked"
+        raise UsageError(f"--patch-mask {h},{w}: the numbers of patches {what}", faults)
+
+
+def _name_masked_input(model: ir.Model) -> None:
+    """It belongs to no module, and has a name of the exporter's."""
+    x = model.graph.inputs[0]
+    for user, _ in x.uses():
+        if user.op_type == "PatchMask":
+            user.name = user.outputs[0].name = f"{x.name}/masked"
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""Layers that take a patch mask: imported without it, or each as one operator with it.
-
-A mask belongs to training, not to the network: what compiles is the network on whole images.
-"""
+"""Layers that take a patch mask: imported without it, or each as one operator with it."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import torch
 from snncc.errors import UnsupportedModelError
 from snncc.ir.ops import DOMAIN, VERSION
 
-__all__ = ["sparse_layers", "taking_mask", "unmasked"]
+__all__ = ["holding", "sparse_layers", "taking_mask"]
 
 _CONV, _NORM = "snncc.nn.SpikeSparseConv2d", "snncc.nn.SparseBatchNorm2d"
 
@@ -30,24 +27,25 @@ def sparse_layers(module: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 @contextmanager
-def unmasked(module: torch.nn.Module) -> Iterator[None]:
-    """Within this context no layer has a mask: convolutions are vanilla ones."""
+def holding(module: torch.nn.Module, mask: torch.Tensor | None) -> Iterator[None]:
+    """Within this context all layers have this mask; with None convolutions are vanilla ones."""
     layers: list[Any] = sparse_layers(module)
     masks = [layer.mask for layer in layers]
     try:
         for layer in layers:
-            layer.mask = None
+            layer.mask = mask
         yield
     finally:
-        for layer, mask in zip(layers, masks, strict=True):
-            layer.mask = mask
+        for layer, own in zip(layers, masks, strict=True):
+            layer.mask = own
 
 
 @contextmanager
 def taking_mask(module: torch.nn.Module) -> Iterator[None]:
     """Within this context ``module`` is called with a patch mask f32 [N, 1, h, w] behind its input.
 
-    Its sparse layers become SpikeSparseConv, and BatchNormalization with a PatchMask behind.
+    Its input is masked, as published networks are trained; its sparse layers become
+    SpikeSparseConv, and BatchNormalization with a PatchMask behind.
 
     Raises:
         UnsupportedModelError: A layer pads with something else than zeros.
@@ -60,7 +58,7 @@ def taking_mask(module: torch.nn.Module) -> Iterator[None]:
         for layer, bias in zip(layers, biases, strict=True):
             layer.forward = _masked(layer, bias, mask)
         try:
-            return whole(x)
+            return whole(_patch_mask(x, mask))
         finally:
             for layer in layers:
                 layer.__dict__.pop("forward", None)

@@ -220,6 +220,8 @@ def validate_translation(
 ) -> list[Difference]:
     """Compare every value that both graphs share, teacher-forced.
 
+    The margin is one of sum|w||a| as either graph has it, whichever is larger: the difference of
+    a pixel and the mean is a small number before its two terms go apart, and no longer exact then.
     A neuron whose drive ``after`` computes anew may fire either way where that is within the
     margin of a rounding border.
 
@@ -244,6 +246,9 @@ def validate_translation(
         again[name] = _settled(producers[name].producer(), known[u], given[name], again[name])
     scale = {} if exact else magnitudes(before, feeds, given)
     found = [compare(n, given[n], again[n], scale.get(n)) for n in names]
+    if not exact and any(d.changed for d in found):
+        scale = {n: np.maximum(scale[n], m) for n, m in magnitudes(after, feeds, given).items()}
+        found = [compare(n, given[n], again[n], scale[n]) for n in names]
     values = _values(after)
     faults = [_fault(values[d.name], d) for d in found if d.changed]
     if faults:

@@ -6,6 +6,7 @@ along projections into accumulators, through pools, or to a readout:
 * ``Source`` emits the sample, once per timestep, as integers 0..payload in a single tick.
 * ``Accumulator`` sums what its projections bring, plus its bias, once per timestep. It is
   complete when all its upstream bursts are; only then does it emit, its membrane potential, once.
+  A ``masked`` one emits 0 in the sample's masked patches, whatever arrived there.
 * ``Neuron`` reads one complete accumulator and fires for D ticks: spike k iff v >= level k. With
   ``carry`` its membrane remembers: v is then what is left of the last timestep plus the potential.
 * ``Pool`` takes the maximum (OR of spikes) or the sum over windows of whatever arrives.
@@ -27,6 +28,7 @@ import numpy.typing as npt
 from snncc.errors import BadInputError
 
 __all__ = [
+    "MASKED",
     "Accumulator",
     "Neuron",
     "Node",
@@ -41,6 +43,8 @@ __all__ = [
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
+#: What the planes of a source that hold the patch mask have in masked patches.
+MASKED = 255
 #: Every slice accumulates in 32 bits, slices are combined in 64.
 SLICE_LIMIT = 2**31 - 1
 TOTAL_LIMIT = 2**62
@@ -49,6 +53,9 @@ TOTAL_LIMIT = 2**62
 @dataclass(frozen=True)
 class Source:
     """The network's input: integers 0..payload, sent once per timestep.
+
+    Where accumulators are ``masked``, the last channel says which patches of the sample are: not 0
+    in masked patches, 0 in active ones; the same in all of a patch.
 
     Attributes:
         name: Unique in the Program.
@@ -105,6 +112,10 @@ class Accumulator:
         bias: int64, shape (C,) or the full shape; enters once per timestep.
         low, high: Proved bounds of the potential.
         module: Torch module path of the linear layer.
+        masked: Patches (h, w) of the patch mask, or None: unmasked. At (y, x) of a plane (H, W)
+            the potential is 0 where patch (i, j) = (y * h // H, x * w // W) is masked: where the
+            source's last channel, a plane (H', W'), is not 0 at (i * H' // h, j * W' // w).
+            h and w divide both planes.
     """
 
     name: str
@@ -114,6 +125,7 @@ class Accumulator:
     low: int
     high: int
     module: str = ""
+    masked: tuple[int, int] | None = None
 
     def bias_map(self) -> Array:
         """The bias broadcastable against (N, *shape), int64."""

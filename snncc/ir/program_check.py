@@ -86,6 +86,7 @@ _FIELD_TYPES: dict[Any, Callable[[Any], bool]] = {
     "float": lambda v: isinstance(v, (int, float)) and bool(np.isfinite(v)),
     "Shape": lambda v: type(v) is tuple and _integers(v, len(v)),
     "tuple[int, int]": lambda v: _integers(v, 2),
+    "tuple[int, int] | None": lambda v: v is None or _integers(v, 2),
     "tuple[int, int, int, int]": lambda v: _integers(v, 4),
     "Array": lambda v: isinstance(v, np.ndarray),
     "Array | None": lambda v: v is None or isinstance(v, np.ndarray),
@@ -112,6 +113,7 @@ def _check_node(program: Program, node: Node, seen: dict[str, Node]) -> None:
         _require(0 < node.payload < 2**31, f"payload {node.payload} out of range")
     elif isinstance(node, Accumulator):
         _check_accumulator(node, seen)
+        _check_mask(program, node)
     elif isinstance(node, Neuron):
         _check_neuron(program, node, seen)
     elif isinstance(node, Pool):
@@ -133,6 +135,19 @@ def _check_accumulator(node: Accumulator, seen: dict[str, Node]) -> None:
         f"declared bounds [{node.low}, {node.high}] do not hold the proved [{low}, {high}]",
     )
     _require(node.low > -TOTAL_LIMIT and node.high < TOTAL_LIMIT, "potential may overflow int64")
+
+
+def _check_mask(program: Program, node: Accumulator) -> None:
+    if node.masked is None:
+        return
+    source = program.source
+    _require(min(node.masked) > 0, f"masked by {node.masked} patches")
+    _require(len(source.shape) == 3 and source.shape[0] > 1, "masked, but the source has no mask")
+    for shape in (source.shape, node.shape):
+        whole = len(shape) == 3 and not any(
+            size % n for size, n in zip(shape[1:], node.masked, strict=True)
+        )
+        _require(whole, f"{node.masked} patches do not cover {shape}")
 
 
 def _check_projection(node: Accumulator, p: Projection, source: Node) -> None:
@@ -287,7 +302,10 @@ def emitted_payload(node: Node) -> int:
 
 
 def potential_bounds(node: Accumulator) -> tuple[int, int]:
-    """Proved range of the potential: payload * positive and negative weight sums, plus bias."""
+    """Proved range of the potential: payload * positive and negative weight sums, plus bias.
+
+    A masked potential may be 0 besides.
+    """
     low = high = np.zeros(node.shape[0], dtype=object)
     for p in node.projections:
         if p.kind == "identity":
@@ -298,7 +316,8 @@ def potential_bounds(node: Accumulator) -> tuple[int, int]:
         high = high + reach * np.maximum(rows, 0).sum(1).astype(object)
         low = low + reach * np.minimum(rows, 0).sum(1).astype(object)
     bias: Any = node.bias.reshape(node.shape[0], -1)
-    return int((low + bias.min(1)).min()), int((high + bias.max(1)).max())
+    least, most = int((low + bias.min(1)).min()), int((high + bias.max(1)).max())
+    return (least, most) if node.masked is None else (min(least, 0), max(most, 0))
 
 
 def weight_reach(weights: Array) -> int:

@@ -1,12 +1,12 @@
-"""Operators of networks that are trained on some patches of an image, the others masked.
+"""Operators of networks that see some patches of an image, the others masked.
 
-A patch mask f32 [N, 1, h, w] holds 1 for active patches and 0 for masked ones; h divides the
-height, w the width of what it masks.
+A patch mask [N, 1, h, w] holds 1 for active patches and 0 for masked ones; h divides the height,
+w the width of what it masks.
 """
 
 from __future__ import annotations
 
-from snncc.ir.op import F32, Op
+from snncc.ir.op import F32, I64, U8, Op
 
 __all__ = ["SPARSE_OPS"]
 
@@ -62,4 +62,46 @@ _PATCH_MASK = Op(
     """,
 )
 
-SPARSE_OPS = (_SPIKE_SPARSE_CONV, _PATCH_MASK)
+_SOURCE_MASK = Op(
+    "SourceMask",
+    "integer",
+    "Patch mask of a masked input: 1 where the last channel is 0 at the patch's first position.",
+    {"Q": U8},
+    {"mask": U8},
+    {"patches": "ints"},
+    """
+    start = Constant <value_ints: ints = [-1, 0, 0]> ()
+    end = Constant <value_ints: ints = [9223372036854775807, 9223372036854775807,
+                                        9223372036854775807]> ()
+    axes = Constant <value_ints: ints = [1, 2, 3]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    four = Constant <value_ints: ints = [4]> ()
+    size = Shape (Q)
+    plane = Slice (size, two, four)
+    patches = Constant <value_ints: ints = @patches> ()
+    patch = Div (plane, patches)
+    steps = Concat <axis: int = 0> (one, patch)
+    first = Slice (Q, start, end, axes, steps)
+    zero = Constant <value: tensor = uint8 {0}> ()
+    active = Equal (first, zero)
+    mask = Cast <to: int = 2> (active)
+    """,
+)
+
+_MASK_POTENTIAL = Op(
+    "MaskPotential",
+    "quantised",
+    "Membrane potential V, zero in masked patches.",
+    {"V": I64, "mask": U8},
+    {"Y": I64},
+    {},
+    f"""
+    y = Identity (V)
+    {_COVERED}
+    wide = Cast <to: int = 7> (full)
+    Y = Mul (y, wide)
+    """,
+)
+
+SPARSE_OPS = (_SPIKE_SPARSE_CONV, _PATCH_MASK, _SOURCE_MASK, _MASK_POTENTIAL)

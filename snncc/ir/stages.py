@@ -18,10 +18,12 @@ __all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
 _SHAPES = {"Reshape", "Flatten"}
 _INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
 _TIME = {"Repeat", "TimeSum"}
-_OWN_INTEGER = {"IntegerFire", "StatefulFire", "OnGrid", "SumPool", "QuantizeInput", *_TIME}
+_MASK = {"SourceMask", "PatchMask"}
+_OWN_INTEGER = {"IntegerFire", "StatefulFire", "OnGrid", "SumPool", "QuantizeInput", *_TIME, *_MASK}
 _QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}
 _COUNTS = {"FireCount", "StatefulFireCount"}
-_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SliceSum", "SumPool", *_COUNTS, *_TIME}
+_POTENTIALS = {"SliceSum", "SourceMask", "MaskPotential"}
+_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SumPool", *_POTENTIALS, *_COUNTS, *_TIME}
 _OWN_SPIKING = (_OWN_QUANTISED - _COUNTS) | {"IFSoftReset", "StatefulIF", "SpikeSum"}
 
 

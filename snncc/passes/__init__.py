@@ -15,6 +15,7 @@ from snncc.passes.fold_batch_norm import FoldBatchNorm
 from snncc.passes.fold_padding import FoldPadding
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.fold_time import FoldTime
+from snncc.passes.keep_mask import KeepMask
 from snncc.passes.lower_to_spikes import LowerToSpikes
 from snncc.passes.merge_linear import MergeLinear
 from snncc.passes.quantise_input import QuantiseInput
@@ -24,11 +25,9 @@ from snncc.passes.recognise_qdq import RecogniseQdq
 from snncc.passes.require_integer import RequireInteger
 from snncc.passes.sparse_to_vanilla_conv import SparseToVanillaConv
 
-__all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "pipeline"]
+__all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "front", "pipeline"]
 
-#: From whatever was imported to a network whose every activation has levels (``check`` stops here).
-FRONT: tuple[Pass, ...] = (
-    SparseToVanillaConv(),  # what was trained on patches runs on whole images
+_TO_LEVELS: tuple[Pass, ...] = (
     FoldTime(),  # T joins the batch: later passes treat timesteps as samples
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
@@ -40,11 +39,27 @@ FRONT: tuple[Pass, ...] = (
 )
 
 
+def front(masked: bool = False) -> tuple[Pass, ...]:
+    """From whatever was imported to a network whose every activation has levels.
+
+    ``check`` stops here.
+
+    Args:
+        masked: What was trained on patches runs on patches: the patch mask is an input.
+    """
+    # first, as the mask is an input of its own; else it runs on whole images
+    return (KeepMask() if masked else SparseToVanillaConv(), *_TO_LEVELS)
+
+
+FRONT = front()
+
+
 def pipeline(
     source: QuantiseInput,
     weight_bits: int | str,
     feeds: Mapping[str, Any] | None = None,
     fit: Fit | None = None,
+    masked: bool = False,
 ) -> Sequence[Pass]:
     """All passes from stage ``imported`` to ``spiking``; build-program reads ``quantised``.
 
@@ -53,12 +68,13 @@ def pipeline(
         weight_bits: 4 to 24; or ``auto``, of each layer by what changes on ``feeds``.
         feeds: Calibration data; ``auto`` needs it.
         fit: Data to choose weights with, if any.
+        masked: See ``front``.
     """
     choose: tuple[Pass, ...] = ()
     if isinstance(weight_bits, str):
         weight_bits, choose = LOW, (ChooseBits(feeds or {}, fit),)
     return (
-        *FRONT,
+        *front(masked),
         RequireInteger(),  # fail closed: all that has no spiking form, in one report
         CommuteMaxPool(),  # before levels exist: a pool of spikes is an OR
         source,  # offset and scale of the input enter the first layer while it is float

@@ -189,8 +189,31 @@ def _add(build: _Build, node: ir.Node) -> None:
 
 
 def _only_here(value: ir.Value, branch: Accumulator, shape: tuple[int, ...]) -> bool:
-    made_here = value.name == branch.name and branch.shape == shape
+    """Whether an unmasked accumulator can dissolve into the one reader of its potential."""
+    made_here = value.name == branch.name and branch.shape == shape and branch.masked is None
     return made_here and len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def _masked(build: _Build, node: ir.Node) -> None:
+    """The accumulator is masked; one that others read unmasked gets a masked copy."""
+    x, mask = node.inputs
+    if x is None or mask is None:
+        raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    out, shape, (_, h, w) = node.outputs[0], _shape(node.outputs[0]), _shape(mask)
+    whole = build.nodes[build.names[x]]
+    if isinstance(whole, Accumulator) and _only_here(x, whole, shape):
+        del build.nodes[whole.name]
+    else:
+        through = Projection(whole.name, "identity", payload=emitted_payload(whole))
+        none = np.zeros(shape[:1], dtype=np.int64)
+        whole = Accumulator("", shape, (through,), none, 0, 0, _known_as(node))
+    made = replace(whole, name=str(out.name), masked=(h, w))
+    low, high = potential_bounds(made)
+    build.add(out, replace(made, low=low, high=high))
+
+
+def _no_node(build: _Build, node: ir.Node) -> None:
+    """The patch mask is part of the source: masked accumulators know how to read it there."""
 
 
 def _joined(one: Array, two: Array, shape: tuple[int, ...]) -> Array:
@@ -278,4 +301,6 @@ _VISITORS = {
     "MaxPool": _pool,
     "SumPool": _pool,
     "Add": _add,
+    "SourceMask": _no_node,
+    "MaskPotential": _masked,
 }

@@ -69,6 +69,8 @@ _LINEAR = ("only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (
 _CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
 _BORDER = ("a border that no convolution takes up", "padding right ahead of a convolution")
 _COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
+_UNMASKED = ("masks what is no membrane potential", "SparseBatchNorm2d behind SpikeSparseConv2d")
+_MASKED_SHIFT = ("is shifted ahead of a patch mask", "a layer right ahead of it, to take the shift")
 _ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
@@ -158,6 +160,9 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_max_pool(node, kind)
     if node.op_type == "AveragePool":
         return _judge_average_pool(node)
+    if node.op_type == "PatchMask":
+        is_masked_image = x is not None and x.is_graph_input()
+        return None if kind in ("potential", "real") or is_masked_image else _UNMASKED
     if node.op_type == "Pad":
         return _BORDER if attribute(node, "mode", "constant") == "constant" else _COPIES
     if any(constant(v) is not None for v in node.inputs):
@@ -215,19 +220,23 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
 
 def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
     """What no layer could take must end in the levels of neurons, or be the result."""
-    ends = _ends(node.outputs[0])
-    if ends <= {*NEURONS, "output"}:
+    ends, found = _ends(node.outputs[0]), read_affine(node)
+    if "PatchMask" in ends and found is not None and found[1].shift.any():
+        return _MASKED_SHIFT
+    if ends <= {*NEURONS, "output", "PatchMask"}:
         return None
     return "scales a potential that other layers read as well", "a neuron right behind it"
 
 
 def _ends(value: ir.Value) -> set[str]:
-    """Kinds of the readers behind scales, shifts, averages and reshapes."""
+    """Kinds of the readers behind scales, shifts, averages and reshapes; masks on the way, too."""
     found = {"output"} if value.is_graph_output() else set()
     for user, _ in value.uses():
         regroups = user.op_type in ("AveragePool", "Reshape", "TimeSum")
-        passing = regroups or read_affine(user) is not None
-        found |= _ends(user.outputs[0]) if passing else {user.op_type}
+        masks = user.op_type == "PatchMask"
+        passing = regroups or masks or read_affine(user) is not None
+        found |= {user.op_type} if masks or not passing else set()
+        found |= _ends(user.outputs[0]) if passing else set()
     return found
 
 
@@ -370,7 +379,10 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = ("Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum")
+    passing = (
+        "Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum",
+        "PatchMask",
+    )  # fmt: skip
     readers = [user for user, _ in value.uses()]
     return any(
         r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))

@@ -51,7 +51,7 @@ __all__ = [
 Integers = npt.NDArray[np.int64]
 
 #: What keeps potentials on the grid of their layers.
-_TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum")
+_TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum", "PatchMask")
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
 
@@ -316,8 +316,9 @@ def _is_single_tap(linear: Linear) -> bool:
     """One positive weight per output and nothing at borders."""
     rows = linear.weight.reshape(linear.weight.shape[0], -1)
     single = bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows.max(axis=1) > 0).all())
-    if linear.bias.any() and any(user.op_type == "SumPool" for user, _ in linear.out.uses()):
-        return False  # how often a shift enters a padded sum depends on the place
+    readers = {user.op_type for user, _ in linear.out.uses()}
+    if linear.bias.any() and readers & {"SumPool", "PatchMask"}:
+        return False  # where a shift is there, and how often, depends on the place
     return single and linear.bias.ndim == 1
 
 

@@ -164,6 +164,23 @@ def _affine_through_sum(node: ir.Node, made_by: str) -> bool:
     return True
 
 
+def _affine_through_mask(node: ir.Node, made_by: str) -> bool:
+    """S mask(y) + t = mask(S y) + t, where the layer takes S; t is there in masked patches, too."""
+    found = _affine_of(node)
+    masked = found[0].producer() if found is not None else None
+    if found is None or masked is None or not is_op(masked, "PatchMask"):
+        return False
+    (x, affine), (y, mask), out = found, masked.inputs, node.outputs[0]
+    if y is None or (affine.scale == 1).all() or not _absorbs(y) or only_reader(x) is None:
+        return False
+    edit, unshifted = Edit(node, made_by), Affine(affine.scale, np.zeros_like(affine.shift))
+    scaled = _scaled(edit, y, unshifted, f"{out.name}/scaled")
+    again = edit.own("PatchMask", scaled, mask, name=f"{out.name}/masked", like=out)
+    shift = edit.const(f"{out.name}.shift", affine.shift.reshape(-1, 1, 1).astype(np.float32))
+    replace_value(out, edit.op("Add", again, shift, name=f"{out.name}~new", like=out))
+    return True
+
+
 def _absorbs(value: ir.Value | None) -> bool:
     """Whether a scale of ``value`` ends in layers that nobody else reads."""
     if value is None or only_reader(value) is None:
@@ -183,7 +200,7 @@ def _is_potential(value: ir.Value | None) -> bool:
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)
     x = inner[0] if inner is not None else node.inputs[0]
-    return (inner is not None or is_op(node, "OnGrid", *_MOVERS)) and _is_potential(x)
+    return (inner is not None or is_op(node, "OnGrid", "PatchMask", *_MOVERS)) and _is_potential(x)
 
 
 def _through(
@@ -298,7 +315,13 @@ def _bias_of_pair(first: Linear, second: Linear, size: tuple[int, ...]) -> npt.N
     return np.asarray(one + two)
 
 
-_AFFINE_RULES = (fold_after, _fold_before, _affine_behind, _affine_through_sum)
+_AFFINE_RULES = (
+    fold_after,
+    _fold_before,
+    _affine_behind,
+    _affine_through_sum,
+    _affine_through_mask,
+)
 
 
 def _materialise(node: ir.Node, made_by: str) -> bool:

@@ -28,6 +28,7 @@ from snncc.passes.linear import (
     linear_behind,
     write_linear,
 )
+from snncc.passes.masked_input import quantise_masked_input
 
 __all__ = ["QuantiseInput"]
 
@@ -43,7 +44,8 @@ class QuantiseInput(Pass):
 
     With raw pixels (``real=False``) q itself is the input: with scale 1 / (255 std) and offset
     -mean / std nothing is lost. With a real input q comes from QuantizeInput, a lossy step.
-    Zero padding is zero *after* normalisation, so a padded first layer gets a bias map.
+    Zero padding is zero *after* normalisation, so a padded first layer gets a bias map. With a
+    patch mask as second input, see ``snncc.passes.masked_input``.
 
     Attributes:
         scale: Per input channel, or one for all; positive.
@@ -73,6 +75,9 @@ class QuantiseInput(Pass):
                 f"input '{x.name}' has no static shape behind the batch axis"
             )
         affine, own = self._affine(size), only_reader(x)
+        if own is not None and is_op(own, "PatchMask"):
+            quantise_masked_input(model, own, affine, self.name)
+            return 1
         if is_op(own, "QuantizeInput") and own is not None:
             if self.real:  # the contract is the network's own grid
                 _neurons_get_layers(_counts_of(own), self.name)

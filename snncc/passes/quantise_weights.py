@@ -95,6 +95,8 @@ class _Work:
             self._stateful(node)
         elif is_branch_sum(node):
             self._sum(node)
+        elif node.op_type == "PatchMask":
+            self._mask(node)
         elif node.op_type in ("MaxPool", "Reshape", "SumPool", "Repeat", "TimeSum"):
             self._pass_on(node)
         elif node.op_type == "OnGrid" or (
@@ -193,6 +195,16 @@ class _Work:
             "Add", self.twins[left], self.twins[right], name=f"{out.name}:v",
             dtype=ir.DataType.INT64, shape=out.shape,
         )  # fmt: skip
+
+    def _mask(self, node: ir.Node) -> None:
+        x, mask, out = *(_required(v) for v in node.inputs), node.outputs[0]
+        if any(self.grids[x].shifts):
+            self._fault(node, "masks a shifted potential", "a convolution right ahead of the mask")
+        self.twins[out] = Edit(node, self.made_by).own(
+            "MaskPotential", self.twins[x], self.twins[mask], name=f"{out.name}:v",
+            dtype=ir.DataType.INT64, shape=out.shape,
+        )  # fmt: skip
+        self.grids[out] = self.grids[x]
 
     def _pass_on(self, node: ir.Node) -> None:
         x, out = _required(node.inputs[0]), node.outputs[0]

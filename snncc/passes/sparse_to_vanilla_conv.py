@@ -1,7 +1,7 @@
 """sparse-to-vanilla-conv: a network trained on patches runs on whole images.
 
 SpikeSparseConv has the weights of the convolution it becomes. Under a mask of ones, which is what
-a whole image is, nothing changes; under any other the network was only trained.
+a whole image is, nothing changes. To run it under other masks as well, see keep-mask.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx_ir.passes.common as common
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value
 from snncc.passes.base import Pass
 
-__all__ = ["SparseToVanillaConv"]
+__all__ = ["SparseToVanillaConv", "vanilla_conv"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,18 @@ class SparseToVanillaConv(Pass):
         return count
 
 
-def _vanilla(node: ir.Node, made_by: str) -> bool:
+def vanilla_conv(node: ir.Node, made_by: str, name: str) -> ir.Value:
+    """The convolution of a SpikeSparseConv, without its mask."""
     x, weight, bias, _ = node.inputs
-    geometry = {name: attribute(node, name) for name in ("strides", "pads", "dilations", "group")}
-    out = node.outputs[0]
-    new = Edit(node, made_by).op(
-        "Conv", x, weight, bias, name=f"{out.name}~new", like=out, attributes=geometry
+    geometry = {key: attribute(node, key) for key in ("strides", "pads", "dilations", "group")}
+    return Edit(node, made_by).op(
+        "Conv", x, weight, bias, name=name, like=node.outputs[0], attributes=geometry
     )
-    replace_value(out, new)
+
+
+def _vanilla(node: ir.Node, made_by: str) -> bool:
+    out = node.outputs[0]
+    replace_value(out, vanilla_conv(node, made_by, f"{out.name}~new"))
     return True
 
 

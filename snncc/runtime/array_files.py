@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, SnnccError
+from snncc.runtime.masks import MASK
 
-__all__ = ["FORMATS", "read_arrays", "read_labels", "reading", "reason"]
+__all__ = ["FORMATS", "read_arrays", "read_labels", "read_masks", "reading", "reason"]
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +37,7 @@ _DEFLATE_MAX_RATIO = 1032  # deflate cannot expand a byte further than this
 def read_arrays(path: Path) -> tuple[Array, Array | None, str]:
     """Samples, labels if the file has them (npz only), and the name of the format.
 
-    npz: samples are ``x``, or ``images``, or the only array; labels ``y`` or ``labels``.
+    npz: samples are ``x``, or ``images``, or the only array besides; labels ``y`` or ``labels``.
 
     Raises:
         BadInputError: The file is missing, damaged or of an unknown format.
@@ -61,6 +62,20 @@ def read_labels(path: Path) -> Array:
         with zipfile.ZipFile(path) as archive:
             names = _array_names(archive)
             return _read_member(path, archive, _choose(path, names, _Y_NAMES, ()))
+
+
+def read_masks(path: Path) -> Array | None:
+    """The patch masks of a file, its array ``mask``, if it is an npz file that has one.
+
+    Raises:
+        BadInputError: The file is missing, damaged or of an unknown format.
+    """
+    with reading(path):
+        if _sniff(path) != "npz":
+            return None
+        with zipfile.ZipFile(path) as archive:
+            is_there = MASK in _array_names(archive)
+            return _read_member(path, archive, MASK) if is_there else None
 
 
 @contextmanager
@@ -109,7 +124,7 @@ def _read_single(path: Path, kind: str) -> Array:
 def _read_npz(path: Path) -> tuple[Array, Array | None]:
     with zipfile.ZipFile(path) as archive:
         names = _array_names(archive)
-        x_name = _choose(path, names, _X_NAMES, _Y_NAMES)
+        x_name = _choose(path, names, _X_NAMES, (*_Y_NAMES, MASK))
         y_name = next((name for name in _Y_NAMES if name in names), None)
         x = _read_member(path, archive, x_name)
         return x, None if y_name is None else _read_member(path, archive, y_name)
@@ -151,7 +166,7 @@ def _read_npy(where: str, stream: BinaryIO, size: int) -> Array:
     if version == (2, 0):
         header = np.lib.format.read_array_header_2_0
     shape, fortran, dtype = header(stream)
-    if dtype.kind not in "uif":
+    if dtype.kind not in "buif":
         raise BadInputError(f"{where}: dtype {dtype} is not a number; objects are never unpickled")
     order = shape[::-1] if fortran else shape
     flat = _read_exactly(where, stream, size - stream.tell(), order, dtype)

@@ -208,8 +208,11 @@ def _check_manifest(manifest: Mapping[str, Any], program: Program) -> None:
         "outputs": [output.to_json() for output in outputs_of(program)],
     }
     wrong = [key for key in said if said[key] != meant[key]]
-    if contract.shape != tuple(program.source.shape):
+    if contract.source_shape != tuple(program.source.shape):
         wrong.append("input.shape")
+    masks = {a.masked for a in program.accumulators}
+    if contract.patches and masks - {None, contract.patches}:
+        wrong.append("input.patches")
     if not _are_parts(manifest.get("parts")):
         wrong.append("parts")
     if wrong:

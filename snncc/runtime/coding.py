@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, MissingDependencyError, UsageError
-from snncc.runtime.array_files import read_arrays, read_labels, reading, reason
+from snncc.runtime.array_files import read_arrays, read_labels, read_masks, reading, reason
 
 __all__ = ["Dataset", "check_input", "normalise", "read_data", "write_npz"]
 
@@ -37,11 +37,13 @@ class Dataset:
         x: Samples ``[N, ...]``, dtype as stored, native byte order.
         y: Class indices ``[N]`` int64, or None.
         origin: Where the samples came from, for reports: path and format.
+        mask: Patch masks ``[N, ...]``, as stored, or None.
     """
 
     x: Array
     y: Array | None
     origin: str
+    mask: Array | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -54,7 +56,8 @@ class Dataset:
         """
         _check_limit(limit)
         y = None if self.y is None else self.y[:limit]
-        return Dataset(self.x[:limit], y, self.origin)
+        mask = None if self.mask is None else self.mask[:limit]
+        return Dataset(self.x[:limit], y, self.origin, mask)
 
 
 def read_data(
@@ -62,19 +65,22 @@ def read_data(
     labels: StrPath | None = None,
     shape: Sequence[int] | None = None,
     limit: int | None = None,
+    masks: bool = False,
 ) -> Dataset:
     """Read samples, and labels where there are any.
 
-    npz: ``x``, or ``images``, or the only array; labels in ``y`` or ``labels``. npy and idx: the
-    array; an idx array ``[N, H, W]`` becomes ``[N, 1, H, W]``. Folder: one sub-folder per class
-    (sorted by name: class 0, 1, ...) or images alone; uint8, ``[N, 3, H, W]`` RGB or
-    ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not applied.
+    npz: ``x``, or ``images``, or the only array; labels in ``y`` or ``labels``, patch masks in
+    ``mask``. npy and idx: the array; an idx array ``[N, H, W]`` becomes ``[N, 1, H, W]``. Folder:
+    one sub-folder per class (sorted by name: class 0, 1, ...) or images alone; uint8,
+    ``[N, 3, H, W]`` RGB or ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not
+    applied.
 
     Args:
         path: File or folder.
         labels: A file of its own for the labels (npz, npy or idx); it overrules labels in ``path``.
         shape: What the network takes per sample, e.g. ``(1, 28, 28)``; None: not checked.
         limit: At most so many samples, from the first; of a folder only these are decoded.
+        masks: Read patch masks, too, if there are any.
 
     Raises:
         BadInputError: A file is missing, damaged, empty, of an unknown format or the wrong shape.
@@ -91,9 +97,13 @@ def read_data(
         y = read_labels(Path(labels))
     if y is not None:
         y = _check_labels(y, total, Path(labels) if labels is not None else source)[: len(x)]
+    mask = read_masks(source) if masks and not source.is_dir() else None
+    if mask is not None and mask.shape[:1] != (total,):
+        found = f"mask of shape {list(mask.shape)}"
+        raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
     if wanted is not None:
         _check_shape(x, wanted, str(source))
-    return Dataset(x, y, f"{source} ({kind})").take(limit)
+    return Dataset(x, y, f"{source} ({kind})", mask).take(limit)
 
 
 def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from snncc.errors import BadInputError
 from snncc.ir.program import Accumulator, Program, Readout, Shape
 from snncc.runtime.coding import check_input, normalise
+from snncc.runtime.masks import MASK, check_mask, with_planes
 
 __all__ = ["InputContract", "Output", "outputs_of"]
 
@@ -30,6 +31,7 @@ class InputContract:
         scale, offset: Of the grid: integer = clip(rint((x - offset) / scale) + zero_point, 0,
             top). One number, or one per channel.
         zero_point, top: Likewise, integers; as the network's own input quantiser has them.
+        patches: (h, w) of the patch mask, which is a second input named ``mask``; (): none.
     """
 
     name: str
@@ -41,6 +43,12 @@ class InputContract:
     offset: float | tuple[float, ...] = 0.0
     zero_point: int = 0
     top: int = 255
+    patches: tuple[int, int] | tuple[()] = ()
+
+    @property
+    def source_shape(self) -> Shape:
+        """Per sample, of the integers of the source: with a mask there are planes for it."""
+        return (2 * self.shape[0], *self.shape[1:]) if self.patches else self.shape
 
     @property
     def low(self) -> tuple[float, ...]:
@@ -49,8 +57,9 @@ class InputContract:
         return tuple((offset - self.zero_point * scale).tolist())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain data; ``patches`` only where there are some."""
+        data = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in data.items() if (k, v) != ("patches", [])}
 
     @staticmethod
     def from_json(data: Any) -> InputContract:
@@ -85,28 +94,38 @@ class InputContract:
             "top": type(self.top) is not int or not 1 <= self.top <= 255,
             **{k: not _are_finite(v) for k, v in {"mean": self.mean, "std": self.std}.items()},
             **{k: not _fits_channels(v, self.shape) for k, v in grid.items()},
+            "patches": not _are_patches(self.patches, self.shape, self.dtype),
         }
         if wrong := [name for name, is_wrong in faults.items() if is_wrong]:
             raise BadInputError(f"input contract: {wrong[0]} = {getattr(self, wrong[0])!r}")
         if not (np.asarray(self.scale) > 0).all():
             raise BadInputError(f"input contract: scale {self.scale} is not positive")
 
-    def encode(self, x: Array, timesteps: int = 1) -> npt.NDArray[np.uint8]:
+    def encode(
+        self, x: Array, timesteps: int = 1, mask: Array | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Samples as integers of the source, exactly as the graph's QuantizeInput makes them.
 
         Args:
             x: ``[N, *shape]`` of the contract's dtype, or ``[T, N, *shape]`` where T > 1.
             timesteps: T of the network.
+            mask: Zeros and ones ``[N, 1, h, w]`` or ``[N, h, w]``, 1 for an active patch; default:
+                all are active.
 
         Returns:
-            uint8 of the same shape.
+            uint8 of the same shape; with patches ``[N, *source_shape]``.
 
         Raises:
-            BadInputError: Wrong shape or dtype, NaN or infinity.
+            BadInputError: Wrong shape or dtype, NaN or infinity; a mask that does not fit the
+                samples, or that the network does not take.
         """
+        if mask is not None and not self.patches:
+            raise BadInputError(f"{MASK}: the network was compiled for whole images; leave it out")
         if timesteps > 1 and np.ndim(x) == len(self.shape) + 2:
-            return self._encode_sequence(x, timesteps)
+            return self._encode_sequence(x, timesteps, mask)
         checked = check_input(x, self.shape, self.dtype)
+        if self.patches:
+            return with_planes(checked, check_mask(mask, len(checked), self.patches))
         return checked if self.dtype == "uint8" else self._quantise(checked)
 
     def normalised(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -119,11 +138,15 @@ class InputContract:
             return x.astype(np.float32)  # dividing by 255 and again by 1 / 255 would not be exact
         return np.asarray(normalise(x, self.mean, self.std))
 
-    def _encode_sequence(self, x: Array, timesteps: int) -> npt.NDArray[np.uint8]:
+    def _encode_sequence(
+        self, x: Array, timesteps: int, mask: Array | None
+    ) -> npt.NDArray[np.uint8]:
         if len(x) != timesteps:
             raise BadInputError(f"input: {len(x)} timesteps, the network has {timesteps}")
-        flat = x.reshape(-1, *x.shape[2:])
-        return self.encode(flat).reshape(x.shape)
+        flat, masks = x.reshape(-1, *x.shape[2:]), None
+        if self.patches:
+            masks = np.concatenate([check_mask(mask, x.shape[1], self.patches)] * timesteps)
+        return self.encode(flat, mask=masks).reshape(*x.shape[:2], *self.source_shape)
 
     def _quantise(self, x: Array) -> npt.NDArray[np.uint8]:
         tail = (1,) * (len(self.shape) - 1)
@@ -145,6 +168,16 @@ def _fits_channels(value: object, shape: Sequence[int]) -> bool:
     if isinstance(value, tuple):
         return len(value) == shape[0] and _are_finite(value)
     return _are_finite((value,))
+
+
+def _are_patches(value: object, shape: Shape, dtype: str) -> bool:
+    """Whether patches cover images of raw pixels."""
+    if not isinstance(value, tuple) or not value:
+        return value == ()
+    numbers = len(value) == 2 and all(type(n) is int and n > 0 for n in value)
+    planes = zip(shape[1:], value, strict=False)
+    whole = numbers and len(shape) == 3 and not any(size % n for size, n in planes)
+    return whole and dtype == "uint8"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from snncc.backends.target import make_engine
 from snncc.errors import UsageError
 from snncc.ir.program import Accumulator, Neuron
 from snncc.runtime.artifact import CompiledModel, load
+from snncc.runtime.masks import MASK
 
 __all__ = ["NodeArg", "Session"]
 
@@ -75,9 +76,10 @@ class Session:
         return self._engine.name
 
     def get_inputs(self) -> list[NodeArg]:
-        """The input."""
+        """The input, and the patch mask where the network takes one."""
         c = self.contract
-        return [NodeArg(c.name, ["N", *c.shape], _TYPES[c.dtype])]
+        mask = [NodeArg(MASK, ["N", 1, *c.patches], _TYPES["uint8"])] if c.patches else []
+        return [NodeArg(c.name, ["N", *c.shape], _TYPES[c.dtype]), *mask]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in the model's order; those of each of T > 1 timesteps begin with T."""
@@ -98,7 +100,9 @@ class Session:
 
         Args:
             output_names: Which, in this order; None for all.
-            feed: ``{input name: samples}``, samples as the input contract says.
+            feed: ``{input name: samples}``, samples as the input contract says; or the samples. Of
+                a network that takes a patch mask also ``{"mask": masks}``, zeros and ones
+                ``[N, 1, h, w]`` or ``[N, h, w]``; without it every patch is active.
             progress: Called with the number of samples after each batch.
 
         Returns:
@@ -131,7 +135,7 @@ class Session:
         """What every population did.
 
         Args:
-            feed: ``{input name: samples}``, or the samples.
+            feed: See ``run``.
             probes: Populations and accumulators to record, by name or by torch module path.
             progress: Called with the number of samples after each batch.
 
@@ -139,17 +143,20 @@ class Session:
             BadInputError: Samples of the wrong shape or dtype, or not finite.
             UsageError: An unknown input name or probe.
         """
-        x = self.contract.encode(self._samples(feed), self.model.program.timesteps)
+        x = self.contract.encode(*self._arrays(feed))
         nodes = [name for probe in probes for name in self._probed(probe)]
         return self._engine.run(x, list(dict.fromkeys(nodes)), self.batch, progress)
 
-    def _samples(self, feed: Feed | Array) -> Array:
+    def _arrays(self, feed: Feed | Array) -> tuple[Array, int, Array | None]:
+        """Samples, T and masks, as the contract wants them."""
+        T, name = self.model.program.timesteps, self.contract.name
         if not isinstance(feed, Mapping):
-            return feed
-        if set(feed) != {self.contract.name}:
-            wanted = self.contract.name
-            raise UsageError(f"feed has {_quoted(feed)}; the network takes '{wanted}'")
-        return feed[self.contract.name]
+            return feed, T, None
+        known = {name, MASK} if self.contract.patches else {name}
+        if name not in feed or set(feed) - known:
+            wanted = " and ".join(f"'{key}'" for key in sorted(known, key=[name, MASK].index))
+            raise UsageError(f"feed has {_quoted(feed)}; the network takes {wanted}")
+        return feed[name], T, feed.get(MASK)
 
     def _probed(self, probe: str) -> list[str]:
         """Names of the nodes a probe means."""

@@ -57,6 +57,14 @@ def test_a_level_off_by_one_is_seen_in_its_population(name: str) -> None:
     assert first_difference(program, x, changed(program, name, levels=levels)) == name
 
 
+@pytest.mark.parametrize("masked", [None, (6, 6), (1, 3)])
+def test_another_mask_is_seen_in_the_population_behind_it(masked: Any) -> None:
+    program, x = chain()
+    program = changed(program, "v2", masked=(3, 3))
+    assert first_difference(program, x, program) is None
+    assert first_difference(program, x, changed(program, "v2", masked=masked)) == "n2"
+
+
 @pytest.mark.parametrize("name", ["n2", "n3"])
 def test_firing_before_the_burst_is_complete_is_seen(name: str) -> None:
     program, x = chain()

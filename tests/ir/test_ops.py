@@ -38,6 +38,8 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         [np.zeros(shape, np.float32) for shape in ((1, 1, 2, 2), (1, 1, 1, 1), (1,), (1, 1, 2, 1))],
     ),
     "PatchMask": ({}, [np.zeros((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 2), np.float32)]),
+    "SourceMask": ({"patches": [1, 2]}, [np.zeros((1, 2, 2, 2), np.uint8)]),
+    "MaskPotential": ({}, [np.zeros((1, 1, 2, 2), np.int64), np.ones((1, 1, 1, 2), np.uint8)]),
     "QGemm": ({}, [np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.int8)]),
     "SliceSum": (
         {"slice": 1, "shift": 2},

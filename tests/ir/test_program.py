@@ -47,7 +47,7 @@ def assert_identical(a: Any, b: Any, where: str = "") -> None:
 
 
 def small() -> Program:
-    """x - conv v1 - n1 - max m - conv v2 + identity of v1 summed over windows - n2 - head."""
+    """x - masked conv v1 - n1 - max m - conv v2 + v1 summed over windows - n2 - head."""
     ones = np.ones((2, 2, 1, 1), np.int8)
     halves: dict[str, Any] = {"kernel": (2, 2), "strides": (2, 2), "pads": (0, 0, 0, 0)}
     conv = Projection("x", "conv", (ones, ones), 3)
@@ -60,7 +60,7 @@ def small() -> Program:
         "small",
         (
             Source("x", (2, 4, 4), 3, "input"),
-            Accumulator("v1", (2, 4, 4), (conv,), zeros, 0, 1542, "conv1"),
+            Accumulator("v1", (2, 4, 4), (conv,), zeros, 0, 1542, "conv1", (2, 2)),
             Neuron("n1", (2, 4, 4), "v1", levels, 0, module="act1"),
             Pool("m", (2, 2, 2), "n1", "max", payload=2, **halves),
             Pool("s", (2, 2, 2), "v1", "sum", payload=6168, **halves),
@@ -190,6 +190,24 @@ def test_bounds_beyond_64_bits_are_no_less() -> None:
     assert potential_bounds(node) == (0, 2**62 * 2**16 * 127 * (1 + 256 + 256**2) * 2**24)
 
 
+def test_a_masked_potential_may_be_zero_whatever_its_bias() -> None:
+    weights = np.array([[[[2]], [[0]]]], np.int8)
+    p = Projection("x", "conv", (weights,), 5)
+    node = Accumulator("v", (1, 2, 2), (p,), np.array([7], np.int64), 0, 0)
+    assert potential_bounds(node) == (7, 17)
+    assert potential_bounds(replace(node, masked=(1, 2))) == (0, 17)
+    assert potential_bounds(replace(node, bias=-node.bias - 10, masked=(1, 2))) == (-17, 0)
+
+
+def test_a_mask_needs_a_channel_of_its_own_in_the_source() -> None:
+    weights = np.ones((1, 1, 1, 1), np.int8)
+    p = Projection("x", "conv", (weights,), 3)
+    masked = Accumulator("v", (1, 2, 2), (p,), np.zeros(1, np.int64), 0, 3, masked=(1, 1))
+    nodes = (Source("x", (1, 2, 2), 3), masked, Readout("y", (1, 2, 2), "v", 1.0))
+    with pytest.raises(BadInputError, match="the source has no mask"):
+        Program("net", nodes).validate()
+
+
 def test_depth_looks_through_pools_and_accumulators_and_never_hangs() -> None:
     program = small()
     seen = dict(program.by_name)
@@ -220,6 +238,12 @@ CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     ("v1", lambda: changed("v1", low=1), "do not hold the proved"),
     ("v1", lambda: changed("v1", high=2**62), "may overflow int64"),
     ("v1", lambda: changed("v1", high=1542.0), "field 'high' is not of type int"),
+    ("v1", lambda: changed("v1", masked=(2, 3)), r"\(2, 3\) patches do not cover \(2, 4, 4\)"),
+    ("v1", lambda: changed("v1", masked=(0, 2)), r"masked by \(0, 2\) patches"),
+    ("v1", lambda: changed("v1", masked=(-2, 2)), r"masked by \(-2, 2\) patches"),
+    ("v1", lambda: changed("v1", masked=(2,)), "field 'masked' is not of type"),
+    ("v2", lambda: changed("v2", masked=(4, 4)), r"do not cover \(2, 2, 2\)"),
+    ("v3", lambda: changed("v3", masked=(1, 1)), r"do not cover \(3,\)"),
     ("v1", lambda: rewired("v1", source="m"), "reads 'm', which does not come before it"),
     ("v1", lambda: rewired("v1", source="nowhere"), "reads 'nowhere'"),
     ("v1", lambda: rewired("v1", kind="recurrent"), "unknown projection kind"),

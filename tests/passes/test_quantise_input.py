@@ -132,3 +132,10 @@ def test_a_case_on_its_grid_is_what_the_float_network_reads() -> None:
     case = case_of(padded(Net((3, 8, 8))), scale=1 / 255, offset=-0.5)
     assert case.x.dtype == np.float32
     np.testing.assert_allclose(case.x, case.q / 255 - 0.5, atol=1e-6)
+
+
+def test_a_flat_image_next_to_the_mean_is_no_fault() -> None:
+    """There pixels and offset cancel, and float32 has their difference to few digits."""
+    source = QuantiseInput(scale=(1 / (255 * 0.353),), offset=(-0.286 / 0.353,))
+    flat = np.full((1, 1, 8, 8), round(255 * 0.286), np.uint8)
+    integer(Net((1, 8, 8)).conv(8, pads=1, bias=False).fire().mean().linear(2), source, flat)

@@ -10,6 +10,7 @@ from interpreter import interpret
 from state_networks import state_networks
 
 from snncc.backends.clocked import ClockedEngine
+from snncc.backends.event.engine import EventEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
 from snncc.ir.graphs import to_proto
 from snncc.passes.build_program import build_program
@@ -24,9 +25,11 @@ def _check(case: Case, bits: int) -> None:
     probes = [n.name for n in program.neurons]
     clocked = ClockedEngine(program).run(case.q, probes)
     counts, _, readouts = interpret(program, case.q)
-    for found in (clocked, spiking.run(case.q, probes, batch=1)):
+    event = EventEngine(program).run(case.q, probes)
+    for found in (clocked, spiking.run(case.q, probes, batch=1), event):
         assert not [m for m in mismatch(integer, found) if m.mismatched]
-    assert not [m for m in mismatch(clocked, spiking.run(case.q, probes)) if m.mismatched]
+    for found in (spiking.run(case.q, probes), event):
+        assert not [m for m in mismatch(clocked, found) if m.mismatched]
     for name, values in counts.items():
         np.testing.assert_array_equal(integer.counts[name], values)
     for name, values in readouts.items():

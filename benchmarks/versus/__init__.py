@@ -1,0 +1,1 @@
+"""The parts of ``event_vs_dense.py``: networks, what they are compared with, timing, reports."""

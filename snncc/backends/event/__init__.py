@@ -1,0 +1,1 @@
+"""The event engine: no clock; a population fires when its upstream bursts are complete."""

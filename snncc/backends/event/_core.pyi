@@ -1,0 +1,16 @@
+from collections.abc import Mapping
+from typing import Any
+
+class Network:
+    def __init__(self, data: Any) -> None: ...
+
+class Session:
+    def __init__(
+        self, network: Network, isa: str | None = None, policy: int = 0, threads: int = 1
+    ) -> None: ...
+    def run(
+        self, samples: Any, count: int, is_repeated: bool, results: Mapping[int, Any]
+    ) -> None: ...
+    def work(self) -> list[tuple[int, int, int]]: ...
+
+def isa(name: str | None = None, /) -> str | None: ...

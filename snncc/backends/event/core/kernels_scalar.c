@@ -1,0 +1,234 @@
+/* The kernels in plain C: what every other instruction set must equal. */
+#include "kernels.h"
+
+#include "kernels_tables.h"
+
+static inline int32_t value_at(const void *values, size_t at, int32_t bytes)
+{
+    return bytes == 1 ? ((const uint8_t *)values)[at] : ((const uint16_t *)values)[at];
+}
+
+static inline int32_t weight_at(const void *weights, size_t at, int32_t bytes)
+{
+    return bytes == 1 ? ((const int8_t *)weights)[at] : ((const int16_t *)weights)[at];
+}
+
+/* A group of lanes of one output; `at` is where its window begins in the map. */
+static inline void dense_group(const ev_conv *conv, const void *map, size_t at, size_t row,
+                               int32_t first, int32_t bytes, int32_t *acc)
+{
+    size_t taps = (size_t)(4 / bytes), width = (size_t)ev_group_width(conv, first);
+    size_t span = (size_t)ev_span(conv), weight = ev_group_offset(conv, first);
+
+    for (size_t y = 0; y < (size_t)conv->kernel_h; y++)
+        for (size_t k = 0; k < span; k += taps)
+            for (size_t lane = 0; lane < width; lane++)
+                for (size_t tap = 0; tap < taps; tap++)
+                    acc[lane] += value_at(map, at + y * row + k + tap, bytes) *
+                                 weight_at(conv->dense, weight++, bytes);
+}
+
+static inline void dense(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
+                         int32_t *acc, int32_t bytes)
+{
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        for (int32_t first = 0; first < conv->lanes; first += EV_GROUP)
+            dense_group(conv, map, p * (size_t)conv->stride_w * (size_t)conv->channels, row, first,
+                        bytes, acc + p * (size_t)conv->lanes + first);
+}
+
+static void dense8(const ev_conv *conv, const void *map, size_t row, int32_t pixels, int32_t *acc)
+{
+    dense(conv, map, row, pixels, acc, 1);
+}
+
+static void dense16(const ev_conv *conv, const void *map, size_t row, int32_t pixels, int32_t *acc)
+{
+    dense(conv, map, row, pixels, acc, 2);
+}
+
+/* A group of lanes from one event, whose weights begin at `weight`. */
+static inline void add_row(const ev_conv *conv, size_t weight, int32_t width, int32_t payload,
+                           int32_t bytes, int32_t *acc)
+{
+    for (int32_t lane = 0; lane < width; lane++) {
+        size_t at = weight + (size_t)ev_rows_place(width, bytes, lane);
+
+        acc[lane] += payload * weight_at(conv->rows, at, bytes);
+    }
+}
+
+/* The events from `e` up to `end`, which lie in one row of one window; `position` of the row's first
+ * value in the map is 0 in the window. */
+static inline void gather_row(const ev_conv *conv, const ev_events *events, size_t e, size_t end,
+                              size_t position, int32_t bytes, int32_t *acc)
+{
+    for (; e < end; e++) {
+        size_t k = events->index[e] / EV_LANES - position;
+        int32_t payload = value_at(events->payload, e, bytes);
+
+        for (int32_t first = 0; first < conv->lanes; first += ev_rows_width(conv, first)) {
+            int32_t width = ev_rows_width(conv, first);
+
+            add_row(conv, ev_group_offset(conv, first) + k * (size_t)width, width, payload, bytes,
+                    acc + first);
+        }
+    }
+}
+
+/* The events of one window, which begins in pixel `first`. Those of its row y are contiguous. */
+static inline void gather(const ev_conv *conv, const ev_events *events, size_t first, size_t width,
+                          int32_t bytes, int32_t *acc)
+{
+    size_t left = first % width * (size_t)conv->channels;
+
+    for (size_t y = 0; y < (size_t)conv->kernel_h; y++) {
+        const uint32_t *start = events->start + first + y * width;
+
+        gather_row(conv, events, start[0], start[conv->kernel_w], left - y * (size_t)ev_span(conv),
+                   bytes, acc);
+    }
+}
+
+static void events8(const ev_conv *conv, const ev_events *events, size_t first, size_t width,
+                    int32_t pixels, int32_t *acc)
+{
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        gather(conv, events, first + p * (size_t)conv->stride_w, width, 1,
+               acc + p * (size_t)conv->lanes);
+}
+
+static void events16(const ev_conv *conv, const ev_events *events, size_t first, size_t width,
+                     int32_t pixels, int32_t *acc)
+{
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        gather(conv, events, first + p * (size_t)conv->stride_w, width, 2,
+               acc + p * (size_t)conv->lanes);
+}
+
+/* One output; `at` is where its window begins in the map. */
+static inline void depthwise_pixel(const ev_conv *conv, const void *map, size_t at, size_t row,
+                                   int32_t bytes, int32_t *acc)
+{
+    int32_t taps = 4 / bytes, steps = ev_depthwise_steps(conv);
+
+    for (int32_t y = 0; y < conv->kernel_h; y++)
+        for (int32_t x = 0; x < conv->kernel_w; x++)
+            for (int32_t lane = 0; lane < conv->lanes; lane++) {
+                size_t group = (size_t)(lane / EV_GROUP) * ev_depthwise_group(conv) / (size_t)bytes;
+                int32_t place = ev_depthwise_place(bytes, lane % EV_GROUP);
+                int32_t weight = ((y * steps + x / taps) * EV_GROUP + place) * taps + x % taps;
+                size_t value = at + (size_t)y * row + (size_t)(x * conv->lanes + lane);
+
+                acc[lane] += value_at(map, value, bytes) *
+                             weight_at(conv->dense, group + (size_t)weight, bytes);
+            }
+}
+
+static inline void depthwise(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
+                             int32_t *acc, int32_t bytes)
+{
+    size_t lanes = (size_t)conv->lanes;
+
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        depthwise_pixel(conv, map, p * (size_t)conv->stride_w * lanes, row, bytes, acc + p * lanes);
+}
+
+static void depthwise8(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
+                       int32_t *acc)
+{
+    depthwise(conv, map, row, pixels, acc, 1);
+}
+
+static void depthwise16(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
+                        int32_t *acc)
+{
+    depthwise(conv, map, row, pixels, acc, 2);
+}
+
+static inline void put(void *values, size_t at, int32_t value, int32_t bytes)
+{
+    if (bytes == 1)
+        ((uint8_t *)values)[at] = (uint8_t)value;
+    else
+        ((uint16_t *)values)[at] = (uint16_t)value;
+}
+
+/* The events of one pixel, whose first value is the `first` of the map and `at` in its row. Returns how
+ * many there are then. */
+static inline uint32_t list_pixel(const void *map, size_t first, uint32_t at, int32_t channels,
+                                  int32_t bytes, uint32_t found, ev_events *events)
+{
+    for (uint32_t c = 0; c < (uint32_t)channels; c++) {
+        int32_t value = value_at(map, first + c, bytes);
+
+        if (value != 0) {
+            events->index[found] = (at + c) * EV_LANES;
+            put(events->payload, found++, value, bytes);
+        }
+    }
+    for (; found % (uint32_t)(EV_GRAIN / bytes) != 0; found++) {
+        events->index[found] = at * EV_LANES;
+        put(events->payload, found, 0, bytes);
+    }
+    return found;
+}
+
+static inline void list(const void *map, size_t pixels, size_t width, int32_t channels,
+                        int32_t bytes, ev_events *events)
+{
+    uint32_t found = 0;
+
+    for (size_t p = 0; p < pixels; p++) {
+        events->start[p] = found;
+        found = list_pixel(map, p * (size_t)channels, (uint32_t)(p % width) * (uint32_t)channels,
+                           channels, bytes, found, events);
+    }
+    events->start[pixels] = found;
+}
+
+static void list8(const void *map, size_t pixels, size_t width, int32_t channels, ev_events *events)
+{
+    list(map, pixels, width, channels, 1, events);
+}
+
+static void list16(const void *map, size_t pixels, size_t width, int32_t channels,
+                   ev_events *events)
+{
+    list(map, pixels, width, channels, 2, events);
+}
+
+static size_t nonzero(const uint8_t *values, size_t count)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++)
+        found += values[i] != 0;
+    return found;
+}
+
+static void fire(const int32_t *acc, const int32_t *bias, size_t bias_row, const int32_t *levels,
+                 int32_t D, int32_t pixels, int32_t channels, int32_t lanes, uint8_t *counts)
+{
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        for (size_t c = 0; c < (size_t)channels; c++) {
+            int32_t potential = acc[p * (size_t)lanes + c];
+            int32_t count = 0;
+
+            if (bias != NULL)
+                potential += bias[p * bias_row + c];
+            for (size_t j = 0; j < (size_t)D; j++)
+                count += potential >= levels[j * (size_t)lanes + c];
+            counts[p * (size_t)channels + c] = (uint8_t)count;
+        }
+}
+
+const ev_kernels ev_kernels_scalar = {
+    .name = "scalar",
+    .dense = {dense8, dense16},
+    .events = {events8, events16},
+    .depthwise = {depthwise8, depthwise16},
+    .list = {list8, list16},
+    .nonzero = nonzero,
+    .fire = fire,
+};

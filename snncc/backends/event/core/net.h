@@ -1,0 +1,176 @@
+/* A network as the event engine runs it: read from bytes, checked, weights packed.
+ *
+ * The bytes are little-endian: EV_HEAD_WORDS int64, then EV_NODE_WORDS int64 for each node, then
+ * EV_PROJECTION_WORDS for each projection (fields in the order of the enums below), then data, to
+ * which offsets in bytes point. Nodes are in topological order. snncc/backends/event/layout.py writes
+ * them. Arrays have channels last. */
+#ifndef EV_NET_H
+#define EV_NET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels.h"
+#include "status.h"
+
+#define EV_LIMIT (INT64_C(1) << 62) /* no potential, level or membrane may reach it */
+#define EV_MAGIC INT64_C(0x3130564543434e53) /* "SNCCEV01" */
+
+enum {
+    EV_HEAD_MAGIC,
+    EV_HEAD_TIMESTEPS,
+    EV_HEAD_NODES,
+    EV_HEAD_PROJECTIONS,
+    EV_HEAD_KEEP, /* 1: all potentials can be read */
+    EV_HEAD_DATA_BYTES,
+    EV_HEAD_WORDS
+};
+
+typedef enum { EV_SOURCE, EV_ACCUMULATOR, EV_NEURON, EV_POOL, EV_READOUT } ev_kind;
+typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD } ev_carry;
+typedef enum { EV_POOL_MAX, EV_POOL_SUM } ev_pool_kind;
+typedef enum { EV_CONV, EV_LINEAR, EV_IDENTITY } ev_projection_kind;
+
+enum {
+    EV_NODE_KIND,
+    EV_NODE_CHANNELS,
+    EV_NODE_HEIGHT,
+    EV_NODE_WIDTH,
+    EV_NODE_SOURCE,  /* index of the node it reads; neurons, pools, readouts */
+    EV_NODE_PAYLOAD, /* sources */
+    EV_NODE_FIRST,   /* accumulators: first projection */
+    EV_NODE_COUNT,   /* and how many */
+    EV_NODE_BIAS,    /* offset of int64 [channels], or [height][width][channels] */
+    EV_NODE_BIAS_IS_MAP,
+    EV_NODE_TICKS,  /* neurons: D */
+    EV_NODE_LEVELS, /* offset of int64 [D][channels] */
+    EV_NODE_CARRY,
+    EV_NODE_DECAY,
+    EV_NODE_DECAY_SHIFT,
+    EV_NODE_FRACTION,
+    EV_NODE_THRESHOLD, /* offset of int64 [channels] */
+    EV_NODE_POOL,
+    EV_NODE_KERNEL_H,
+    EV_NODE_KERNEL_W,
+    EV_NODE_STRIDE_H,
+    EV_NODE_STRIDE_W,
+    EV_NODE_PAD_TOP,
+    EV_NODE_PAD_LEFT,
+    EV_NODE_PATCHES_H, /* accumulators: patches of the sample's mask, or 0: not masked */
+    EV_NODE_PATCHES_W,
+    EV_NODE_WORDS
+};
+
+enum {
+    EV_PROJECTION_SOURCE,
+    EV_PROJECTION_KIND,
+    EV_PROJECTION_KERNEL_H,
+    EV_PROJECTION_KERNEL_W,
+    EV_PROJECTION_STRIDE_H,
+    EV_PROJECTION_STRIDE_W,
+    EV_PROJECTION_PAD_TOP,
+    EV_PROJECTION_PAD_LEFT,
+    EV_PROJECTION_DILATION_H,
+    EV_PROJECTION_DILATION_W,
+    EV_PROJECTION_GROUPS,
+    EV_PROJECTION_PARTS, /* w = sum of part << shift */
+    EV_PROJECTION_PART,  /* for each part: offset of int16 [outputs][kernel_h][kernel_w][channels
+                            / groups], then its shift */
+    EV_PROJECTION_WORDS = EV_PROJECTION_PART + 6
+};
+
+enum { EV_MAX_PARTS = 3, EV_MAX_TICKS = 255, EV_MAX_SHIFT = 32 };
+
+/* How values are stored: the narrowest that holds all a node may emit. */
+typedef enum { EV_U8, EV_U16, EV_I32, EV_I64 } ev_format;
+
+/* How a projection's sums are computed. */
+typedef enum { EV_BY_DENSITY, EV_DEPTHWISE, EV_PLAIN } ev_method;
+
+typedef struct {
+    int32_t shift;
+    const int16_t *weights; /* in the network's bytes until they are packed */
+    int64_t reach;          /* largest sum it may come to */
+    ev_conv conv;
+    int16_t *plain; /* [outputs][kernel_h][kernel_w][channels / groups], EV_PLAIN only */
+} ev_part;
+
+typedef struct {
+    int32_t source, kind;
+    int32_t height, width, channels; /* of what it reads; linear: 1, 1, all of it */
+    int32_t kernel_h, kernel_w, stride_h, stride_w;
+    int32_t pad_top, pad_left, dilation_h, dilation_w, groups;
+    int32_t map_height, map_width, map_channels; /* of the padded map */
+    ev_method method;
+    ev_format map_format; /* EV_U8 or EV_U16, EV_I32 for EV_PLAIN */
+    int32_t parts;
+    ev_part part[EV_MAX_PARTS];
+} ev_projection;
+
+typedef struct {
+    ev_kind kind;
+    int32_t channels, height, width;
+    int32_t source;
+    int64_t payload; /* largest absolute value it emits */
+    ev_format format;
+    /* accumulators */
+    int32_t first, count;
+    int32_t lanes;    /* channels rounded up to EV_LANES */
+    int32_t is_wide;  /* its sums need 64 bits */
+    int32_t is_kept;  /* others than neurons of its shape read it */
+    const int64_t *bias; /* [channels] or [height][width][channels] */
+    int32_t *bias32;  /* [lanes] or [height][width][lanes] unless is_wide */
+    int32_t bias_is_map;
+    int32_t patches_h, patches_w;
+    int32_t neuron; /* the first fused neuron that reads it, or 0 */
+    /* neurons */
+    int32_t ticks, carry;
+    int64_t decay;
+    int32_t decay_shift, fraction;
+    int32_t is_fused;  /* fires as soon as a row of its accumulator is complete */
+    int32_t next;      /* the next fused neuron of its accumulator, or 0 */
+    const int64_t *levels; /* [D][channels] */
+    int32_t *levels32; /* [D][lanes], if its accumulator is not wide and it carries nothing */
+    const int64_t *threshold; /* [channels] */
+    /* pools */
+    int32_t pool, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+} ev_node;
+
+typedef struct {
+    int32_t timesteps, nodes, projections, keeps_all;
+    ev_node *node;
+    ev_projection *projection;
+    void **blocks; /* what else was allocated, freed with the network */
+    size_t n_blocks, room;
+} ev_net;
+
+/* Reads and checks a network. On EV_ERR_BAD_NETWORK `fault` says where and what. The bytes are not
+ * needed afterwards; their start must be aligned to 8. */
+int ev_net_load(const void *bytes, size_t size, ev_net **net, ev_fault *fault) EV_MUST_CHECK;
+void ev_net_free(ev_net *net);
+
+/* Zeros that live as long as the network, aligned to EV_ALIGN and with EV_SLACK behind; or NULL. */
+void *ev_net_alloc(ev_net *net, size_t size);
+
+/* The steps of ev_net_load: fields in range and nodes that fit each other; sums that hold; packing. */
+int ev_net_read(ev_net *net, const void *bytes, size_t size, ev_fault *fault) EV_MUST_CHECK;
+int ev_net_bound(ev_net *net, ev_fault *fault) EV_MUST_CHECK;
+int ev_net_prepare(ev_net *net) EV_MUST_CHECK;
+
+static inline int64_t ev_elements(const ev_node *node)
+{
+    return (int64_t)node->channels * node->height * node->width;
+}
+
+static inline int32_t ev_rounded(int32_t value, int32_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+static inline size_t ev_bytes_of(ev_format format)
+{
+    static const size_t bytes[] = {1, 2, 4, 8};
+    return bytes[format];
+}
+
+#endif

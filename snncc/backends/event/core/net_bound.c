@@ -1,0 +1,252 @@
+/* Proof that no sum of a network overflows, and with it how narrow each can be. */
+#include "net.h"
+
+static int bad(ev_fault *fault, int32_t node, const char *what)
+{
+    fault->node = node;
+    fault->what = what;
+    return EV_ERR_BAD_NETWORK;
+}
+
+static int64_t magnitude(int64_t value)
+{
+    return value < 0 ? -value : value;
+}
+
+/* a + (b << shift) if that is below EV_LIMIT, else EV_LIMIT. */
+static int64_t added(int64_t a, int64_t b, int32_t shift)
+{
+    if (a >= EV_LIMIT || b > (EV_LIMIT >> shift))
+        return EV_LIMIT;
+    a += b << shift;
+    return a < EV_LIMIT ? a : EV_LIMIT;
+}
+
+/* Whether what a node emits may be negative. */
+static int is_signed(const ev_net *net, const ev_node *node)
+{
+    while (node->kind == EV_POOL)
+        node = &net->node[node->source];
+    return node->kind == EV_ACCUMULATOR;
+}
+
+static ev_format narrowest(int64_t payload, int has_sign)
+{
+    if (!has_sign && payload <= UINT8_MAX)
+        return EV_U8;
+    if (!has_sign && payload <= INT16_MAX)
+        return EV_U16;
+    return payload < INT32_MAX ? EV_I32 : EV_I64;
+}
+
+/* -- projections -------------------------------------------------------------------------------- */
+
+static int64_t widest_row(const int16_t *weights, int64_t rows, int64_t length)
+{
+    int64_t widest = 0;
+
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t sum = 0;
+
+        for (int64_t k = 0; k < length; k++)
+            sum += magnitude(weights[i * length + k]);
+        widest = sum > widest ? sum : widest;
+    }
+    return widest;
+}
+
+static int weights_fit_a_byte(const ev_projection *p, int64_t count)
+{
+    for (int32_t i = 0; i < p->parts; i++)
+        for (int64_t k = 0; k < count; k++)
+            if (magnitude(p->part[i].weights[k]) > INT8_MAX)
+                return 0;
+    return 1;
+}
+
+static ev_method method_of(const ev_projection *p, const ev_node *from, int has_sign, int32_t outputs)
+{
+    int dilated = (p->dilation_h > 1 && p->kernel_h > 1) || (p->dilation_w > 1 && p->kernel_w > 1);
+
+    if (has_sign || from->payload > INT16_MAX || dilated)
+        return EV_PLAIN;
+    if (p->groups == 1)
+        return EV_BY_DENSITY;
+    return p->groups == p->channels && p->groups == outputs ? EV_DEPTHWISE : EV_PLAIN;
+}
+
+/* How the projection is computed, and the map that takes. */
+static void choose(const ev_net *net, ev_projection *p, const ev_node *to)
+{
+    const ev_node *from = &net->node[p->source];
+    int64_t length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
+    int is_byte = from->payload <= UINT8_MAX && weights_fit_a_byte(p, length * to->channels);
+
+    p->method = method_of(p, from, is_signed(net, from), to->channels);
+    p->map_format = p->method == EV_PLAIN ? EV_I32 : is_byte ? EV_U8 : EV_U16;
+    p->map_channels = p->channels;
+    if (p->method == EV_BY_DENSITY)
+        p->map_channels = ev_rounded(p->channels, EV_GRAIN);
+    if (p->method == EV_DEPTHWISE)
+        p->map_channels = ev_rounded(p->channels, EV_LANES);
+}
+
+/* The largest sum of the projection; of 32 bits for each part. */
+static int64_t reach_of(const ev_net *net, ev_projection *p, const ev_node *to)
+{
+    int64_t payload = net->node[p->source].payload, total = 0, length;
+
+    if (p->kind == EV_IDENTITY)
+        return added(0, payload, p->part[0].shift);
+    length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
+    for (int32_t i = 0; i < p->parts; i++) {
+        int64_t row = widest_row(p->part[i].weights, to->channels, length);
+
+        if (payload > INT32_MAX || (row > 0 && payload > (INT32_MAX - 1) / row))
+            return -1;
+        p->part[i].reach = payload * row;
+        total = added(total, p->part[i].reach, p->part[i].shift);
+    }
+    return total;
+}
+
+static int has_shift(const ev_projection *p)
+{
+    for (int32_t i = 0; i < p->parts; i++)
+        if (p->part[i].shift != 0)
+            return 1;
+    return 0;
+}
+
+/* -- nodes -------------------------------------------------------------------------------------- */
+
+static int64_t largest(const int64_t *values, int64_t count)
+{
+    int64_t found = 0;
+
+    for (int64_t i = 0; i < count; i++)
+        found = magnitude(values[i]) > found ? magnitude(values[i]) : found;
+    return found;
+}
+
+static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+    int64_t total = largest(node->bias, node->bias_is_map ? ev_elements(node) : node->channels);
+
+    for (int32_t k = node->first; k < node->first + node->count; k++) {
+        ev_projection *p = &net->projection[k];
+        int64_t reach = reach_of(net, p, node);
+
+        if (reach < 0)
+            return bad(fault, i, "a sum may exceed 32 bits");
+        total = added(total, reach, 0);
+        node->is_wide |= has_shift(p);
+        if (p->kind != EV_IDENTITY)
+            choose(net, p, node);
+    }
+    if (total >= EV_LIMIT)
+        return bad(fault, i, "the potential may exceed 62 bits");
+    node->is_kept |= net->keeps_all;
+    node->lanes = ev_rounded(node->channels, EV_LANES);
+    node->payload = total;
+    node->is_wide |= total >= INT32_MAX;
+    node->format = node->is_wide ? EV_I64 : EV_I32;
+    return EV_OK;
+}
+
+/* Follows the membrane over the timesteps: its product with the decay, too, must hold. */
+static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
+{
+    int64_t loss = 0, reach = drive, product;
+
+    if (node->carry == EV_CARRY_SOFT)
+        loss = largest(node->threshold, node->channels);
+    if (__builtin_mul_overflow(loss, (int64_t)node->ticks, &loss) || loss >= EV_LIMIT)
+        return 0;
+    for (int32_t t = 1; t < net->timesteps; t++) {
+        int64_t next;
+
+        if (__builtin_mul_overflow(node->decay, reach + loss, &product) || product >= EV_LIMIT)
+            return 0;
+        next = added((product >> node->decay_shift) + 1, drive, 0);
+        if (next >= EV_LIMIT)
+            return 0;
+        if (next == reach)
+            break;
+        reach = next;
+    }
+    return added(reach, loss, 0) < EV_LIMIT;
+}
+
+static int bound_neuron(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i], *from = &net->node[node->source];
+
+    node->format = EV_U8;
+    node->is_fused = node->channels == from->channels && node->height == from->height &&
+                     node->width == from->width;
+    if (node->is_fused) {
+        node->next = from->neuron;
+        from->neuron = i;
+    } else {
+        from->is_kept = 1;
+    }
+    if (node->carry == EV_CARRY_NONE)
+        return EV_OK;
+    if (!membrane_holds(net, node, added(0, from->payload, node->fraction)))
+        return bad(fault, i, "the membrane may exceed 62 bits");
+    return EV_OK;
+}
+
+static int bound_pool(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i], *from = &net->node[node->source];
+    int has_sign = is_signed(net, from);
+
+    from->is_kept = 1;
+    node->payload = from->payload;
+    if (node->pool == EV_POOL_MAX) {
+        node->format = from->format;
+        return has_sign ? bad(fault, i, "maximum of potentials") : EV_OK;
+    }
+    if (__builtin_mul_overflow(node->payload, (int64_t)node->kernel_h * node->kernel_w,
+                               &node->payload) || node->payload >= EV_LIMIT)
+        return bad(fault, i, "the sum may exceed 62 bits");
+    node->format = narrowest(node->payload, has_sign);
+    return EV_OK;
+}
+
+static int bound_node(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+
+    switch (node->kind) {
+    case EV_SOURCE:
+        node->format = narrowest(node->payload, 0);
+        return EV_OK;
+    case EV_ACCUMULATOR:
+        return bound_accumulator(net, i, fault);
+    case EV_NEURON:
+        return bound_neuron(net, i, fault);
+    case EV_POOL:
+        return bound_pool(net, i, fault);
+    case EV_READOUT:
+        break;
+    }
+    net->node[node->source].is_kept = 1;
+    return EV_OK;
+}
+
+int ev_net_bound(ev_net *net, ev_fault *fault)
+{
+    for (int32_t i = 0; i < net->nodes; i++) {
+        int status = bound_node(net, i, fault);
+
+        if (status != EV_OK)
+            return status;
+    }
+    for (int32_t k = 0; k < net->projections; k++)
+        net->node[net->projection[k].source].is_kept = 1;
+    return EV_OK;
+}

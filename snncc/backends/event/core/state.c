@@ -1,0 +1,289 @@
+#include "state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_BLOCKS = 16 };
+
+static size_t aligned(size_t size)
+{
+    return (size + EV_SLACK + EV_ALIGN - 1) / EV_ALIGN * EV_ALIGN;
+}
+
+/* Zeros that live as long as the state; NULL if there is no memory. */
+static void *alloc(ev_state *state, size_t size)
+{
+    void *block = aligned_alloc(EV_ALIGN, aligned(size));
+
+    if (block != NULL) {
+        memset(block, 0, aligned(size));
+        state->blocks[state->n_blocks++] = block;
+    }
+    return block;
+}
+
+/* -- places of values: from when a node emits to when its last reader is done ------------------- */
+
+typedef struct {
+    int32_t first, last; /* steps in which it is needed */
+    size_t size;
+} span;
+
+static void extend(span *spans, int32_t node, int32_t reader)
+{
+    if (spans[node].last < reader)
+        spans[node].last = reader;
+}
+
+static int has_values(const ev_node *node)
+{
+    return node->kind != EV_READOUT && (node->kind != EV_ACCUMULATOR || node->is_kept);
+}
+
+static void find_spans(const ev_net *net, span *spans)
+{
+    for (int32_t i = 0; i < net->nodes; i++) {
+        const ev_node *node = &net->node[i];
+        int fused = node->kind == EV_NEURON && node->is_fused;
+
+        spans[i].first = fused ? node->source : i;
+        spans[i].last = i;
+        if (has_values(node))
+            spans[i].size = aligned((size_t)ev_elements(node) * ev_bytes_of(node->format));
+        if (node->kind == EV_NEURON || node->kind == EV_POOL || node->kind == EV_READOUT)
+            extend(spans, node->source, i);
+        for (int32_t k = node->first; k < node->first + node->count; k++)
+            extend(spans, net->projection[k].source, i);
+        if (node->patches_h > 0)
+            extend(spans, 0, i);
+    }
+}
+
+static int overlap(const span *a, const span *b)
+{
+    return a->first <= b->last && b->first <= a->last;
+}
+
+/* The lowest place that no node placed so far needs at the same time. */
+static size_t free_place(const span *spans, const size_t *place, int32_t node)
+{
+    size_t at = 0;
+    int moved = 1;
+
+    while (moved) {
+        moved = 0;
+        for (int32_t i = 0; i < node; i++)
+            if (spans[i].size > 0 && overlap(&spans[i], &spans[node]) &&
+                at < place[i] + spans[i].size && place[i] < at + spans[node].size) {
+                at = place[i] + spans[i].size;
+                moved = 1;
+            }
+    }
+    return at;
+}
+
+/* Fills state->place; returns the bytes that all places take, or -1 without memory. */
+static int64_t plan_places(ev_state *state)
+{
+    const ev_net *net = state->net;
+    span *spans = calloc((size_t)net->nodes, sizeof(*spans));
+    size_t total = 0;
+
+    if (spans == NULL)
+        return -1;
+    find_spans(net, spans);
+    for (int32_t i = 0; i < net->nodes; i++) {
+        state->place[i] = free_place(spans, state->place, i);
+        if (total < state->place[i] + spans[i].size)
+            total = state->place[i] + spans[i].size;
+    }
+    free(spans);
+    return (int64_t)total;
+}
+
+/* -- room for the maps and events of an accumulator --------------------------------------------- */
+
+size_t ev_map_bytes(const ev_net *net, const ev_projection *p)
+{
+    const ev_node *from = &net->node[p->source];
+    int same = p->map_height == p->height && p->map_width == p->width &&
+               p->map_channels == p->channels && p->pad_top == 0 && p->pad_left == 0 &&
+               p->map_format == from->format;
+
+    if (p->kind == EV_IDENTITY || same)
+        return 0;
+    return aligned((size_t)p->map_height * (size_t)p->map_width * (size_t)p->map_channels *
+                   ev_bytes_of(p->map_format));
+}
+
+static size_t map_pixels(const ev_projection *p)
+{
+    return (size_t)p->map_height * (size_t)p->map_width;
+}
+
+/* Bytes of the lists: a start for each pixel, an index and a payload for each value there can be. */
+static size_t list_bytes(const ev_projection *p, size_t *index_at, size_t *payload_at)
+{
+    size_t values = map_pixels(p) * (size_t)p->map_channels;
+
+    if (p->kind == EV_IDENTITY || p->method != EV_BY_DENSITY)
+        return 0;
+    *index_at = aligned((map_pixels(p) + 1) * sizeof(uint32_t));
+    *payload_at = *index_at + aligned(values * sizeof(uint32_t));
+    return *payload_at + aligned(values * ev_bytes_of(p->map_format));
+}
+
+typedef struct {
+    size_t maps, lists, tile, wide;
+} room;
+
+static void at_least(size_t *size, size_t needed)
+{
+    if (*size < needed)
+        *size = needed;
+}
+
+static void add_room(const ev_net *net, const ev_node *node, room *most)
+{
+    size_t maps = 0, lists = 0, index_at, payload_at;
+
+    for (int32_t k = node->first; k < node->first + node->count; k++) {
+        maps += ev_map_bytes(net, &net->projection[k]);
+        lists += list_bytes(&net->projection[k], &index_at, &payload_at);
+    }
+    at_least(&most->maps, maps);
+    at_least(&most->lists, lists);
+    at_least(&most->tile, (size_t)node->width * (size_t)node->lanes * sizeof(int32_t));
+    at_least(&most->wide, (size_t)node->width * (size_t)node->channels * sizeof(int64_t));
+}
+
+/* Where each projection's map and events are; those of different accumulators share the room. */
+static void place_lists(ev_state *state, const ev_node *node)
+{
+    uint8_t *map = state->maps, *list = state->lists;
+
+    for (int32_t k = node->first; k < node->first + node->count; k++) {
+        const ev_projection *p = &state->net->projection[k];
+        size_t bytes = ev_map_bytes(state->net, p), index_at = 0, payload_at = 0;
+        size_t listed = list_bytes(p, &index_at, &payload_at);
+
+        state->map[k] = bytes > 0 ? map : ev_values(state, p->source);
+        map += bytes;
+        if (listed > 0)
+            state->events[k] = (ev_events){
+                .start = (uint32_t *)(void *)list,
+                .index = (uint32_t *)(void *)(list + index_at),
+                .payload = list + payload_at,
+            };
+        list += listed;
+    }
+}
+
+static int alloc_rooms(ev_state *state)
+{
+    const ev_net *net = state->net;
+    room most = {0};
+
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i].kind == EV_ACCUMULATOR)
+            add_room(net, &net->node[i], &most);
+        else
+            at_least(&most.wide, (size_t)net->node[i].channels * sizeof(int64_t));
+    state->maps = alloc(state, most.maps);
+    state->lists = alloc(state, most.lists);
+    state->tile = alloc(state, most.tile);
+    state->wide = alloc(state, most.wide);
+    if (!state->maps || !state->lists || !state->tile || !state->wide)
+        return EV_ERR_NO_MEMORY;
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i].kind == EV_ACCUMULATOR)
+            place_lists(state, &net->node[i]);
+    return EV_OK;
+}
+
+/* One block for the membranes of all neurons that carry. */
+static int alloc_membranes(ev_state *state)
+{
+    const ev_net *net = state->net;
+    size_t total = 0;
+    int64_t *block;
+
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i].carry != EV_CARRY_NONE)
+            total += (size_t)ev_elements(&net->node[i]);
+    block = alloc(state, total * sizeof(*block));
+    if (block == NULL)
+        return EV_ERR_NO_MEMORY;
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i].carry != EV_CARRY_NONE) {
+            state->membrane[i] = block;
+            block += ev_elements(&net->node[i]);
+        }
+    return EV_OK;
+}
+
+/* -- life --------------------------------------------------------------------------------------- */
+
+static int alloc_tables(ev_state *state)
+{
+    size_t nodes = (size_t)state->net->nodes, projections = (size_t)state->net->projections;
+
+    state->place = alloc(state, nodes * sizeof(*state->place));
+    state->nonzero = alloc(state, nodes * sizeof(*state->nonzero));
+    state->membrane = alloc(state, nodes * sizeof(*state->membrane));
+    state->map = alloc(state, projections * sizeof(*state->map));
+    state->events = alloc(state, projections * sizeof(*state->events));
+    state->by_events = alloc(state, projections * sizeof(*state->by_events));
+    state->work = alloc(state, projections * sizeof(*state->work));
+    if (!state->place || !state->nonzero || !state->membrane || !state->map || !state->events ||
+        !state->by_events || !state->work)
+        return EV_ERR_NO_MEMORY;
+    return EV_OK;
+}
+
+static int alloc_values(ev_state *state)
+{
+    int64_t total = plan_places(state);
+
+    state->values = total < 0 ? NULL : alloc(state, (size_t)total);
+    return state->values == NULL ? EV_ERR_NO_MEMORY : EV_OK;
+}
+
+int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy, ev_state **out)
+{
+    int status = EV_ERR_NO_MEMORY;
+    ev_state *state = calloc(1, sizeof(*state));
+
+    if (state == NULL)
+        goto out;
+    state->net = net;
+    state->kernels = kernels;
+    state->policy = policy;
+    state->blocks = calloc(MAX_BLOCKS, sizeof(*state->blocks));
+    if (state->blocks == NULL)
+        goto out;
+    status = alloc_tables(state);
+    if (status == EV_OK)
+        status = alloc_values(state);
+    if (status == EV_OK)
+        status = alloc_rooms(state);
+    if (status == EV_OK)
+        status = alloc_membranes(state);
+out:
+    if (status != EV_OK) {
+        ev_state_free(state);
+        state = NULL;
+    }
+    *out = state;
+    return status;
+}
+
+void ev_state_free(ev_state *state)
+{
+    if (state == NULL)
+        return;
+    for (size_t i = 0; i < state->n_blocks; i++)
+        free(state->blocks[i]);
+    free(state->blocks);
+    free(state);
+}

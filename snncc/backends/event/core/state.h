@@ -1,0 +1,60 @@
+/* What one worker needs to run samples: planned and allocated once, used for every sample. */
+#ifndef EV_STATE_H
+#define EV_STATE_H
+
+#include "net.h"
+
+typedef enum { EV_AUTO, EV_EVENTS_ONLY, EV_DENSE_ONLY } ev_policy;
+
+/* How a projection was computed, summed over timesteps and samples. */
+typedef struct {
+    int64_t values;     /* that arrived, zero or not */
+    int64_t events;     /* of them not zero */
+    int64_t event_work; /* share of its multiply-adds that was done event by event, in values */
+} ev_work;
+
+typedef struct {
+    const ev_net *net;
+    const ev_kernels *kernels;
+    ev_policy policy;
+    uint8_t *values;    /* what nodes emit; a place is used again once its last reader is done */
+    size_t *place;      /* [nodes] in values, bytes */
+    int64_t *nonzero;   /* [nodes] values that are not zero in this timestep, or -1: not counted */
+    int64_t **membrane; /* [nodes] of neurons that carry: [height][width][channels] */
+    void **map;         /* [projections] padded map, or where its source's values are */
+    uint8_t *maps;      /* room for the maps of any one accumulator */
+    ev_events *events;  /* [projections] in `lists` */
+    uint8_t *lists;     /* room for the events of any one accumulator */
+    int32_t *by_events; /* [projections] whether this timestep goes by events */
+    int32_t *tile;      /* [width][lanes] sums of a row of outputs */
+    int64_t *wide;      /* [width][channels] the same in 64 bits */
+    ev_work *work;      /* [projections] */
+    void **blocks;      /* all that was allocated */
+    size_t n_blocks;
+} ev_state;
+
+int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy,
+                 ev_state **state) EV_MUST_CHECK;
+void ev_state_free(ev_state *state);
+
+/* Bytes of the projection's padded map; 0 if it reads its source's values where they are. */
+size_t ev_map_bytes(const ev_net *net, const ev_projection *p);
+
+static inline void *ev_values(const ev_state *state, int32_t node)
+{
+    return state->values + state->place[node];
+}
+
+/* Where results go; NULL: not wanted. For each node what it emits in each timestep of each sample,
+ * channels first: uint8 of sources and neurons, int64 of accumulators and readouts. */
+typedef struct {
+    void **node;     /* [nodes] -> [timesteps][samples][channels][height][width] */
+    int64_t samples; /* in those arrays */
+} ev_results;
+
+/* Runs sample `index`. `sample` is [timesteps][channels][height][width], steps of it `stride` values
+ * apart (0: the same every time), uint8 or int32 as the source's format is EV_U8 or not. */
+void ev_run_sample(ev_state *state, const void *sample, int64_t stride, int64_t index,
+                   const ev_results *results);
+
+#endif

@@ -1,0 +1,195 @@
+"""The event engine from Python: numpy arrays in, activity out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.backends.engine import Activity, Progress
+from snncc.backends.entry import check_input, check_probes
+from snncc.backends.event import _core
+from snncc.backends.event.layout import layout
+from snncc.errors import BadInputError, Fault, UsageError
+from snncc.ir.program import Array, Neuron, Program, walk_projections
+
+__all__ = ["KERNELS", "EventEngine", "Work"]
+
+#: How projections are computed: by density, or all of them in one way.
+KERNELS = ("auto", "event", "dense")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a projection did, summed over all samples and timesteps so far.
+
+    Attributes:
+        accumulator: Name of the accumulator it feeds.
+        source: Name of the node it reads.
+        density: Share of the values that arrived that were not zero.
+        event_share: Share of its synaptic work that was done event by event.
+    """
+
+    accumulator: str
+    source: str
+    density: float
+    event_share: float
+
+
+class EventEngine:
+    """Runs a Program event by event: a burst of n spikes is one event of payload n.
+
+    Args:
+        program: A valid Program.
+        threads: Samples are shared out to as many threads; results do not depend on it.
+        kernels: ``auto``: a projection whose input is dense enough is summed over all of it, else
+            event by event; ``event`` or ``dense``: always so, where there is such a kernel.
+
+    Raises:
+        BadInputError: A sum may overflow, naming the node.
+        UsageError: Unknown ``kernels``, ``threads`` out of range, or an instruction set in the
+            environment variable SNNCC_ISA that this machine lacks.
+    """
+
+    name: ClassVar[str] = "event"
+
+    def __init__(self, program: Program, threads: int = 1, kernels: str = "auto") -> None:
+        if kernels not in KERNELS:
+            raise UsageError(f"event: no kernels '{kernels}'; there are {', '.join(KERNELS)}")
+        if not 1 <= threads <= 1024:
+            raise UsageError(f"event: {threads} threads, not 1..1024")
+        self.program, self.threads, self.kernels = program, threads, kernels
+        self.isa = _isa()
+        self._index = {node.name: i for i, node in enumerate(program.nodes)}
+        self._session = self._started(keep=False)
+
+    def _started(self, keep: bool) -> _core.Session:
+        try:
+            network = _core.Network(layout(self.program, keep))
+        except ValueError as e:
+            raise self._refused(e) from e
+        return _core.Session(network, self.isa, KERNELS.index(self.kernels), self.threads)
+
+    def _refused(self, error: ValueError) -> BadInputError:
+        index, what = error.args
+        if index < 0:
+            return BadInputError(f"event: the network does not fit: {what}")
+        node = self.program.nodes[index]
+        fault = Fault(what, node=node.name, kind=type(node).__name__, module=node.module)
+        return BadInputError("event: the network does not fit", [fault])
+
+    @cached_property
+    def _keeping(self) -> _core.Session:
+        """A session of the same network that lets potentials be read."""
+        return self._started(keep=True)
+
+    def run(
+        self,
+        x: npt.NDArray[Any],
+        probes: Collection[str] = (),
+        batch: int = 32,
+        progress: Progress | None = None,
+    ) -> Activity:
+        """Activity of all populations and readouts for the samples.
+
+        Args:
+            x: Integers 0..payload, (N, *shape), shown in every timestep, or (T, N, *shape).
+            probes: Populations and accumulators whose spike trains and potentials to record.
+            batch: Samples after which progress is told.
+            progress: Called after each batch with its number of samples.
+
+        Raises:
+            BadInputError: Wrong shape, dtype or range of ``x``.
+            UsageError: An unknown probe, or a batch that is not positive.
+        """
+        check_probes(self.program, probes, self.name)
+        if batch < 1:
+            raise UsageError(f"event: batch {batch} is not positive")
+        lead = check_input(self.program, x, self.name)
+        parts = []
+        for at in range(0, x.shape[lead - 1], batch):
+            part = x[at : at + batch] if lead == 1 else x[:, at : at + batch]
+            parts.append(self._activity(part, lead == 1, probes))
+            if progress is not None:
+                progress(part.shape[lead - 1])
+        return Activity.join(parts)
+
+    def infer(self, x: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:
+        """The readouts alone, int64 (T, N, *shape): what an application needs.
+
+        Raises:
+            BadInputError: Wrong shape, dtype or range of ``x``.
+        """
+        lead = check_input(self.program, x, self.name, values=False)
+        results = self._empty([r.name for r in self.program.readouts], x.shape[lead - 1], np.int64)
+        self._fill(self._session, x, lead == 1, results)
+        return results
+
+    def work(self) -> list[Work]:
+        """What each projection with weights did so far."""
+        found = []
+        both = zip(walk_projections(self.program), self._session.work(), strict=True)
+        for (accumulator, p), (values, events, by_event) in both:
+            if values:
+                shares = (events / values, by_event / values)
+                found.append(Work(accumulator.name, p.source, *shares))
+        return found
+
+    # -- one batch -------------------------------------------------------------------------
+
+    def _empty(self, names: Collection[str], samples: int, dtype: type[Any]) -> dict[str, Array]:
+        nodes, T = self.program.by_name, self.program.timesteps
+        return {name: np.empty((T, samples, *nodes[name].shape), dtype=dtype) for name in names}
+
+    def _fill(
+        self, session: _core.Session, x: Array, repeated: bool, *results: dict[str, Array]
+    ) -> None:
+        dtype = np.uint8 if self.program.source.payload <= 255 else np.int32
+        buffers = {self._index[name]: a for part in results for name, a in part.items()}
+        samples = x.shape[0 if repeated else 1]
+        try:
+            session.run(np.ascontiguousarray(x, dtype=dtype), samples, repeated, buffers)
+        except ValueError as e:
+            raise BadInputError(f"event: wrong input: {e}") from e
+
+    def _activity(self, x: Array, repeated: bool, probes: Collection[str]) -> Activity:
+        samples = x.shape[0 if repeated else 1]
+        nodes, populations = self.program.by_name, [n.name for n in self.program.neurons]
+        kept = [name for name in probes if not isinstance(nodes[name], Neuron)]
+        counts = self._empty(populations, samples, np.uint8)
+        readouts = self._empty([r.name for r in self.program.readouts], samples, np.int64)
+        potentials = self._empty(kept, samples, np.int64)
+        session = self._keeping if kept else self._session
+        self._fill(session, x, repeated, counts, readouts, potentials)
+        trains = {n.name: _train(n, counts) for n in self.program.neurons if n.name in probes}
+        sums = {n.name: _tick_spikes(n, counts[n.name]) for n in self.program.neurons}
+        return Activity(counts, readouts, sums, trains, potentials)
+
+
+def _isa() -> str:
+    """The instruction set asked for, or the best there is."""
+    wanted = os.environ.get("SNNCC_ISA") or None
+    found = _core.isa(wanted)
+    if found is None:
+        raise UsageError(f"SNNCC_ISA: no instruction set '{wanted}' on this machine")
+    return found
+
+
+def _tick_spikes(neuron: Neuron, counts: Array) -> npt.NDArray[np.int64]:
+    """Spikes per tick (T, D): in tick d all fire whose burst is longer than d."""
+    sums = np.empty((len(counts), neuron.D), dtype=np.int64)
+    for t, d in np.ndindex(sums.shape):
+        sums[t, d] = np.count_nonzero(counts[t] > d)
+    return sums
+
+
+def _train(neuron: Neuron, counts: dict[str, Array]) -> npt.NDArray[np.uint8]:
+    """Spike trains (T, D, N, *shape): a burst is from the first tick on."""
+    bursts = counts[neuron.name]
+    trains = [bursts > d for d in range(neuron.D)]
+    return np.stack(trains, axis=1).astype(np.uint8)

@@ -1,0 +1,194 @@
+"""A Program as the bytes that the C core reads; core/net.h has the fields.
+
+Channels become the last axis, a burst of n spikes one value n, and weight slices are merged to 16
+bits where the sums of the merged weights still fit 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from snncc.ir.program import (
+    SLICE_LIMIT,
+    Accumulator,
+    Array,
+    Neuron,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Readout,
+    Shape,
+    Source,
+)
+from snncc.ir.program_check import weight_reach
+
+__all__ = ["layout"]
+
+_MAGIC = int.from_bytes(b"SNCCEV01", "little")
+_KINDS: tuple[type[Node], ...] = (Source, Accumulator, Neuron, Pool, Readout)
+_CARRIES = ("none", "soft", "hard")
+_POOLS = ("max", "sum")
+_PROJECTIONS = ("conv", "linear", "identity")
+
+#: The fields of a node and of a projection, in the order of the enums of core/net.h.
+_PLACE = ("kind", "channels", "height", "width", "source", "payload")
+_ACCUMULATED = ("first", "count", "bias", "bias_is_map")
+_FIRED = ("ticks", "levels", "carry", "decay", "decay_shift", "fraction", "threshold")
+_WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_left")
+_MASK = ("patches_h", "patches_w")
+_NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK)
+_PARTS = ("part0", "shift0", "part1", "shift1", "part2", "shift2")
+_PROJECTION = ("source", "kind", *_WINDOW, "dilation_h", "dilation_w", "groups", "parts", *_PARTS)
+
+Fields = dict[str, int]
+
+
+def layout(program: Program, keep: bool = False) -> Array:
+    """The network as bytes, uint8.
+
+    Args:
+        program: A valid Program.
+        keep: Potentials of all accumulators can be read after a run.
+    """
+    return _Writer(program).written(keep)
+
+
+class _Writer:
+    """Gathers records and data."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.index = {node.name: i for i, node in enumerate(program.nodes)}
+        self.data: list[bytes] = []
+        self.size = 0
+        self.projections: list[Fields] = []
+
+    def written(self, keep: bool) -> Array:
+        nodes = [self._node(node) for node in self.program.nodes]
+        counts = [self.program.timesteps, len(nodes), len(self.projections)]
+        words = [_MAGIC, *counts, int(keep), self.size]
+        words += [node.get(name, 0) for node in nodes for name in _NODE]
+        words += [p.get(name, 0) for p in self.projections for name in _PROJECTION]
+        head = np.array(words, dtype="<i8").tobytes()
+        return np.frombuffer(b"".join([head, *self.data]), dtype=np.uint8)
+
+    def _add(self, values: Array, dtype: str) -> int:
+        """Offset of the values in the data."""
+        offset, raw = self.size, np.ascontiguousarray(values, dtype=dtype).tobytes()
+        self.data.append(raw + bytes(-len(raw) % 8))
+        self.size += len(self.data[-1])
+        return offset
+
+    def _node(self, node: Node) -> Fields:
+        channels, height, width = _planes(node.shape)
+        fields = {"kind": _KINDS.index(type(node))}
+        fields |= {"channels": channels, "height": height, "width": width}
+        return fields | _FIELDS[type(node)](self, node)
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def source(self, node: Source) -> Fields:
+        return {"payload": node.payload}
+
+    def accumulator(self, node: Accumulator) -> Fields:
+        first, is_map = len(self.projections), node.bias.ndim > 1
+        self.projections += [self._projection(node, p) for p in node.projections]
+        bias = self._add(np.moveaxis(node.bias, 0, -1), "<i8")
+        count, (h, w) = len(node.projections), node.masked or (0, 0)
+        fields = {"first": first, "count": count, "bias": bias, "bias_is_map": int(is_map)}
+        return {**fields, "patches_h": h, "patches_w": w}
+
+    def neuron(self, node: Neuron) -> Fields:
+        channels = node.shape[0]
+        levels = np.broadcast_to(node.levels, (channels, node.D))
+        fields = {
+            "source": self.index[node.source],
+            "ticks": node.D,
+            "levels": self._add(levels.T, "<i8"),
+            "carry": _CARRIES.index(node.carry),
+        }
+        if node.threshold is None:
+            return fields
+        threshold = self._add(np.broadcast_to(node.threshold, channels), "<i8")
+        decay, shift = node.decay
+        carried = {"decay": decay, "decay_shift": shift, "fraction": node.fraction}
+        return {**fields, **carried, "threshold": threshold}
+
+    def pool(self, node: Pool) -> Fields:
+        return {
+            "source": self.index[node.source],
+            "pool": _POOLS.index(node.kind),
+            **_pair("kernel", node.kernel),
+            **_pair("stride", node.strides),
+            **_pad(node.pads),
+        }
+
+    def readout(self, node: Readout) -> Fields:
+        return {"source": self.index[node.source]}
+
+    # -- projections -----------------------------------------------------------------------
+
+    def _projection(self, node: Accumulator, p: Projection) -> Fields:
+        fields = {"source": self.index[p.source], "kind": _PROJECTIONS.index(p.kind)}
+        if p.kind == "identity":
+            return fields
+        shape = self.program.by_name[p.source].shape
+        kernel = p.weights[0].shape[2:] if p.kind == "conv" else (1, 1)
+        fields |= _pair("kernel", kernel) | _pair("stride", p.strides)
+        fields |= _pad(p.pads) | _pair("dilation", p.dilations) | {"groups": p.groups}
+        parts = _parts(p)
+        fields["parts"] = len(parts)
+        for i, (weights, shift) in enumerate(parts):
+            fields[f"part{i}"] = self._add(_channels_last(p, weights, shape), "<i2")
+            fields[f"shift{i}"] = shift
+        return fields
+
+
+_FIELDS: Mapping[type[Node], Callable[[_Writer, Any], Fields]] = {
+    Source: _Writer.source,
+    Accumulator: _Writer.accumulator,
+    Neuron: _Writer.neuron,
+    Pool: _Writer.pool,
+    Readout: _Writer.readout,
+}
+
+
+def _planes(shape: Shape) -> tuple[int, int, int]:
+    """Channels, height, width: of a shape with more or fewer axes, those of the same C order."""
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    return shape[0], 1, prod(shape[1:])
+
+
+def _pair(name: str, values: Sequence[int]) -> Fields:
+    return {f"{name}_h": values[0], f"{name}_w": values[1]}
+
+
+def _pad(pads: Sequence[int]) -> Fields:
+    return {"pad_top": pads[0], "pad_left": pads[1]}
+
+
+def _parts(p: Projection) -> list[tuple[Array, int]]:
+    """Weights as few parts of 16 bits: w = sum of part << shift; pairs of slices are merged."""
+    parts = []
+    for at in range(0, len(p.weights), 2):
+        pair = [w.astype(np.int64) for w in p.weights[at : at + 2]]
+        merged = sum(w << (8 * i) for i, w in enumerate(pair))
+        if p.payload * weight_reach(np.asarray(merged)) < SLICE_LIMIT:
+            parts.append((np.asarray(merged), 8 * at))
+        else:
+            parts += [(w, 8 * (at + i)) for i, w in enumerate(pair)]
+    return parts
+
+
+def _channels_last(p: Projection, weights: Array, shape: Shape) -> Array:
+    """Conv weights as (O, kH, kW, C), linear ones as (O, H W C)."""
+    if p.kind == "conv":
+        return np.moveaxis(weights, 1, -1)
+    rows = weights.reshape(-1, *_planes(shape))
+    return np.moveaxis(rows, 1, -1).reshape(len(rows), -1)
