@@ -90,6 +90,7 @@ void ev_prepare_projection(ev_state *state, int32_t k)
         return;
     events = nonzero_of(state, p->source);
     state->by_events[k] = goes_by_events(state, p, (double)events / (double)values);
+    state->work[k].runs++;
     state->work[k].values += values;
     state->work[k].events += events;
     state->work[k].event_work += state->by_events[k] ? values : 0;

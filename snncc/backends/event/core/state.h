@@ -8,6 +8,7 @@ typedef enum { EV_AUTO, EV_EVENTS_ONLY, EV_DENSE_ONLY } ev_policy;
 
 /* How a projection was computed, summed over timesteps and samples. */
 typedef struct {
+    int64_t runs;       /* timesteps of samples */
     int64_t values;     /* that arrived, zero or not */
     int64_t events;     /* of them not zero */
     int64_t event_work; /* share of its multiply-adds that was done event by event, in values */
