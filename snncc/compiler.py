@@ -72,7 +72,8 @@ class Options:
         name: Of the network; default: the file's or class's.
         input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
         weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
-        rounding: Of weights: ``nearest``, or ``data``: least error on the calibration data.
+        rounding: Of weights: ``nearest`` (where pixels are read: so that errors cancel over
+            neighbours), or ``data``: least error on the calibration data.
         bias_correction: Take each channel's mean error on the calibration data off its bias;
             default: with rounding ``data``. Where calibration data chooses anything, its first
             half does that and changes are measured on the second.

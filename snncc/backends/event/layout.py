@@ -175,13 +175,13 @@ def _pad(pads: Sequence[int]) -> Fields:
 
 def _parts(p: Projection) -> list[tuple[Array, int]]:
     """Weights as parts of 16 bits, w = sum of part << shift: few, if their sums fit 32 bits."""
-    total = p.total()
+    total = p.total() >> p.shift
     low = ((total + 2**15) & 0xFFFF) - 2**15
     merged = [(low, 0), ((total - low) >> 16, 16)]
     found = [(w, shift) for w, shift in merged if shift == 0 or w.any()]
-    if all(p.payload * weight_reach(w) < SLICE_LIMIT for w, _ in found):
-        return found
-    return [(w, 8 * i) for i, w in enumerate(p.weights)]
+    if any(p.payload * weight_reach(w) >= SLICE_LIMIT for w, _ in found):
+        found = [(w, 8 * i) for i, w in enumerate(p.weights)]
+    return [(w, shift + p.shift) for w, shift in found]
 
 
 def _channels_last(p: Projection, weights: Array, shape: Shape) -> Array:

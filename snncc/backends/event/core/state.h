@@ -28,6 +28,7 @@ typedef struct {
     uint8_t *lists;     /* room for the events of any one accumulator */
     int32_t *by_events; /* [projections] whether this timestep goes by events */
     int32_t *tile;      /* [width][lanes] sums of a row of outputs */
+    int32_t *part;      /* [width][lanes] what one part brings, before it is shifted */
     int64_t *wide;      /* [width][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
     void **blocks;      /* all that was allocated */
