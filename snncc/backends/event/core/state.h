@@ -14,6 +14,8 @@ typedef struct {
     int64_t event_work; /* share of its multiply-adds that was done event by event, in values */
 } ev_work;
 
+typedef struct ev_team ev_team;
+
 typedef struct {
     const ev_net *net;
     const ev_kernels *kernels;
@@ -31,6 +33,7 @@ typedef struct {
     int32_t *part;      /* [width][lanes] what one part brings, before it is shifted */
     int64_t *wide;      /* [width][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
+    ev_team *team;      /* with whom rows are shared out, or NULL */
     void **blocks;      /* all that was allocated */
     size_t n_blocks;
 } ev_state;
