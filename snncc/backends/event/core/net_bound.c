@@ -36,7 +36,7 @@ static ev_format narrowest(int64_t payload, int has_sign)
         return EV_U8;
     if (!has_sign && payload <= INT16_MAX)
         return EV_U16;
-    return payload < INT32_MAX ? EV_I32 : EV_I64;
+    return payload <= INT32_MAX ? EV_I32 : EV_I64;
 }
 
 /* -- projections -------------------------------------------------------------------------------- */
@@ -110,12 +110,10 @@ static int64_t reach_of(const ev_net *net, ev_projection *p, const ev_node *to)
     return total;
 }
 
-static int has_shift(const ev_projection *p)
+/* Whether its weights are not one part as it is: a tile of 32 bits takes no more. */
+static int is_composed(const ev_projection *p)
 {
-    for (int32_t i = 0; i < p->parts; i++)
-        if (p->part[i].shift != 0)
-            return 1;
-    return 0;
+    return p->parts > 1 || (p->parts == 1 && p->part[0].shift != 0);
 }
 
 /* -- nodes -------------------------------------------------------------------------------------- */
@@ -141,7 +139,7 @@ static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
         if (reach < 0)
             return bad(fault, i, "a sum may exceed 32 bits");
         total = added(total, reach, 0);
-        node->is_wide |= has_shift(p);
+        node->is_wide |= is_composed(p);
         if (p->kind != EV_IDENTITY)
             choose(net, p, node);
     }
