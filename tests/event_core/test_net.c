@@ -51,8 +51,8 @@ static const fault_case cases[] = {
     {NODE, X, EV_NODE_CHANNELS, 0, X, "channels out of range"},
     {NODE, X, EV_NODE_HEIGHT, (1 << 24) + 1, X, "height out of range"},
     {NODE, X, EV_NODE_WIDTH, INT64_MIN, X, "width out of range"},
-    {NODE, X, EV_NODE_HEIGHT, 1 << 24, V1, NULL}, /* allowed: large, but it fits */
-    {NODE, X, EV_NODE_CHANNELS, 1 << 24, X, "shape is too large"},
+    {NODE, X, EV_NODE_HEIGHT, 1 << 24, -1, NULL}, /* large, but it fits */
+    {NODE, V1, EV_NODE_WIDTH, 1 << 24, V1, "padded map is too large"},
     {NODE, X, EV_NODE_PAYLOAD, 0, X, "payload out of range"},
     {NODE, X, EV_NODE_PAYLOAD, INT64_C(1) << 31, X, "payload out of range"},
 
@@ -263,6 +263,15 @@ static void test_sizes(void)
     network_start(&net, 1, (shape){1, 1, 1}, 1);
     add_pool(&net, X, EV_POOL_MAX, (shape){1, 4098, 1}, (window){.stride_h = 4096});
     expect_of(&net, 1, "windows too far out");
+    network_start(&net, 1, (shape){1 << 12, 1 << 12, 1}, 1);
+    add_accumulator(&net, &r, (shape){1, 1, 1}, 0, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){0});
+    net.projection[0][EV_PROJECTION_KIND] = EV_LINEAR;
+    expect_of(&net, V1, "too many inputs");
+    network_start(&net, 1, (shape){1 << 10, 1 << 10, 1 << 11}, 1);
+    expect_of(&net, X, "shape is too large");
+    network_start(&net, 1, (shape){1 << 24, 1 << 24, 1 << 24}, 1);
+    expect_of(&net, X, "shape is too large");
 }
 
 static void test_readout(void)
