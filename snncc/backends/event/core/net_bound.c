@@ -36,7 +36,7 @@ static ev_format narrowest(int64_t payload, int has_sign)
         return EV_U8;
     if (!has_sign && payload <= INT16_MAX)
         return EV_U16;
-    return payload < INT32_MAX ? EV_I32 : EV_I64;
+    return payload <= INT32_MAX ? EV_I32 : EV_I64;
 }
 
 /* -- projections -------------------------------------------------------------------------------- */
