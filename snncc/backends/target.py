@@ -108,7 +108,9 @@ TARGETS: dict[str, Target] = {
             "event-driven simulator without a clock, C",
             "exact",
             _event,
-            options=("threads", "kernels"),
+            ("snncc.backends.event._core",),
+            "reinstall snncc where there is a C compiler",
+            ("threads", "kernels"),
         ),
     )
 }

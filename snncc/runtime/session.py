@@ -48,7 +48,8 @@ class Session:
         model: The network, or the path of its ``.snn`` file.
         engine: A name of ``snncc.backends.target.TARGETS``.
         batch: Samples simulated together.
-        **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``.
+        **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
+            ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.
@@ -74,6 +75,12 @@ class Session:
     def engine(self) -> str:
         """Name of the engine."""
         return self._engine.name
+
+    @property
+    def event_share(self) -> float | None:
+        """Share of the multiply-adds so far done event by event; None: the engine has no choice."""
+        share: float | None = getattr(self._engine, "event_share", None)
+        return share
 
     def get_inputs(self) -> list[NodeArg]:
         """The input, and the patch mask where the network takes one."""
@@ -124,7 +131,7 @@ class Session:
         self, feed: Feed | Array, progress: Progress | None = None
     ) -> dict[str, npt.NDArray[np.int64]]:
         """Output name -> integers, ``[T, N, *shape]``; see ``run``."""
-        return self.trace(feed, progress=progress).readouts
+        return self._engine.infer(self.contract.encode(*self._arrays(feed)), self.batch, progress)
 
     def trace(
         self,

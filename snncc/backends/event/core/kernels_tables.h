@@ -63,13 +63,31 @@ static inline int32_t ev_rows_place(int32_t width, int32_t bytes, int32_t lane)
     return lane / block * block + lane % 16 / 4 * 4 * lots + lane % block / 16 * 4 + lane % 4;
 }
 
-/* The other way round: where the weights of lane `lane` of 64 lie in a step of a depthwise convolution,
- * whose map is unpacked so. */
+/* The lane of the first of four weights of a row that lie next to each other, 4 * lot and behind. */
+static inline int32_t ev_rows_lane(int32_t width, int32_t bytes, int32_t lot)
+{
+    int32_t lots = 4 / bytes, block = 4 * lots;
+
+    if (width < 4 * block)
+        return 4 * lot;
+    return 4 * (lot / block * block + lot % lots * 4 + lot % block / lots);
+}
+
+/* Where the weights of lane `lane` of 64 lie in a step of a depthwise convolution: there the map is
+ * unpacked, and weights lie so that they meet it. */
 static inline int32_t ev_depthwise_place(int32_t bytes, int32_t lane)
 {
     int32_t block = 64 / bytes, lots = block / 16;
 
     return lane / block * block + lane % (4 * lots) / 4 * 16 + lane % block / (4 * lots) * 4 + lane % 4;
+}
+
+/* The lane of the first of four that lie next to each other, 4 * lot and behind. */
+static inline int32_t ev_depthwise_lane(int32_t bytes, int32_t lot)
+{
+    int32_t lots = 4 / bytes, block = 4 * lots;
+
+    return 4 * (lot / block * block + lot % 4 * lots + lot % block / 4);
 }
 
 /* Steps of `taps` pixels that cover a kernel row of a depthwise convolution. */

@@ -33,7 +33,8 @@ void ev_fire_reshaped(ev_state *state, int32_t i);
 /* The padded map of projection k, and its events if it goes by them. */
 void ev_prepare_projection(ev_state *state, int32_t k);
 
-/* Adds to state->tile what part `part` of projection k brings to row `row` of its outputs. */
-void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row, int32_t width);
+/* Adds to acc [width][lanes] what `part` of projection k brings to row `row` of its outputs. */
+void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row, int32_t width,
+                    int32_t *acc);
 
 #endif

@@ -191,6 +191,7 @@ void ev_session_work(const ev_session *session, ev_work *work)
     for (int32_t k = 0; k < net->projections; k++) {
         work[k] = (ev_work){0};
         for (int32_t i = 0; i < session->threads; i++) {
+            work[k].runs += session->state[i]->work[k].runs;
             work[k].values += session->state[i]->work[k].values;
             work[k].events += session->state[i]->work[k].events;
             work[k].event_work += session->state[i]->work[k].event_work;
