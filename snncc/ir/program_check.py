@@ -35,6 +35,7 @@ MAX_ELEMENTS = 2**31
 MAX_TICKS = 255
 MAX_TIMESTEPS = 2**16
 MAX_SHIFT = 24
+MAX_PROJECTION_SHIFT = 16
 
 
 class _InvalidError(Exception):
@@ -158,7 +159,7 @@ def _check_projection(node: Accumulator, p: Projection, source: Node) -> None:
     for w in p.weights:
         ok = isinstance(w, np.ndarray) and w.dtype == np.int8
         _require(ok and w.shape == p.weights[0].shape, "weight slices are not int8 of one shape")
-    _require(0 <= p.shift <= MAX_SHIFT, f"shift {p.shift} out of range")
+    _require(0 <= p.shift <= MAX_PROJECTION_SHIFT, f"shift {p.shift} out of range")
     if p.kind == "identity":
         _require(not p.weights and node.shape == source.shape, "identity changes the shape")
         _require(p.shift == 0, "an identity has no shift")

@@ -34,13 +34,15 @@ def round_for_pixels(
 
 
 def _rounded(layer: QuantisedLayer) -> QuantisedLayer:
-    size = prod(layer.weight.shape[1:])
-    if size > LARGEST or not _is_input(layer.linear.x):
+    channels, *size = _window(layer.linear)
+    if prod(size) > LARGEST or not _is_input(layer.linear.x):
         return layer
-    exact = layer.exact_weight()
-    rows = exact.reshape(len(exact), size)
-    found = round_with_feedback(rows, _products(layer.linear), largest_weight(layer.bits))
-    return replace(layer, weight=found.reshape(exact.shape).astype(np.int64))
+    exact, products = layer.exact_weight(), _products(layer.linear, *size)
+    rows = exact.reshape(len(exact), channels, -1)
+    limit = largest_weight(layer.bits)
+    found = [round_with_feedback(rows[:, c], products, limit) for c in range(channels)]
+    weight = np.stack(found, axis=1).reshape(exact.shape)
+    return replace(layer, weight=weight.astype(np.int64))
 
 
 def _is_input(value: ir.Value) -> bool:
@@ -52,20 +54,17 @@ def _is_input(value: ir.Value) -> bool:
     return node.op_type in ("Cast", "Reshape", "Repeat") and x is not None and _is_input(x)
 
 
-def _products(linear: Linear) -> npt.NDArray[np.float64]:
-    """Mean products of any two inputs of an output, in units of the variance of one."""
-    channel, *place = _places(linear)
-    apart = sum(np.abs(np.subtract.outer(axis, axis)) for axis in place)
-    same = np.equal.outer(channel, channel)
-    return np.asarray(1.0 + np.where(same, _ALIKE**apart, 0.0))
+def _window(linear: Linear) -> tuple[int, ...]:
+    """Channels, rows and columns of what an output reads."""
+    return linear.weight.shape[1:] if linear.kind == "conv" else _image(linear.x)
 
 
-def _places(linear: Linear) -> list[npt.NDArray[np.int64]]:
-    """Channel, row and column of the inputs of an output."""
-    if linear.kind == "conv":
-        channel, row, column = np.indices(linear.weight.shape[1:]).reshape(3, -1)
-        return [channel, row * linear.dilations[0], column * linear.dilations[1]]
-    return list(np.indices(_image(linear.x)).reshape(3, -1))
+def _products(linear: Linear, rows: int, columns: int) -> npt.NDArray[np.float64]:
+    """Mean products of any two inputs of one channel, in units of the variance of one."""
+    row, column = np.indices((rows, columns)).reshape(2, -1)
+    places = (row * linear.dilations[0], column * linear.dilations[1])
+    apart = sum(np.abs(np.subtract.outer(place, place)) for place in places)
+    return np.asarray(1.0 + _ALIKE**apart)
 
 
 def _image(value: ir.Value) -> tuple[int, ...]:
