@@ -109,7 +109,7 @@ def run(
 
     session = Session(file, engine, batch, **({"pipelined": True} if pipelined else {}))
     takes_mask = bool(session.contract.patches)
-    read = read_data(data, labels, session.contract.shape, limit, masks=takes_mask)
+    read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
     _check_labels(read, session)
     start = time.perf_counter()
     tally = _simulate(session, read, probes)
