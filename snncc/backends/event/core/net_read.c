@@ -109,7 +109,7 @@ static void read_levels(record *r, ev_node *node)
 
 static void read_carry(record *r, ev_node *node)
 {
-    node->carry = small(r, EV_NODE_CARRY, EV_CARRY_NONE, EV_CARRY_HARD, "unknown carry");
+    node->carry = small(r, EV_NODE_CARRY, EV_CARRY_NONE, EV_CARRY_DELAYED, "unknown carry");
     if (node->carry == EV_CARRY_NONE)
         return;
     node->decay_shift = small(r, EV_NODE_DECAY_SHIFT, 0, 24, "decay out of range");

@@ -23,7 +23,7 @@ typedef struct {
     uint8_t *values;    /* what nodes emit; a place is used again once its last reader is done */
     size_t *place;      /* [nodes] in values, bytes */
     int64_t *nonzero;   /* [nodes] values that are not zero in this timestep, or -1: not counted */
-    int64_t **membrane; /* [nodes] of neurons that carry: [height][width][channels] */
+    int64_t **membrane; /* [nodes] of neurons that carry: [height][width][channels], see ev_memory */
     void **map;         /* [projections] padded map, or where its source's values are */
     uint8_t *maps;      /* room for the maps of any one accumulator */
     ev_events *events;  /* [projections] in `lists` */
