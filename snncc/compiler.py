@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from snncc.inputs import (
     f32_contract,
     feeds_of,
     floats,
+    frames_of,
     input_shape,
     masked_contract,
     noise,
@@ -24,7 +25,7 @@ from snncc.inputs import (
 )
 from snncc.runtime.artifact import CompiledModel, manifest_of
 from snncc.runtime.coding import Dataset
-from snncc.runtime.contract import InputContract
+from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.reference import Reference
 from snncc.runtime.verify import Verification, verify
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import torch  # noqa: TID251 (for annotations)
 
     from snncc.frontends.import_law import ImportLaw
+    from snncc.frontends.sequences import Frames
     from snncc.ir.program import Program
     from snncc.passes import PassManager
     from snncc.passes.diagnose import Diagnosis
@@ -71,6 +73,8 @@ class Options:
     Attributes:
         name: Of the network; default: the file's or class's.
         input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
+        timesteps: T of a module whose input is a sequence of such; default: ``default_cfg``.
+        batch_first: The module reads sequences as [N, T, ...], not [T, N, ...]; default likewise.
         weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
         rounding: Of weights: ``nearest`` (where pixels are read: so that errors cancel over
             neighbours), or ``data``: least error on the calibration data.
@@ -90,6 +94,8 @@ class Options:
 
     name: str | None = None
     input_shape: Sequence[int] | None = None
+    timesteps: int | None = None
+    batch_first: bool | None = None
     weight_bits: int | str = 16
     rounding: str = "nearest"
     bias_correction: bool | None = None
@@ -114,8 +120,9 @@ def compile(
     Args:
         network: A module, or the path of an ``.onnx`` or ``.pt2`` file.
         calibration: Samples on which changes are measured: uint8 pixels (N, C, H, W), or float32
-            as the network takes them. Without: «not measured». With ``patch_mask`` a data set may
-            have masks; without, half of the patches are masked at random.
+            as the network takes them; sequences (N, T, C, H, W). Without: «not measured». With
+            ``patch_mask`` a data set may have masks; without, half of the patches are masked at
+            random.
         options: All choices; or give them as keywords (``weight_bits=8``).
         say: Called with the name of each step.
         **more: Fields of Options.
@@ -191,12 +198,16 @@ class _Compilation:
         self.patches = _patches(options.patch_mask)
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
+        from snncc.ir.graphs import is_sequence
+
         self.say("import")
         model = self.imported()
         shape = input_shape(model)
         limit, masks = self.options.calibration_limit, self.patches is not None
         data = calibration_data(calibration, shape, limit, masks)
-        contract = self._contract(model, shape, data.x if data is not None else None)
+        lead = int(is_sequence(model))
+        made = self._contract(model, shape[lead:], data.x if data is not None else None)
+        contract = replace(made, timesteps=shape[0] * lead)
         if self.patches is not None:
             contract = masked_contract(contract, self.patches)
             self.origins["mask"] = _origin_of_masks(data)
@@ -222,9 +233,11 @@ class _Compilation:
         if self.module is not None:
             from snncc.frontends.pytorch import import_module
 
-            return import_module(self.module, self._shape(), self.patches)
+            return import_module(self.module, self._shape(), self.patches, self._frames)
         if self.patches is not None:
             raise UsageError("--patch-mask needs the network's module: a checkpoint and --arch")
+        if self.options.timesteps is not None:
+            raise UsageError("--timesteps needs the network's module: a checkpoint and --arch")
         path = Path(str(self.network))
         if path.suffix == ".onnx":
             from snncc.frontends.onnx_file import import_onnx
@@ -246,6 +259,10 @@ class _Compilation:
             raise UsageError(
                 f"the module's default_cfg has input_size {shape!r}; give --input-shape C,H,W"
             ) from e
+
+    @property
+    def _frames(self) -> Frames:
+        return frames_of(self.options.timesteps, self.options.batch_first, self.config)
 
     # -- input -----------------------------------------------------------------------------
 
@@ -286,7 +303,8 @@ class _Compilation:
 
         self.say("import law")
         x, *masks = (feeds[str(value.name)] for value in model.graph.inputs)
-        return check_import(self.module, model, x, *masks)
+        mask = masks[0] if masks else None
+        return check_import(self.module, model, x, mask, self._frames)
 
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""
@@ -354,7 +372,8 @@ class _Compilation:
         )
         x = feeds[f"{contract.name}:u8"][:_VERIFIED]
         few = x[:_STORED]
-        model.reference = Reference.of(few, make_engine("integer", model).run(few))
+        fed = by_timestep(few, contract.shape)
+        model.reference = Reference.of(few, make_engine("integer", model).run(fed))
         verdict = verify(model, x)
         _require_agreement(verdict)
         model.report = make_report(

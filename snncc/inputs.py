@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,15 @@ from snncc.runtime.masks import MASK, check_mask, random_masks
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from snncc.frontends.sequences import Frames
+
 __all__ = [
     "Samples",
     "calibration_data",
     "f32_contract",
     "feeds_of",
     "floats",
+    "frames_of",
     "input_shape",
     "masked_contract",
     "noise",
@@ -35,13 +38,26 @@ Array = npt.NDArray[Any]
 
 
 def input_shape(model: ir.Model) -> tuple[int, ...]:
-    """Shape of one sample, as the imported graph has it."""
+    """Shape of one sample, as the imported graph has it; a sequence's begins with T."""
     from snncc.ir.graphs import static_shape
 
     shape = static_shape(model.graph.inputs[0])
     if not shape:
         raise UnsupportedModelError("the input has no static shape behind its batch axis")
     return shape
+
+
+def frames_of(timesteps: int | None, batch_first: bool | None, config: Mapping[str, Any]) -> Frames:
+    """Whether a module reads sequences, and how: as given, else as its ``default_cfg`` says."""
+    from snncc.frontends.sequences import Frames
+
+    T = config.get("timesteps", 0) if timesteps is None else timesteps
+    if type(T) is not int or T < 0 or timesteps == 0:
+        raise UsageError(f"timesteps {T!r}: a positive integer is expected")
+    if batch_first and not T:
+        raise UsageError("batch_first belongs to sequences: give timesteps, too")
+    first = config.get("batch_first", False) if batch_first is None else batch_first
+    return Frames(T, bool(first))
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def calibration_data(
 def noise(contract: InputContract, samples: int) -> Samples:
     """Samples for checks that hold on any data; nothing is *measured* on them."""
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (samples, *contract.shape), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (samples, *contract.sample), dtype=np.uint8)
     if contract.dtype == "uint8":
         return Samples(pixels)
     low, step = contract.low[0], np.ravel(contract.scale)[0]

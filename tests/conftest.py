@@ -7,6 +7,7 @@ with ``--update-golden`` to write what the code says now, and read the diff.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,23 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     text = Golden(path.read_text(encoding="utf-8") if path.exists() else "")
     text.path, text.update = path, bool(request.config.getoption("--update-golden"))
     return text
+
+
+_COMPARED = pytest.StashKey[Counter[str]]()
+
+
+@pytest.fixture(scope="session")
+def compared(request: pytest.FixtureRequest) -> Counter[str]:
+    """How many random networks were compared to the end, by kind; printed when all is done."""
+    return request.config.stash.setdefault(_COMPARED, Counter())
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what ``compared`` counted."""
+    for kind, count in config.stash.get(_COMPARED, Counter()).items():
+        terminalreporter.write_line(f"compared to the end: {count:,} random networks {kind}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

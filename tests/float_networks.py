@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from snncc.frontends.tidy import tidy
+from snncc.ir.graphs import SEQUENCE
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, register_schemas
 from snncc.passes import FRONT, PassManager, QuantiseInput, RequireInteger, pipeline
 
@@ -40,7 +41,7 @@ class Net:
     """A chain of ONNX nodes under construction; ``x`` is the value that the next one reads.
 
     Args:
-        shape: Per sample.
+        shape: Per sample; per timestep where ``timesteps`` is set, T of sequences [N, T, ...].
         seed: Of all numbers.
         ties: Draw powers of two, so that drives meet rounding borders.
         rms: Typical size of the input's values.
@@ -52,8 +53,11 @@ class Net:
         self.rng = np.random.default_rng(seed)
         self.ties, self.rms = ties, rms
         self.input = shape
+        self.timesteps = 0
         self.shape, self.x = shape, "x"
         self.nodes: list[onnx.NodeProto] = []
+        self.known: list[onnx.ValueInfoProto] = []
+        self.fired: dict[str, tuple[int, ...]] = {}
         self.weights: list[onnx.TensorProto] = []
         self.count = 0
 
@@ -87,12 +91,14 @@ class Net:
 
     def proto(self, opset: int = OPSET, batch: Any = "N", dtype: int = TensorProto.FLOAT) -> Any:
         """The network as a model; its result is the current value."""
+        sample = (self.timesteps, *self.input) if self.timesteps else self.input
         graph = helper.make_graph(
             self.nodes,
             "net",
-            [helper.make_tensor_value_info("x", dtype, [batch, *self.input])],
+            [helper.make_tensor_value_info("x", dtype, [batch, *sample])],
             [helper.make_tensor_value_info(self.x, TensorProto.FLOAT, [batch, *self.shape])],
             self.weights,
+            value_info=self.known,
         )
         opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -335,7 +341,10 @@ def imported(net: Net | onnx.ModelProto) -> ir.Model:
     """The network in stage ``imported``."""
     register_schemas()
     proto = net.proto() if isinstance(net, Net) else net
-    return tidy(ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)))
+    model = tidy(ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)))
+    if isinstance(net, Net) and net.timesteps:
+        model.metadata_props[SEQUENCE] = str(net.timesteps)
+    return model
 
 
 def front(net: Net, feeds: dict[str, Array] | None = None) -> ir.Model:
@@ -356,7 +365,7 @@ class Case:
         """The samples as the float network reads them."""
         tail = (1,) * (len(self.net.input) - 1)
         scale, offset = (
-            np.array(v, np.float64).reshape(1, -1, *tail)
+            np.array(v, np.float64).reshape(-1, *tail)
             for v in (self.source.scale, self.source.offset)
         )
         return np.asarray(self.q * scale + offset, np.float32)

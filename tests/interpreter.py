@@ -16,7 +16,8 @@ from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projectio
 Index = tuple[int, ...]
 Values = dict[Index, int]
 Results = dict[str, np.ndarray]
-Memory = dict[tuple[str, Index], int]
+#: Per neuron: what is left of its membrane, and what the next one is lowered by.
+Memory = dict[tuple[str, Index], tuple[int, int]]
 
 
 def interpret(program: Program, x: np.ndarray) -> tuple[Results, Results, Results]:
@@ -68,12 +69,12 @@ def _fired(node: Neuron, index: Index, potential: int, memory: Memory) -> int:
     if node.carry == "none":
         return _count(node, index[0], potential)
     numerator, shift = node.decay
-    left = memory.get((node.name, index), 0)
-    h = left * numerator // 2**shift + potential * 2**node.fraction
+    left, owed = memory.get((node.name, index), (0, 0))
+    h = left * numerator // 2**shift + potential * 2**node.fraction - owed
     count = _count(node, index[0], h)
-    taken = int(node.threshold[index[0] if len(node.threshold) > 1 else 0])
-    lowered = h - count * taken if node.carry == "soft" else 0
-    memory[node.name, index] = lowered if count else h
+    taken = count * int(node.threshold[index[0] if len(node.threshold) > 1 else 0])
+    stays = {"soft": (h - taken, 0), "hard": (0 if count else h, 0), "delayed": (h, taken)}
+    memory[node.name, index] = stays[node.carry]
     return count
 
 

@@ -275,7 +275,7 @@ class _Builder:
         levels = node.levels << fraction
         if not self.ties:
             levels = levels + self.rng.integers(0, 1 << fraction, (len(levels), 1))
-        carry = self.draw(st.sampled_from(["soft", "hard"]))
+        carry = self.draw(st.sampled_from(["soft", "hard", "delayed"]))
         return replace(
             node, levels=levels, carry=carry, decay=decay, fraction=fraction, threshold=gaps
         )

@@ -13,7 +13,7 @@ from snncc.ir.ops import OPSET, VERSION, functions_of
 from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
 from snncc.ir.program_check import potential_bounds
 from snncc.runtime.artifact import CompiledModel, manifest_of
-from snncc.runtime.contract import InputContract
+from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.reference import Reference
 
 D = 4
@@ -133,15 +133,20 @@ def samples(n=5, seed=1):
     return np.random.default_rng(seed).integers(0, 256, (n, 1, 6, 6), dtype=np.uint8)
 
 
-def compiled(seed=0, real_input=False, timesteps=1, **more):
+def compiled(seed=0, real_input=False, timesteps=1, sequence=False, **more):
     net = program(seed, timesteps)
     quantised, spiking = (graph(body, seed, real_input) for body in (BODY, SPIKING))
     x = samples()
-    activity = IntegerEngine(quantised, net, threads=1).run(x)
+    steps = timesteps if sequence else 0
+    if sequence:
+        x = np.stack([x] * timesteps, axis=1)
     grid = {"dtype": "float32", "scale": 0.5, "offset": -3.0} if real_input else {}
+    contract = InputContract("x", (1, 6, 6), timesteps=steps, **grid)
+    fed = by_timestep(x, contract.shape)
+    activity = IntegerEngine(quantised, net, threads=1).run(fed)
     return CompiledModel(
         program=net,
-        manifest=manifest_of(net, InputContract("x", (1, 6, 6), **grid)),
+        manifest=manifest_of(net, contract),
         graphs={"quantised": quantised, "spiking": spiking, "integer": quantised},
         report={"changed": np.float32(0.25), "layers": 3, "unmeasured": float("nan")},
         reference=Reference.of(x, activity),

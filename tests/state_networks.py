@@ -5,13 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 from float_networks import Case, Net
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
+from snncc.frontends.steps import CALL, STEP
 from snncc.ir.ops import DOMAIN
 from snncc.passes.quantise_input import QuantiseInput
 
-__all__ = ["RULES", "apart", "carried", "mean_over_time", "repeated", "state_networks"]
+__all__ = [
+    "RULES",
+    "apart",
+    "carried",
+    "mean_over_time",
+    "repeated",
+    "sequence",
+    "state_networks",
+    "unrolled",
+]
 
 #: (D, rule) of the neurons drawn.
 RULES = ((1, ">="), (1, ">"), (1, "half-up"), (3, "half-even"), (4, "half-up"))
@@ -45,8 +57,64 @@ def carried(net: Net, T: int, **more: Any) -> Net:
     given = {"D": 1, "decay": 0.5, "gain": 0.5, "threshold": 1.0, "norm": 1.0, "rule": ">=",
              "reset": "hard", **more}  # fmt: skip
     net.then("StatefulFire", domain=DOMAIN, module=net.label("lif"), T=T, **given)
+    net.fired[net.x] = net.shape
     net.rms = given["D"] / 2 / given["norm"]
     return net
+
+
+def sequence(net: Net, T: int) -> Net:
+    """The input becomes [N, T, ...]; the current value, all its timesteps, [T*N, ...]."""
+    net.timesteps = T
+    rank = 2 + len(net.shape)
+    return flat(net.then("Transpose", perm=[1, 0, *range(2, rank)], module="turn"))
+
+
+def unrolled(net: Net, T: int, summed: bool = False) -> Net:
+    """All that was built so far, on [T*N, ...], as a loop over T timesteps.
+
+    Each timestep has nodes of its own; neurons hand their membrane from one to the next. What the
+    timesteps give is put together as [T*N, ...], or ``summed`` as [N, ...].
+    """
+    body, membranes = list(net.nodes), {}
+    net.nodes.clear()
+    steps = []
+    for t in range(T):
+        names = {"x": _timestep(net, t)}
+        for node in body:
+            made = _step(net, node, t, membranes) if node.op_type == "StatefulFire" else node
+            copy = onnx.NodeProto()
+            copy.CopyFrom(made)
+            copy.input[:] = [names.get(v, v) for v in made.input]
+            copy.output[0] = names[node.output[0]] = f"{node.output[0]}@{t}"
+            net.nodes.append(copy)
+        steps.append(names[net.x])
+    if not summed:
+        net.x = net.node("Concat", *steps, module="steps", axis=0)
+        return net
+    net.x = net.const(np.zeros(net.shape))
+    for step in steps:
+        net.x = net.node("Add", net.x, step, module="running")
+    return net
+
+
+def _step(net: Net, node: Any, t: int, membranes: dict[str, str]) -> Any:
+    """A neuron's call in timestep ``t``."""
+    out = node.output[0]
+    rest = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name != "T"}
+    inputs = [*node.input, *([membranes[out]] if out in membranes else [])]
+    membranes[out] = f"{out}/v@{t}"
+    shape = ["N", *net.fired[out]]
+    for name in (f"{out}@{t}", membranes[out]):
+        net.known.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    outputs = [out, membranes[out]]
+    return helper.make_node(STEP, inputs, outputs, node.name, domain=DOMAIN, **{CALL: t}, **rest)
+
+
+def _timestep(net: Net, t: int) -> str:
+    """The input of a timestep: of a sequence the frame, else all there is."""
+    if not net.timesteps:
+        return "x"
+    return net.node("Gather", "x", net.const(t, np.int64), module="frame", axis=1)
 
 
 def mean_over_time(net: Net, T: int, op: str = "ReduceMean") -> Net:
@@ -57,30 +125,53 @@ def mean_over_time(net: Net, T: int, op: str = "ReduceMean") -> Net:
 
 @st.composite
 def state_networks(draw: st.DrawFn) -> Case:
-    """Networks in which LIF, IF, I-LIF and SFA neurons are mixed, with inputs."""
+    """Networks in which LIF, IF, I-LIF and SFA neurons are mixed, with inputs.
+
+    The input is static or a sequence; timesteps are an axis, or a loop.
+    """
     ties = draw(st.booleans())
     T = draw(st.integers(1, 4))
     spatial = draw(st.integers(0, 3)) > 0
     shape = (draw(st.integers(1, 2)), 5, 5) if spatial else (4,)
     source = QuantiseInput((2.0**-6,) if ties else (1 / 61.0,), (0.0,))
     net = Net(shape, draw(st.integers(0, 2**16)), ties, 128 * source.scale[0])
-    early = draw(st.booleans())  # layers ahead of the repetition see one timestep
-    if early:
-        repeated(net, T, draw(st.sampled_from(["stack", "tile"])))
-    _layer(draw, net)
-    if not early:
-        repeated(net, T, draw(st.sampled_from(["stack", "tile"])))
-    _neuron(draw, net, T)
-    for _ in range(draw(st.integers(0, 2))):
-        _layer(draw, net)
-        if draw(st.integers(0, 3)) == 0:
-            net.fire(draw(st.integers(1, 4)))
-        else:
-            _neuron(draw, net, T)
-    _head(draw, net, T)
-    samples = (2, *shape)
+    is_sequence, is_loop = draw(st.booleans()), draw(st.booleans())
+    if is_loop:
+        net.timesteps = T * is_sequence
+        _layers(draw, net, T, is_loop)
+        summed = draw(st.booleans())
+        unrolled(net, T, summed)
+        _head(draw, net, T, summed)
+    else:
+        has_layer = _front(draw, net, T, is_sequence)
+        _layers(draw, net, T, is_loop, has_layer)
+        _head(draw, net, T)
+    samples = (2, T, *shape) if is_sequence else (2, *shape)
     q = net.rng.integers(0, 256, samples) * (net.rng.random(samples) < 0.8)
     return Case(net, source, q.astype(np.uint8))
+
+
+def _front(draw: st.DrawFn, net: Net, T: int, is_sequence: bool) -> bool:
+    """Timesteps as an axis, and perhaps a layer ahead of a repetition, which sees one of them."""
+    if is_sequence:
+        sequence(net, T)
+        return False
+    has_layer = draw(st.booleans())
+    if has_layer:
+        _layer(draw, net)
+    repeated(net, T, draw(st.sampled_from(["stack", "tile"])))
+    return has_layer
+
+
+def _layers(draw: st.DrawFn, net: Net, T: int, is_loop: bool, has_layer: bool = False) -> None:
+    """Layers and neurons; the first neuron, at least, has a memory."""
+    for i in range(draw(st.integers(1, 3))):
+        if i or not has_layer:
+            _layer(draw, net)
+        if i and draw(st.integers(0, 3)) == 0:
+            net.fire(draw(st.integers(1, 4)))
+        else:
+            _neuron(draw, net, T, is_loop)
 
 
 def _layer(draw: st.DrawFn, net: Net) -> None:
@@ -94,23 +185,24 @@ def _layer(draw: st.DrawFn, net: Net) -> None:
         net.batch_norm(negative=False)
 
 
-def _neuron(draw: st.DrawFn, net: Net, T: int) -> None:
+def _neuron(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
     pick = lambda *options: draw(st.sampled_from(options))  # noqa: E731
     D, rule = draw(st.sampled_from(RULES))
-    if draw(st.booleans()):
+    if not is_loop and draw(st.booleans()):
         apart(net, T)
         flat(net)
     carried(
         net, T, D=D, rule=rule, decay=float(np.float32(draw(st.sampled_from(_DECAYS)))),
         gain=pick(1.0, 0.5), threshold=pick(1.0, 0.5) if D == 1 else 1.0,
-        norm=pick(1.0, 2.0), reset=pick("hard", "soft"),
+        norm=pick(1.0, 2.0), reset=pick("hard", "soft", "delayed"),
     )  # fmt: skip
     if len(net.shape) == 3 and min(net.shape[1:]) > 1 and pick(True, False, False):
         net.pool(pick("MaxPool", "AveragePool"), 2, 1)
 
 
-def _head(draw: st.DrawFn, net: Net, T: int) -> None:
-    kind = draw(st.sampled_from(["mean-first", "mean-last", "each", "spikes", "sum"]))
+def _head(draw: st.DrawFn, net: Net, T: int, summed: bool = False) -> None:
+    kinds = ["mean-first", "mean-last", "each", "spikes", "sum"]
+    kind = "summed" if summed else draw(st.sampled_from(kinds))
     if kind == "mean-first":
         mean_over_time(net, T)
     if len(net.shape) == 3:

@@ -58,30 +58,60 @@ class Carried:
         self.distances = np.diff(neuron.levels, axis=1).T
         self.numerator, self.shift = neuron.decay
         self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
-        self.is_hard = neuron.carry == "hard"
         self.rest: Ints = np.zeros((), dtype=np.int64)
 
     def load(self, potential: Ints) -> None:
         """See Dynamics."""
-        kept = (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
-        self.rest = kept + (potential << self.fraction)
+        self.rest = self.decayed() + (potential << self.fraction)
         self.membrane = self.rest - self.first
+
+    def decayed(self) -> Ints:
+        """What is left of the last timestep."""
+        return (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
 
     def fire(self, tick: int) -> npt.NDArray[np.bool_]:
         """See Dynamics."""
         fired: npt.NDArray[np.bool_] = self.membrane >= 0
         if tick < len(self.distances):
             self.membrane -= fired * self.distances[tick]
-        if self.is_hard:
-            self.rest[fired] = 0
-        else:
-            self.rest -= fired * self.threshold
+        self.reset(fired)
         return fired
+
+    def reset(self, fired: npt.NDArray[np.bool_]) -> None:
+        """What spikes take off the rest."""
+        self.rest -= fired * self.threshold
+
+
+class HardReset(Carried):
+    """A membrane that begins anew after a spike."""
+
+    def reset(self, fired: npt.NDArray[np.bool_]) -> None:
+        """See Carried."""
+        self.rest[fired] = 0
+
+
+class DelayedReset(Carried):
+    """A membrane whose soft reset comes a timestep late, behind the decay; ``owed`` till then."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__(neuron)
+        self.owed: Ints = np.zeros((), dtype=np.int64)
+
+    def decayed(self) -> Ints:
+        """See Carried."""
+        left = super().decayed() - self.owed
+        self.owed = np.zeros((), dtype=np.int64)
+        return left
+
+    def reset(self, fired: npt.NDArray[np.bool_]) -> None:
+        """See Carried."""
+        self.owed = self.owed + fired * self.threshold
 
 
 #: Neuron dynamics by ``Neuron.carry``: a new kind of neuron is one class and one line here.
 DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {
     "none": SoftReset,
     "soft": Carried,
-    "hard": Carried,
+    "hard": HardReset,
+    "delayed": DelayedReset,
 }

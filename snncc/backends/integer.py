@@ -29,6 +29,8 @@ from snncc.ir.program import Accumulator, Array, Neuron, Program, Readout
 __all__ = ["IntegerEngine", "SpikeFormEngine"]
 
 UINT8 = onnx.TensorProto.UINT8
+#: What begins a graph over T timesteps.
+_ENTRIES = ("Repeat", "TimeFirst")
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
@@ -62,7 +64,7 @@ class _OnnxEngine:
         #: Whether the graph itself goes through the timesteps, folded into its batch axis.
         self._folded = any(p.key == "snncc.timesteps" for p in self._model.metadata_props)
         if self._folded:
-            _feed_timesteps(self._model.graph)
+            _feed_timesteps(self._model.graph, program)
         self._names = {name for node in self._model.graph.node for name in node.output}
         lost = [n.name for n in program.neurons if n.name + self.suffix not in self._names]
         if lost:
@@ -264,14 +266,18 @@ def _feed_integers(graph: onnx.GraphProto, program: Program) -> None:
             return
 
 
-def _feed_timesteps(graph: onnx.GraphProto) -> None:
-    """Let the graph begin with the input of every timestep: its Repeat is cut out."""
-    for node in [n for n in graph.node if n.domain == DOMAIN and n.op_type == "Repeat"]:
+def _feed_timesteps(graph: onnx.GraphProto, program: Program) -> None:
+    """Let the graph begin with all timesteps, [T*N, ...]: what makes them so is cut out."""
+    for node in [n for n in graph.node if n.domain == DOMAIN and n.op_type in _ENTRIES]:
         for reader in graph.node:
             for i, name in enumerate(reader.input):
                 if name == node.output[0]:
                     reader.input[i] = node.input[0]
         graph.node.remove(node)
+    fed = [(v.name, v.type.tensor_type.elem_type) for v in graph.input]
+    del graph.input[:], graph.value_info[:]  # what they say of shapes was of samples
+    shape: list[str | int | None] = ["M", *program.source.shape]
+    graph.input.extend(make_tensor_value_info(name, kind, shape) for name, kind in fed)
 
 
 def _opened(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:

@@ -54,6 +54,8 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             network.source,
             input_shape=request.input_shape,
             patch_mask=request.patch_mask,
+            timesteps=request.timesteps,
+            batch_first=request.batch_first or None,
             until=request.until,
         )
     return network, found
@@ -80,8 +82,10 @@ def _show(screen: Screen, network: Network, found: Diagnosis) -> None:
 
 def _show_shape(screen: Screen, request: Request, network: Network) -> None:
     shape = request.input_shape or network.config.get("input_size")
+    T = request.timesteps or network.config.get("timesteps")
     if shape:
-        screen.line("input", f"{size(shape)} ({network.origins['input_shape']})")
+        frames = f"{T} timesteps of " if T and network.checkpoint else ""
+        screen.line("input", f"{frames}{size(shape)} ({network.origins['input_shape']})")
 
 
 def _show_faults(screen: Screen, found: Diagnosis) -> None:

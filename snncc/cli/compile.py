@@ -177,6 +177,8 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
     return Options(
         name=name,
         input_shape=request.input_shape,
+        timesteps=request.timesteps,
+        batch_first=request.batch_first or None,
         weight_bits=choices.weight_bits or _DEFAULT_BITS,
         rounding=choices.rounding or "nearest",
         bias_correction=choices.bias_correction,

@@ -95,7 +95,18 @@ _OPTIONS = (
         "--input-shape",
         type=sample_shape,
         metavar="C,H,W",
-        help="One sample. Default: the module's default_cfg.",
+        help="One sample, or one timestep of it. Default: the module's default_cfg.",
+    ),
+    click.option(
+        "--timesteps",
+        type=click.IntRange(min=1),
+        metavar="T",
+        help="The module reads sequences [T, N, C, H, W]; data is (N, T, C, H, W).",
+    ),
+    click.option(
+        "--batch-first",
+        is_flag=True,
+        help="It reads them as [N, T, C, H, W].",
     ),
     click.option(
         "--weights",
@@ -139,6 +150,8 @@ class Request:
     arch: str | None
     arch_args: dict[str, Any] | None
     input_shape: tuple[int, ...] | None
+    timesteps: int | None
+    batch_first: bool
     weights: str | None
     trust_pickle: bool
     allow_missing: bool
@@ -170,8 +183,8 @@ class Request:
             )
 
     def _checkpoint_options(self) -> list[str]:
-        names = ("arch", "arch_args", "input_shape", "weights", "patch_mask")
-        flags = ("trust_pickle", "allow_missing", "allow_unexpected")
+        names = ("arch", "arch_args", "input_shape", "timesteps", "weights", "patch_mask")
+        flags = ("batch_first", "trust_pickle", "allow_missing", "allow_unexpected")
         given = [n for n in names if getattr(self, n) is not None]
         given += [n for n in flags if getattr(self, n)]
         return [f"--{name.replace('_', '-')}" for name in given]
@@ -233,10 +246,17 @@ def _read_checkpoint(request: Request, seconds: float) -> Network:
         origins={
             "weights": "given" if request.weights else "default",
             "input_shape": "given" if request.input_shape else _CONFIG,
+            **_frames_origin(request, config),
         },
         checkpoint=_checkpoint_json(request, found, loaded),
         import_seconds=seconds,
     )
+
+
+def _frames_origin(request: Request, config: Mapping[str, Any]) -> dict[str, str]:
+    if request.timesteps is None and not config.get("timesteps"):
+        return {}
+    return {"timesteps": "given" if request.timesteps else _CONFIG}
 
 
 def _checkpoint_json(request: Request, found: Weights, loaded: LoadReport) -> dict[str, Any]:

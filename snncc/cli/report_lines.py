@@ -101,7 +101,9 @@ def _import(model: CompiledModel) -> Line:
 def _input(model: CompiledModel) -> Line:
     contract = model.input
     pieces = _raw_input(model, contract) if contract.dtype == "uint8" else _real_input(model)
-    return ("input", f"{contract.dtype} {size(contract.shape)}, {pieces}", _origins(model))
+    frames = f"{contract.timesteps} timesteps of " if contract.timesteps else ""
+    head = f"{frames}{contract.dtype} {size(contract.shape)}"
+    return ("input", f"{head}, {pieces}", _origins(model))
 
 
 def _mask(model: CompiledModel) -> list[Line]:
@@ -163,7 +165,8 @@ def _values(values: tuple[float, ...]) -> str:
 def _origins(model: CompiledModel) -> str:
     """``(shape, mean, std: the module's default_cfg; u8: default)``."""
     mode = "u8" if model.input.dtype == "uint8" else "f32"
-    names = {"input_shape": "shape", "mean": "mean", "std": "std", "input_range": "range"}
+    names = {"input_shape": "shape", "timesteps": "T", "mean": "mean", "std": "std",
+             "input_range": "range"}  # fmt: skip
     groups: dict[str, list[str]] = {}
     for key, word in (names | {"input": mode}).items():
         if origin := model.report["origins"].get(key):

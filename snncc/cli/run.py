@@ -124,7 +124,7 @@ def run(
     given = {name: value for name, value in options.items() if value is not None}
     session = Session(file, engine, batch, **given)
     takes_mask = bool(session.contract.patches)
-    read = read_data(data, labels, session.contract.shape, limit, masks=takes_mask)
+    read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
     _check_labels(read, session)
     start = time.perf_counter()
     tally = _simulate(session, read, probes)

@@ -99,14 +99,11 @@ def _samples(
         from snncc.runtime.coding import read_data
 
         takes_mask = bool(model.input.patches)
-        read = read_data(data, shape=model.input.shape, limit=limit, masks=takes_mask)
-        x = model.input.encode(read.x, model.program.timesteps, read.mask)
-        return x, mask_json(model, read)
+        read = read_data(data, shape=model.input.sample, limit=limit, masks=takes_mask)
+        return model.input.encode(read.x, read.mask), mask_json(model, read)
     if limit is None or model.reference is None:
         return None, None
-    stored = model.reference.x
-    is_sequence = stored.ndim > len(model.input.shape) + 1
-    return stored[:, :limit] if is_sequence else stored[:limit], None
+    return model.reference.x[:limit], None
 
 
 def _verify(

@@ -12,7 +12,9 @@ import torch
 
 from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import find_leaves, record
+from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding
+from snncc.frontends.steps import CALLS
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import label
 from snncc.ir.ops import NEURONS
@@ -47,21 +49,27 @@ class ImportLaw:
 
 
 def check_import(
-    module: torch.nn.Module, model: ir.Model, x: Array, mask: Array | None = None
+    module: torch.nn.Module,
+    model: ir.Model,
+    x: Array,
+    mask: Array | None = None,
+    frames: Frames = STATIC,
 ) -> ImportLaw:
     """Compare the imported graph with eager PyTorch on samples, leaf by leaf.
 
     Args:
         module: The network, in eval mode.
         model: What it was imported as, in stage ``imported``.
-        x: float32 (N, *shape).
+        x: float32 (N, *shape), sequences (N, T, *shape).
         mask: float32 (N, 1, h, w), if the graph takes one.
+        frames: As it was imported.
 
     Raises:
         VerificationError: A potential lies outside the margin, or an activation differs although
             its potential was given.
     """
-    calls = _record(module, x if mask is None else _masked(x, mask), mask)
+    with frames.given_to(module):
+        calls = _record(module, x if mask is None else _masked(x, mask), mask)
     nodes = _match(model, calls)
     given_inputs = (x,) if mask is None else (x, mask)
     feeds = {str(v.name): a for v, a in zip(model.graph.inputs, given_inputs, strict=True)}
@@ -102,12 +110,21 @@ def _record(
 def _match(
     model: ir.Model, calls: dict[str, list[tuple[Array, Array]]]
 ) -> list[tuple[ir.Node, tuple[Array, Array]]]:
-    """Each IntegerFire node with the call it stands for: same module path, same order."""
+    """Each neuron with the calls it stands for: same module path, same order."""
     found = []
     for path, made in calls.items():
         nodes = [n for n in model.graph if n.op_type in NEURONS and label(n) == path]
-        found += [(n, _folded(n, *call)) for n, call in zip(nodes, made, strict=False)]
+        if any(CALLS in n.metadata_props for n in nodes):
+            found += [(n, _joined(n, made)) for n in nodes]
+        else:
+            found += [(n, _folded(n, *call)) for n, call in zip(nodes, made, strict=False)]
     return found
+
+
+def _joined(node: ir.Node, made: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The calls of single timesteps as the node sees them."""
+    calls = [made[int(i)] for i in node.metadata_props[CALLS].split(",")]
+    return np.concatenate([u for u, _ in calls]), np.concatenate([a for _, a in calls])
 
 
 def _folded(node: ir.Node, u: Array, a: Array) -> tuple[Array, Array]:

@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 
+from snncc.errors import Fault, UnsupportedModelError
+from snncc.frontends.step_leaves import stepping
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = [
     "IntegerFireSpec",
     "Leaf",
     "StatefulFireSpec",
+    "StepSpec",
     "find_leaves",
     "forget",
     "record",
@@ -47,7 +50,7 @@ class StatefulFireSpec:
     """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
 
     H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
-    ``soft`` or ``hard``.
+    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold.
     """
 
     D: int = 1
@@ -59,7 +62,22 @@ class StatefulFireSpec:
     reset: str = "hard"
 
 
-Spec = IntegerFireSpec | StatefulFireSpec
+@dataclass(frozen=True)
+class StepSpec:
+    """A neuron with memory that is called once per timestep, ``spikes, membrane = m(x, membrane)``.
+
+    Attributes:
+        neuron: What it does in a timestep.
+        alone: Calls return spikes alone; the membrane stays in the module.
+        state: Name of the attribute in which the module keeps it.
+    """
+
+    neuron: StatefulFireSpec
+    alone: bool = False
+    state: str = "mem"
+
+
+Spec = IntegerFireSpec | StatefulFireSpec | StepSpec
 
 
 @dataclass(frozen=True)
@@ -96,12 +114,29 @@ def _describe(module: torch.nn.Module) -> Spec | None:
 
 
 def find_leaves(module: torch.nn.Module) -> list[Leaf]:
-    """All leaf modules of a network with their paths."""
-    found = ((path, m, _describe(m)) for path, m in module.named_modules())
-    return [Leaf(path, m, spec) for path, m, spec in found if spec is not None]
+    """All leaf modules of a network with their paths.
+
+    Raises:
+        UnsupportedModelError: Some are neurons that cannot become spikes; all are listed.
+    """
+    found, faults = [], []
+    for path, m in module.named_modules():
+        try:
+            spec = _describe(m)
+        except UnsupportedModelError as e:
+            faults.append(Fault(e.message, kind=type(m).__name__, module=path))
+            continue
+        if spec is not None:
+            found.append(Leaf(path, m, spec))
+    if faults:
+        raise UnsupportedModelError(f"{len(faults)} neurons cannot become spikes", faults)
+    return found
 
 
-def _symbolic(spec: Spec) -> Callable[[torch.Tensor], Any]:
+def _symbolic(leaf: Leaf) -> Callable[..., Any]:
+    spec = leaf.spec
+    if isinstance(spec, StepSpec):
+        return stepping(leaf.module, asdict(spec.neuron), spec.state, spec.alone)
     return _over_time(spec) if isinstance(spec, StatefulFireSpec) else _at_once(spec)
 
 
@@ -135,27 +170,42 @@ def forget(leaves: list[Leaf]) -> None:
         reset = getattr(leaf.module, "reset", None)
         if isinstance(leaf.spec, StatefulFireSpec) and callable(reset):
             reset()
+        elif isinstance(leaf.spec, StepSpec) and hasattr(leaf.module, leaf.spec.state):
+            setattr(leaf.module, leaf.spec.state, torch.zeros(0))
 
 
 @contextmanager
 def swapped(leaves: list[Leaf]) -> Iterator[None]:
     """Within this context every leaf's ``forward`` emits its operator."""
+    held = _membranes(leaves)
     try:
         for leaf in leaves:
-            leaf.module.forward = _symbolic(leaf.spec)
+            leaf.module.forward = _symbolic(leaf)
         yield
     finally:
         for leaf in leaves:
             leaf.module.__dict__.pop("forward", None)
+        for module, name, value in held:  # what export left there is no membrane
+            setattr(module, name, value)
+
+
+def _membranes(leaves: list[Leaf]) -> list[tuple[torch.nn.Module, str, Any]]:
+    """What neurons called once per timestep hold, and all that a reset of theirs reaches."""
+    found = []
+    for leaf in leaves:
+        if isinstance(leaf.spec, StepSpec):
+            kin = (leaf.module, *getattr(type(leaf.module), "instances", ()))
+            found += [(m, leaf.spec.state) for m in kin if hasattr(m, leaf.spec.state)]
+    return [(m, name, getattr(m, name)) for m, name in found]
 
 
 @contextmanager
 def record(leaves: list[Leaf]) -> Iterator[dict[str, list[tuple[torch.Tensor, torch.Tensor]]]]:
-    """Within this context each leaf's calls are kept: path -> [(input, output), ...]."""
+    """Within this context each leaf's calls are kept: path -> [(input, spikes), ...]."""
     calls: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {leaf.path: [] for leaf in leaves}
 
     def hook(path: str) -> Callable[..., None]:
-        return lambda _m, args, out: calls[path].append((args[0].detach(), out.detach()))
+        return lambda _m, args, out: calls[path].append((args[0].detach(), _spikes(out)))
 
     forget(leaves)
     handles = [leaf.module.register_forward_hook(hook(leaf.path)) for leaf in leaves]
@@ -165,6 +215,12 @@ def record(leaves: list[Leaf]) -> Iterator[dict[str, list[tuple[torch.Tensor, to
         for handle in handles:
             handle.remove()
         forget(leaves)
+
+
+def _spikes(out: Any) -> torch.Tensor:
+    """What a call returned, without the membrane."""
+    spikes: torch.Tensor = out[0] if isinstance(out, tuple) else out
+    return spikes.detach()
 
 
 register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))

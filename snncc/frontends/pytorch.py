@@ -16,25 +16,30 @@ import torch
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import find_leaves, forget, swapped
+from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
 from snncc.frontends.tidy import tidy
-from snncc.ir.graphs import label, nodes, provenance, static_shape
+from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
 from snncc.ir.ops import OPSET
 
 __all__ = ["import_exported", "import_module"]
 
 
 def import_module(
-    module: torch.nn.Module, shape: Sequence[int], patches: tuple[int, int] | None = None
+    module: torch.nn.Module,
+    shape: Sequence[int],
+    patches: tuple[int, int] | None = None,
+    frames: Frames = STATIC,
 ) -> ir.Model:
     """Export a module with every leaf as one node; the batch axis stays free.
 
     Args:
         module: In any mode; exported in eval mode, without the masks its layers may hold.
-        shape: One sample, (C, H, W) or (F,).
+        shape: One sample, (C, H, W) or (F,); of a sequence one timestep.
         patches: Let the graph take a second input, ``mask`` f32 [N, 1, *patches], which masks the
             first one and all sparse layers.
+        frames: Whether the input is a sequence; the graph takes it as [N, T, ...].
 
     Raises:
         BadInputError: The module does not run on an input of that shape.
@@ -47,15 +52,20 @@ def import_module(
             f"{type(module).__name__} has no layer that takes a patch mask; build it with "
             "SpikeSparseConv2d and SparseBatchNorm2d, or leave --patch-mask out"
         )
-    example = torch.zeros(2, *shape)
+    if patches is not None and frames.timesteps:
+        raise UsageError("--patch-mask is for one image a sample; leave --timesteps out")
+    example = torch.zeros(2, *frames.sample(tuple(shape)))
     leaves = find_leaves(module)
-    with torch.no_grad(), _in_eval_mode(module), holding(module, None):
+    with torch.no_grad(), _in_eval_mode(module), holding(module, None), frames.given_to(module):
         forget(leaves)
         _try_forward(module, example)
         forget(leaves)
         with swapped(leaves):
             program = _exported(module, example, patches)
+        forget(leaves)
     model = tidy(program.model)
+    if frames.timesteps:
+        model.metadata_props[SEQUENCE] = str(frames.timesteps)
     if patches is not None:
         _name_masked_input(model)
         _check_masks(model, patches)

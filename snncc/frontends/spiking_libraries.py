@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from snncc.errors import UnsupportedModelError
-from snncc.frontends.leaves import StatefulFireSpec, register_leaf
+from snncc.frontends.leaves import StatefulFireSpec, StepSpec, register_leaf
 
-__all__ = ["spiking_jelly"]
+__all__ = ["snn_torch", "spiking_jelly"]
 
 _NODES = "spikingjelly.activation_based.neuron"
 _OLD_NODES = "spikingjelly.clock_driven.neuron"
@@ -59,10 +59,74 @@ def _unknown(m: Any) -> StatefulFireSpec:
     )
 
 
-def _single_step(m: Any) -> StatefulFireSpec:
+def snn_torch(m: Any) -> StepSpec:
+    """What a Leaky neuron of snnTorch does, called once per timestep.
+
+    Its reset comes a timestep late: U' = beta * U + x - threshold * (U > threshold), after the
+    decay. With ``zero`` the decayed membrane is 0 either way, so late is as good as at once.
+
+    Raises:
+        UnsupportedModelError: It does something else; all that stands in the way is named.
+    """
+    reset = _RESETS.get(getattr(getattr(m, "state_function", None), "__name__", ""), "none")
+    is_late = getattr(m, "reset_delay", True)
+    ones = {"beta": m.beta, "threshold": m.threshold}
+    faults = [f"one {name} for all neurons" for name, v in ones.items() if v.numel() != 1]
+    faults += [
+        what
+        for what, is_wrong in (
+            ("reset_mechanism='subtract' or 'zero'", reset == "none"),
+            ("reset_delay=True with 'subtract'", reset == "delayed" and not is_late),
+            ("inhibition=False", m.inhibition),
+            ("no state_quant", m.state_quant),
+            ("a threshold above 0", bool((m.threshold <= 0).any())),
+            ("graded_spikes_factor=1", bool((m.graded_spikes_factor != 1).any())),
+        )
+        if is_wrong
+    ]
+    if faults:
+        raise UnsupportedModelError(f"snnTorch's Leaky becomes spikes with {', '.join(faults)}")
+    beta, threshold = float(m.beta.detach().clamp(0, 1)), float(m.threshold.detach())
+    neuron = StatefulFireSpec(decay=beta, gain=1.0, threshold=threshold, rule=">", reset=reset)
+    spec = StepSpec(neuron, alone=m.init_hidden and not m.output)
+    _probe(m, spec)
+    return spec
+
+
+#: How the membrane of a Leaky goes on, by the method that does it.
+_RESETS = {"_base_sub": "delayed", "_base_zero": "hard"}
+
+
+def _probe(m: Any, spec: StepSpec) -> None:
+    """Other versions and surrogates of one's own may fire otherwise: eight timesteps tell.
+
+    Raises:
+        UnsupportedModelError: It does not fire as its attributes say.
+    """
+    neuron = spec.neuron
+    drive = neuron.threshold * torch.linspace(-1.0, 2.0, 49)
+    v = owed = torch.zeros_like(drive)
+    m.mem = torch.zeros(0)
+    with torch.no_grad():
+        for t in range(8):
+            x = drive.roll(11 * t)
+            out = m(x)
+            h = neuron.decay * v + x - owed
+            fired = (h > neuron.threshold).to(h)
+            if not torch.equal(out if spec.alone else out[0], fired):
+                raise UnsupportedModelError(
+                    "snnTorch's Leaky does not fire where its membrane exceeds the threshold: "
+                    f"timestep {t} of a probe; a spike_grad that is a step at 0 does"
+                )
+            late = neuron.reset == "delayed"
+            v = h if late else h * (1 - fired)
+            owed = fired * neuron.threshold * late
+    m.mem = torch.zeros(0)
+
+
+def _unknown_snn_torch(m: Any) -> StepSpec:
     raise UnsupportedModelError(
-        f"snnTorch's {type(m).__name__} is called once per timestep, so that its membrane runs "
-        "through the network's own code; use snncc.nn.LIF, which reads [T, N, ...] at once"
+        f"snnTorch's {type(m).__name__} is a neuron that snncc does not know; Leaky becomes spikes"
     )
 
 
@@ -78,5 +142,5 @@ for _path in (
     register_leaf(_path, spiking_jelly)
 for _path in (f"{_NODES}.base_node.BaseNode", f"{_NODES}.BaseNode", f"{_OLD_NODES}.BaseNode"):
     register_leaf(_path, _unknown)
-for _name in ("leaky.Leaky", "lapicque.Lapicque", "synaptic.Synaptic", "alpha.Alpha"):
-    register_leaf(f"snntorch._neurons.{_name}", _single_step)
+register_leaf("snntorch._neurons.leaky.Leaky", snn_torch)
+register_leaf("snntorch._neurons.neurons.SpikingNeuron", _unknown_snn_torch)

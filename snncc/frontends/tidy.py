@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.steps import STEP, gather_steps
 from snncc.ir.graphs import (
     Provenance,
     initializer,
@@ -22,7 +23,7 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import DOMAIN, NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
 __all__ = ["tidy"]
@@ -62,6 +63,7 @@ def tidy(model: ir.Model) -> ir.Model:
         _INFERENCE,
     ):
         step(model)
+    gather_steps(model)
     _free_batch(model)
     _check_result(model.graph.outputs[0])
     _check_finite(model)
@@ -137,6 +139,7 @@ def _check_domains(model: ir.Model) -> None:
             str(n.name), n.op_type, *_place(n), todo="export without custom operators",
         )
         for n in forbidden(model, "imported")
+        if (n.domain, n.op_type) != (DOMAIN, STEP)
     ]  # fmt: skip
     if faults:
         raise UnsupportedModelError(f"{len(faults)} nodes have no known meaning", faults)

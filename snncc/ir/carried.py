@@ -50,12 +50,21 @@ def near_border(
     drive = u.reshape(carry.T, -1, *u.shape[1:]).astype(np.float64)
     counts = np.rint(fired.reshape(drive.shape).astype(np.float64) * carry.norm)
     v, near, found = np.zeros_like(drive[0]), np.zeros(drive.shape[1:], bool), []
+    owed = v
     for x, s in zip(drive, counts, strict=True):
-        h = carry.decay * v + carry.gain * x
+        h = carry.decay * v + carry.gain * x - owed
         relative = h / carry.threshold
         nearest = 1.0 if carry.rule in (">=", ">") else np.floor(relative) + 0.5
         here = np.abs(relative - nearest) <= margin * (1 + np.abs(relative))
         near = here | near if later else here
         found.append(near)
-        v = h - s * carry.threshold if carry.reset == "soft" else np.where(s > 0, 0.0, h)
+        v, owed = _after(h, s, carry)
     return np.stack(found).reshape(u.shape)
+
+
+def _after(h: Array, s: Array, carry: Carry) -> tuple[Array, Array]:
+    """What stays of a membrane that fired ``s``, and what the next one is lowered by."""
+    taken = s * carry.threshold
+    if carry.reset == "delayed":
+        return h, taken
+    return h - taken if carry.reset == "soft" else np.where(s > 0, 0.0, h), 0.0 * taken

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, functions_of
 
 __all__ = [
+    "SEQUENCE",
     "SOURCE_GRID",
     "Edit",
     "Provenance",
@@ -27,6 +28,8 @@ __all__ = [
     "initializer",
     "integer_range",
     "is_op",
+    "is_sequence",
+    "is_zero",
     "label",
     "nodes",
     "only_reader",
@@ -41,6 +44,8 @@ __all__ = [
 Array = npt.NDArray[Any]
 #: Metadata key of a model whose weights come from integers (the file was quantised).
 SOURCE_GRID = "snncc.source_grid"
+#: Metadata key of a model whose input is a sequence [N, T, ...]: T.
+SEQUENCE = "snncc.sequence"
 MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
 
 
@@ -96,6 +101,17 @@ def constant(value: ir.Value | None) -> Array | None:
     if value.producer() is None and not value.is_initializer():
         return None
     return np.asarray(value.const_value.numpy())
+
+
+def is_zero(value: ir.Value | None) -> bool:
+    """Whether ``value`` holds zeros only: a constant, or one that is spread over the batch."""
+    array, node = constant(value), value.producer() if value is not None else None
+    if array is not None or node is None:
+        return array is not None and not array.any()
+    if node.op_type == "ConstantOfShape":
+        fill = attribute(node, "value")
+        return fill is None or not fill.numpy().any()
+    return node.op_type in ("Expand", "Cast", "Identity") and is_zero(node.inputs[0])
 
 
 def integer_range(dtype: ir.DataType | None) -> tuple[int, int] | None:
@@ -171,6 +187,11 @@ class Edit:
     def own(self, op_type: str, *inputs: ir.Value | None, **rest: Any) -> ir.Value:
         """A new node of domain ``ai.snncc``."""
         return self.op(op_type, *inputs, domain=DOMAIN, **rest)
+
+
+def is_sequence(model: ir.Model) -> bool:
+    """Whether a sample is a sequence: the input is [N, T, ...]."""
+    return SEQUENCE in model.metadata_props
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:

@@ -23,7 +23,9 @@ def fixed_decay(decay: float) -> tuple[int, int]:
     return round(exact * (1 << _SHIFT)), _SHIFT
 
 
-def membrane_reach(timesteps: int, decay: tuple[int, int], drive: int, loss: int) -> int:
+def membrane_reach(
+    timesteps: int, decay: tuple[int, int], drive: int, loss: int, delayed: bool = False
+) -> int:
     """The largest absolute number on the way: numerator * what stays, and the membrane itself.
 
     Args:
@@ -31,12 +33,14 @@ def membrane_reach(timesteps: int, decay: tuple[int, int], drive: int, loss: int
         decay: (numerator, shift).
         drive: Largest absolute potential, in units of the membrane.
         loss: The most that spikes take in a timestep.
+        delayed: They take it in the next one, behind the decay.
     """
     numerator, shift = decay
+    before, behind = (0, loss) if delayed else (loss, 0)
     reach = widest = drive
     for _ in range(timesteps - 1):
-        product = numerator * (reach + loss)
-        new = (product >> shift) + 1 + drive
+        product = numerator * (reach + before)
+        new = (product >> shift) + 1 + drive + behind
         widest = max(widest, product, new)
         if new == reach:
             break

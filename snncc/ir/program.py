@@ -147,7 +147,8 @@ class Neuron:
         carry: What stays over timesteps: ``none`` for SFA neurons; else the membrane
             h = floor(V * decay) + potential * 2**fraction, which the levels are compared with,
             starts from V = 0, and of its h there stays ``soft``: h less ``threshold`` per spike;
-            ``hard``: h, or 0 after a spike.
+            ``hard``: h, or 0 after a spike; ``delayed``: h, and the next h is lowered by
+            ``threshold`` per spike.
         decay: (numerator, shift): numerator / 2**shift.
         fraction: Bits of the membrane behind the potential's unit; shift * (T - 1) is exact.
         threshold: int64 (C,) or (1,), in units of the membrane; with ``carry`` only.

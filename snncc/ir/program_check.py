@@ -215,7 +215,7 @@ def _check_neuron(program: Program, node: Neuron, seen: dict[str, Node]) -> None
 
 
 def _check_carry(program: Program, node: Neuron, source: Node) -> None:
-    _require(node.carry in ("none", "soft", "hard"), f"unknown carry '{node.carry}'")
+    _require(node.carry in ("none", "soft", "hard", "delayed"), f"unknown carry '{node.carry}'")
     if node.carry == "none":
         plain = node.decay == (0, 0) and node.fraction == 0 and node.threshold is None
         _require(plain, "decay, fraction and threshold belong to a carry")
@@ -229,9 +229,10 @@ def _check_carry(program: Program, node: Neuron, source: Node) -> None:
     assert taken is not None
     _require(taken.shape in ((1,), (node.shape[0],)), f"threshold has shape {taken.shape}")
     _require(int(taken.min()) > 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
-    loss = node.D * int(taken.max()) if node.carry == "soft" else 0
+    loss = node.D * int(taken.max()) if node.carry != "hard" else 0
     drive = emitted_payload(source) << node.fraction
-    reach = membrane_reach(program.timesteps, node.decay, drive, loss)
+    is_late = node.carry == "delayed"
+    reach = membrane_reach(program.timesteps, node.decay, drive, loss, is_late)
     _require(reach < TOTAL_LIMIT, "membrane may overflow int64")
 
 

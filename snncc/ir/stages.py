@@ -17,7 +17,7 @@ __all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
 
 _SHAPES = {"Reshape", "Flatten"}
 _INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
-_TIME = {"Repeat", "TimeSum"}
+_TIME = {"Repeat", "TimeFirst", "TimeSum"}
 _MASK = {"SourceMask", "PatchMask"}
 _OWN_INTEGER = {"IntegerFire", "StatefulFire", "OnGrid", "SumPool", "QuantizeInput", *_TIME, *_MASK}
 _QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}

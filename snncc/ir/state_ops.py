@@ -1,7 +1,8 @@
 """Operators of neurons with a memory over timesteps; T is the outer part of the batch axis.
 
 One membrane, one rule: H = decay * V + x, s = levels that H reaches, V = H - s * threshold
-('soft') or 0 if s > 0 else H ('hard'); V is 0 at first.
+('soft') or 0 if s > 0 else H ('hard'); V is 0 at first. With reset 'delayed' V = H, and the next
+H is lowered by s * threshold once V has decayed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _APART = """
     reset_rule = Constant <value_string: string = @reset> ()
     hard_name = Constant <value_string: string = "hard"> ()
     is_hard = Equal (reset_rule, hard_name)
+    delayed_name = Constant <value_string: string = "delayed"> ()
+    is_delayed = Equal (reset_rule, delayed_name)
 """
 
 _STATEFUL_FIRE = Op(
@@ -37,7 +40,7 @@ _STATEFUL_FIRE = Op(
     "Neuron with a memory over T timesteps, X [T*N, ...]: H = decay * V + gain * X fires s spikes, "
     "given as s / norm. Rules: '>=' and '>' compare H with the threshold (D = 1), 'half-even' and "
     "'half-up' round clip(H / threshold, 0, D). Reset: 'soft': V = H - s * threshold; 'hard': 0 "
-    "after a spike.",
+    "after a spike; 'delayed': V = H, and s * threshold is taken off the next H.",
     {"X": F32},
     {"Y": F32},
     {
@@ -59,13 +62,14 @@ _STATEFUL_FIRE = Op(
     is_reach = Equal (rule, reach_name)
     is_above = Equal (rule, above_name)
     is_up = Equal (rule, up_name)
-    rest, S = Loop <body: graph = step (int64 i, bool on, float[] v) =>
-                    (bool still_on, float[] carried, float[] s) {
+    rest, left, S = Loop <body: graph = step (int64 i, bool on, float[] v, float[] owed) =>
+                          (bool still_on, float[] carried, float[] due, float[] s) {
       still_on = Identity (on)
       drive = Gather <axis: int = 0> (x, i)
       kept = Mul (v, decay)
       driven = Mul (drive, gain)
-      h = Add (kept, driven)
+      charged = Add (kept, driven)
+      h = Sub (charged, owed)
       reaches = GreaterOrEqual (h, theta)
       reached = Cast <to: int = 1> (reaches)
       exceeds = Greater (h, theta)
@@ -82,8 +86,11 @@ _STATEFUL_FIRE = Op(
       soft = Sub (h, taken)
       silent = Equal (s, zero)
       hard = Where (silent, h, zero)
-      carried = Where (is_hard, hard, soft)
-    }> (t, go, start)
+      at_once = Where (is_hard, hard, soft)
+      carried = Where (is_delayed, h, at_once)
+      nothing = Sub (taken, taken)
+      due = Where (is_delayed, taken, nothing)
+    }> (t, go, start, start)
     a = Reshape (S, size)
     n = Constant <value_float: float = @norm> ()
     Y = Div (a, n)
@@ -98,7 +105,8 @@ _CHARGE = """
       kept = Div (whole, radix)
       drive = Gather <axis: int = 0> (x, i)
       wide = Mul (drive, unit)
-      h = Add (kept, wide)
+      charged = Add (kept, wide)
+      h = Sub (charged, owed)
 """
 
 _CARRY = """
@@ -106,7 +114,10 @@ _CARRY = """
       soft = Sub (h, taken)
       silent = Equal (count, first)
       hard = Where (silent, h, first)
-      carried = Where (is_hard, hard, soft)
+      at_once = Where (is_hard, hard, soft)
+      carried = Where (is_delayed, h, at_once)
+      nothing = Sub (taken, taken)
+      due = Where (is_delayed, taken, nothing)
 """
 
 _NUMBERS = _APART.replace("INPUT", "V") + """
@@ -136,15 +147,16 @@ _STATEFUL_FIRE_COUNT = Op(
     "quantised",
     "Spikes per timestep of a neuron with memory, V [T*N, C, ...]: H = floor(numerator * carried / "
     "2^shift) + V * 2^fraction reaches so many of levels [C|1, D]; soft reset takes threshold "
-    "[C|1] per spike. Exact for decay numerator / 2^shift if fraction is shift * (T - 1).",
+    "[C|1] per spike, delayed reset off the next H. Exact for decay numerator / 2^shift "
+    "if fraction is shift * (T - 1).",
     _STATE_INPUTS,
     {"A": U8},
     _STATE_ATTRIBUTES,
     _NUMBERS + """
     level_shape = Concat <axis: int = 0> (any, tail, D)
     L = Reshape (levels, level_shape)
-    rest, S = Loop <body: graph = step (int64 i, bool on, int64[] v) =>
-                    (bool still_on, int64[] carried, int64[] count) {
+    rest, left, S = Loop <body: graph = step (int64 i, bool on, int64[] v, int64[] owed) =>
+                          (bool still_on, int64[] carried, int64[] due, int64[] count) {
       still_on = Identity (on)
     """ + _CHARGE + """
       h_1 = Unsqueeze (h, any)
@@ -152,7 +164,7 @@ _STATEFUL_FIRE_COUNT = Op(
       ones = Cast <to: int = 7> (reached)
       count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (ones, any)
     """ + _CARRY + """
-    }> (t, go, start)
+    }> (t, go, start, start)
     counts = Cast <to: int = 2> (S)
     A = Reshape (counts, size)
     """,
@@ -163,7 +175,7 @@ _STATEFUL_IF = Op(
     "spiking",
     "StatefulFireCount tick by tick: spikes [D, T*N, C, ...]. In each timestep the membrane starts "
     "at H - level 1, fires when it is not negative, and is lowered by the gap to the next level; "
-    "what stays over timesteps is H less the threshold per spike, or 0.",
+    "what stays over timesteps is H less the threshold per spike, or 0, or H if that is delayed.",
     _STATE_INPUTS,
     {"S": U8},
     _STATE_ATTRIBUTES,
@@ -177,8 +189,8 @@ _STATEFUL_IF = Op(
     next = Concat <axis: int = 0> (later, last)
     gaps = Sub (next, L)
     level_1 = Gather <axis: int = 0> (L, first)
-    rest, trains = Loop <body: graph = step (int64 i, bool on, int64[] v) =>
-                         (bool still_on, int64[] carried, uint8[] train) {
+    rest, unpaid, trains = Loop <body: graph = step (int64 i, bool on, int64[] v, int64[] owed) =>
+                                 (bool still_on, int64[] carried, int64[] due, uint8[] train) {
       still_on = Identity (on)
     """ + _CHARGE + """
       above = Sub (h, level_1)
@@ -195,7 +207,7 @@ _STATEFUL_IF = Op(
       wide_train = Cast <to: int = 7> (train)
       count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (wide_train, zero)
     """ + _CARRY + """
-    }> (t, go, start)
+    }> (t, go, start, start)
     flat_shape = Concat <axis: int = 0> (t_1, D, any)
     flat = Reshape (trains, flat_shape)
     ticks_first = Transpose <perm: ints = [1, 0, 2]> (flat)
@@ -225,6 +237,32 @@ _REPEAT = Op(
     """,
 )
 
+_TIME_FIRST = Op(
+    "TimeFirst",
+    "imported",
+    "The timesteps of a sequence one after the other: [N, T, ...] -> [T*N, ...].",
+    {"X": (*F32, *U8)},
+    {"Y": (*F32, *U8)},
+    {"T": "int"},
+    """
+    any = Constant <value_ints: ints = [-1]> ()
+    zero = Constant <value_ints: ints = [0]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    end = Constant <value_ints: ints = [9223372036854775807]> ()
+    size = Shape (X)
+    sample = Slice (size, two, end)
+    samples = Slice (size, zero, one)
+    t = Constant <value_int: int = @T> ()
+    t_1 = Reshape (t, any)
+    spread = Concat <axis: int = 0> (samples, t_1, any)
+    x = Reshape (X, spread)
+    turned = Transpose <perm: ints = [1, 0, 2]> (x)
+    flat = Concat <axis: int = 0> (any, sample)
+    Y = Reshape (turned, flat)
+    """,
+)
+
 _TIME_SUM = Op(
     "TimeSum",
     "imported",
@@ -250,6 +288,7 @@ _TIME_SUM = Op(
 STATE_OPS = (
     _STATEFUL_FIRE,
     _REPEAT,
+    _TIME_FIRST,
     _TIME_SUM,
     _STATEFUL_FIRE_COUNT,
     _STATEFUL_IF,

@@ -9,7 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.errors import SnnccError
-from snncc.ir.graphs import attribute, constant, is_op, provenance, static_shape
+from snncc.ir.graphs import (
+    attribute,
+    constant,
+    is_op,
+    is_sequence,
+    provenance,
+    static_shape,
+)
 from snncc.ir.program import (
     Accumulator,
     Array,
@@ -42,10 +49,10 @@ def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> P
     Raises:
         SnnccError: The graph holds an operator that has no Program form (a compiler fault).
     """
-    work = _Build()
+    work = _Build(lead=int(is_sequence(model)))
     for value in model.graph.inputs:
         if value.dtype == ir.DataType.UINT8:
-            work.add(value, Source(str(value.name), _shape(value), 255))
+            work.add(value, Source(str(value.name), _shape(value)[work.lead :], 255))
     for node in model.graph:
         work.visit(node)
     out = model.graph.outputs[0]
@@ -76,8 +83,12 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 
 @dataclass
 class _Build:
-    """Program nodes so far, and which of them each graph value is emitted by."""
+    """Program nodes so far, and which of them each graph value is emitted by.
 
+    ``lead`` is the number of axes ahead of a timestep's in the input's shape per sample.
+    """
+
+    lead: int = 0
     nodes: dict[str, Node] = field(default_factory=dict)
     names: dict[ir.Value, str] = field(default_factory=dict)
     products: dict[ir.Value, Projection] = field(default_factory=dict)
@@ -97,7 +108,7 @@ class _Build:
 
 def _source(build: _Build, node: ir.Node) -> None:
     out = node.outputs[0]
-    build.add(out, Source(str(out.name), _shape(out), attribute(node, "top", 255)))
+    build.add(out, Source(str(out.name), _shape(out)[build.lead :], attribute(node, "top", 255)))
 
 
 def _view(build: _Build, node: ir.Node) -> None:
@@ -297,6 +308,7 @@ _VISITORS = {
     "FireCount": _fire,
     "StatefulFireCount": _fire,
     "Repeat": _view,
+    "TimeFirst": _view,
     "TimeSum": _view,
     "MaxPool": _pool,
     "SumPool": _pool,

@@ -142,7 +142,7 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_neuron(node)
     if node.op_type in NEURONS or read_linear(node.outputs[0]) is not None:
         return None
-    if node.op_type in ("Repeat", "TimeSum"):
+    if node.op_type in ("Repeat", "TimeFirst", "TimeSum"):
         return _judge_time(node)
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
@@ -279,9 +279,9 @@ def _memory_reads(value: ir.Value) -> bool:
 
 
 def _judge_time(node: ir.Node) -> tuple[str, str] | None:
-    """The input is repeated at the front; what is summed is the result."""
+    """Timesteps begin at the input; what is summed is the result."""
     x, out = node.inputs[0], node.outputs[0]
-    ok = x is not None and x.is_graph_input() if node.op_type == "Repeat" else not out.uses()
+    ok = not out.uses() if node.op_type == "TimeSum" else x is not None and x.is_graph_input()
     return None if ok else ("mixes timesteps inside the network", "a final mean or sum over T")
 
 

@@ -91,12 +91,15 @@ def _fire(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     return 1
 
 
+_KEEP_COUNTS = ("MaxPool", "Reshape", "SumPool", "AveragePool", "Repeat", "TimeFirst")
+
+
 def _is_counted(value: ir.Value) -> bool:
     """Whether the value holds counts (of neurons or of the source), not a potential."""
     node = value.producer()
     if node is None or node.op_type in (*NEURONS, "Cast"):
         return True
-    if node.op_type in ("MaxPool", "Reshape", "SumPool", "AveragePool", "Repeat"):
+    if node.op_type in _KEEP_COUNTS:
         return node.inputs[0] is not None and _is_counted(node.inputs[0])
     return False
 

@@ -1,12 +1,13 @@
-"""fold-time: the timesteps of a network with memory become the outer part of the batch axis.
+"""fold-time: the timesteps of a network become the outer part of the batch axis.
 
 Behind it every value is [T*N, ...]; only neurons with memory know T. A static input is repeated
-once, at the input; a mean or sum over time goes behind the affine maps that follow it, to the end.
+once, at the input; a sequence [N, T, ...] is laid out there. What is computed anew in every
+timestep, by a loop in the network's code, is computed once on all of them. A mean or sum over time
+goes behind the affine maps that follow it, to the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ import onnx_ir.passes.common as common
 
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.graphs import (
+    SEQUENCE,
     Edit,
     attribute,
     constant,
@@ -28,73 +30,102 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
+from snncc.passes import time_steps
 from snncc.passes.base import Pass
+from snncc.passes.time_forms import SHAPING, form_of, sizes_of
 
-__all__ = ["TIMESTEPS", "FoldTime"]
+__all__ = ["TIMESTEPS", "FoldTime", "Folding", "Seen"]
 
 #: Metadata key of the model: T.
 TIMESTEPS = "snncc.timesteps"
 
-_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Round", "Floor", "Min", "Max", "Cast"}
-_SHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 #: Affine with constant operands: a mean over time may wait until behind them.
 _AFFINE = {
     "Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div", "AveragePool",
-    "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *_SHAPING,
+    "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *SHAPING,
 }  # fmt: skip
+_WHOLE = {"apart", "lined"}
 
 
 @dataclass(frozen=True)
 class FoldTime(Pass):
-    """Repeat at the input, TimeSum at the result, nothing of T between but neurons."""
+    """Repeat or TimeFirst at the input, TimeSum at the result, nothing of T between but neurons."""
 
     name: ClassVar[str] = "fold-time"
     stage_in: ClassVar[str] = "imported"
     stage_out: ClassVar[str] = "imported"
 
     def run(self, model: ir.Model) -> int:
-        """Rewrite the graph if it has neurons with memory."""
+        """Rewrite the graph if it has neurons with memory, or reads a sequence."""
         neurons = list(nodes(model, "StatefulFire"))
-        if not neurons:
+        sequence = int(model.metadata_props.get(SEQUENCE, "0"))
+        if not neurons and not sequence:
             return 0
-        T = attribute(neurons[0], "T")
-        work = _Folding(model, T, self.name)
-        for node in neurons:
-            if attribute(node, "T") != T:
-                work.fault(node, f"{attribute(node, 'T')} timesteps, others {T}", "one T for all")
+        work = Folding(model, sequence or attribute(neurons[0], "T"), self.name, sequence > 0)
+        work.check(neurons)
         for node in list(model.graph):
             work.visit(node)
         work.finish()
-        return len(neurons)
+        return max(len(neurons), 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a value.
+
+    Attributes:
+        layout: ``still`` [N, ...], the same in every timestep; ``one`` [1, N, ...]; ``apart``
+            [T, N, ...]; ``flat`` [T*N, ...]; ``lined`` [N, T, ...]; ``rows`` [N*T, ...]; ``step``
+            [N, ...], one timestep; ``cut``, one with its axis; ``part``, some timesteps summed;
+            ``mean`` [N, ...], to be averaged over time; ``shape``: arithmetic on shapes.
+        twin: The folded value, [T*N, ...].
+        when: Timesteps of a ``step``, ``cut`` or ``part``.
+    """
+
+    layout: str
+    twin: ir.Value
+    when: tuple[int, ...] = ()
+
+    def renamed(self, layout: str, *when: int, twin: ir.Value | None = None) -> Seen:
+        """The same value, or ``twin``, in another layout."""
+        return Seen(layout, twin or self.twin, when)
 
 
 @dataclass
-class _Folding:
-    """The rewriting under way.
-
-    Layouts: ``still`` [N, ...], the same in every timestep; ``one`` [1, N, ...]; ``apart``
-    [T, N, ...]; ``flat`` [T*N, ...]; ``mean`` [N, ...], to be averaged over time; ``shape``:
-    arithmetic on shapes.
-    """
+class Folding:
+    """The rewriting under way."""
 
     model: ir.Model
     T: int
     made_by: str
-    layouts: dict[ir.Value, str] = field(default_factory=dict)
-    twins: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    is_sequence: bool
+    seen: dict[ir.Value, Seen] = field(default_factory=dict)
+    made: dict[Any, ir.Value] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         x = self.model.graph.inputs[0]
-        first = next(iter(self.model.graph))
-        self.layouts[x] = "still" if self.T > 1 else "flat"
-        self.twins[x] = Edit(first, self.made_by).own(
-            "Repeat", x, name=f"{x.name}/repeated", like=x, attributes={"T": self.T}
-        )
-        self.twins[x].shape = self._folded(static_shape(x) or ())
+        kind, layout = ("TimeFirst", "lined") if self.is_sequence else ("Repeat", "still")
+        size = static_shape(x) or ()
+        twin = Edit(next(iter(self.model.graph)), self.made_by).own(
+            kind, x, name=f"{x.name}/{'steps' if self.is_sequence else 'repeated'}", like=x,
+            attributes={"T": self.T},
+        )  # fmt: skip
+        twin.shape = _folded(size[1:] if self.is_sequence else size)
+        self.seen[x] = Seen("flat" if layout == "still" and self.T == 1 else layout, twin)
 
-    def _folded(self, sizes: tuple[Any, ...]) -> ir.Shape:
-        return ir.Shape(["M", *sizes])
+    def check(self, neurons: list[ir.Node]) -> None:
+        """Raise unless all neurons see T timesteps."""
+        who = "the input has" if self.is_sequence else "others"
+        for node in neurons:
+            if (found := attribute(node, "T")) != self.T:
+                self.fault(node, f"{found} timesteps, {who} {self.T}", "one T for all")
+        self._require_no_faults()
+
+    def _require_no_faults(self) -> None:
+        if self.faults:
+            count = len(self.faults)
+            raise UnsupportedModelError(f"{count} nodes mix timesteps or T", self.faults)
 
     def fault(self, node: ir.Node, what: str, todo: str) -> None:
         """Note what cannot be folded."""
@@ -106,120 +137,144 @@ class _Folding:
 
     def visit(self, node: ir.Node) -> None:
         """Give each result its layout and its folded twin."""
-        if node.op_type == "Repeat" and node.domain:
+        live = [v for v in node.inputs if v is not None and v in self.seen]
+        if not live or (node.op_type in ("Repeat", "TimeFirst") and node.domain):
             return
-        live = [v for v in node.inputs if v is not None and v in self.layouts]
-        out = node.outputs[0]
-        if not live:
+        if time_steps.visit(self, node, live):
             return
-        if node.op_type == "Shape" or self.layouts[live[0]] == "shape":
-            self.layouts[out] = "shape"
+        first = self.seen[live[0]]
+        if node.op_type == "Shape" or first.layout == "shape":
+            self.seen[node.outputs[0]] = Seen("shape", first.twin)
             return
-        live = [v for v in live if self.layouts[v] != "shape"]
-        found = {self.layouts[v] for v in live}
-        if (plumbing := self._plumbing(node, live)) is not None:
-            self.layouts[out], self.twins[out] = plumbing, self.twins[live[0]]
+        live = [v for v in live if self.seen[v].layout != "shape"]
+        if (layout := self._plumbing(node, live)) is not None:
+            self.seen[node.outputs[0]] = Seen(layout, first.twin)
         elif node.op_type in ("ReduceMean", "ReduceSum") and self._over_time(node):
-            self._reduce(node)
-        elif "mean" in found and not _may_wait(node, live, found):
+            self._reduce(node, first.twin)
+        else:
+            self._judge(node, live)
+
+    def _judge(self, node: ir.Node, live: list[ir.Value]) -> None:
+        """Compute the node on folded values if it keeps timesteps apart."""
+        found = {self.seen[v].layout for v in live}
+        when = {self.seen[v].when for v in live if self.seen[v].layout != "still"}
+        first = self.seen[live[0]]
+        if "mean" in found and not _may_wait(node, live, found):
             self.fault(node, "reads a mean over time", "only affine layers behind the mean")
-            self.layouts[out], self.twins[out] = "mean", self.twins[live[0]]
+            self.seen[node.outputs[0]] = Seen("mean", first.twin)
         elif node.op_type == "StatefulFire" and found != {"flat"}:
-            todo = f"one static input, repeated over T = {self.T}; sequences are not accepted yet"
-            self.fault(node, "reads no timesteps", todo)
-            self.layouts[out], self.twins[out] = "flat", self.twins[live[0]]
-        elif "one" in found or len(found - {"still"}) > 1:
-            self._mixed(node, live)
+            self.fault(
+                node,
+                "reads no timesteps",
+                f"one static input, repeated over T = {self.T}, or a sequence (--timesteps)",
+            )
+            self.seen[node.outputs[0]] = Seen("flat", first.twin)
+        elif found & {"one", "cut", "part"} or len(found - {"still"}) > 1 or len(when) > 1:
+            self.mixed(node, live)
+        elif any(out.uses() for out in node.outputs[1:]):
+            self.fault(node, "has several results", "a layer of one result")
+            self.seen.update(dict.fromkeys(node.outputs, first))
         else:
             self._compute(node, live, found)
 
-    def _mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
+    def mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
+        """Note a node that makes one value of several timesteps."""
         self.fault(
             node,
             "mixes timesteps",
             f"only neurons with memory and a final mean or sum may see T = {self.T}",
         )
-        self.layouts[node.outputs[0]] = "flat"
-        self.twins[node.outputs[0]] = self.twins[live[0]]
+        self.seen[node.outputs[0]] = Seen("flat", self.seen[live[0]].twin)
 
     def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> str | None:
         """The layout of the result if the node only regroups or repeats timesteps."""
         x, out = live[0], node.outputs[0]
-        layout, before, after = self.layouts[x], _sizes(x), _sizes(out)
+        layout, before, after = self.seen[x].layout, sizes_of(x), sizes_of(out)
         if before is None or after is None:
             return None
         if layout == "still" and after == (1, None, *before[1:]):
-            return "one" if node.op_type in (*_SHAPING, "Expand") else None
+            return "one" if node.op_type in (*SHAPING, "Expand") else None
         repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
-        if repeated and after == before:
+        if (repeated or node.op_type == "Slice") and after == before:
             return layout
         if repeated and after[:1] == (self.T,):
             if layout == "one" and after[2:] == before[2:]:
                 return "apart"
             if layout == "still" and after[1:] == before and node.op_type == "Expand":
                 return "apart"
-        if node.op_type not in _SHAPING:
-            return None
-        if layout in ("apart", "one") and after == (None, *before[2:]):
-            return "flat" if layout == "apart" else "still"
+        if node.op_type == "Transpose" and layout in _WHOLE:
+            return _turned(node, layout)
+        return self._regrouped(layout, before, after) if node.op_type in SHAPING else None
+
+    def _regrouped(
+        self, layout: str, before: tuple[int | None, ...], after: tuple[int | None, ...]
+    ) -> str | None:
+        """The layout behind a reshape of the axes of timesteps and samples alone."""
+        joins = {"apart": "flat", "one": "still", "lined": "rows"}
+        if layout in joins and after == (None, *before[2:]):
+            return joins[layout]
         if layout == "flat" and after == (self.T, None, *before[1:]):
             return "apart"
+        if layout == "rows" and after == (None, self.T, *before[1:]):
+            return "lined"
         return None
 
     def _over_time(self, node: ir.Node) -> bool:
         """Whether the node reduces exactly the axis of timesteps."""
         x = node.inputs[0]
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
-        rank = len(x.shape or ()) if x is not None else 0
-        if x is None or axes is None or self.layouts[x] != "apart":
+        if x is None or axes is None or self.seen[x].layout not in _WHOLE:
             return False
-        return [int(a) % rank for a in axes] == [0] and not attribute(node, "keepdims", 1)
+        rank, axis = len(x.shape or ()), int(self.seen[x].layout == "lined")
+        return [int(a) % rank for a in axes] == [axis] and not attribute(node, "keepdims", 1)
 
-    def _reduce(self, node: ir.Node) -> None:
-        x, out = node.inputs[0], node.outputs[0]
-        assert x is not None
-        twin = self.twins[x]
-        if node.op_type == "ReduceSum":  # T times the mean
-            edit = Edit(node, self.made_by)
-            factor = edit.const(f"{out.name}.T", np.array(self.T, np.float32))
-            twin = edit.op("Mul", twin, factor, name=f"{out.name}/times", like=twin)
-        self.layouts[out], self.twins[out] = "mean", twin
+    def _reduce(self, node: ir.Node, twin: ir.Value) -> None:
+        out = node.outputs[0]
+        is_sum = node.op_type == "ReduceSum"
+        self.seen[out] = Seen("mean", self.times(node, twin, self.T) if is_sum else twin)
+
+    def times(self, node: ir.Node, twin: ir.Value, factor: int) -> ir.Value:
+        """A folded value times a number; of a mean over time it makes a sum."""
+        out, edit = node.outputs[0], Edit(node, self.made_by)
+        number = edit.const(f"{out.name}.T", np.array(factor, np.float32))
+        return edit.op("Mul", twin, number, name=f"{out.name}/times", like=twin)
 
     def _compute(self, node: ir.Node, live: list[ir.Value], found: set[str]) -> None:
-        """The same node on folded values."""
+        """The same node on folded values, once for all timesteps that compute alike."""
         out = node.outputs[0]
         layout = "mean" if "mean" in found else next((n for n in found if n != "still"), "still")
-        if layout == "apart":
-            if (args := _ARGUMENTS.get(node.op_type, _no_form)(self, node)) is None:
-                self._mixed(node, live)
+        key = time_steps.key_of(self, node) if layout in ("still", "step") else None
+        if key is None or key not in self.made:
+            if (twin := self._computed(node, live, layout)) is None:
+                self.mixed(node, live)
                 return
-            attributes, inputs, sizes = args
-        else:
-            attributes = {k: a.value for k, a in node.attributes.items()}
-            inputs = [self.twins.get(v, v) if v is not None else None for v in node.inputs]
-            sizes = static_shape(out)
-            if node.op_type == "Reshape":
-                inputs = self._per_sample(node, live[0])
-        self._emit(node, layout, inputs, attributes, sizes)
+            self.made[key] = twin
+        when = next((self.seen[v].when for v in live if self.seen[v].when), ())
+        self.seen[out] = Seen(layout, self.made[key], when)
 
-    def _per_sample(self, node: ir.Node, x: ir.Value) -> list[ir.Value | None]:
-        """A reshape within samples; what else it does is left for the diagnosis to judge."""
-        before, after = static_shape(x), static_shape(node.outputs[0])
-        if before is None or after is None or prod(before) != prod(after):
-            self._mixed(node, [x])
-            return [self.twins[x], node.inputs[1]]
-        target = np.array([-1, *after], np.int64)
-        graph = self.model.graph
-        return [self.twins[x], initializer(graph, f"{node.outputs[0].name}.folded", target)]
+    def _computed(self, node: ir.Node, live: list[ir.Value], layout: str) -> ir.Value | None:
+        if layout in _WHOLE:
+            form = form_of(self, node)
+            return None if form is None else self._emit(node, layout, *form)
+        attributes = {k: a.value for k, a in node.attributes.items()}
+        sizes = static_shape(node.outputs[0])
+        inputs = [self.seen[v].twin if v in self.seen else v for v in node.inputs]
+        if node.op_type == "Reshape":
+            before = static_shape(live[0])
+            if before is None or sizes is None or prod(before) != prod(sizes):
+                return None
+            target, name = np.array([-1, *sizes], np.int64), f"{node.outputs[0].name}.folded"
+            inputs = [self.seen[live[0]].twin, initializer(self.model.graph, name, target)]
+        return self._emit(node, layout, attributes, inputs, sizes)
 
     def _emit(
         self,
         node: ir.Node,
         layout: str,
-        inputs: list[ir.Value | None],
         attributes: dict[str, Any],
+        inputs: list[ir.Value | None],
         sizes: tuple[int, ...] | None,
-    ) -> None:
+    ) -> ir.Value:
         out = node.outputs[0]
         new = ir.Node(
             node.domain, node.op_type, inputs,
@@ -231,9 +286,9 @@ class _Folding:
         # [T*N, ...] is the same quantity under the same name; other layouts are another one
         twin.name = out.name if layout == "flat" else f"{out.name}/folded"
         new.name = twin.name
-        twin.shape = self._folded(sizes) if sizes is not None else None
+        twin.shape = _folded(sizes) if sizes is not None else None
         self.model.graph.insert_before(node, new)
-        self.layouts[out], self.twins[out] = layout, twin
+        return twin
 
     # -- the result ------------------------------------------------------------------------
 
@@ -241,17 +296,11 @@ class _Folding:
         """Make the twins the graph; sum the result over time if a mean is due."""
         graph = self.model.graph
         out = graph.outputs[0]
-        layout = self.layouts.get(out)
-        if self.faults:
-            count = len(self.faults)
-            raise UnsupportedModelError(f"{count} nodes mix timesteps or T", self.faults)
-        if layout not in ("apart", "flat", "mean"):
-            raise UnsupportedModelError(
-                "the result does not depend on time; return it per timestep, or its mean"
-            )
-        twin = self.twins[out]
-        final = self._mean(out, twin) if layout == "mean" else twin
-        graph.outputs[0] = final
+        self._require_no_faults()
+        found = self.seen.get(out)
+        if found is None or found.layout not in ("apart", "flat", "mean"):
+            raise UnsupportedModelError(_no_result(found))
+        graph.outputs[0] = self._mean(out, found.twin) if found.layout == "mean" else found.twin
         common.RemoveUnusedNodesPass()(self.model)
         self.model.metadata_props[TIMESTEPS] = str(self.T)
 
@@ -272,6 +321,28 @@ class _Folding:
         return total
 
 
+def _no_result(found: Seen | None) -> str:
+    """Why this cannot be what the network returns."""
+    layout = found.layout if found is not None else ""
+    if found is not None and layout in ("step", "part"):
+        which = ", ".join(map(str, found.when))
+        return f"the result is that of timestep {which} alone; return all of them, or their mean"
+    if layout in ("lined", "rows"):
+        return "the result has samples first; return [T, N, ...], or the mean over T"
+    return "the result does not depend on time; return it per timestep, or its mean"
+
+
+def _folded(sizes: tuple[Any, ...]) -> ir.Shape:
+    return ir.Shape(["M", *sizes])
+
+
+def _turned(node: ir.Node, layout: str) -> str | None:
+    """The layout behind a swap of the axes of timesteps and samples."""
+    rank = len(node.outputs[0].shape or ())
+    swaps = list(attribute(node, "perm", [])) == [1, 0, *range(2, rank)]
+    return {"apart": "lined", "lined": "apart"}[layout] if swaps else None
+
+
 def _may_wait(node: ir.Node, live: list[ir.Value], found: set[str]) -> bool:
     """Whether the node is affine, so that the mean over time of its results is its result."""
     if found != {"mean"} or node.op_type not in _AFFINE:
@@ -285,13 +356,6 @@ def _commuting(node: ir.Node) -> tuple[ir.Value | None, ...]:
     return tuple(node.inputs[:1]) if node.op_type == "Mul" else ()
 
 
-def _sizes(value: ir.Value) -> tuple[int | None, ...] | None:
-    """Sizes with None for those that vary."""
-    if value.shape is None:
-        return None
-    return tuple(d if isinstance(d, int) else None for d in value.shape)
-
-
 def _is_stack(node: ir.Node, live: list[ir.Value]) -> bool:
     """A concatenation of one value with itself, along the first axis."""
     same = all(_unsqueezed(v) is _unsqueezed(live[0]) for v in node.inputs)
@@ -301,83 +365,3 @@ def _is_stack(node: ir.Node, live: list[ir.Value]) -> bool:
 def _unsqueezed(value: ir.Value | None) -> ir.Value | None:
     node = value.producer() if value is not None else None
     return node.inputs[0] if is_op(node, "Unsqueeze") and node is not None else value
-
-
-# -- nodes on [T, N, ...] ------------------------------------------------------------------
-
-_Arguments = tuple[dict[str, Any], list["ir.Value | None"], "tuple[int, ...] | None"]
-
-
-def _behind_batch(node: ir.Node) -> tuple[int, ...] | None:
-    found = _sizes(node.outputs[0])
-    return found[2:] if found is not None and None not in found[2:] else None  # type: ignore[return-value]
-
-
-def _no_form(work: _Folding, node: ir.Node) -> _Arguments | None:
-    return None
-
-
-def _elementwise(work: _Folding, node: ir.Node) -> _Arguments | None:
-    """Constants may vary behind the axes of timesteps and samples only."""
-    inputs: list[ir.Value | None] = []
-    rank = len(node.outputs[0].shape or ())
-    for v in node.inputs:
-        array = constant(v)
-        if v is None or v in work.twins:
-            inputs.append(None if v is None else work.twins[v])
-        elif array is None or any(s != 1 for s in array.shape[: max(array.ndim - rank + 2, 0)]):
-            return None
-        else:
-            slim = array.reshape(array.shape[max(array.ndim - rank + 1, 0) :])
-            name = f"{node.outputs[0].name}.folded"
-            inputs.append(v if slim is array else initializer(work.model.graph, name, slim))
-    attributes = {k: a.value for k, a in node.attributes.items()}
-    return attributes, inputs, _behind_batch(node)
-
-
-def _matmul(work: _Folding, node: ir.Node) -> _Arguments | None:
-    x, weight = node.inputs[0], constant(node.inputs[1])
-    if x is None or weight is None or weight.ndim != 2 or len(x.shape or ()) != 3:
-        return None
-    return {}, [work.twins[x], node.inputs[1]], _behind_batch(node)
-
-
-def _regrouped(work: _Folding, node: ir.Node) -> _Arguments | None:
-    """[T, N, a...] as [T, N, b...]."""
-    x, out = node.inputs[0], node.outputs[0]
-    before, after = _sizes(x) if x is not None else None, _sizes(out)
-    if x is None or before is None or after is None or after[:2] != (work.T, None):
-        return None
-    if None in before[2:] or None in after[2:]:
-        return None
-    sizes = tuple(d for d in after[2:] if d is not None)
-    if prod(d for d in before[2:] if d is not None) != prod(sizes):
-        return None
-    target = initializer(work.model.graph, f"{out.name}.folded", np.array([-1, *sizes], np.int64))
-    node.op_type = "Reshape"
-    return {}, [work.twins[x], target], sizes
-
-
-def _reduction(work: _Folding, node: ir.Node) -> _Arguments | None:
-    """A mean over height and width."""
-    x = node.inputs[0]
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
-    rank = len(x.shape or ()) if x is not None else 0
-    if x is None or axes is None or any(int(a) % rank < 2 for a in axes):
-        return None
-    moved = np.array([int(a) % rank - 1 for a in axes], np.int64)
-    keep = {"keepdims": attribute(node, "keepdims", 1)}
-    inputs: list[ir.Value | None] = [
-        work.twins[x],
-        initializer(work.model.graph, f"{node.name}.folded", moved),
-    ]
-    return keep, inputs, _behind_batch(node)
-
-
-_ARGUMENTS: dict[str, Callable[[_Folding, ir.Node], _Arguments | None]] = {
-    **dict.fromkeys(_ELEMENTWISE, _elementwise),
-    **dict.fromkeys(("Identity", "Dropout"), _elementwise),
-    **dict.fromkeys(_SHAPING, _regrouped),
-    "MatMul": _matmul,
-    "ReduceMean": _reduction,
-}

@@ -41,8 +41,9 @@ def membrane(grid: Grid, carry: Carry) -> Membrane | None:
     wanted = shift * (carry.T - 1) if shift <= _SIMPLE_SHIFT else _ROUNDED_BITS
     for fraction in range(wanted, -1, -1):
         thresholds = tuple(t * (1 << fraction) for t in grid.thresholds)
-        loss = carry.D * (int(max(thresholds)) + 1) if carry.reset == "soft" else 0
-        reach = membrane_reach(carry.T, decay, grid.payload << fraction, loss)
+        loss = carry.D * (int(max(thresholds)) + 1) if carry.reset != "hard" else 0
+        drive, is_late = grid.payload << fraction, carry.reset == "delayed"
+        reach = membrane_reach(carry.T, decay, drive, loss, is_late)
         if reach < TOTAL_LIMIT:
             return _membrane(thresholds, carry, decay, fraction)
     return None

@@ -14,6 +14,7 @@ from snncc.ir.graphs import (
     attribute,
     constant,
     is_op,
+    is_sequence,
     nodes,
     only_reader,
     replace_value,
@@ -33,7 +34,7 @@ from snncc.passes.masked_input import quantise_masked_input
 __all__ = ["QuantiseInput"]
 
 #: What hands pixels on to layers.
-_PASSING = ("Reshape", "MaxPool", "AveragePool", "Repeat")
+_PASSING = ("Reshape", "MaxPool", "AveragePool", "Repeat", "TimeFirst")
 #: Pixels are a network's own integers where no pixel is further than this from one.
 _SAME_PIXEL = 1e-3
 
@@ -74,7 +75,7 @@ class QuantiseInput(Pass):
             raise UnsupportedModelError(
                 f"input '{x.name}' has no static shape behind the batch axis"
             )
-        affine, own = self._affine(size), only_reader(x)
+        affine, own = self._affine(size[is_sequence(model) :]), only_reader(x)
         if own is not None and is_op(own, "PatchMask"):
             quantise_masked_input(model, own, affine, self.name)
             return 1
@@ -109,9 +110,10 @@ class QuantiseInput(Pass):
             q = ir.Value(name=name, shape=x.shape, type=ir.TensorType(ir.DataType.UINT8))
             model.graph.inputs.append(q)
         else:
-            tail = (1,) * (len(x.shape or ()) - 2)
+            lead = (1,) * (1 + is_sequence(model))
+            tail = (1,) * (len(x.shape or ()) - len(lead) - 1)
             scale, offset = (
-                edit.const(f"{x.name}.{what}", np.array(v, np.float32).reshape(1, -1, *tail))
+                edit.const(f"{x.name}.{what}", np.array(v, np.float32).reshape(*lead, -1, *tail))
                 for what, v in (("scale", self.scale), ("offset", self.offset))
             )
             q = edit.own(

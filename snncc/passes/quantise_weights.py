@@ -97,7 +97,7 @@ class _Work:
             self._sum(node)
         elif node.op_type == "PatchMask":
             self._mask(node)
-        elif node.op_type in ("MaxPool", "Reshape", "SumPool", "Repeat", "TimeSum"):
+        elif node.op_type in ("MaxPool", "Reshape", "SumPool", "Repeat", "TimeFirst", "TimeSum"):
             self._pass_on(node)
         elif node.op_type == "OnGrid" or (
             read_linear(out) is None and read_affine(node) is not None

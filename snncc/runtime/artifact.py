@@ -213,6 +213,8 @@ def _check_manifest(manifest: Mapping[str, Any], program: Program) -> None:
     masks = {a.masked for a in program.accumulators}
     if contract.patches and masks - {None, contract.patches}:
         wrong.append("input.patches")
+    if contract.timesteps not in (0, program.timesteps):
+        wrong.append("input.timesteps")
     if not _are_parts(manifest.get("parts")):
         wrong.append("parts")
     if wrong:

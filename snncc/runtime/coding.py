@@ -70,15 +70,16 @@ def read_data(
     """Read samples, and labels where there are any.
 
     npz: ``x``, or ``images``, or the only array; labels in ``y`` or ``labels``, patch masks in
-    ``mask``. npy and idx: the array; an idx array ``[N, H, W]`` becomes ``[N, 1, H, W]``. Folder:
-    one sub-folder per class (sorted by name: class 0, 1, ...) or images alone; uint8,
-    ``[N, 3, H, W]`` RGB or ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not
-    applied.
+    ``mask``. npy and idx: the array; an idx array ``[N, H, W]`` becomes ``[N, 1, H, W]``. Sequences
+    are ``[N, T, C, H, W]`` or ``[N, T, F]``; grey ones may lack their C. Folder: one sub-folder per
+    class (sorted by name: class 0, 1, ...) or images alone; uint8, ``[N, 3, H, W]`` RGB or
+    ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not applied.
 
     Args:
         path: File or folder.
         labels: A file of its own for the labels (npz, npy or idx); it overrules labels in ``path``.
-        shape: What the network takes per sample, e.g. ``(1, 28, 28)``; None: not checked.
+        shape: What the network takes per sample, e.g. ``(1, 28, 28)``, or ``(T, 1, 28, 28)`` of
+            sequences; None: not checked.
         limit: At most so many samples, from the first; of a folder only these are decoded.
         masks: Read patch masks, too, if there are any.
 
@@ -223,7 +224,23 @@ def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
         return "there are no samples"
     if len(shape) == 3 and found[1:] == (*shape[1:], shape[0]):
         return "channels are last: transpose with x.transpose(0, 3, 1, 2)"
+    if len(shape) in (2, 4) and (hint := _sequence_hint(found, shape)):
+        return hint
+    if len(found) == len(shape) + 2 and found[2:] == shape:
+        return "these are sequences, it takes one static sample: compile it with --timesteps"
     return "nothing is resized or reshaped silently: preprocess the data"
+
+
+def _sequence_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """What is wrong with samples of a network that takes sequences ``(T, *frame)``."""
+    T, *frame = shape
+    if list(found[1:]) == frame:
+        return f"these are static samples, it takes sequences of {T} timesteps"
+    if list(found[2:]) != frame:
+        return ""
+    if found[0] == T:
+        return "timesteps are first: transpose with x.swapaxes(0, 1)"
+    return f"these are sequences of {found[1]} timesteps, it takes {T}"
 
 
 def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
@@ -275,8 +292,9 @@ def _read_samples(path: Path, shape: tuple[int, ...] | None, _limit: int | None)
     x, y, kind = read_arrays(path)
     if x.ndim == 0 or x.size == 0:
         raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
-    is_grey = kind.startswith("idx") if shape is None else len(shape) == 3 and shape[0] == 1
-    return (x[:, None] if is_grey and x.ndim == 3 else x), y, len(x), kind
+    is_grey = kind.startswith("idx") if shape is None else len(shape) > 2 and shape[-3] == 1
+    ndim = 3 if shape is None else len(shape)  # of grey images or frames that lack their channel
+    return (np.expand_dims(x, -3) if is_grey and x.ndim == ndim else x), y, len(x), kind
 
 
 # --- folders of images ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from snncc.ir.program import Accumulator, Program, Readout, Shape
 from snncc.runtime.coding import check_input, normalise
 from snncc.runtime.masks import MASK, check_mask, with_planes
 
-__all__ = ["InputContract", "Output", "outputs_of"]
+__all__ = ["InputContract", "Output", "by_timestep", "outputs_of"]
 
 Array = npt.NDArray[Any]
 
@@ -25,13 +25,15 @@ class InputContract:
 
     Attributes:
         name: The input's name, the key of the feed.
-        shape: Per sample.
+        shape: Per sample; of a sequence per timestep.
         dtype: ``uint8``: raw, taken as they are; ``float32``: put on the grid of 256 steps.
         mean, std: What is folded into the first layer, in units of x / 255; for people.
         scale, offset: Of the grid: integer = clip(rint((x - offset) / scale) + zero_point, 0,
             top). One number, or one per channel.
         zero_point, top: Likewise, integers; as the network's own input quantiser has them.
         patches: (h, w) of the patch mask, which is a second input named ``mask``; (): none.
+        timesteps: T of samples that are sequences (T, *shape); 0: a sample is static, the same in
+            every timestep.
     """
 
     name: str
@@ -44,6 +46,12 @@ class InputContract:
     zero_point: int = 0
     top: int = 255
     patches: tuple[int, int] | tuple[()] = ()
+    timesteps: int = 0
+
+    @property
+    def sample(self) -> Shape:
+        """Shape of one sample: (T, *shape) of a sequence."""
+        return (self.timesteps, *self.shape) if self.timesteps else self.shape
 
     @property
     def source_shape(self) -> Shape:
@@ -57,9 +65,9 @@ class InputContract:
         return tuple((offset - self.zero_point * scale).tolist())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; ``patches`` only where there are some."""
+        """Plain data; ``patches`` and ``timesteps`` only where there are some."""
         data = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in data.items() if (k, v) != ("patches", [])}
+        return {k: v for k, v in data.items() if v or k not in ("patches", "timesteps")}
 
     @staticmethod
     def from_json(data: Any) -> InputContract:
@@ -92,23 +100,22 @@ class InputContract:
             "dtype": self.dtype not in ("uint8", "float32"),
             "zero_point": type(self.zero_point) is not int or not 0 <= self.zero_point <= 255,
             "top": type(self.top) is not int or not 1 <= self.top <= 255,
+            "timesteps": type(self.timesteps) is not int or self.timesteps < 0,
             **{k: not _are_finite(v) for k, v in {"mean": self.mean, "std": self.std}.items()},
             **{k: not _fits_channels(v, self.shape) for k, v in grid.items()},
-            "patches": not _are_patches(self.patches, self.shape, self.dtype),
+            "patches": not _are_patches(self.patches, self.shape, self.dtype)
+            or (self.patches != () and self.timesteps != 0),
         }
         if wrong := [name for name, is_wrong in faults.items() if is_wrong]:
             raise BadInputError(f"input contract: {wrong[0]} = {getattr(self, wrong[0])!r}")
         if not (np.asarray(self.scale) > 0).all():
             raise BadInputError(f"input contract: scale {self.scale} is not positive")
 
-    def encode(
-        self, x: Array, timesteps: int = 1, mask: Array | None = None
-    ) -> npt.NDArray[np.uint8]:
+    def encode(self, x: Array, mask: Array | None = None) -> npt.NDArray[np.uint8]:
         """Samples as integers of the source, exactly as the graph's QuantizeInput makes them.
 
         Args:
-            x: ``[N, *shape]`` of the contract's dtype, or ``[T, N, *shape]`` where T > 1.
-            timesteps: T of the network.
+            x: ``[N, *shape]`` of the contract's dtype; sequences ``[N, T, *shape]``.
             mask: Zeros and ones ``[N, 1, h, w]`` or ``[N, h, w]``, 1 for an active patch; default:
                 all are active.
 
@@ -121,9 +128,7 @@ class InputContract:
         """
         if mask is not None and not self.patches:
             raise BadInputError(f"{MASK}: the network was compiled for whole images; leave it out")
-        if timesteps > 1 and np.ndim(x) == len(self.shape) + 2:
-            return self._encode_sequence(x, timesteps, mask)
-        checked = check_input(x, self.shape, self.dtype)
+        checked = check_input(x, self.sample, self.dtype)
         if self.patches:
             return with_planes(checked, check_mask(mask, len(checked), self.patches))
         return checked if self.dtype == "uint8" else self._quantise(checked)
@@ -132,21 +137,12 @@ class InputContract:
         """Raw samples as the trained network takes them; pixels as they are, where it takes those.
 
         Args:
-            x: uint8 ``[N, *shape]``.
+            x: uint8 ``[N, *shape]``; sequences ``[N, T, *shape]``.
         """
         if np.all(np.equal(self.scale, 1.0)) and not np.any(self.offset):
             return x.astype(np.float32)  # dividing by 255 and again by 1 / 255 would not be exact
-        return np.asarray(normalise(x, self.mean, self.std))
-
-    def _encode_sequence(
-        self, x: Array, timesteps: int, mask: Array | None
-    ) -> npt.NDArray[np.uint8]:
-        if len(x) != timesteps:
-            raise BadInputError(f"input: {len(x)} timesteps, the network has {timesteps}")
-        flat, masks = x.reshape(-1, *x.shape[2:]), None
-        if self.patches:
-            masks = np.concatenate([check_mask(mask, x.shape[1], self.patches)] * timesteps)
-        return self.encode(flat, mask=masks).reshape(*x.shape[:2], *self.source_shape)
+        frames = x.reshape(-1, *self.shape)
+        return np.asarray(normalise(frames, self.mean, self.std)).reshape(x.shape)
 
     def _quantise(self, x: Array) -> npt.NDArray[np.uint8]:
         tail = (1,) * (len(self.shape) - 1)
@@ -157,6 +153,11 @@ class InputContract:
         with np.errstate(over="ignore"):
             steps = np.rint((x - offset) / scale) + np.float32(self.zero_point)
         return np.asarray(np.clip(steps, 0, self.top).astype(np.uint8))
+
+
+def by_timestep(x: Array, shape: Shape) -> Array:
+    """Samples as engines take them: sequences ``[N, T, *shape]`` become ``[T, N, *shape]``."""
+    return x.swapaxes(0, 1) if x.ndim == len(shape) + 2 else x
 
 
 def _are_finite(values: object) -> bool:

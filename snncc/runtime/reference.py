@@ -56,7 +56,7 @@ class Reference:
     """Samples, and what the network does with them.
 
     Attributes:
-        x: Integers of the source, uint8 [N, *shape] or [T, N, *shape].
+        x: Integers of the source, uint8 [N, *shape]; sequences [N, T, *shape].
         counts: Population -> spike counts, uint8 [T, N, *shape].
         readouts: Readout -> integers, int64 [T, N, *shape].
         digests: Population -> digest, in place of all counts when those are too large.
@@ -129,10 +129,8 @@ def _key(kind: str, name: str) -> str:
 
 def _samples(x: Array, program: Program, where: str) -> int:
     shape, T = program.source.shape, program.timesteps
-    if x.dtype == np.uint8 and x.shape[1:] == shape:
+    if x.dtype == np.uint8 and x.shape[1:] in (shape, (T, *shape)):
         return len(x)
-    if x.dtype == np.uint8 and x.shape[:1] == (T,) and x.shape[2:] == shape:
-        return int(x.shape[1])
     raise BadInputError(f"{where}: x is {x.dtype} {list(x.shape)}, not for this network")
 
 

@@ -16,6 +16,7 @@ from snncc.backends.target import make_engine
 from snncc.errors import UsageError
 from snncc.ir.program import Accumulator, Neuron
 from snncc.runtime.artifact import CompiledModel, load
+from snncc.runtime.contract import by_timestep
 from snncc.runtime.masks import MASK
 
 __all__ = ["NodeArg", "Session"]
@@ -83,10 +84,10 @@ class Session:
         return share
 
     def get_inputs(self) -> list[NodeArg]:
-        """The input, and the patch mask where the network takes one."""
+        """The input, of sequences ``[N, T, *shape]``, and the patch mask where there is one."""
         c = self.contract
         mask = [NodeArg(MASK, ["N", 1, *c.patches], _TYPES["uint8"])] if c.patches else []
-        return [NodeArg(c.name, ["N", *c.shape], _TYPES[c.dtype]), *mask]
+        return [NodeArg(c.name, ["N", *c.sample], _TYPES[c.dtype]), *mask]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in the model's order; those of each of T > 1 timesteps begin with T."""
@@ -150,20 +151,20 @@ class Session:
             BadInputError: Samples of the wrong shape or dtype, or not finite.
             UsageError: An unknown input name or probe.
         """
-        x = self.contract.encode(*self._arrays(feed))
+        x = by_timestep(self.contract.encode(*self._arrays(feed)), self.contract.shape)
         nodes = [name for probe in probes for name in self._probed(probe)]
         return self._engine.run(x, list(dict.fromkeys(nodes)), self.batch, progress)
 
-    def _arrays(self, feed: Feed | Array) -> tuple[Array, int, Array | None]:
-        """Samples, T and masks, as the contract wants them."""
-        T, name = self.model.program.timesteps, self.contract.name
+    def _arrays(self, feed: Feed | Array) -> tuple[Array, Array | None]:
+        """Samples and masks, as the contract wants them."""
+        name = self.contract.name
         if not isinstance(feed, Mapping):
-            return feed, T, None
+            return feed, None
         known = {name, MASK} if self.contract.patches else {name}
         if name not in feed or set(feed) - known:
             wanted = " and ".join(f"'{key}'" for key in sorted(known, key=[name, MASK].index))
             raise UsageError(f"feed has {_quoted(feed)}; the network takes {wanted}")
-        return feed[name], T, feed.get(MASK)
+        return feed[name], feed.get(MASK)
 
     def _probed(self, probe: str) -> list[str]:
         """Names of the nodes a probe means."""

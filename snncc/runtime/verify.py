@@ -15,6 +15,7 @@ from snncc.backends.target import make_engine
 from snncc.errors import UsageError
 from snncc.ir.program import Program
 from snncc.runtime.artifact import CompiledModel
+from snncc.runtime.contract import by_timestep
 from snncc.runtime.result import Coverage, Mismatch, coverage, mismatch
 
 __all__ = ["EngineVerdict", "Verification", "verify"]
@@ -102,17 +103,20 @@ def verify(
 
     Args:
         model: Compiled or loaded.
-        x: Integers of the source, uint8 (N, *shape); default: the stored samples.
+        x: Integers of the source, uint8 (N, *shape), sequences (N, T, *shape); default: the stored
+            samples.
         engines: To compare, by name.
         progress: Called with the number of samples done, per engine.
 
     Raises:
         UsageError: No such engine.
     """
+    shape = model.input.shape
     judge = make_engine("integer", model)
     others = {name: make_engine(name, model) for name in engines if name != "integer"}
-    stored = model.reference.compare(judge.run(model.reference.x)) if model.reference else []
-    samples = x if x is not None else model.reference.x if model.reference else None
+    kept = model.reference
+    stored = kept.compare(judge.run(by_timestep(kept.x, shape))) if kept else []
+    samples = x if x is not None else kept.x if kept else None
     if samples is None:
         raise UsageError("the file holds no samples; give some with --input")
     verdicts = {name: EngineVerdict() for name in others}
@@ -120,7 +124,7 @@ def verify(
     populations = [n.name for n in model.program.neurons]
     batch = _batch(model.program)
     for start in range(0, len(samples), batch):
-        part = samples[start : start + batch]
+        part = by_timestep(samples[start : start + batch], shape)
         expected = judge.run(part, batch=batch)
         peaks.append(_peaks(expected))
         spikes = sum(int(c.sum(dtype=np.int64)) for c in expected.counts.values())
@@ -129,7 +133,7 @@ def verify(
             got = engine.run(part, probes=populations, batch=batch)
             verdicts[name].add(mismatch(expected, got), spikes, start)
             if progress is not None:
-                progress(len(part))
+                progress(min(batch, len(samples) - start))
     covered = coverage(Activity.join(peaks) if peaks else Activity(), model.program)
     total = max((v.spikes for v in verdicts.values()), default=covered.spikes)
     covered = replace(covered, spikes=total, samples=len(samples))

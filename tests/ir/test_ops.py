@@ -55,6 +55,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         [np.zeros((2, 3), np.float32)],
     ),
     "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
+    "TimeFirst": ({"T": 2}, [np.zeros((1, 2, 3), np.float32)]),
     "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
     "StatefulFireCount": (
         {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "hard"},
@@ -89,7 +90,7 @@ def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.Mode
     )
 
 
-_RANK = {"IFSoftReset": 1, "StatefulIF": 1, "SpikeSum": -1}
+_RANK = {"TimeFirst": -1, "IFSoftReset": 1, "StatefulIF": 1, "SpikeSum": -1}
 _TYPES = {
     TensorProto.FLOAT: "tensor(float)",
     TensorProto.UINT8: "tensor(uint8)",
@@ -310,6 +311,12 @@ def test_repeat_shows_the_same_input_in_all_timesteps() -> None:
     np.testing.assert_array_equal(run("Repeat", x, T=3), np.concatenate([x, x, x]))
 
 
+def test_time_first_lays_sequences_out_timestep_by_timestep() -> None:
+    x = np.random.default_rng(0).integers(0, 9, (3, 4, 2, 5)).astype(np.uint8)
+    y = run("TimeFirst", x, T=4)
+    np.testing.assert_array_equal(y, x.swapaxes(0, 1).reshape(12, 2, 5))
+
+
 def test_time_sum_adds_the_timesteps() -> None:
     x = np.random.default_rng(0).integers(-9, 9, (6, 2, 3))
     np.testing.assert_array_equal(run("TimeSum", x, T=3), x.reshape(3, 2, 2, 3).sum(0))
@@ -323,8 +330,18 @@ def fired(h: Array, D: int, rule: str) -> Array:
     return np.asarray(np.rint(u) if rule == "half-even" else np.floor(u + np.float32(0.5)))
 
 
+RESETS = ("soft", "hard", "delayed")
+
+
+def kept(h: Array, s: Array, taken: Array, reset: str) -> tuple[Array, Array]:
+    """What stays of a membrane, and what the next one is lowered by."""
+    if reset == "delayed":
+        return h, taken
+    return h - taken if reset == "soft" else np.where(s == 0, h, 0), 0 * taken
+
+
 @settings(max_examples=30)
-@given(RNG, st.sampled_from([">=", ">", "half-even", "half-up"]), st.sampled_from(["soft", "hard"]))
+@given(RNG, st.sampled_from([">=", ">", "half-even", "half-up"]), st.sampled_from(RESETS))
 def test_stateful_fire_charges_fires_and_resets(
     rng: np.random.Generator, rule: str, reset: str
 ) -> None:
@@ -332,11 +349,11 @@ def test_stateful_fire_charges_fires_and_resets(
     x = (rng.integers(-8, 4 * D + 8, (T, 2, 5)) / 4).astype(np.float32)
     more = {"decay": 0.5, "gain": 0.25, "threshold": 2.0, "norm": 4.0}
     y = run("StatefulFire", x.reshape(-1, 5), T=T, D=D, rule=rule, reset=reset, **more)
-    v = np.zeros((2, 5), np.float32)
+    v = owed = np.zeros((2, 5), np.float32)
     for i in range(T):
-        h = np.float32(0.5) * v + np.float32(0.25) * x[i]
+        h = np.float32(0.5) * v + np.float32(0.25) * x[i] - owed
         s = fired(h / 2, D, rule)
-        v = h - 2 * s if reset == "soft" else np.where(s == 0, h, 0)
+        v, owed = kept(h, s, 2 * s, reset)
         np.testing.assert_array_equal(y.reshape(x.shape)[i], s / 4)
 
 
@@ -355,7 +372,7 @@ def memories(draw: st.DrawFn) -> tuple[Array, Array, Array, dict[str, Any]]:
     levels = np.sort(rng.integers(-20, 60, (rows, D)), axis=1) << fraction
     threshold = rng.integers(1, 30, (rows, 1)) << fraction
     numbers = {"T": T, "numerator": int(rng.integers(0, 2**shift + 1)), "shift": shift,
-               "fraction": fraction, "reset": draw(st.sampled_from(["soft", "hard"]))}  # fmt: skip
+               "fraction": fraction, "reset": draw(st.sampled_from(RESETS))}  # fmt: skip
     return rng.integers(-40, 80, shape), levels, threshold, numbers
 
 
@@ -363,13 +380,13 @@ def remembered(v: Array, levels: Array, threshold: Array, numbers: dict[str, Any
     """Spikes per timestep in plain integers."""
     tail = (1,) * (v.ndim - 3)
     theta = threshold.reshape(-1, *tail)
-    carried = np.zeros(v.shape[1:], np.int64)
+    carried = owed = np.zeros(v.shape[1:], np.int64)
     found = []
     for drive in v:
         decayed = (numbers["numerator"] * carried) // 2 ** numbers["shift"]
-        h = decayed + drive * 2 ** numbers["fraction"]
+        h = decayed + drive * 2 ** numbers["fraction"] - owed
         s = count(h, levels)
-        carried = h - s * theta if numbers["reset"] == "soft" else np.where(s == 0, h, 0)
+        carried, owed = kept(h, s, s * theta, numbers["reset"])
         found.append(s)
     return np.array(found)
 

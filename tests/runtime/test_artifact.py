@@ -22,7 +22,7 @@ from snncc.backends.clocked import ClockedEngine
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.artifact import CompiledModel, load, manifest_of
 from snncc.runtime.container import ALIGNMENT, Blob, array_at, read_members, write_members
-from snncc.runtime.contract import InputContract
+from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.graph_store import WEIGHTS_KEY
 from snncc.runtime.reference import Reference
 from snncc.runtime.session import Session
@@ -125,13 +125,18 @@ def test_any_network_runs_the_same_from_its_file(tmp_path_factory, case):
     if program.source.payload > 255:
         return
     activity = ClockedEngine(program).run(x)
-    contract = InputContract("x", program.source.shape)
+    is_sequence = x.ndim > len(program.source.shape) + 1
+    samples = x.swapaxes(0, 1) if is_sequence else x
+    contract = InputContract(
+        "x", program.source.shape, timesteps=program.timesteps if is_sequence else 0
+    )
     model = CompiledModel(
-        program, manifest_of(program, contract), reference=Reference.of(x, activity)
+        program, manifest_of(program, contract), reference=Reference.of(samples, activity)
     )
     again = load(model.save(tmp_path_factory.mktemp("net") / "net.snn"))
     assert not any(m.mismatched for m in again.reference.compare(activity))
-    run_again = ClockedEngine(again.program).run(again.reference.x)
+    assert again.input == contract
+    run_again = ClockedEngine(again.program).run(by_timestep(again.reference.x, contract.shape))
     assert not any(m.mismatched for m in again.reference.compare(run_again))
 
 
@@ -416,6 +421,8 @@ CONTRACT = {"name": "x", "shape": [1, 6, 6], "dtype": "uint8"}
         ({"input": {**CONTRACT, "shape": [1, -6, 6]}}, "input contract: shape"),
         ({"input": {**CONTRACT, "shape": 6}}, "input contract: shape|damaged"),
         ({"input": {**CONTRACT, "dtype": "object"}}, "input contract: dtype"),
+        ({"input": {**CONTRACT, "timesteps": -1}}, "input contract: timesteps"),
+        ({"input": {**CONTRACT, "timesteps": 3}}, "input.timesteps not as in the program"),
         ({"input": {**CONTRACT, "scale": 0}}, "not positive"),
         ({"input": {**CONTRACT, "scale": [1.0, 2.0]}}, "scale"),
         ({"input": {**CONTRACT, "offset": "1"}}, "offset"),

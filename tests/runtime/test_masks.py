@@ -88,13 +88,9 @@ def test_the_contract_takes_samples_and_masks() -> None:
     np.testing.assert_array_equal(CONTRACT.encode(x), whole)
 
 
-def test_in_a_sequence_the_mask_is_the_same_in_every_timestep() -> None:
-    x, mask = some(6)
-    steps = x.reshape(2, 3, *x.shape[1:])
-    found = CONTRACT.encode(steps, 2, mask[:3])
-    assert found.shape == (2, 3, *CONTRACT.source_shape)
-    for t in (0, 1):
-        np.testing.assert_array_equal(found[t], with_planes(steps[t], mask[:3]))
+def test_patches_are_for_one_image_a_sample() -> None:
+    with pytest.raises(BadInputError, match="patches"):
+        InputContract.from_json({**CONTRACT.to_json(), "timesteps": 2})
 
 
 def test_the_contract_says_so_in_plain_data_and_only_with_a_mask() -> None:

@@ -73,10 +73,18 @@ def test_timesteps_lead_the_outputs_where_there_are_several():
     x = small_model.samples()
     (repeated,) = run.run(None, {"x": x})
     assert repeated.shape == (2, 5, 5)
-    (sequence,) = run.run(None, {"x": np.stack([x, x[::-1]])})
-    assert (sequence == np.stack([repeated[0], repeated[0][::-1]])).all()
-    with pytest.raises(BadInputError, match="3 timesteps, the network has 2"):
-        run.run(None, {"x": np.stack([x, x, x])})
+    with pytest.raises(BadInputError, match="these are sequences, it takes one static sample"):
+        run.run(None, {"x": np.stack([x, x], axis=1)})
+
+
+@pytest.mark.parametrize("engine", ["integer", "spike-form", "clocked"])
+def test_sequences_have_samples_first(engine):
+    run = Session(small_model.compiled(timesteps=2, sequence=True), engine)
+    assert run.get_inputs()[0].shape == ["N", 2, 1, 6, 6]
+    x = small_model.samples()
+    (found,) = run.run(None, {"x": np.stack([x, x[::-1]], axis=1)})
+    (alone,) = Session(small_model.compiled()).run(None, {"x": x})
+    assert (found == np.stack([alone, alone[::-1]])).all()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
-from float_networks import Case, lowered
+from float_networks import Case, examples, lowered
 from hypothesis import given, settings
 from interpreter import interpret
 from state_networks import state_networks
@@ -14,21 +16,23 @@ from snncc.backends.event.engine import EventEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
 from snncc.ir.graphs import to_proto
 from snncc.passes.build_program import build_program
+from snncc.runtime.contract import by_timestep
 from snncc.runtime.result import mismatch
 
 
 def _check(case: Case, bits: int) -> None:
     manager = lowered(case, bits)
     program = build_program(manager.stages["quantised"], "net")
-    integer = IntegerEngine(to_proto(manager.stages["quantised"]), program).run(case.q, batch=1)
+    x = by_timestep(case.q, program.source.shape)
+    integer = IntegerEngine(to_proto(manager.stages["quantised"]), program).run(x, batch=1)
     spiking = SpikeFormEngine(to_proto(manager.stages["spiking"]), program)
     probes = [n.name for n in program.neurons]
-    clocked = ClockedEngine(program).run(case.q, probes)
-    counts, _, readouts = interpret(program, case.q)
-    event = EventEngine(program).run(case.q, probes)
-    for found in (clocked, spiking.run(case.q, probes, batch=1), event):
+    clocked = ClockedEngine(program).run(x, probes)
+    counts, _, readouts = interpret(program, x)
+    event = EventEngine(program).run(x, probes)
+    for found in (clocked, spiking.run(x, probes, batch=1), event):
         assert not [m for m in mismatch(integer, found) if m.mismatched]
-    for found in (spiking.run(case.q, probes), event):
+    for found in (spiking.run(x, probes), event):
         assert not [m for m in mismatch(clocked, found) if m.mismatched]
     for name, values in counts.items():
         np.testing.assert_array_equal(integer.counts[name], values)
@@ -36,14 +40,15 @@ def _check(case: Case, bits: int) -> None:
         np.testing.assert_array_equal(integer.readouts[name], values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(state_networks())
 def test_engines_and_interpreter_agree(case: Case) -> None:
     _check(case, 8)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(state_networks())
-def test_engines_and_interpreter_agree_at_length(case: Case) -> None:
+def test_engines_and_interpreter_agree_at_length(compared: Counter[str], case: Case) -> None:
     _check(case, 16)
+    compared["over T timesteps"] += 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from float_networks import Case, Net, front, imported, lowered
-from state_networks import apart, carried, flat, mean_over_time, repeated
+from state_networks import apart, carried, flat, mean_over_time, repeated, sequence, unrolled
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import attribute
+from snncc.ir.oracle import evaluate
 from snncc.passes.fold_time import TIMESTEPS, FoldTime
 from snncc.passes.quantise_input import QuantiseInput
 
@@ -98,3 +99,97 @@ def test_simple_decays_are_exact_and_others_are_rounded():
     found = [n for n in made.graph if n.op_type == "StatefulFireCount"]
     numbers = [[attribute(n, k) for k in ("numerator", "shift", "fraction")] for n in found]
     assert numbers == [[1, 1, 2], [round(float(np.float32(0.3)) * 2**16), 16, 16]]
+
+
+# -- sequences ---------------------------------------------------------------------------------
+
+
+def framed(is_loop: bool) -> Net:
+    """conv - LIF - conv - LIF on a sequence [N, 3, 1, 4, 4]; timesteps as an axis, or a loop."""
+    net = Net((1, 4, 4), 0, False, 1.0)
+    if not is_loop:
+        sequence(net, T)
+    for _ in range(2):
+        carried(net.conv(2, 3, 1, 1, bias=True), T)
+    if is_loop:
+        net.timesteps = T
+        unrolled(net, T)
+    return net
+
+
+def test_a_sequence_is_laid_out_at_the_input():
+    model = folded(mean_over_time(framed(is_loop=False), T))
+    assert kinds(model)[0] == "TimeFirst"
+    assert kinds(model)[-1] == "TimeSum"
+
+
+def test_a_loop_over_a_sequence_is_the_same_network():
+    axis, loop = (folded(mean_over_time(framed(is_loop), T)) for is_loop in (False, True))
+    assert kinds(loop) == kinds(axis)
+    x = np.random.default_rng(0).normal(size=(2, T, 1, 4, 4)).astype(np.float32)
+    one, two = (next(iter(evaluate(model, {"x": x}).values())) for model in (axis, loop))
+    assert one.any()
+    np.testing.assert_array_equal(one, two)
+
+
+def test_samples_first_in_the_networks_own_code():
+    net = Net((1, 4, 4), 0, False, 1.0)
+    net.timesteps = T
+    flat(net)  # [N*T, ...]
+    net.conv(2, 3, 1, 1, bias=True)
+    net.then("Reshape", net.const([-1, T, *net.shape], np.int64), module="lined")
+    net.then("Transpose", perm=[1, 0, 2, 3, 4], module="turn")
+    model = folded(mean_over_time(carried(flat(net), T), T))
+    reference = carried(sequence(Net((1, 4, 4), 0, False, 1.0), T).conv(2, 3, 1, 1, bias=True), T)
+    x = np.random.default_rng(0).normal(size=(2, T, 1, 4, 4)).astype(np.float32)
+    one, two = (
+        next(iter(evaluate(m, {"x": x}).values()))
+        for m in (model, folded(mean_over_time(reference, T)))
+    )
+    np.testing.assert_array_equal(one, two)
+
+
+def test_frames_of_a_network_without_memory_are_timesteps_too():
+    net = sequence(Net((1, 4, 4), 0, False, 1.0), T).conv(2, 3, 1, 1).fire(2)
+    model = folded(mean_over_time(net, T))
+    assert kinds(model)[0] == "TimeFirst"
+    assert model.metadata_props[TIMESTEPS] == str(T)
+
+
+def test_a_neuron_of_other_timesteps_than_the_sequence_is_named():
+    net = framed(is_loop=False)
+    net.timesteps = T + 1
+    with pytest.raises(UnsupportedModelError, match="3 timesteps, the input has 4"):
+        folded(net)
+
+
+def _last_alone(net: Net, steps: list[str]) -> None:
+    net.x = steps[-1]
+
+
+def _backwards(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Concat", *steps[::-1], axis=0)
+
+
+def _twice(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Add", net.node("Add", steps[2], steps[1]), steps[1])
+
+
+def _some(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Add", steps[1], steps[2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_last_alone, "that of timestep 2 alone"),
+        (_backwards, "has timesteps in another order"),
+        (_twice, "mixes timesteps"),
+        (_some, "that of timestep 1, 2 alone"),
+    ],
+)
+def test_what_a_loop_may_not_do_with_its_timesteps_is_named(spoil, why):
+    net = framed(is_loop=True)
+    spoil(net, list(net.nodes.pop().input))
+    with pytest.raises(UnsupportedModelError, match=why):
+        folded(net)

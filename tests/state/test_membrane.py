@@ -25,13 +25,15 @@ def test_other_decays_are_within_half_a_step(decay):
     st.sampled_from([(1, 1), (3, 2), (1, 0), (0, 0), (28087, 16)]),
     st.integers(0, 30),
     st.lists(st.integers(-30, 30), min_size=6, max_size=6),
+    st.booleans(),
 )
-def test_no_membrane_goes_beyond_its_reach(drive, decay, loss, losses):
+def test_no_membrane_goes_beyond_its_reach(drive, decay, loss, losses, delayed):
     top = max(map(abs, drive))
-    reach = membrane_reach(len(drive), decay, top, loss)
-    v = 0
-    for x, taken in zip(drive, losses, strict=False):
+    reach = membrane_reach(len(drive), decay, top, loss, delayed)
+    v = owed = 0
+    for x, some in zip(drive, losses, strict=False):
         product = decay[0] * v
-        h = (product >> decay[1]) + x
+        h = (product >> decay[1]) + x - owed
         assert max(abs(product), abs(h)) <= reach
-        v = h - max(-loss, min(taken, loss))
+        taken = max(-loss, min(some, loss))
+        v, owed = (h, taken) if delayed else (h - taken, 0)

@@ -31,7 +31,7 @@ __all__ = ["layout"]
 
 _MAGIC = int.from_bytes(b"SNCCEV01", "little")
 _KINDS: tuple[type[Node], ...] = (Source, Accumulator, Neuron, Pool, Readout)
-_CARRIES = ("none", "soft", "hard")
+_CARRIES = ("none", "soft", "hard", "delayed")
 _POOLS = ("max", "sum")
 _PROJECTIONS = ("conv", "linear", "identity")
 

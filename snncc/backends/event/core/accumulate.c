@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "parts.h"
+#include "team.h"
 
 static size_t row_values(const ev_node *node)
 {
@@ -193,11 +194,9 @@ static void fire_neurons(ev_state *state, const ev_node *node, int32_t row)
     }
 }
 
-void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
+void ev_run_rows(ev_state *state, const ev_node *node, int32_t i, int32_t first, int32_t last)
 {
-    for (int32_t k = node->first; k < node->first + node->count; k++)
-        ev_prepare_projection(state, k);
-    for (int32_t row = 0; row < node->height; row++) {
+    for (int32_t row = first; row < last; row++) {
         if (node->is_wide)
             sum_wide(state, node, row);
         else
@@ -208,4 +207,14 @@ void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
             keep_row(state, node, i, row);
         fire_neurons(state, node, row);
     }
+}
+
+void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
+{
+    for (int32_t k = node->first; k < node->first + node->count; k++)
+        ev_prepare_projection(state, k);
+    if (state->team != NULL && node->height >= state->team->size)
+        ev_team_rows(state->team, node, i);
+    else
+        ev_run_rows(state, node, i, 0, node->height);
 }

@@ -33,15 +33,23 @@ static uint8_t fire_one(const ev_state *state, int32_t i, size_t at, size_t chan
                         int64_t potential)
 {
     const ev_node *node = &state->net->node[i];
-    int64_t membrane;
+    int64_t membrane, *kept, *owed;
     uint8_t count;
 
     if (node->carry == EV_CARRY_NONE)
         return count_of(node, potential, channel);
-    membrane = floored(state->membrane[i][at] * node->decay, node->decay_shift) +
+    kept = state->membrane[i] + at;
+    membrane = floored(*kept * node->decay, node->decay_shift) +
                potential * (INT64_C(1) << node->fraction);
-    count = count_of(node, membrane, channel);
-    state->membrane[i][at] = left_of(node, membrane, channel, count);
+    if (node->carry != EV_CARRY_DELAYED) {
+        count = count_of(node, membrane, channel);
+        *kept = left_of(node, membrane, channel, count);
+        return count;
+    }
+    owed = kept + ev_elements(node); /* the reset of the last timestep */
+    *kept = membrane - *owed;
+    count = count_of(node, *kept, channel);
+    *owed = count * node->threshold[channel];
     return count;
 }
 

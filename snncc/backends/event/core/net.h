@@ -27,7 +27,7 @@ enum {
 };
 
 typedef enum { EV_SOURCE, EV_ACCUMULATOR, EV_NEURON, EV_POOL, EV_READOUT } ev_kind;
-typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD } ev_carry;
+typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD, EV_CARRY_DELAYED } ev_carry;
 typedef enum { EV_POOL_MAX, EV_POOL_SUM } ev_pool_kind;
 typedef enum { EV_CONV, EV_LINEAR, EV_IDENTITY } ev_projection_kind;
 
@@ -160,6 +160,12 @@ int ev_net_prepare(ev_net *net) EV_MUST_CHECK;
 static inline int64_t ev_elements(const ev_node *node)
 {
     return (int64_t)node->channels * node->height * node->width;
+}
+
+/* Membranes of a neuron that carries; a delayed reset is kept behind them, one for each. */
+static inline int64_t ev_memory(const ev_node *node)
+{
+    return ev_elements(node) * (node->carry == EV_CARRY_DELAYED ? 2 : 1);
 }
 
 static inline int32_t ev_rounded(int32_t value, int32_t multiple)

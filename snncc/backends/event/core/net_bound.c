@@ -36,7 +36,7 @@ static ev_format narrowest(int64_t payload, int has_sign)
         return EV_U8;
     if (!has_sign && payload <= INT16_MAX)
         return EV_U16;
-    return payload < INT32_MAX ? EV_I32 : EV_I64;
+    return payload <= INT32_MAX ? EV_I32 : EV_I64;
 }
 
 /* -- projections -------------------------------------------------------------------------------- */
@@ -149,18 +149,20 @@ static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
 /* Follows the membrane over the timesteps: its product with the decay, too, must hold. */
 static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
 {
-    int64_t loss = 0, reach = drive, product;
+    int64_t loss = 0, reach = drive, product, before, behind;
 
-    if (node->carry == EV_CARRY_SOFT)
+    if (node->carry != EV_CARRY_HARD)
         loss = largest(node->threshold, node->channels);
     if (__builtin_mul_overflow(loss, (int64_t)node->ticks, &loss) || loss >= EV_LIMIT)
         return 0;
+    before = node->carry == EV_CARRY_DELAYED ? 0 : loss;
+    behind = loss - before;
     for (int32_t t = 1; t < net->timesteps; t++) {
         int64_t next;
 
-        if (__builtin_mul_overflow(node->decay, reach + loss, &product) || product >= EV_LIMIT)
+        if (__builtin_mul_overflow(node->decay, reach + before, &product) || product >= EV_LIMIT)
             return 0;
-        next = added((product >> node->decay_shift) + 1, drive, 0);
+        next = added((product >> node->decay_shift) + 1 + behind, drive, 0);
         if (next >= EV_LIMIT)
             return 0;
         if (next == reach)

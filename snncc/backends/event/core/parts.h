@@ -21,6 +21,9 @@ static inline int64_t ev_value(const void *values, ev_format format, size_t at)
 /* Sums what the projections bring, row by row, and fires the neurons that read the rows. */
 void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i);
 
+/* Rows first..last - 1 of it, once its projections are prepared. */
+void ev_run_rows(ev_state *state, const ev_node *node, int32_t i, int32_t first, int32_t last);
+
 /* Maxima or sums over windows. */
 void ev_run_pool(ev_state *state, int32_t i);
 

@@ -91,7 +91,7 @@ static void forget(ev_state *state)
     for (int32_t i = 0; i < state->net->nodes; i++)
         if (state->membrane[i] != NULL)
             memset(state->membrane[i], 0,
-                   (size_t)ev_elements(&state->net->node[i]) * sizeof(int64_t));
+                   (size_t)ev_memory(&state->net->node[i]) * sizeof(int64_t));
 }
 
 void ev_run_sample(ev_state *state, const void *sample, int64_t stride, int64_t index,

@@ -211,14 +211,14 @@ static int alloc_membranes(ev_state *state)
 
     for (int32_t i = 0; i < net->nodes; i++)
         if (net->node[i].carry != EV_CARRY_NONE)
-            total += (size_t)ev_elements(&net->node[i]);
+            total += (size_t)ev_memory(&net->node[i]);
     block = alloc(state, total * sizeof(*block));
     if (block == NULL)
         return EV_ERR_NO_MEMORY;
     for (int32_t i = 0; i < net->nodes; i++)
         if (net->node[i].carry != EV_CARRY_NONE) {
             state->membrane[i] = block;
-            block += ev_elements(&net->node[i]);
+            block += ev_memory(&net->node[i]);
         }
     return EV_OK;
 }

@@ -14,6 +14,8 @@ typedef struct {
     int64_t event_work; /* share of its multiply-adds that was done event by event, in values */
 } ev_work;
 
+typedef struct ev_team ev_team;
+
 typedef struct {
     const ev_net *net;
     const ev_kernels *kernels;
@@ -21,7 +23,7 @@ typedef struct {
     uint8_t *values;    /* what nodes emit; a place is used again once its last reader is done */
     size_t *place;      /* [nodes] in values, bytes */
     int64_t *nonzero;   /* [nodes] values that are not zero in this timestep, or -1: not counted */
-    int64_t **membrane; /* [nodes] of neurons that carry: [height][width][channels] */
+    int64_t **membrane; /* [nodes] of neurons that carry: [height][width][channels], see ev_memory */
     void **map;         /* [projections] padded map, or where its source's values are */
     uint8_t *maps;      /* room for the maps of any one accumulator */
     ev_events *events;  /* [projections] in `lists` */
@@ -31,6 +33,7 @@ typedef struct {
     int32_t *part;      /* [width][lanes] what one part brings, before it is shifted */
     int64_t *wide;      /* [width][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
+    ev_team *team;      /* with whom rows are shared out, or NULL */
     void **blocks;      /* all that was allocated */
     size_t n_blocks;
 } ev_state;

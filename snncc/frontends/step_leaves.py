@@ -1,0 +1,58 @@
+"""Calls of a neuron that handles one timestep, as nodes that carry its membrane in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from snncc.errors import UnsupportedModelError
+from snncc.frontends.steps import CALL, STEP
+from snncc.ir.ops import DOMAIN, VERSION
+
+__all__ = ["stepping"]
+
+
+def stepping(
+    module: Any, attributes: dict[str, Any], state: str, alone: bool
+) -> Callable[..., Any]:
+    """What a module does during export: each call is one StatefulStep.
+
+    Args:
+        module: Called as ``module(x)`` or ``module(x, membrane)``.
+        attributes: Of the neuron.
+        state: Name of the module's attribute for the membrane it keeps itself.
+        alone: Calls return spikes, without the membrane.
+    """
+    calls = 0
+    held: torch.Tensor | None = None
+    own = getattr(module, state, None)
+
+    def forward(x: torch.Tensor, membrane: torch.Tensor | None = None) -> Any:
+        nonlocal calls, held, own
+        if getattr(module, state, None) is not own:  # it has been reset
+            held, own = None, getattr(module, state, None)
+        given = held if membrane is None else membrane
+        inputs = (x, None if _is_empty(given) else given)
+        fired, held = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::{STEP}",
+            inputs,
+            attrs={**attributes, CALL: calls},
+            dtypes=(x.dtype, x.dtype),
+            shapes=(x.shape, x.shape),
+            version=VERSION,
+        )
+        calls += 1
+        return fired if alone else (fired, held)
+
+    return forward
+
+
+def _is_empty(membrane: Any) -> bool:
+    """Whether a membrane has yet to begin: none, 0, or what a reset leaves, a tensor of no size."""
+    if isinstance(membrane, torch.Tensor):
+        return any(isinstance(size, int) and size == 0 for size in membrane.shape)
+    if membrane:
+        raise UnsupportedModelError(f"a neuron begins with the membrane {membrane}; begin with 0")
+    return True

@@ -1,0 +1,302 @@
+"""Leaky neurons of snnTorch, called once per timestep, are neurons over T: semantics and idioms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import snntorch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from snntorch import surrogate, utils
+from torch import nn
+
+import snncc
+from snncc.compiler import InputOptions
+from snncc.errors import UnsupportedModelError
+from snncc.frontends.leaves import StepSpec, find_leaves
+from snncc.frontends.pytorch import import_module
+from snncc.ir.ops import DOMAIN, OPSET, VERSION, function_of
+from snncc.ir.oracle import session
+
+T = 4
+PIXELS = InputOptions(mean=(0.3,), std=(0.3,))
+
+
+def leaky(**more: Any) -> Any:
+    return snntorch.Leaky(**{"beta": 0.5, "threshold": 0.5, **more})
+
+
+# -- what a Leaky does -------------------------------------------------------------------------
+
+
+def by_library(neuron: Any, drive: np.ndarray) -> np.ndarray:
+    """Spikes of the library's own loop."""
+    membrane, fired = neuron.reset_mem(), []
+    with torch.no_grad():
+        for x in torch.from_numpy(drive):
+            spikes, membrane = neuron(x, membrane)
+            fired.append(spikes.numpy())
+    return np.stack(fired)
+
+
+def by_operator(neuron: Any, drive: np.ndarray) -> np.ndarray:
+    """Spikes of StatefulFire with the attributes read off the neuron."""
+    (leaf,) = find_leaves(neuron)
+    assert isinstance(leaf.spec, StepSpec)
+    attributes = {"T": len(drive), **vars(leaf.spec.neuron)}
+    node = onnx.helper.make_node("StatefulFire", ["x"], ["y"], domain=DOMAIN, **attributes)
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy"]
+    versions = (("", OPSET), (DOMAIN, VERSION))
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "one", values[:1], values[1:]),
+        opset_imports=[onnx.helper.make_opsetid(*version) for version in versions],
+        functions=[function_of("StatefulFire")],
+        ir_version=10,
+    )  # fmt: skip
+    flat = drive.reshape(-1, drive.shape[-1])
+    return session(model, threads=1).run(None, {"x": flat})[0].reshape(drive.shape)
+
+
+@given(
+    st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0, 1.5]),
+    st.sampled_from([0.5, 1.0, 1.3]),
+    st.sampled_from(["subtract", "zero"]),
+    st.integers(1, 12),
+    st.integers(0, 2**16),
+)
+def test_a_leaky_is_its_operator_at_every_timestep(
+    beta: float, threshold: float, reset: str, steps: int, seed: int
+) -> None:
+    neuron = leaky(beta=beta, threshold=threshold, reset_mechanism=reset)
+    quarters = np.random.default_rng(seed).integers(-6, 12, (steps, 2, 40))
+    drive = (quarters * np.float32(threshold / 4)).astype(np.float32)  # meets the threshold
+    np.testing.assert_array_equal(by_operator(neuron, drive), by_library(neuron, drive))
+
+
+def test_its_reset_comes_a_timestep_late_and_behind_the_decay():
+    drive = np.float32([[[2.0]], [[0.0]], [[0.5]], [[0.6]]])  # U = 2, 2/2 - 1, 0 + .5, .25 + .6
+    neuron = leaky(threshold=1.0)
+    assert by_library(neuron, drive).ravel().tolist() == [1, 0, 0, 0]
+    soft = [1, 0, 0, 0]
+    assert by_operator(neuron, drive).ravel().tolist() == soft
+    (leaf,) = find_leaves(neuron)
+    assert leaf.spec.neuron.reset == "delayed"
+
+
+@pytest.mark.parametrize("delay", [True, False])
+def test_a_reset_to_zero_is_hard_late_or_at_once(delay):
+    neuron = leaky(reset_mechanism="zero", reset_delay=delay)
+    assert find_leaves(neuron)[0].spec.neuron.reset == "hard"
+    drive = np.random.default_rng(1).normal(0.3, 0.6, (9, 2, 50)).astype(np.float32)
+    np.testing.assert_array_equal(by_operator(neuron, drive), by_library(neuron, drive))
+
+
+class Inverted(nn.Module):
+    """A surrogate whose forward is another step."""
+
+    def forward(self, x):
+        return (x >= 0).float()
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"reset_mechanism": "none"}, "reset_mechanism='subtract' or 'zero'"),
+        ({"reset_delay": False}, "reset_delay=True with 'subtract'"),
+        ({"beta": torch.ones(3)}, "one beta for all neurons"),
+        ({"threshold": torch.ones(3)}, "one threshold for all neurons"),
+        ({"threshold": 0.0}, "a threshold above 0"),
+        ({"graded_spikes_factor": 2.0}, "graded_spikes_factor=1"),
+        ({"state_quant": lambda x: x}, "no state_quant"),
+        ({"spike_grad": Inverted()}, "does not fire where its membrane exceeds the threshold"),
+    ],
+)
+def test_other_leaky_neurons_are_refused_and_why(settings, why):
+    net = nn.Sequential(nn.Linear(3, 3), leaky(**settings))
+    with pytest.raises(UnsupportedModelError, match=why) as caught:
+        find_leaves(net)
+    assert caught.value.faults[0].module == "1"
+
+
+def test_all_that_stands_in_the_way_is_said_at_once():
+    net = nn.Sequential(leaky(reset_mechanism="none", threshold=0.0), snntorch.Lapicque(beta=0.5))
+    with pytest.raises(UnsupportedModelError) as caught:
+        find_leaves(net)
+    assert len(caught.value.faults) == 2
+    assert "'subtract' or 'zero', a threshold above 0" in str(caught.value)
+    assert "Lapicque is a neuron that snncc does not know" in str(caught.value)
+
+
+def test_surrogates_whose_forward_is_a_step_are_all_alike():
+    for grad in (surrogate.fast_sigmoid(), surrogate.atan(), surrogate.sigmoid()):
+        assert find_leaves(leaky(spike_grad=grad))
+
+
+# -- networks ----------------------------------------------------------------------------------
+
+
+class Loop(nn.Module):
+    """Two layers and a readout of spikes in a loop over timesteps; ``end`` puts them together."""
+
+    def __init__(self, end, reset="subtract", is_sequence=False, hidden=False):
+        super().__init__()
+        more = {"reset_mechanism": reset, "init_hidden": hidden}
+        self.conv1, self.bn1 = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.lif1 = leaky(**more)
+        self.conv2, self.lif2 = nn.Conv2d(3, 3, 3, padding=1), leaky(**more)
+        self.fc, self.lif3 = nn.Linear(108, 4), leaky(**more)
+        self.end, self.is_sequence, self.hidden = end, is_sequence, hidden
+        with torch.no_grad():
+            for layer in (self.conv1, self.conv2, self.fc):
+                layer.weight.mul_(3)
+
+    def forward(self, x):
+        state = {}
+        if self.hidden:
+            utils.reset(self)
+        spikes = []
+        for t in range(T):
+            y = self.call("lif1", self.bn1(self.conv1(x[t] if self.is_sequence else x)), state)
+            y = self.call("lif2", self.conv2(y), state)
+            spikes.append(self.call("lif3", self.fc(y.flatten(1)), state))
+        return ENDS[self.end](spikes)
+
+    def call(self, name, x, state):
+        neuron = getattr(self, name)
+        if self.hidden:
+            return neuron(x)
+        spikes, state[name] = neuron(x, state.get(name, neuron.init_leaky()))
+        return spikes
+
+
+def running(spikes):
+    total = torch.zeros(spikes[0].shape[0], 4)
+    for s in spikes:
+        total += s
+    return total / len(spikes)
+
+
+ENDS = {
+    "stack": torch.stack,
+    "mean": lambda s: torch.stack(s).mean(0),
+    "sum": lambda s: torch.stack(s, dim=1).sum(1),
+    "running": running,
+    "builtin": sum,
+}
+
+
+def compiled(net, x, **more):
+    options = {"input_shape": (1, 6, 6), "weight_bits": 24, "input": PIXELS, **more}
+    return snncc.compile(net, x, **options)
+
+
+def eager(net, x):
+    with torch.no_grad():
+        frames = (torch.tensor(x).float() / 255 - 0.3) / 0.3
+        return net(frames.transpose(0, 1) if x.ndim == 5 else frames).numpy()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("is_sequence", [False, True])
+@pytest.mark.parametrize(("end", "reset"), [(end, "subtract") for end in ENDS] + [("mean", "zero")])
+def test_a_loop_becomes_one_population_per_neuron_over_timesteps(end, reset, is_sequence, hidden):
+    torch.manual_seed(0)
+    net = Loop(end, reset, is_sequence, hidden).eval()
+    shape = (6, T, 1, 6, 6) if is_sequence else (6, 1, 6, 6)
+    x = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    model = compiled(net, x, timesteps=T if is_sequence else None)
+    program, report = model.program, model.report
+    assert [n.module for n in program.neurons] == ["lif1", "lif2", "lif3"]
+    assert (program.timesteps, report["import_law"]["leaves"]) == (T, 3)
+    assert (report["verify"]["mismatched"], report["changed"]) == (0, 0)
+    assert not report["verify"]["coverage"]["silent"]
+    (found,) = snncc.Session(model).run(None, x)
+    expected = eager(net, x)
+    assert found.shape == expected.shape
+    assert 0 < expected.mean() < T
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_trained_states_of_a_leaky_are_part_of_a_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 3), leaky(learn_beta=True, learn_threshold=True))
+    with torch.no_grad():
+        net[1].beta.fill_(0.75)
+        net[1].threshold.fill_(2.0)
+    neuron = find_leaves(net)[0].spec.neuron
+    assert (neuron.decay, neuron.threshold) == (0.75, 2.0)
+
+
+def test_neurons_alike_on_the_same_drive_stay_two_neurons():
+    class Twins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.one, self.two = nn.Linear(36, 4), leaky(), leaky(beta=0.25)
+
+        def forward(self, x):
+            total, mem1, mem2 = 0, None, None
+            for _ in range(T):
+                drive = self.fc(x.flatten(1))
+                one, mem1 = self.one(drive, mem1)
+                two, mem2 = self.two(drive, mem2)
+                total = total + (one + two)
+            return total
+
+    with pytest.raises(UnsupportedModelError, match="a sum of spikes that no layer reads"):
+        compiled(Twins().eval(), np.zeros((2, 1, 6, 6), np.uint8))
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+class Faulty(nn.Module):
+    """A loop with something that is no timestep of a neuron."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.fc1, self.fc2 = nn.Linear(36, 5), nn.Linear(5, 5)
+        self.lif1, self.lif2 = leaky(), leaky()
+
+    def forward(self, x):
+        mem1 = torch.full((x.shape[0], 5), 0.5) if self.kind == "charged" else None
+        mem2, out, members = None, torch.zeros(x.shape[0], 5), []
+        for t in range(T):
+            drive = self.fc1(x.flatten(1))
+            if self.kind == "recurrent":
+                drive = drive + self.fc2(out)
+            if self.kind == "changing":
+                drive = drive * (t + 1)
+            out, mem1 = self.lif1(drive, mem1)
+            members.append(mem1)
+            if self.kind != "recurrent":
+                out, mem2 = self.lif2(self.fc2(out), mem2)
+        ends = {"membrane": members, "last": [out]}
+        return torch.stack(ends.get(self.kind, [out] * T)).mean(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("charged", r"lif1 .*begins with a membrane that is not empty"),
+        ("membrane", r"lif1 .*hands its membrane to more than its next call"),
+        ("recurrent", r"lif1 .*reads spikes of an earlier timestep"),
+        ("changing", "timestep 1 is not computed as timestep 0 is"),
+        ("last", "that of timestep 3 alone"),
+    ],
+)
+def test_what_is_no_neuron_over_time_is_named(kind, why):
+    net = Faulty(kind).eval()
+    with pytest.raises(UnsupportedModelError, match=why):
+        compiled(net, np.zeros((2, 1, 6, 6), np.uint8))
+
+
+def test_a_loop_is_imported_once():
+    model = import_module(Loop("mean").eval(), (1, 6, 6))
+    fires = [n for n in model.graph if n.op_type == "StatefulFire"]
+    assert [n.metadata_props["snncc.calls"] for n in fires] == ["0,1,2,3"] * 3
+    assert [n.attributes["T"].value for n in fires] == [T] * 3
