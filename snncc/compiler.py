@@ -17,6 +17,7 @@ from snncc.inputs import (
     feeds_of,
     floats,
     frames_of,
+    halves,
     input_shape,
     masked_contract,
     noise,
@@ -252,11 +253,9 @@ class _Compilation:
 
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""
-        chosen, half = self.options, len(next(iter(feeds.values()))) // 2
+        chosen = self.options
         chooses = chosen.weight_bits == "auto" or chosen.rounding == "data"
-        if not half or not (chooses or chosen.bias_correction):
-            return feeds, feeds
-        return {k: v[:half] for k, v in feeds.items()}, {k: v[half:] for k, v in feeds.items()}
+        return halves(feeds) if chooses or chosen.bias_correction else (feeds, feeds)
 
     def _manager(
         self,
@@ -276,7 +275,11 @@ class _Compilation:
         chosen = self.options
         fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
         masked = self.patches is not None
-        passes = pipeline(source, chosen.weight_bits, calibration, fit, masked)
+        judged = calibration
+        if fit is not None and chosen.weight_bits == "auto":  # rounding flatters its own data
+            fitted, judged = halves(fit.feeds)
+            fit = replace(fit, feeds=fitted)
+        passes = pipeline(source, chosen.weight_bits, judged, fit, masked)
         observe = lambda record: self.say(record.name)  # noqa: E731
         return PassManager(passes, feeds, self.dump_dir, observe)
 

@@ -40,7 +40,8 @@ class Options:
             neighbours), or ``data``: least error on the calibration data.
         bias_correction: Take each channel's mean error on the calibration data off its bias;
             default: with rounding ``data``. Where calibration data chooses anything, its first
-            half does that and changes are measured on the second.
+            half does that and changes are measured on the second; bits beside weights or biases
+            are judged on the second half of that first half, which has not chosen the others.
         input: See InputOptions.
         patch_mask: Patches (h, w) of the patch mask that networks with sparse layers then take as
             second input; None: they run on whole images. Image and sparse layers are masked, as
