@@ -35,5 +35,4 @@ def write(folder: Path, examples: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     write(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000)
