@@ -150,7 +150,7 @@ static void add_parts(network *net, rng *r, int64_t *field, int64_t count, windo
 
         for (int64_t i = 0; i < count; i++)
             weights[i] = any_weight(r, w.bits == 0 ? 8 : w.bits);
-        field[at + 1] = part * w.shift;
+        field[at + 1] = w.first + part * w.shift;
     }
 }
 

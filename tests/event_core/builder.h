@@ -22,8 +22,8 @@ typedef struct {
 typedef struct {
     int64_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w, groups;
     int64_t bits;      /* of a part's weights, up to 16 */
-    int64_t parts;     /* each shifted by `shift` more than the one before */
-    int64_t shift;
+    int64_t parts;     /* shifted by `first`, and each by `shift` more than the one before */
+    int64_t first, shift;
 } window;
 
 void network_start(network *net, int64_t timesteps, shape source, int64_t payload);

@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
-
 from networks import programs
+
 from snncc.backends.event.layout import layout
 from snncc.ir.program import Program
 
@@ -35,5 +35,4 @@ def write(folder: Path, examples: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     write(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000)

@@ -39,7 +39,8 @@ static window any_window(rng *r)
     w.dilation_w = draw(r, 5) ? 1 : 2;
     w.bits = draw(r, 3) ? 8 : between(r, 2, 16);
     w.parts = draw(r, 4) ? 1 : between(r, 1, EV_MAX_PARTS);
-    w.shift = draw(r, 8) ? 8 : between(r, 0, 10);
+    w.shift = draw(r, 8) ? 8 : between(r, 0, draw(r, 4) ? 10 : 30);
+    w.first = draw(r, 6) ? 0 : between(r, 1, draw(r, 4) ? 10 : 40);
     return w;
 }
 
@@ -83,9 +84,10 @@ static void draw_projection(network *net, rng *r, int32_t to)
 {
     int32_t from = any_emitting(net, r);
     shape of = shape_of(net, to), inputs;
-    window w = any_window(r), linear = {.kernel_h = 1, .kernel_w = 1, .groups = 1, .bits = w.bits,
-                                        .parts = w.parts, .shift = w.shift};
+    window w = any_window(r), linear = w;
 
+    linear.kernel_h = linear.kernel_w = linear.groups = 1;
+    linear.pad_top = linear.pad_left = 0;
     while (from >= to)
         from--;
     if (same(of, shape_of(net, from)) && draw(r, 2)) {
@@ -131,7 +133,7 @@ static void draw_neuron(network *net, rng *r, int32_t source)
         of = (shape){of.width, of.channels, of.height};
     node = add_neuron(net, r, of, source, of.channels > 20 && ticks > 15 ? 15 : ticks, scale);
     if (draw(r, 3) == 0)
-        add_carry(net, r, node, draw(r, 2) ? EV_CARRY_SOFT : EV_CARRY_HARD, scale);
+        add_carry(net, r, node, (ev_carry)between(r, EV_CARRY_SOFT, EV_CARRY_DELAYED), scale);
 }
 
 static void draw_pool(network *net, rng *r)

@@ -147,21 +147,25 @@ static int64_t floor_of(int64_t value, int64_t shift)
     return value / divisor - (value % divisor < 0);
 }
 
-/* Spikes of neuron `at`, channels first, and what stays of its membrane. */
+/* Spikes of neuron `at`, channels first, and what stays of its membrane. A delayed reset waits behind
+ * the membranes of all. */
 static int64_t fired(const reading *r, int32_t node, int64_t at)
 {
-    const int64_t *f = node_of(r->head, node);
-    int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]);
-    int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][at], count;
+    const int64_t *f = node_of(r->head, node), *threshold;
+    int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]), count;
+    int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][at];
+    int64_t *delayed = membrane + naive_elements(r->head, node);
 
     if (f[EV_NODE_CARRY] == EV_CARRY_NONE)
         return spikes(r, f, channel, v);
+    threshold = (const int64_t *)data_at(r->head, f[EV_NODE_THRESHOLD]) + channel;
     v = v * (INT64_C(1) << f[EV_NODE_FRACTION]) +
-        floor_of(*membrane * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]);
+        floor_of(*membrane * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - *delayed;
     count = spikes(r, f, channel, v);
-    *membrane = f[EV_NODE_CARRY] == EV_CARRY_SOFT
-                    ? v - count * ((const int64_t *)data_at(r->head, f[EV_NODE_THRESHOLD]))[channel]
-                    : (count > 0 ? 0 : v);
+    *membrane = f[EV_NODE_CARRY] == EV_CARRY_SOFT                ? v - count * *threshold
+                : f[EV_NODE_CARRY] == EV_CARRY_HARD && count > 0 ? 0
+                                                                 : v;
+    *delayed = f[EV_NODE_CARRY] == EV_CARRY_DELAYED ? count * *threshold : 0;
     return count;
 }
 
@@ -218,7 +222,7 @@ void naive_run(const int64_t *bytes, const int32_t *sample, int64_t **values)
     reading r = {bytes, zeros(nodes, sizeof(*r.now)), zeros(nodes, sizeof(*r.membrane))};
 
     for (size_t i = 0; i < nodes; i++)
-        r.membrane[i] = zeros((size_t)naive_elements(bytes, (int32_t)i), sizeof(int64_t));
+        r.membrane[i] = zeros(2 * (size_t)naive_elements(bytes, (int32_t)i), sizeof(int64_t));
     for (int64_t t = 0; t < bytes[EV_HEAD_TIMESTEPS]; t++) {
         for (size_t i = 0; i < nodes; i++)
             r.now[i] = values[i] + t * naive_elements(bytes, (int32_t)i);

@@ -77,7 +77,7 @@ static const fault_case cases[] = {
     {NODE, N1, EV_NODE_TICKS, 0, N1, "ticks out of range"},
     {NODE, N1, EV_NODE_TICKS, 256, N1, "ticks out of range"},
     {NODE, N1, EV_NODE_LEVELS, INT64_C(1) << 40, N1, "levels lie outside the data"},
-    {NODE, N2, EV_NODE_CARRY, 3, N2, "unknown carry"},
+    {NODE, N2, EV_NODE_CARRY, 4, N2, "unknown carry"},
     {NODE, N2, EV_NODE_DECAY_SHIFT, 25, N2, "decay out of range"},
     {NODE, N2, EV_NODE_DECAY, -1, N2, "decay out of range"},
     {NODE, N2, EV_NODE_DECAY, 1 << 24 | 1, N2, "decay out of range"},
@@ -107,7 +107,7 @@ static const fault_case cases[] = {
     {PROJECTION, 0, EV_PROJECTION_PARTS, 0, V1, "parts out of range"},
     {PROJECTION, 0, EV_PROJECTION_PARTS, 4, V1, "parts out of range"},
     {PROJECTION, 0, EV_PROJECTION_PART, 1 << 20, V1, "weights lie outside the data"},
-    {PROJECTION, 0, EV_PROJECTION_PART + 1, 33, V1, "shift out of range"},
+    {PROJECTION, 0, EV_PROJECTION_PART + 1, 62, V1, "shift out of range"},
     {PROJECTION, 2, EV_PROJECTION_PART + 1, -1, V2, "shift out of range"},
 };
 

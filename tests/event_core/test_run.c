@@ -134,6 +134,19 @@ static void parts(network *net, rng *r)
     layer(net, r, 0, (shape){16, 3, 3}, EV_CONV, (window){.parts = 2});
 }
 
+/* Shifted parts whose sums still fit 32 bits; a part without weights may have any shift. */
+static void shifted(network *net, rng *r)
+{
+    int64_t *field;
+
+    network_start(net, 1, (shape){4, 5, 5}, 4);
+    layer(net, r, 0, (shape){16, 5, 5}, EV_CONV, (window){.first = 3, .parts = 2, .shift = 4});
+    field = net->projection[0] + EV_PROJECTION_PART;
+    layer(net, r, 2, (shape){20, 5, 5}, EV_CONV, (window){.groups = 4, .first = 7});
+    memset((uint8_t *)net->data + field[2], 0, 4 * 16 * sizeof(int16_t));
+    field[3] = EV_MAX_SHIFT;
+}
+
 /* The largest payload there is takes 32 bits. */
 static void largest_payload(network *net, rng *r)
 {
@@ -153,10 +166,10 @@ static void carries(network *net, rng *r)
     network_start(net, 4, of, 15);
     node = add_accumulator(net, r, of, 300, 0);
     add_projection(net, r, 0, EV_CONV, three);
-    for (int32_t i = 0; i < 4; i++)
-        add_carry(net, r, add_neuron(net, r, of, node, 1 + 2 * i, 1 << (8 + i)),
-                  i % 2 ? EV_CARRY_SOFT : EV_CARRY_HARD, 1 << (8 + i));
-    add_carry(net, r, add_neuron(net, r, (shape){3, 18, 3}, node, 4, 900), EV_CARRY_SOFT, 900);
+    for (ev_carry carry = EV_CARRY_SOFT; carry <= EV_CARRY_DELAYED; carry++) {
+        add_carry(net, r, add_neuron(net, r, of, node, 4, 900), carry, 900);
+        add_carry(net, r, add_neuron(net, r, (shape){3, 18, 3}, node, 9, 900), carry, 900);
+    }
 }
 
 static void masked(network *net, rng *r)
@@ -205,6 +218,7 @@ static const struct {
     {"streams", streams, 8, 8},
     {"wide", wide, 8, 8},
     {"parts", parts, 8, 8},
+    {"shifted", shifted, 8, 8},
     {"largest payload", largest_payload, 8, 8},
     {"carries", carries, 8, 8},
     {"masked", masked, 8, 8},

@@ -151,11 +151,50 @@ static void test_work(const scene *s)
     ev_session_free(three);
 }
 
+/* One sample of any network, whose rows four workers share out. */
+static void test_rows(rng *r)
+{
+    static network net;
+    ev_fault fault = {-1, NULL};
+    ev_session *one, *four;
+    size_t size;
+    scene s = {0};
+    outcome want, got;
+    void *bytes;
+
+    do {
+        network_draw(&net, r);
+        bytes = network_bytes(&net, &size);
+        if (net.node[0][EV_NODE_PAYLOAD] > 255 || net.nodes > MOST_NODES ||
+            ev_net_load(bytes, size, &s.net, &fault) != EV_OK)
+            s.net = NULL;
+        free(bytes);
+    } while (s.net == NULL);
+    size = (size_t)ev_elements(&s.net->node[0]);
+    s.samples = zeros(size, 1);
+    for (size_t i = 0; i < size; i++)
+        s.samples[i] = (uint8_t)draw(r, (uint32_t)s.net->node[0].payload + 1);
+    one = started(&s, 1);
+    four = started(&s, 4);
+    want = run(&s, one, 1, 1);
+    got = run(&s, four, 1, 1);
+    check_equal(&want, &got);
+    forget(&want);
+    forget(&got);
+    ev_session_free(one);
+    ev_session_free(four);
+    ev_net_free(s.net);
+    free(s.samples);
+}
+
 int main(void)
 {
     static const int32_t threads[] = {1, 2, 3, 7};
     scene s = any_scene();
+    rng r = {8};
 
+    for (int i = 0; i < 100; i++)
+        test_rows(&r);
     for (size_t i = 0; i < sizeof(threads) / sizeof(*threads); i++)
         test_threads(&s, threads[i]);
     test_repeated(&s);
