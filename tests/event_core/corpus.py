@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
-
 from networks import programs
+
 from snncc.backends.event.layout import layout
 from snncc.ir.program import Program
 
