@@ -14,11 +14,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,20 +30,17 @@ from snncc.errors import UnsupportedModelError
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "fashion_mnist"
 sys.path.insert(0, str(EXAMPLES))
 
-from data import DEBIAN_FOLDER, read_split  # noqa: E402
-from lif_models import lif  # noqa: E402
-from models import cnn, residual, ssc  # noqa: E402
-from models_grid import cnn_grid  # noqa: E402
-
+Array = npt.NDArray[Any]
 Row = dict[str, Any]
 
-#: Constructor, and the fewest bits that hold its weights.
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
-    "cnn_d4": (cnn, 4),
-    "residual_d4": (residual, 4),
-    "ssc_d4": (ssc, 4),
-    "lif_t4": (lif, 4),
-    "cnn_d4_grid8": (cnn_grid, 8),
+
+#: Module and name of the constructor, and the fewest bits that hold its weights.
+NETWORKS = {
+    "cnn_d4": ("models", "cnn", 4),
+    "residual_d4": ("models", "residual", 4),
+    "ssc_d4": ("models", "ssc", 4),
+    "lif_t4": ("lif_models", "lif", 4),
+    "cnn_d4_grid8": ("models_grid", "cnn_grid", 8),
 }
 BITS = (24, 16, 8, 4)
 #: What helps at 8 bits.
@@ -56,15 +55,20 @@ HELP: dict[str, Row] = {
 class Data(NamedTuple):
     """Test images uint8 ``[N, 1, 28, 28]`` with labels ``[N]``; as many training images."""
 
-    x: np.ndarray
-    y: np.ndarray
-    others: np.ndarray
+    x: Array
+    y: Array
+    others: Array
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for, and print it."""
     parser = argparse.ArgumentParser(description="Precision of the example networks.")
-    parser.add_argument("--data", type=Path, default=DEBIAN_FOLDER, help="folder of IDX .gz files")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=example("data", "DEBIAN_FOLDER"),
+        help="folder of IDX .gz files",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--networks", metavar="A,B", default=",".join(NETWORKS), help="only these")
     parser.add_argument("--bits", metavar="A,B", default=BITS, type=numbers, help="only these")
@@ -92,15 +96,16 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def read(folder: Path, limit: int | None) -> Data:
     """The images of the four files in ``folder``."""
-    (x, y), (others, _) = (read_split(folder, split) for split in ("t10k", "train"))
+    (x, y), (others, _) = (
+        example("data", "read_split")(folder, split) for split in ("t10k", "train")
+    )
     return Data(x[:limit], y[:limit], others[: len(x[:limit])])
 
 
 def measured(names: Iterable[str], bits: Sequence[int], data: Data) -> Iterable[Row]:
     """The rows of the table as they are done."""
     for name in names:
-        make, fewest = NETWORKS[name]
-        module = trained(make, EXAMPLES / f"{name}.pt")
+        module, fewest = trained(name), NETWORKS[name][2]
         accuracy = {"network": name, "pytorch": correct(scores_of(module, data.x), data.y)}
         for b in bits:
             if b >= fewest:
@@ -113,27 +118,32 @@ def measured(names: Iterable[str], bits: Sequence[int], data: Data) -> Iterable[
                 yield {**accuracy, "bits": chosen["weight_bits"], "option": option, **row}
 
 
-def trained(make: Callable[[], nn.Module], checkpoint: Path) -> nn.Module:
-    """The network with its trained weights."""
-    module = make()
-    module.load_state_dict(torch.load(checkpoint, weights_only=True))
+def example(module: str, name: str) -> Any:
+    """What an example's module calls ``name``."""
+    return getattr(import_module(module), name)
+
+
+def trained(name: str) -> nn.Module:
+    """The example network with its trained weights."""
+    module: nn.Module = example(*NETWORKS[name][:2])()
+    module.load_state_dict(torch.load(EXAMPLES / f"{name}.pt", weights_only=True))
     return module.eval()
 
 
 @torch.no_grad()
-def scores_of(module: Any, x: np.ndarray, batch: int = 500) -> np.ndarray:
+def scores_of(module: Any, x: Array, batch: int = 500) -> Array:
     """Class scores ``[N, 10]`` in PyTorch."""
     mean, std = (module.default_cfg[key][0] for key in ("mean", "std"))
-    parts = torch.from_numpy(x.copy()).float().split(batch)
-    return torch.cat([module((part / 255 - mean) / std) for part in parts]).numpy()
+    parts = (torch.tensor(x[i : i + batch]) / 255 for i in range(0, len(x), batch))
+    return np.concatenate([module((part - mean) / std).numpy() for part in parts])
 
 
-def correct(scores: np.ndarray, y: np.ndarray) -> float:
+def correct(scores: Array, y: Array) -> float:
     """Share of the images whose class is right."""
     return float((scores.argmax(axis=1) == y).mean())
 
 
-def compiled(module: nn.Module, calibration: np.ndarray, data: Data, **options: Any) -> Row:
+def compiled(module: nn.Module, calibration: Array, data: Data, **options: Any) -> Row:
     """Accuracy and report of one compilation."""
     start = time.perf_counter()
     try:

@@ -132,7 +132,7 @@ class Session:
         self, feed: Feed | Array, progress: Progress | None = None
     ) -> dict[str, npt.NDArray[np.int64]]:
         """Output name -> integers, ``[T, N, *shape]``; see ``run``."""
-        return self._engine.infer(self.contract.encode(*self._arrays(feed)), self.batch, progress)
+        return self._engine.infer(self._integers(feed), self.batch, progress)
 
     def trace(
         self,
@@ -151,9 +151,13 @@ class Session:
             BadInputError: Samples of the wrong shape or dtype, or not finite.
             UsageError: An unknown input name or probe.
         """
-        x = by_timestep(self.contract.encode(*self._arrays(feed)), self.contract.shape)
         nodes = [name for probe in probes for name in self._probed(probe)]
-        return self._engine.run(x, list(dict.fromkeys(nodes)), self.batch, progress)
+        probed = list(dict.fromkeys(nodes))
+        return self._engine.run(self._integers(feed), probed, self.batch, progress)
+
+    def _integers(self, feed: Feed | Array) -> Array:
+        """The source's integers, (N, *shape) or (T, N, *shape)."""
+        return by_timestep(self.contract.encode(*self._arrays(feed)), self.contract.shape)
 
     def _arrays(self, feed: Feed | Array) -> tuple[Array, Array | None]:
         """Samples and masks, as the contract wants them."""

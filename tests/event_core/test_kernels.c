@@ -1,6 +1,6 @@
 /* Every kernel of every instruction set of this machine against a naive loop, on random geometries.
- * Buffers are exactly as large as kernels.h grants, for the sanitizers to see; the slack holds noise.
- * Usage: test_kernels [rounds] [seed] */
+ * Buffers are exactly as large as kernels.h grants, for the sanitizers to see; the slack holds
+ * noise. Usage: test_kernels [rounds] [seed] */
 #define _POSIX_C_SOURCE 200112L
 
 #include <stdio.h>
@@ -164,6 +164,8 @@ static scene any_scene(int32_t bytes)
     conv->kernel_w = between(1, draw(4) ? 3 : 7);
     conv->stride_w = draw(3) ? 1 : between(1, 3);
     conv->channels = 4 * between(1, conv->kernel_h * conv->kernel_w > 9 ? 6 : 20);
+    if (draw(20) == 0) /* rows of weights beyond the caches' share */
+        conv->channels = 4 * between(60, 160);
     conv->outputs = outputs[draw(14)];
     conv->lanes = padded(conv->outputs, EV_LANES);
     s.height = conv->kernel_h + between(0, 2);
@@ -369,7 +371,8 @@ static int test_fire(const ev_kernels *k)
 {
     static const int32_t Ds[] = {1, 2, 3, 4, 7, 8, 15, 16, 31, 200, 255};
     int32_t D = Ds[draw(11)], channels = between(1, 200), pixels = between(1, 9), bad = 0;
-    int32_t lanes = padded(channels, EV_LANES), mode = between(0, 2), ranges[] = {1000, 40000, 1 << 29};
+    int32_t lanes = padded(channels, EV_LANES), mode = between(0, 2);
+    static const int32_t ranges[] = {1000, 40000, 1 << 29};
     int32_t range = ranges[draw(3)], reach = ranges[draw(3)], extreme = (int32_t)draw(2);
     int32_t bias_row = mode < 2 ? 0 : channels + between(0, 3);
     int32_t biases = mode < 2 ? lanes : bias_row * pixels;

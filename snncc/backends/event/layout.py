@@ -145,7 +145,7 @@ class _Writer:
         fields["parts"] = len(parts)
         for i, (weights, shift) in enumerate(parts):
             fields[f"part{i}"] = self._add(_channels_last(p, weights, shape), "<i2")
-            fields[f"shift{i}"] = shift + p.shift
+            fields[f"shift{i}"] = shift
         return fields
 
 

@@ -212,7 +212,7 @@ void ev_run_rows(ev_state *state, const ev_node *node, int32_t i, int32_t first,
 void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
 {
     for (int32_t k = node->first; k < node->first + node->count; k++)
-        ev_prepare_projection(state, k);
+        ev_prepare_projection(state, node, k);
     if (state->team != NULL && node->height >= state->team->size)
         ev_team_rows(state->team, node, i);
     else

@@ -74,14 +74,17 @@ static int64_t nonzero_of(ev_state *state, int32_t node)
     return state->nonzero[node];
 }
 
-static int goes_by_events(const ev_state *state, const ev_projection *p, double density)
+static int goes_by_events(const ev_state *state, const ev_projection *p, const ev_node *to,
+                          double density)
 {
     if (p->method != EV_BY_DENSITY || state->policy == EV_DENSE_ONLY)
         return 0;
-    return state->policy == EV_EVENTS_ONLY || density < ev_crossover(state->kernels, &p->part[0].conv);
+    return state->policy == EV_EVENTS_ONLY ||
+           density < ev_crossover(state->kernels, &p->part[0].conv,
+                                  (int64_t)to->height * to->width);
 }
 
-void ev_prepare_projection(ev_state *state, int32_t k)
+void ev_prepare_projection(ev_state *state, const ev_node *node, int32_t k)
 {
     const ev_projection *p = &state->net->projection[k];
     int64_t values = (int64_t)p->height * p->width * p->channels, events;
@@ -89,7 +92,7 @@ void ev_prepare_projection(ev_state *state, int32_t k)
     if (p->kind == EV_IDENTITY)
         return;
     events = nonzero_of(state, p->source);
-    state->by_events[k] = goes_by_events(state, p, (double)events / (double)values);
+    state->by_events[k] = goes_by_events(state, p, node, (double)events / (double)values);
     state->work[k].runs++;
     state->work[k].values += values;
     state->work[k].events += events;

@@ -65,8 +65,8 @@ typedef struct {
     size_t found;
 } writer;
 
-/* 8 or 4 values, the first of which has index `at`. There is room for as many events as there are values,
- * so that always as many are written, of which those found are meant. */
+/* 8 or 4 values, the first of which has index `at`. There is room for as many events as there are
+ * values, so that always as many are written, of which those found are meant. */
 EV_INLINE void list_values(writer *w, const uint8_t *map, uint32_t at, size_t count, int bytes)
 {
     __m128i values = _mm_setzero_si128();
@@ -147,8 +147,8 @@ EV_INLINE __m256i load_potential(const int32_t *acc, const int32_t *bias)
     return bias == NULL ? potential : _mm256_add_epi32(potential, ev_load(bias));
 }
 
-/* The 32 levels from `levels` on, in 16 bits: 16 in the order of vpackssdw. Returns 0 if one needs more
- * than 16 bits. Potentials may, since saturated they still reach the same levels. */
+/* The 32 levels from `levels` on, in 16 bits: 16 in the order of vpackssdw. Returns 0 if one needs
+ * more than 16 bits. Potentials may, since saturated they still reach the same levels. */
 EV_INLINE int pack_levels(__m256i packed[2], const int32_t *levels)
 {
     const __m256i most = _mm256_set1_epi32(INT16_MAX);
@@ -224,8 +224,9 @@ EV_TARGET static void fire(const int32_t *acc, const int32_t *bias, size_t bias_
 {
     size_t all = (size_t)channels, row = (size_t)lanes, c = 0;
 
-    while (c + 32 <= all && fire_group(acc + c, bias == NULL ? NULL : bias + c, bias_row, levels + c,
-                                       D, pixels, all, row, counts + c))
+    while (c + 32 <= all &&
+           fire_group(acc + c, bias == NULL ? NULL : bias + c, bias_row, levels + c, D, pixels, all,
+                      row, counts + c))
         c += 32;
     for (size_t p = 0; p < (size_t)pixels; p++)
         for (size_t i = c; i < all; i += 8)

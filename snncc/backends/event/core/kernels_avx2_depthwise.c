@@ -1,8 +1,8 @@
 /* Depthwise convolutions with AVX2.
  *
  * Four pixels next to each other (two of words), interleaved, meet four (two) weights of each of 32
- * lanes. Small payloads are summed up in 16 bits if that is possible for a whole window. A block is up to
- * 2 outputs: 8 of 16 registers are accumulators. */
+ * lanes. Small payloads are summed up in 16 bits if that is possible for a whole window. A block is
+ * up to 2 outputs: 8 of 16 registers are accumulators. */
 #include "kernels_avx2.h"
 
 #ifdef EV_X86
@@ -21,8 +21,8 @@ typedef struct {
 typedef void block_kernel(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                           int32_t lanes);
 
-/* 32 lanes of four pixels of bytes: register i holds lanes 16 * half + 4 * i .. + 3. Of two pixels of
- * words: register 2 * u + i holds lanes 16 * u + 8 * half + 4 * i .. + 3. */
+/* 32 lanes of four pixels of bytes: register i holds lanes 16 * half + 4 * i .. + 3. Of two pixels
+ * of words: register 2 * u + i holds lanes 16 * u + 8 * half + 4 * i .. + 3. */
 EV_INLINE void interleave(__m256i out[4], const __m256i in[4], int bytes)
 {
     if (bytes == 1) {
@@ -41,8 +41,8 @@ EV_INLINE void interleave(__m256i out[4], const __m256i in[4], int bytes)
     }
 }
 
-/* Bytes from the weights of the first 32 lanes of a step to those that register i meets; the packed form
- * is made for registers of 64 bytes. */
+/* Bytes from the weights of the first 32 lanes of a step to those that register i meets; the packed
+ * form is made for registers of 64 bytes. */
 EV_INLINE int weights_of(int i, int bytes)
 {
     return bytes == 1 ? 64 * i : 64 * (i % 2) + 32 * (i / 2);
@@ -74,8 +74,9 @@ EV_INLINE __m256i load(const uint8_t *at)
     return lanes;
 }
 
-/* A step of one window, of whose pixels none behind `last` is read. Taps that the kernel does not have are
- * its last one, where `last` says so, and otherwise whatever is there; their weights are zero. */
+/* A step of one window, of whose pixels none behind `last` is read. Taps that the kernel does not
+ * have are its last one, where `last` says so, and otherwise whatever is there; their weights are
+ * zero. */
 EV_INLINE void step(const frame *f, __m256i sum[4], const uint8_t *map, int last,
                     const uint8_t *weights, ev_form form)
 {
@@ -93,9 +94,9 @@ EV_INLINE void step(const frame *f, __m256i sum[4], const uint8_t *map, int last
         ev_dot(sum + i, out[i], ev_load(weights + weights_of(i, bytes)), form);
 }
 
-/* `pixels` outputs of 32 lanes, or of 16: then what is read behind them is of no use. Only the last step of
- * the last row, or of any where the map is narrower than a step, could read pixels behind the end of the
- * map. */
+/* `pixels` outputs of 32 lanes, or of 16: then what is read behind them is of no use. Only the last
+ * step of the last row, or of any where the map is narrower than a step, could read pixels behind
+ * the end of the map. */
 EV_INLINE void block(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                      int32_t lanes, int pixels, ev_form form)
 {

@@ -15,7 +15,8 @@ typedef struct {
     uint32_t found;
 } writer;
 
-/* Indices of 16 events, of which `count` or more are meant, or only these where there may be no room. */
+/* Indices of 16 events, of which `count` or more are meant, or only these where there may be no
+ * room. */
 EV_INLINE void list_indices(uint32_t *to, __m128i numbers, uint32_t at, size_t count, int full)
 {
     __m512i index = _mm512_slli_epi32(_mm512_cvtepu8_epi32(numbers), 4);
@@ -27,8 +28,8 @@ EV_INLINE void list_indices(uint32_t *to, __m128i numbers, uint32_t at, size_t c
         _mm512_mask_storeu_epi32(to, (__mmask16)low(count), index);
 }
 
-/* Up to 64 bytes or 32 words, the first of which has index `at`. There is room for as many events as
- * there are values, so that a full block may write more events than it finds. */
+/* Up to 64 bytes or 32 words, the first of which has index `at`. There is room for as many events
+ * as there are values, so that a full block may write more events than it finds. */
 EV_INLINE void list_block(writer *w, const uint8_t *map, size_t count, uint32_t at, int full,
                           int bytes)
 {
@@ -118,8 +119,8 @@ EV_TARGET static size_t nonzero(const uint8_t *values, size_t count)
 
 enum { EV_PACKED = 16 }; /* largest D whose levels are packed to 16 bits */
 
-/* The 64 levels from `levels` on, in 16 bits: 32 in the order of vpackssdw. Returns 0 if one needs more
- * than 16 bits. Potentials may, since saturated they still reach the same levels. */
+/* The 64 levels from `levels` on, in 16 bits: 32 in the order of vpackssdw. Returns 0 if one needs
+ * more than 16 bits. Potentials may, since saturated they still reach the same levels. */
 EV_INLINE int pack_levels(__m512i packed[2], const int32_t *levels)
 {
     const __m512i most = _mm512_set1_epi32(INT16_MAX);
@@ -153,7 +154,8 @@ EV_INLINE void fire_packed(const int32_t *acc, const int32_t *bias, __m512i leve
     __m512i potential[4], sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 
     EV_UNROLL for (int v = 0; v < 4; v++)
-        potential[v] = load_potential(acc + 16 * v, bias == NULL ? NULL : bias + 16 * v, UINT16_MAX);
+        potential[v] = load_potential(acc + 16 * v, bias == NULL ? NULL : bias + 16 * v,
+                                      UINT16_MAX);
     potential[0] = _mm512_packs_epi32(potential[0], potential[1]);
     potential[1] = _mm512_packs_epi32(potential[2], potential[3]);
     for (int32_t j = 0; j < D; j++)
@@ -204,8 +206,9 @@ EV_TARGET static void fire(const int32_t *acc, const int32_t *bias, size_t bias_
 {
     size_t all = (size_t)channels, row = (size_t)lanes, c = 0;
 
-    while (c + 64 <= all && fire_group(acc + c, bias == NULL ? NULL : bias + c, bias_row, levels + c,
-                                       D, pixels, all, row, counts + c))
+    while (c + 64 <= all &&
+           fire_group(acc + c, bias == NULL ? NULL : bias + c, bias_row, levels + c, D, pixels, all,
+                      row, counts + c))
         c += 64;
     for (size_t p = 0; p < (size_t)pixels; p++)
         for (size_t i = c; i < all; i += 16)

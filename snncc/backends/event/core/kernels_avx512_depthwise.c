@@ -1,9 +1,10 @@
 /* Depthwise convolutions with AVX-512 VNNI.
  *
- * Four pixels next to each other (two of words), interleaved, meet four (two) weights of each of 64 lanes:
- * 8 unpacks and 4 multiplications for 256 products. A block is up to 4 outputs, whose 16 accumulators
- * leave room for the 4 registers of weights that they share. Outputs of neighbouring windows share
- * their pixels and half of the unpacks as well: 28 unpacks and 11 loads instead of 32 and 20. */
+ * Four pixels next to each other (two of words), interleaved, meet four (two) weights of each of 64
+ * lanes: 8 unpacks and 4 multiplications for 256 products. A block is up to 4 outputs, whose 16
+ * accumulators leave room for the 4 registers of weights that they share. Outputs of neighbouring
+ * windows share their pixels and half of the unpacks as well: 28 unpacks and 11 loads instead of 32
+ * and 20. */
 #include "kernels_avx512.h"
 
 #ifdef EV_X86
@@ -17,7 +18,7 @@ typedef struct {
     size_t row;   /* of the map */
     size_t lanes;
     int32_t steps;
-    size_t half;  /* to the lanes from 32 of words; 0 where a group has none, their weights are zero */
+    size_t half;  /* to lanes 32 .. 63 of words; 0 where a group has none: their weights are zero */
 } frame;
 
 /* A register of lanes, loaded once: gcc would rather load twice than unpack a register twice. */
@@ -84,8 +85,8 @@ EV_INLINE void alone(const frame *f, __m512i sum[4], const uint8_t *map, int las
     ev_dot4(sum, out, w, bytes);
 }
 
-/* A step of all windows of the block. Taps that the kernel does not have are its last one, where `last`
- * says so, and otherwise whatever is there; their weights are zero. */
+/* A step of all windows of the block. Taps that the kernel does not have are its last one, where
+ * `last` says so, and otherwise whatever is there; their weights are zero. */
 EV_INLINE void step(const frame *f, __m512i sum[EV_BLOCK][4], const uint8_t *map, int last,
                     const uint8_t *weights, int bytes, int pixels, int shared)
 {
@@ -132,9 +133,9 @@ EV_INLINE void add(int32_t *acc, const __m512i sum[4], int32_t vectors, int byte
             ev_accumulate(acc + 16 * v, out[v]);
 }
 
-/* `pixels` outputs of a group of 64 lanes; the last group may have fewer, then what is read behind them
- * meets weights that are zero. Only the last step of the last row, or of any where the map is narrower than
- * a step, could read pixels behind the end of the map. */
+/* `pixels` outputs of a group of 64 lanes; the last group may have fewer, then what is read behind
+ * them meets weights that are zero. Only the last step of the last row, or of any where the map is
+ * narrower than a step, could read pixels behind the end of the map. */
 EV_INLINE void block(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                      int32_t vectors, int bytes, int pixels, int shared)
 {

@@ -2,9 +2,9 @@
  *
  * A step takes four events (two of 16 bits): their rows, unpacked, are what vpdpbusd (vpdpwssd)
  * multiplies with the four (two) payloads, broadcast, so that sums are int32 and exact whatever the
- * payload. For 64 outputs this takes 4 loads of rows, 8 unpacks and 4 multiplications: on four vector
- * pipes 3 cycles for 256 products, of which 4 to 5 are reached. The lists are read as they are: the
- * events of pixels next to each other are contiguous and padded to whole steps. */
+ * payload. For 64 outputs this takes 4 loads of rows, 8 unpacks and 4 multiplications: on four
+ * vector pipes 3 cycles for 256 products, of which 4 to 5 are reached. The lists are read as they
+ * are: the events of pixels next to each other are contiguous and padded to whole steps. */
 #include "kernels_avx512.h"
 
 #ifdef EV_X86
@@ -31,7 +31,8 @@ typedef struct {
     int32_t farther;     /* factor of the limits, 1 or EV_FARTHER */
 } frame;
 
-/* A part of the kernel: its rows from `top` up to `bottom`, their pixels from `left` up to `right`. */
+/* A part of the kernel: its rows from `top` up to `bottom`, their pixels from `left` up to
+ * `right`. */
 typedef struct {
     int32_t top, bottom, left, right;
 } part;
@@ -100,8 +101,8 @@ EV_INLINE void step16(__m512i *sum, const uint8_t *const row[4], __m512i payload
         all = _mm512_permutexvar_epi8(lanes, all);
     } else {
         const __m512i lanes = _mm512_set_epi32(
-            0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008, 0x170007,
-            0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
+            0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
+            0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
 
         all = _mm512_permutexvar_epi16(lanes, halves(row[0], row[1]));
     }
@@ -121,7 +122,8 @@ EV_INLINE const uint8_t *row_of(uintptr_t rows, uint64_t index, int stride)
     return (const uint8_t *)(rows + index * (uintptr_t)(stride / EV_LANES));
 }
 
-/* The events of one step, from `e` on. Indices are loaded in pairs because load pipes are scarce. */
+/* The events of one step, from `e` on. Indices are loaded in pairs because load pipes are
+ * scarce. */
 EV_INLINE void step(__m512i *sum, const ev_events *events, size_t e, uintptr_t rows, size_t next,
                     int bytes, int width, int groups)
 {
@@ -129,8 +131,9 @@ EV_INLINE void step(__m512i *sum, const ev_events *events, size_t e, uintptr_t r
     __m512i payloads = ev_broadcast((const uint8_t *)events->payload + e * (size_t)bytes);
     uint64_t ab = two_indices(index), cd = bytes == 1 ? two_indices(index + 2) : 0;
     int stride = width * bytes;
-    const uint8_t *const row[4] = {row_of(rows, ab & UINT32_MAX, stride), row_of(rows, ab >> 32, stride),
-                                   row_of(rows, cd & UINT32_MAX, stride), row_of(rows, cd >> 32, stride)};
+    const uint8_t *const row[4] = {
+        row_of(rows, ab & UINT32_MAX, stride), row_of(rows, ab >> 32, stride),
+        row_of(rows, cd & UINT32_MAX, stride), row_of(rows, cd >> 32, stride)};
 
     if (width == 16)
         step16(sum, row, payloads, bytes);
@@ -141,9 +144,9 @@ EV_INLINE void step(__m512i *sum, const ev_events *events, size_t e, uintptr_t r
             step64(sum + 4 * g, row, (size_t)g * next, payloads, bytes);
 }
 
-/* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes a
- * position behind. A single group of lanes has two sets of sums, so that no addition waits for the one
- * before. */
+/* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes
+ * a position behind. A single group of lanes has two sets of sums, so that no addition waits for
+ * the one before. */
 EV_INLINE void gather(__m512i *sum, const ev_events *events, size_t e, size_t end, uintptr_t rows,
                       size_t next, int bytes, int width, int groups)
 {
@@ -157,7 +160,8 @@ EV_INLINE void gather(__m512i *sum, const ev_events *events, size_t e, size_t en
         step(sum, events, e, rows, next, bytes, width, groups);
 }
 
-/* A part of the kernel for all pixels; `rows` are those of the first of `groups` groups of lanes. */
+/* A part of the kernel for all pixels; `rows` are those of the first of `groups` groups of
+ * lanes. */
 EV_INLINE void part_of(const frame *f, const part *q, const uint8_t *rows, int32_t *acc, int bytes,
                        int width, int groups)
 {
@@ -176,7 +180,8 @@ EV_INLINE void part_of(const frame *f, const part *q, const uint8_t *rows, int32
         EV_UNROLL for (int i = 0; i < sets * sums; i++)
             sum[i] = _mm512_setzero_si512();
         for (; y < (size_t)q->bottom; y++, start += f->width, from += row)
-            gather(sum, f->events, start[q->left], start[q->right], from, next, bytes, width, groups);
+            gather(sum, f->events, start[q->left], start[q->right], from, next, bytes, width,
+                   groups);
         EV_UNROLL for (int i = 0; i < sums; i++)
             ev_accumulate(acc + 16 * i,
                           sets == 1 ? sum[i] : _mm512_add_epi32(sum[i], sum[i + sums]));
@@ -265,7 +270,8 @@ void ev_avx512_events(const ev_conv *conv, const ev_events *events, size_t first
         f.farther = EV_FARTHER;
     for (int32_t lane = 0, lanes; lane < conv->lanes; lane += lanes) {
         lanes = lanes_at(&f, lane);
-        lanes_of(&f, (const uint8_t *)conv->rows + ev_group_offset(conv, lane) * (size_t)conv->bytes,
+        lanes_of(&f,
+                 (const uint8_t *)conv->rows + ev_group_offset(conv, lane) * (size_t)conv->bytes,
                  lanes, acc + lane);
     }
 }

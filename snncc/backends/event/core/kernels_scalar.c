@@ -48,19 +48,19 @@ static void dense16(const ev_conv *conv, const void *map, size_t row, int32_t pi
 }
 
 /* A group of lanes from one event, whose weights begin at `weight`. */
-static inline void add_row(const ev_conv *conv, size_t weight, int32_t width, int32_t payload,
-                           int32_t bytes, int32_t *acc)
+static inline void add_row(const void *restrict rows, size_t weight, int32_t width, int32_t payload,
+                           int32_t bytes, int32_t *restrict acc)
 {
     for (int32_t lot = 0; lot < width / 4; lot++) {
-        int32_t *to = acc + ev_rows_lane(width, bytes, lot);
+        int32_t *restrict to = acc + ev_rows_lane(width, bytes, lot);
 
         for (size_t i = 0; i < 4; i++)
-            to[i] += payload * weight_at(conv->rows, weight++, bytes);
+            to[i] += payload * weight_at(rows, weight + 4 * (size_t)lot + i, bytes);
     }
 }
 
-/* The events from `e` up to `end`, which lie in one row of one window; `position` of the row's first
- * value in the map is 0 in the window. */
+/* The events from `e` up to `end`, which lie in one row of one window; `position` of the row's
+ * first value in the map is 0 in the window. */
 static inline void gather_row(const ev_conv *conv, const ev_events *events, size_t e, size_t end,
                               size_t position, int32_t bytes, int32_t *acc)
 {
@@ -70,9 +70,9 @@ static inline void gather_row(const ev_conv *conv, const ev_events *events, size
 
         for (int32_t first = 0; first < conv->lanes; first += ev_rows_width(conv, first)) {
             int32_t width = ev_rows_width(conv, first);
+            size_t weight = ev_group_offset(conv, first) + k * (size_t)width;
 
-            add_row(conv, ev_group_offset(conv, first) + k * (size_t)width, width, payload, bytes,
-                    acc + first);
+            add_row(conv->rows, weight, width, payload, bytes, acc + first);
         }
     }
 }
@@ -107,8 +107,8 @@ static void events16(const ev_conv *conv, const ev_events *events, size_t first,
                acc + p * (size_t)conv->lanes);
 }
 
-/* One step of one group of 64 lanes of one output, of which `left` exist; `at` is where its pixels begin in
- * the map, of which `taps` are meant, and `weight` where its weights do. */
+/* One step of one group of 64 lanes of one output, of which `left` exist; `at` is where its pixels
+ * begin in the map, of which `taps` are meant, and `weight` where its weights do. */
 static inline void depthwise_step(const ev_conv *conv, const void *map, size_t at, int32_t taps,
                                   size_t weight, int32_t left, int32_t bytes, int32_t *acc)
 {
@@ -117,8 +117,9 @@ static inline void depthwise_step(const ev_conv *conv, const void *map, size_t a
 
         for (int32_t i = lane; i < lane + 4 && i < left; i++)
             for (int32_t x = 0; x < taps; x++)
-                acc[i] += value_at(map, at + (size_t)(x * conv->lanes + i), bytes) *
-                          weight_at(conv->dense, weight + (size_t)((i - lane) * 4 / bytes + x), bytes);
+                acc[i] +=
+                    value_at(map, at + (size_t)(x * conv->lanes + i), bytes) *
+                    weight_at(conv->dense, weight + (size_t)((i - lane) * 4 / bytes + x), bytes);
     }
 }
 
@@ -169,8 +170,8 @@ static inline void put(void *values, size_t at, int32_t value, int32_t bytes)
         ((uint16_t *)values)[at] = (uint16_t)value;
 }
 
-/* The events of one pixel, whose first value is the `first` of the map and `at` in its row. Returns how
- * many there are then. */
+/* The events of one pixel, whose first value is the `first` of the map and `at` in its row. Returns
+ * how many there are then. */
 static inline uint32_t list_pixel(const void *map, size_t first, uint32_t at, int32_t channels,
                                   int32_t bytes, uint32_t found, ev_events *events)
 {

@@ -33,8 +33,8 @@ void ev_fire_row(ev_state *state, int32_t i, int32_t row, const int64_t *potenti
 /* A neuron of another shape than its accumulator: the same values in channels-first order. */
 void ev_fire_reshaped(ev_state *state, int32_t i);
 
-/* The padded map of projection k, and its events if it goes by them. */
-void ev_prepare_projection(ev_state *state, int32_t k);
+/* The padded map of projection k into `node`, and its events if it goes by them. */
+void ev_prepare_projection(ev_state *state, const ev_node *node, int32_t k);
 
 /* Adds to acc [width][lanes] what `part` of projection k brings to row `row` of its outputs. */
 void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row, int32_t width,
