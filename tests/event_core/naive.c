@@ -154,10 +154,11 @@ static int64_t fired(const reading *r, int32_t node, int64_t at)
     const int64_t *f = node_of(r->head, node);
     int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]);
     int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][2 * at], count;
-    const int64_t *threshold = data_at(r->head, f[EV_NODE_THRESHOLD]);
+    const int64_t *threshold;
 
-    if (f[EV_NODE_CARRY] == EV_CARRY_NONE)
+    if (f[EV_NODE_CARRY] == EV_CARRY_NONE) /* its threshold was not checked */
         return spikes(r, f, channel, v);
+    threshold = data_at(r->head, f[EV_NODE_THRESHOLD]);
     v = v * (INT64_C(1) << f[EV_NODE_FRACTION]) +
         floor_of(membrane[0] * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - membrane[1];
     count = spikes(r, f, channel, v);
