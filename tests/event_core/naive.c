@@ -147,25 +147,28 @@ static int64_t floor_of(int64_t value, int64_t shift)
     return value / divisor - (value % divisor < 0);
 }
 
-/* Spikes of neuron `at`, channels first, and what stays of its membrane. A delayed reset waits behind
- * the membranes of all. */
+/* Spikes of neuron `at`, channels first, what stays of its membrane, and what that is lowered by
+ * after the next decay. */
 static int64_t fired(const reading *r, int32_t node, int64_t at)
 {
-    const int64_t *f = node_of(r->head, node), *threshold;
-    int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]), count;
-    int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][at];
-    int64_t *delayed = membrane + naive_elements(r->head, node);
+    const int64_t *f = node_of(r->head, node);
+    int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]);
+    int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][2 * at], count;
+    const int64_t *threshold;
 
-    if (f[EV_NODE_CARRY] == EV_CARRY_NONE)
+    if (f[EV_NODE_CARRY] == EV_CARRY_NONE) /* its threshold was not checked */
         return spikes(r, f, channel, v);
-    threshold = (const int64_t *)data_at(r->head, f[EV_NODE_THRESHOLD]) + channel;
+    threshold = data_at(r->head, f[EV_NODE_THRESHOLD]);
     v = v * (INT64_C(1) << f[EV_NODE_FRACTION]) +
-        floor_of(*membrane * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - *delayed;
+        floor_of(membrane[0] * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - membrane[1];
     count = spikes(r, f, channel, v);
-    *membrane = f[EV_NODE_CARRY] == EV_CARRY_SOFT                ? v - count * *threshold
-                : f[EV_NODE_CARRY] == EV_CARRY_HARD && count > 0 ? 0
-                                                                 : v;
-    *delayed = f[EV_NODE_CARRY] == EV_CARRY_DELAYED ? count * *threshold : 0;
+    membrane[0] = v;
+    if (f[EV_NODE_CARRY] == EV_CARRY_DELAYED)
+        membrane[1] = count * threshold[channel];
+    else if (f[EV_NODE_CARRY] == EV_CARRY_SOFT)
+        membrane[0] -= count * threshold[channel];
+    else if (count > 0)
+        membrane[0] = 0;
     return count;
 }
 
