@@ -28,6 +28,9 @@ test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/cmake -S snncc/backends/event/core -B build/core -DEV_TESTS=ON -DEV_SANITIZE=ON
+	$(BIN)/cmake --build build/core -j 2
+	$(BIN)/ctest --test-dir build/core --output-on-failure -j 2
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
 CORE   := $(wildcard snncc/backends/event/core/*)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,16 @@ from snncc.inputs import (
     feeds_of,
     floats,
     frames_of,
+    halves,
     input_shape,
     masked_contract,
     noise,
     range_of,
     u8_contract,
 )
+from snncc.options import InputOptions, Options
 from snncc.runtime.artifact import CompiledModel, manifest_of
+from snncc.runtime.bounds import observe
 from snncc.runtime.coding import Dataset
 from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.reference import Reference
@@ -47,64 +50,6 @@ Say = Callable[[str], None]
 
 #: Samples on which passes are validated, engines compared, and vectors kept in the file.
 _CHECKED, _VERIFIED, _STORED = 8, 32, 8
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """How the input becomes integers.
-
-    Attributes:
-        mode: ``u8``: raw pixels, exact; ``f32``: real values on a grid of 256 steps; none: ``u8``
-            if a normalisation is known, else ``f32``.
-        mean, std: Of x / 255, per channel or one for all; default: the module's ``default_cfg``.
-        range: (low, high) of an f32 input; default: that of the calibration data.
-    """
-
-    mode: str | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    range: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user can choose; the defaults are good.
-
-    Attributes:
-        name: Of the network; default: the file's or class's.
-        input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
-        timesteps: T of a module whose input is a sequence of such; default: ``default_cfg``.
-        batch_first: The module reads sequences as [N, T, ...], not [T, N, ...]; default likewise.
-        weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
-        rounding: Of weights: ``nearest``, or ``data``: least error on the calibration data.
-        bias_correction: Take each channel's mean error on the calibration data off its bias;
-            default: with rounding ``data``. Where calibration data chooses anything, its first
-            half does that and changes are measured on the second.
-        input: See InputOptions.
-        patch_mask: Patches (h, w) of the patch mask that networks with sparse layers then take as
-            second input; None: they run on whole images. Image and sparse layers are masked, as
-            ``with snncc.nn.masked(net, mask): net(apply_patch_mask(x, mask))`` does.
-        until: Compile only up to this node or module; its value is the result.
-        keep_stages: Store earlier graphs with their weights.
-        dump_ir: Write the graph's text after every pass there.
-        calibration_limit: Use only so many calibration samples, from the first.
-        origins: Option -> where its value came from, for the report.
-    """
-
-    name: str | None = None
-    input_shape: Sequence[int] | None = None
-    timesteps: int | None = None
-    batch_first: bool | None = None
-    weight_bits: int | str = 16
-    rounding: str = "nearest"
-    bias_correction: bool | None = None
-    input: InputOptions = field(default_factory=InputOptions)
-    patch_mask: Sequence[int] | None = None
-    until: str | None = None
-    keep_stages: bool = False
-    dump_ir: str | Path | None = None
-    calibration_limit: int | None = None
-    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def compile(
@@ -219,7 +164,8 @@ class _Compilation:
         self.say("build-program")
         program = self._program(manager)
         measured = self._measure(manager, judged) if data is not None else None
-        return self._finish(manager, program, contract, feeds, law, measured)
+        seen = judged[f"{contract.name}:u8"] if data is not None else None
+        return self._finish(manager, program, contract, feeds, law, measured, seen)
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until``."""
@@ -307,11 +253,9 @@ class _Compilation:
 
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""
-        chosen, half = self.options, len(next(iter(feeds.values()))) // 2
+        chosen = self.options
         chooses = chosen.weight_bits == "auto" or chosen.rounding == "data"
-        if not half or not (chooses or chosen.bias_correction):
-            return feeds, feeds
-        return {k: v[:half] for k, v in feeds.items()}, {k: v[half:] for k, v in feeds.items()}
+        return halves(feeds) if chooses or chosen.bias_correction else (feeds, feeds)
 
     def _manager(
         self,
@@ -331,7 +275,11 @@ class _Compilation:
         chosen = self.options
         fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
         masked = self.patches is not None
-        passes = pipeline(source, chosen.weight_bits, calibration, fit, masked)
+        judged = calibration
+        if fit is not None and chosen.weight_bits == "auto":  # rounding flatters its own data
+            fitted, judged = halves(fit.feeds)
+            fit = replace(fit, feeds=fitted)
+        passes = pipeline(source, chosen.weight_bits, judged, fit, masked)
         observe = lambda record: self.say(record.name)  # noqa: E731
         return PassManager(passes, feeds, self.dump_dir, observe)
 
@@ -356,6 +304,7 @@ class _Compilation:
         feeds: Mapping[str, Array],
         law: ImportLaw | None,
         measured: Measured | None,
+        seen: Array | None,
     ) -> CompiledModel:
         from snncc.backends.target import make_engine
         from snncc.ir.graphs import to_proto
@@ -383,6 +332,7 @@ class _Compilation:
             program,
             law,
             measured,
+            observe(model, seen) if seen is not None else None,
             verdict,
         )
         return model

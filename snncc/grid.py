@@ -19,6 +19,7 @@ from snncc.nn import IntegerFire
 from snncc.nn_grid import GridConv2d, GridLinear, SumPool2d
 from snncc.passes.grids import QuantisedLayer, largest_weight, odd_thresholds, plan
 from snncc.passes.linear import is_branch_sum, linear_behind
+from snncc.passes.round_for_pixels import round_for_pixels
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,7 +73,7 @@ def on_grid(
     planned, faults = plan(model, weight_bits)
     if faults:
         raise UnsupportedModelError("the weights do not fit their bits", faults)
-    net = _Builder(model, planned, weight_bits).build(type(module).__name__)
+    net = _Builder(model, round_for_pixels(planned), weight_bits).build(type(module).__name__)
     net.default_cfg = {  # type: ignore[assignment]
         "input_size": tuple(shape),
         "mean": (0.0,) * shape[0],
@@ -182,17 +183,18 @@ class _Builder:
         if bias.ndim == 3:
             centre = bias[:, bias.shape[1] // 2, bias.shape[2] // 2]
             bias, border = centre, torch.from_numpy(bias - centre[:, None, None])
-        steps = linear.weight * theta.reshape(-1, *(1,) * (linear.weight.ndim - 1))
-        weight, own, grid = (torch.from_numpy(np.array(a)) for a in (steps, bias, theta))
-        limit = largest_weight(self.bits)
+        weight, own, grid = (
+            torch.from_numpy(np.array(a)) for a in (_steps(layer, theta), bias, theta)
+        )
+        limit, shift = largest_weight(self.bits), layer.shift
         made: GridConv2d | GridLinear
         if linear.kind == "gemm":
-            made = GridLinear(weight, own, grid, border, limit)
+            made = GridLinear(weight, own, grid, border, limit, shift)
         else:
             if linear.pads[:2] != linear.pads[2:]:
                 self._fault(node, f"pads {linear.pads}", "pad alike on both sides")
             geometry = (linear.strides, linear.pads[:2], linear.dilations, linear.group)
-            made = GridConv2d(weight, own, grid, border, limit, *geometry)
+            made = GridConv2d(weight, own, grid, border, limit, shift, *geometry)
         if _single(linear.weight):  # a scale: its grid has no room for training
             made.weight.requires_grad_(False)
         self._call(node, made, linear.x, linear.out)
@@ -239,6 +241,15 @@ class _Builder:
 
 def _is_share(value: Array, count: int) -> bool:
     return value.size == 1 and np.float32(value.reshape(-1)[0]) == np.float32(1 / count)
+
+
+def _steps(layer: QuantisedLayer, theta: Array) -> Array:
+    """The real weights in steps; the layer's integers where those were not the nearest."""
+    column = theta.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+    steps = np.asarray(layer.linear.weight * column / 2**layer.shift)
+    if any(layer.grid.shifts):
+        return steps
+    return np.where(np.rint(steps) == layer.weight, steps, layer.weight)
 
 
 def _single(weight: Array) -> bool:

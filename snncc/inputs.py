@@ -27,6 +27,7 @@ __all__ = [
     "feeds_of",
     "floats",
     "frames_of",
+    "halves",
     "input_shape",
     "masked_contract",
     "noise",
@@ -160,6 +161,15 @@ def masked_contract(contract: InputContract, patches: tuple[int, int]) -> InputC
     if contract.dtype != "uint8":
         raise UsageError("--patch-mask is for raw pixels: give --mean and --std, or --input u8")
     return replace(contract, patches=patches)
+
+
+def halves(feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Samples to choose with and others to judge by; a single one does both."""
+    half = len(next(iter(feeds.values()))) // 2
+    return (
+        {name: x[: half or None] for name, x in feeds.items()},
+        {name: x[half:] for name, x in feeds.items()},
+    )
 
 
 def range_of(data: Array | None) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ They are made by ``snncc.on_grid`` and trained like any others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +26,18 @@ class _Grid(nn.Module):
     the compiled network does while D * theta < 2^23.
 
     Attributes:
-        weight: float32 ``[C_out, ...]`` in steps of the grid: the real weight times theta. Rounded
-            and clamped to the bits in the forward pass; the learning rate is in steps, too.
+        weight: float32 ``[C_out, ...]`` in steps: the real weight times theta / step. Rounded and
+            clamped to the bits in the forward pass; the learning rate is in steps, too.
         bias: float32 ``[C_out]`` in spikes; rounded to steps in the forward pass.
         border: float32 ``[C_out, H, W]`` in spikes, what is missing of the bias where the input is
             padded; or empty. Not trained.
         theta: float32 ``[C_out]``, frozen.
+        step: float32 scalar, 2^shift, frozen: what a weight of 1 adds to a potential. Layers that
+            are added have one theta, and a step of their own.
     """
 
     theta: Tensor
+    step: Tensor
     border: Tensor
 
     def __init__(
@@ -43,24 +47,33 @@ class _Grid(nn.Module):
         theta: Tensor,
         border: Tensor | None = None,
         limit: int = 127,
+        shift: int = 0,
     ) -> None:
         super().__init__()
         self.limit = limit
         self.weight = nn.Parameter(weight.float())
         self.bias = nn.Parameter(bias.float())
         self.register_buffer("theta", theta.float())
+        self.register_buffer("step", torch.tensor(2.0**shift))
         self.register_buffer("border", torch.empty(0) if border is None else border.float())
 
     def integers(self) -> tuple[Tensor, Tensor]:
-        """Returns weight and bias as the compiled network has them, float32.
+        """Returns what a spike adds to potentials, and the bias, as compiled; float32.
 
         The bias is ``[C_out]``, or ``[C_out, H, W]`` where there is a border.
         """
-        weight = _rounded(self.weight.clamp(-self.limit, self.limit))
+        weight = _rounded(self.weight.clamp(-self.limit, self.limit)) * self.step
         if not self.border.numel():
             return weight, _rounded(self.bias * self.theta)
         full = self.bias[:, None, None] + self.border
         return weight, _rounded(full * self.theta[:, None, None])
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Takes weights from before there were steps, too."""
+        state_dict.setdefault(f"{prefix}step", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _spikes(self, v: Tensor) -> Tensor:
         """Returns potentials ``[N, C_out, ...]`` in spikes."""
@@ -85,6 +98,7 @@ class GridConv2d(_Grid):
         theta: Steps in one spike, ``[C_out]``.
         border: In spikes, ``[C_out, H, W]``, or None.
         limit: Largest absolute weight in steps.
+        shift: Of the step.
         stride, padding, dilation: (vertical, horizontal).
         groups: As in ``nn.Conv2d``.
     """
@@ -96,12 +110,13 @@ class GridConv2d(_Grid):
         theta: Tensor,
         border: Tensor | None = None,
         limit: int = 127,
+        shift: int = 0,
         stride: Sequence[int] = (1, 1),
         padding: Sequence[int] = (0, 0),
         dilation: Sequence[int] = (1, 1),
         groups: int = 1,
     ) -> None:
-        super().__init__(weight, bias, theta, border, limit)
+        super().__init__(weight, bias, theta, border, limit, shift)
         self.stride, self.padding = tuple(stride), tuple(padding)
         self.dilation, self.groups = tuple(dilation), groups
 

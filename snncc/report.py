@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from snncc.ir.program import Accumulator, Program, sources_of
+from snncc.runtime.bounds import bounds
 from snncc.runtime.contract import InputContract
 from snncc.runtime.verify import Verification
 
@@ -28,13 +26,15 @@ def make_report(
     program: Program,
     law: ImportLaw | None,
     measured: Measured | None,
+    observed: Mapping[str, Any] | None,
     verdict: Verification,
 ) -> dict[str, Any]:
     """Everything the compiler did, proved and measured.
 
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
-    with the trained network's class; all three are None without calibration data.
+    with the trained network's class, ``observed`` what ``observe`` finds; all four are None without
+    calibration data.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -57,6 +57,7 @@ def make_report(
         "windows": program.windows,
         "latency_ticks": program.latency,
         "bounds": bounds(program),
+        "observed": observed,
         "passes": [
             {"name": r.name, "rewrites": r.rewrites, "checked": r.checked, "worst": r.worst}
             for r in manager.records
@@ -118,36 +119,6 @@ def _reads(program: Program, node: Accumulator, source: str) -> bool:
     names = set(sources_of(node))
     pooled = {program.by_name[n] for n in names if type(program.by_name[n]).__name__ == "Pool"}
     return source in names or any(source in sources_of(p) for p in pooled)
-
-
-def bounds(program: Program) -> list[dict[str, Any]]:
-    """Proved range of every accumulator, and the bits it needs (sign included).
-
-    ``slice_bits`` are those of the largest sum over one weight slice, which is kept in 32 bits;
-    slices are combined in 64.
-    """
-    return [
-        {
-            "module": a.module or a.name,
-            "accumulator": a.name,
-            "low": a.low,
-            "high": a.high,
-            "bits": max(abs(a.low), abs(a.high)).bit_length() + 1,
-            "slice_bits": _slice_reach(a).bit_length() + 1,
-        }
-        for a in program.accumulators
-    ]
-
-
-def _slice_reach(accumulator: Accumulator) -> int:
-    reaches = (p.payload * _one_signed(w) for p in accumulator.projections for w in p.weights)
-    return max(reaches, default=0)
-
-
-def _one_signed(weights: npt.NDArray[np.int8]) -> int:
-    """Largest sum of the positive, or of the negative, weights of an output."""
-    rows = weights.astype(np.int64).reshape(len(weights), -1)
-    return int(np.maximum(rows, 0).sum(1).max(initial=-np.minimum(rows, 0).sum(1).min()))
 
 
 def _law(law: ImportLaw | None) -> dict[str, Any] | None:

@@ -104,6 +104,10 @@ def _weight(p: Projection, index: Index) -> int:
 def _current(p: Projection, values: Values, index: Index) -> int:
     if p.kind == "identity":
         return values[index]
+    return 2**p.shift * _weighted(p, values, index)
+
+
+def _weighted(p: Projection, values: Values, index: Index) -> int:
     if p.kind == "linear":
         return sum(_weight(p, (*index, k)) * v for k, v in enumerate(values.values()) if v)
     o, y, x = index

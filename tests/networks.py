@@ -197,10 +197,14 @@ class _Builder:
         count = self.draw(st.sampled_from([1, 1, 2, 3]))
         return tuple(self.weights(shape) for _ in range(count))
 
+    def shift(self) -> int:
+        return self.draw(st.sampled_from([0, 0, 1, 5]))
+
     def linear(self, source: Node) -> tuple[Projection, tuple[int, ...]]:
         out = self.draw(st.integers(1, 5))
         weights = self.slices((out, int(np.prod(source.shape))))
-        return Projection(source.name, "linear", weights, emitted_payload(source)), (out,)
+        payload = emitted_payload(source)
+        return Projection(source.name, "linear", weights, payload, shift=self.shift()), (out,)
 
     def conv(self, source: Node) -> tuple[Projection, tuple[int, ...]]:
         channels, *size = source.shape
@@ -216,7 +220,8 @@ class _Builder:
         ]
         weights = self.slices((out, channels // groups, *kernel))
         payload = emitted_payload(source)
-        p = Projection(source.name, "conv", weights, payload, strides, pads, dilations, groups)
+        geometry = (strides, pads, dilations, groups, self.shift())
+        p = Projection(source.name, "conv", weights, payload, *geometry)
         return p, (out, *_window_sizes(size, kernel, strides, pads, dilations))
 
     # -- pools and neurons -----------------------------------------------------------------

@@ -23,32 +23,32 @@ CONV = "strides: ints = [1, 1], pads: ints = [1, 1, 1, 1], dilations: ints = [1,
 POOL = "kernel_shape: ints = [2, 2], strides: ints = [2, 2]"
 BODY = f"""
   c1 = ai.snncc.QConv <{CONV}> (x_q, conv1_w)
-  "conv1:v" = ai.snncc.SliceSum <slice: int = 0> (conv1_b, c1)
+  "conv1:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (conv1_b, c1)
   fire1 = ai.snncc.FireCount ("conv1:v", fire1_levels)
   pool1 = MaxPool <{POOL}> (fire1)
   c2 = ai.snncc.QConv <{CONV}> (pool1, conv2_w)
-  "conv2:v" = ai.snncc.SliceSum <slice: int = 0> (conv2_b, c2)
+  "conv2:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (conv2_b, c2)
   fire2 = ai.snncc.FireCount ("conv2:v", fire2_levels)
   flat = Reshape (fire2, rows)
   c3 = ai.snncc.QGemm (flat, fc_w)
-  logits = ai.snncc.SliceSum <slice: int = 0> (fc_b, c3)
+  logits = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (fc_b, c3)
 """
 SPIKING = f"""
   c1 = ai.snncc.QConv <{CONV}> (x_q, conv1_w)
-  "conv1:v" = ai.snncc.SliceSum <slice: int = 0> (conv1_b, c1)
+  "conv1:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (conv1_b, c1)
   "fire1:spikes" = ai.snncc.IFSoftReset ("conv1:v", fire1_levels)
   in1 = Reshape ("fire1:spikes", shape1)
   pool1 = MaxPool <{POOL}> (in1)
   c2 = ai.snncc.QConv <{CONV}> (pool1, conv2_w)
   t2 = Reshape (c2, shape2)
   s2 = ai.snncc.SpikeSum (t2)
-  "conv2:v" = ai.snncc.SliceSum <slice: int = 0> (conv2_b, s2)
+  "conv2:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (conv2_b, s2)
   "fire2:spikes" = ai.snncc.IFSoftReset ("conv2:v", fire2_levels)
   in3 = Reshape ("fire2:spikes", rows)
   c3 = ai.snncc.QGemm (in3, fc_w)
   t3 = Reshape (c3, shape3)
   s3 = ai.snncc.SpikeSum (t3)
-  logits = ai.snncc.SliceSum <slice: int = 0> (fc_b, s3)
+  logits = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (fc_b, s3)
 """
 
 

@@ -148,6 +148,23 @@ def test_every_level_is_reached_by_some_network(D: int) -> None:
     assert disagreements(f) == []
 
 
+def stream() -> Case:
+    """A stem on pixels and two layers on spikes that write into one potential."""
+    net = Net((1, 6, 6), seed=5, rms=2.0).conv(4, pads=1, D=6)
+    for _ in range(2):
+        potential = net.x
+        net.fire(4).conv(4, pads=1, D=6).add(potential)
+    return case_of(net.fire(4).mean().linear(3), samples=20)
+
+
+@pytest.mark.parametrize("bits", [5, 8, 16])
+def test_writers_of_one_potential_have_shifts_of_their_own(bits: int) -> None:
+    f = Forms.of(stream(), bits)
+    shifts = [p.shift for a in f.program.accumulators for p in a.projections]
+    assert max(shifts) > 2
+    assert disagreements(f) == []
+
+
 # -- the law has teeth: mutants must be seen, at their own population ----------------------
 
 
@@ -192,6 +209,15 @@ def test_a_bias_per_tick_in_the_spiking_graph_is_seen_at_its_potential(
     node.replace_input_with(0, initializer(spiking.graph, "per_tick", 4 * bias))
     found = disagreements(replace(three_layers, spiking=spiking))
     assert found[0] == f"{node.outputs[0].name}: spiking"
+
+
+def test_a_lost_shift_is_seen_at_its_potential() -> None:
+    f = Forms.of(stream(), 8)
+    found = next(a for a in f.program.accumulators if any(p.shift for p in a.projections))
+    lost = tuple(replace(p, shift=0) for p in found.projections)
+    program = mutated(f.program, found.name, projections=lost)
+    seen = disagreements(replace(f, program=program))
+    assert seen[:2] == [f"{found.name}: clocked", f"{found.name}: interpreter"]
 
 
 def test_a_missing_barrier_is_seen_at_its_population(three_layers: Forms) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import snncc
+from snncc.compiler import InputOptions
 from snncc.errors import UsageError
 from snncc.nn import GridConv2d, GridLinear, IntegerFire
 from snncc.passes.grids import plan
@@ -123,8 +124,33 @@ def test_before_training_it_is_the_trained_network():
         torch.testing.assert_close(net(x.float()), trained, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("bits", [5, 8])
+def test_before_training_it_is_the_compiled_network(bits):
+    module = network()
+    net = snncc.on_grid(module, bits, **OPTIONS).eval()
+    compiled = snncc.compile(module, pixels(), weight_bits=bits, **input_options())
+    trained = snncc.compile(net, pixels(), weight_bits=bits)
+    for one, two in zip(compiled.program.accumulators, trained.program.accumulators, strict=True):
+        for p, q in zip(one.projections, two.projections, strict=True):
+            np.testing.assert_array_equal(p.total(), q.total())
+
+
+def input_options():
+    mean, std = OPTIONS["mean"], OPTIONS["std"]
+    return {"input_shape": SHAPE, "input": InputOptions("u8", mean, std)}
+
+
 def test_added_branches_share_a_grid(net):
-    torch.testing.assert_close(net.get_submodule("stem").theta, net.get_submodule("conv").theta)
+    stem, conv = net.get_submodule("stem"), net.get_submodule("conv")
+    torch.testing.assert_close(stem.theta, conv.theta)
+    assert stem.step.item() == 1 < conv.step.item()
+
+
+def test_weights_from_before_there_were_steps_load():
+    layer = GridLinear(torch.ones(2, 3), torch.zeros(2), torch.ones(2), shift=3)
+    older = {k: v for k, v in layer.state_dict().items() if k != "step"}
+    layer.load_state_dict(older)
+    assert layer.step.item() == 1
 
 
 def test_the_grid_travels_in_the_state_dict(net):

@@ -20,7 +20,7 @@ FLOORS = (
     ("grid",),
     ("backends",),
     ("runtime",),
-    ("report", "inputs"),
+    ("report", "inputs", "options"),
     ("compiler",),
     ("cli",),
     ("__main__",),

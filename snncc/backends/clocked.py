@@ -106,6 +106,12 @@ class ClockedEngine:
         activity.ticks = (entered - 1) * self._interval + self.program.latency
         return activity
 
+    def infer(
+        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """The readouts alone, int64 (T, N, *shape); see ``run``."""
+        return self.run(x, (), batch, progress).readouts
+
     @property
     def _interval(self) -> int:
         """Ticks from one timestep's entry to the next one's."""

@@ -77,3 +77,9 @@ class Engine(Protocol):
             progress: Called after each batch with its number of samples.
         """
         ...
+
+    def infer(
+        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """The readouts alone, int64 (T, N, *shape): all that an application needs; see ``run``."""
+        ...

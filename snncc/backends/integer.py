@@ -108,6 +108,12 @@ class _OnnxEngine:
                 progress(samples.shape[1])
         return Activity.join(parts)
 
+    def infer(
+        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """The readouts alone, int64 (T, N, *shape); see ``run``."""
+        return self.run(x, (), batch, progress).readouts
+
     def _activity(self, values: Mapping[str, Array], probes: Collection[str], n: int) -> Activity:
         activity = Activity()
         for neuron in self.program.neurons:

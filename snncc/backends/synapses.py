@@ -8,6 +8,7 @@ the result is the integer result whatever the order of additions. Channels are t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -96,15 +97,15 @@ class _Parts:
     def combined(self, sums: Array) -> Ints:
         """Sums (..., P, C) of all parts to int64 (..., C)."""
         whole = sums.astype(np.int64)
-        if len(self.factors) == 1:
-            return np.asarray(whole[..., 0, :])
-        return np.asarray((whole * self.factors).sum(axis=-2))
+        if self.factors.max() > 1:
+            whole *= self.factors
+        return np.asarray(whole[..., 0, :] if len(self.factors) == 1 else whole.sum(axis=-2))
 
 
 def _exact_parts(p: Projection, payload: int) -> _Parts:
     """The narrowest exact form of the weights: all slices in one if that fits, else each apart."""
-    merged = (p.total()[np.newaxis], [1])
-    apart = (np.stack(p.weights), [256**i for i in range(len(p.weights))])
+    merged = (replace(p, shift=0).total()[np.newaxis], [1 << p.shift])
+    apart = (np.stack(p.weights), [1 << (8 * i + p.shift) for i in range(len(p.weights))])
     for dtype, limit in _FLOATS:
         for values, factors in (merged, apart):
             if payload * max(map(weight_reach, values)) < limit:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from snncc.backends.engine import Engine
 from snncc.errors import MissingDependencyError, UsageError
-from snncc.ir.program import Program
+from snncc.ir.program import TOTAL_LIMIT, Program
 
 __all__ = ["TARGETS", "ModelView", "Target", "make_engine"]
 
@@ -36,6 +36,7 @@ class Target:
         needs: Modules that must be installed.
         install: How to get them.
         options: Names of what ``make`` takes besides the network.
+        state_bits: Of a membrane potential, sign not counted, that it holds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     needs: tuple[str, ...] = ()
     install: str = ""
     options: tuple[str, ...] = ()
+    state_bits: int = TOTAL_LIMIT.bit_length() - 1
 
     @property
     def unavailable(self) -> str:
@@ -108,7 +110,9 @@ TARGETS: dict[str, Target] = {
             "event-driven simulator without a clock, C",
             "exact",
             _event,
-            options=("threads", "kernels"),
+            ("snncc.backends.event._core",),
+            "reinstall snncc where there is a C compiler",
+            ("threads", "kernels"),
         ),
     )
 }

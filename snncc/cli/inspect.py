@@ -11,7 +11,7 @@ import click
 
 from snncc.cli import report_lines, tables
 from snncc.cli.files import check_input_file, check_output_file, write_file
-from snncc.cli.screen import Screen, plural, printable, size, write_json
+from snncc.cli.screen import Screen, plural, printable, progress_bar, size, write_json
 from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ _HELP = """Show what is in a compiled network.
 summary  what the compiler did and measured; populations
 graph    the ONNX graph of a stage, one node a line
 neurons  levels, changes and saturation per population
-weights  slices, range, zeros and fan-in per projection
+weights  slices, shift, range, zeros and fan-in per projection
 passes   what each pass rewrote and how it was checked
-bounds   proved range of every membrane potential
+bounds   proved and observed range of every membrane potential, and bits left
 diff     two stages as a unified diff
 """
 
@@ -56,6 +56,15 @@ diff     two stages as a unified diff
     help="onnx only with graph and -o.",
 )
 @click.option(
+    "--input",
+    "data",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Observe potentials on it: npz, npy, idx or a folder. Default: what the compiler saw. "
+    "(bounds)",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only its first N samples.")
+@click.option(
     "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not to stdout."
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
@@ -66,17 +75,22 @@ def inspect_(
     before: str | None,
     after: str | None,
     kind: str,
+    data: Path | None,
+    limit: int | None,
     out: Path | None,
     force: bool,
 ) -> None:
     """Show a view of the file."""
     _check_options(view, stage, before, after, kind, out)
+    _check_data(view, data, limit)
     check_input_file(file)
     if out is not None:
         check_output_file(out, force)
     from snncc.runtime.artifact import load
 
     model = load(file)
+    if data is not None:
+        model.report["observed"] = _observed(model, data, limit)
     with _consistent(file):
         if kind == "onnx" and out is not None:
             _write_onnx(model, stage or _STAGES[-1], out, force)
@@ -103,6 +117,25 @@ def _check_options(
         raise UsageError(
             "--format onnx writes the graph of a stage: inspect FILE graph -o OUT.onnx"
         )
+
+
+def _check_data(view: str, data: Path | None, limit: int | None) -> None:
+    if data is not None and view != "bounds":
+        raise UsageError("--input belongs to the view 'bounds'")
+    if data is None and limit is not None:
+        raise UsageError("--limit is given without --input")
+    if data is not None:
+        check_input_file(data, may_be_folder=True)
+
+
+def _observed(model: CompiledModel, data: Path, limit: int | None) -> dict[str, Any]:
+    from snncc.runtime.bounds import observe
+    from snncc.runtime.coding import read_data
+
+    masks = bool(model.input.patches)
+    read = read_data(data, shape=model.input.sample, limit=limit, masks=masks)
+    with progress_bar("observe", len(read.x)) as progress:
+        return observe(model, model.input.encode(read.x, read.mask), progress)
 
 
 @contextmanager
@@ -139,7 +172,7 @@ def _show_view(model: CompiledModel, view: str, kind: str, out: Path | None, for
     if kind == "json":
         write_json(_summary_json(model) if view == "summary" else {view: tables.rows(model, view)})
         return
-    lines = _summary(model) if view == "summary" else []
+    lines = _LINES[view](model) if view in _LINES else []
     head, rows, right = tables.texts(model, "neurons" if view == "summary" else view)
     screen = Screen()  # nothing is shown of a file that turns out malformed
     for line in lines:
@@ -183,6 +216,16 @@ def _summary(model: CompiledModel) -> list[tuple[str, ...]]:
         ("made by", ", ".join(f"{name} {version}" for name, version in tools.items())),
         ("",),
     ]
+
+
+def _seen(model: CompiledModel) -> list[tuple[str, ...]]:
+    """What potentials were observed on."""
+    found = model.report.get("observed")
+    on = plural(found["samples"], "sample") if found else "nothing yet; give --input DATA"
+    return [("observed", f"on {on}"), ("",)]
+
+
+_LINES = {"summary": _summary, "bounds": _seen}
 
 
 def _output(output: Output) -> tuple[str, str]:

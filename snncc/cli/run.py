@@ -67,6 +67,17 @@ _CHUNK = 8  # batches simulated between two looks at the rates: bounds the memor
     help="Let a sample enter every D ticks, behind the last one; engine clocked.",
 )
 @click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=1024),
+    metavar="N",
+    help="Share samples out to N threads; engine event.",
+)
+@click.option(
+    "--kernels",
+    type=click.Choice(["auto", "event", "dense"]),
+    help="Sum event by event, or all inputs of a dense layer at once; engine event, default auto.",
+)
+@click.option(
     "--probe",
     "probes",
     multiple=True,
@@ -90,6 +101,8 @@ def run(
     engine: str,
     batch: int,
     pipelined: bool,
+    threads: int | None,
+    kernels: str | None,
     probes: tuple[str, ...],
     out: Path | None,
     force: bool,
@@ -107,7 +120,9 @@ def run(
     from snncc.runtime.coding import read_data
     from snncc.runtime.session import Session
 
-    session = Session(file, engine, batch, **({"pipelined": True} if pipelined else {}))
+    options = {"pipelined": pipelined or None, "threads": threads, "kernels": kernels}
+    given = {name: value for name, value in options.items() if value is not None}
+    session = Session(file, engine, batch, **given)
     takes_mask = bool(session.contract.patches)
     read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
     _check_labels(read, session)
@@ -120,6 +135,8 @@ def run(
         found["path"] = str(out)
     if pipelined:
         found["clock"] = _clock(session, tally)
+    if (share := session.event_share) is not None:
+        found["event_share"] = round(share, 4)
     if as_json:
         write_json(found)
     else:
@@ -255,6 +272,8 @@ def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     screen.line("speed", f"{rate:.0f} samples/s", f"{seconds:.1f} s")
     if clock := found.get("clock"):
         screen.line("clock", *_clock_texts(clock))
+    if (share := found.get("event_share")) is not None:
+        screen.line("kernels", f"{percent(share)} of synaptic work event by event, the rest dense")
     spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
     if path := found.get("path"):

@@ -88,6 +88,7 @@ def _projection(model: CompiledModel, module: str, projection: Projection) -> Ro
         "payload": projection.payload,
         "shape": [],
         "slices": len(projection.weights),
+        "shift": projection.shift,
         "low": None,
         "high": None,
         "zeros": None,
@@ -107,6 +108,7 @@ _WEIGHT_COLUMNS: tuple[Column, ...] = (
     ("kind", lambda r: r["kind"]),
     ("weights", lambda r: size(r["shape"]) or "-"),
     ("slices>", lambda r: str(r["slices"])),
+    ("shift>", lambda r: str(r["shift"])),
     ("range>", lambda r: "-" if r["low"] is None else _range([r["low"], r["high"]])),
     ("zeros>", lambda r: "-" if r["zeros"] is None else percent(r["zeros"])),
     ("fan-in>", lambda r: f"{r['fan_in']:,}"),
@@ -125,11 +127,20 @@ _PASS_COLUMNS: tuple[Column, ...] = (
 
 _BOUND_COLUMNS: tuple[Column, ...] = (
     ("module", lambda r: r["module"]),
-    ("low>", lambda r: f"{r['low']:,}"),
-    ("high>", lambda r: f"{r['high']:,}"),
-    ("bits of 64>", lambda r: str(r["bits"])),
-    ("bits per slice, of 32>", lambda r: str(r["slice_bits"])),
+    ("proved>", lambda r: _range([r["low"], r["high"]])),
+    ("bits>", lambda r: str(r["bits"])),
+    ("observed>", lambda r: _range(r["observed"]) if r["observed"] else "-"),
+    ("bits>", lambda r: str(r["observed_bits"] or "-")),
+    ("bits left: slice>", lambda r: "-" if r["slice_left"] is None else str(r["slice_left"])),
+    ("potential>", lambda r: _left(r["left"])),
 )
+
+
+def _left(by_target: Mapping[str, int]) -> str:
+    """Bits left of what targets hold; those with less by name."""
+    most = max(by_target.values())
+    others = [f"{name} {bits}" for name, bits in by_target.items() if bits < most]
+    return "; ".join([str(most), *others])
 
 
 def _passes(model: CompiledModel) -> list[Row]:
@@ -137,9 +148,22 @@ def _passes(model: CompiledModel) -> list[Row]:
 
 
 def _bounds(model: CompiledModel) -> list[Row]:
-    from snncc.report import bounds
+    from snncc.backends.target import TARGETS
+    from snncc.runtime.bounds import bits_of, bounds
 
-    return bounds(model.program)
+    ranges = (model.report.get("observed") or {}).get("ranges", {})
+    limits = {target.name: target.state_bits + 1 for target in TARGETS.values()}
+    return [
+        {
+            **row,
+            "observed": seen,
+            "observed_bits": bits_of(*seen) if seen else None,
+            "slice_left": 32 - row["slice_bits"] if row["slice_bits"] > 1 else None,
+            "left": {name: bits - row["bits"] for name, bits in limits.items()},
+        }
+        for row in bounds(model.program)
+        for seen in [ranges.get(row["accumulator"])]
+    ]
 
 
 _VIEWS: dict[str, tuple[Callable[[CompiledModel], list[Row]], tuple[Column, ...]]] = {

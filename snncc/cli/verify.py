@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["verify_"]
 
 _MISMATCH = 5
-_DEFAULT = "clocked,spike-form"
+_DEFAULT = "clocked,event,spike-form"
 _MOST_ROWS = 20
 
 

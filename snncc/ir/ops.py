@@ -210,17 +210,22 @@ _Q_GEMM = Op(
 _SLICE_SUM = Op(
     "SliceSum",
     "quantised",
-    "One more weight slice of a membrane potential: base + acc * 256^slice. The first base is "
-    "the bias, so it enters once per timestep.",
+    "One more weight slice of a membrane potential: base + acc * 256^slice * 2^shift. The first "
+    "base is the bias, so it enters once per timestep. The shift lets layers that are added share "
+    "a grid, each with all bits of its weights.",
     {"base": I64, "acc": I32},
     {"V": I64},
-    {"slice": "int"},
+    {"slice": "int", "shift": "int"},
     """
     radix = Constant <value_int: int = 256> ()
     p = Constant <value_int: int = @slice> ()
     place = Pow (radix, p)
+    two = Constant <value_int: int = 2> ()
+    s = Constant <value_int: int = @shift> ()
+    gain = Pow (two, s)
+    factor = Mul (place, gain)
     wide = Cast <to: int = 7> (acc)
-    scaled = Mul (wide, place)
+    scaled = Mul (wide, factor)
     V = Add (base, scaled)
     """,
 )

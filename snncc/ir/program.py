@@ -81,6 +81,8 @@ class Projection:
             conv (C_out, C_in/groups, kH, kW); linear (F_out, F_in); identity: none.
         payload: Largest absolute value that arrives per element and timestep (all ticks).
         strides, dilations: (h, w). pads: (top, left, bottom, right), zeros. groups: of a conv.
+        shift: Of a conv or linear: what it brings counts 2**shift times, v += sum(w * a) << shift.
+            Projections into one accumulator so share its grid, each with all bits of its weights.
     """
 
     source: str
@@ -91,10 +93,11 @@ class Projection:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
+    shift: int = 0
 
     def total(self) -> Array:
-        """The weights with slices combined, int64."""
-        parts = [w.astype(np.int64) << (8 * p) for p, w in enumerate(self.weights)]
+        """What one spike adds to a potential: slices combined, shifted, int64."""
+        parts = [w.astype(np.int64) << (8 * p + self.shift) for p, w in enumerate(self.weights)]
         return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import prod
 from typing import Any
 
@@ -35,6 +35,7 @@ MAX_ELEMENTS = 2**31
 MAX_TICKS = 255
 MAX_TIMESTEPS = 2**16
 MAX_SHIFT = 24
+MAX_PROJECTION_SHIFT = 16
 
 
 class _InvalidError(Exception):
@@ -158,8 +159,10 @@ def _check_projection(node: Accumulator, p: Projection, source: Node) -> None:
     for w in p.weights:
         ok = isinstance(w, np.ndarray) and w.dtype == np.int8
         _require(ok and w.shape == p.weights[0].shape, "weight slices are not int8 of one shape")
+    _require(0 <= p.shift <= MAX_PROJECTION_SHIFT, f"shift {p.shift} out of range")
     if p.kind == "identity":
         _require(not p.weights and node.shape == source.shape, "identity changes the shape")
+        _require(p.shift == 0, "an identity has no shift")
         return
     _require(0 < len(p.weights) <= 3, "one to three weight slices are expected")
     expected = _conv_shape(p, source.shape) if p.kind == "conv" else _linear_shape(p, source.shape)
@@ -310,9 +313,10 @@ def potential_bounds(node: Accumulator) -> tuple[int, int]:
         if p.kind == "identity":
             low, high = low - p.payload, high + p.payload
             continue
-        rows = p.total().reshape(node.shape[0], -1)
-        high = high + p.payload * np.maximum(rows, 0).sum(1)
-        low = low + p.payload * np.minimum(rows, 0).sum(1)
+        rows = replace(p, shift=0).total().reshape(node.shape[0], -1)
+        reach = p.payload << p.shift  # times Python's integers: nothing wraps round
+        high = high + reach * np.maximum(rows, 0).sum(1).astype(object)
+        low = low + reach * np.minimum(rows, 0).sum(1).astype(object)
     bias: Any = node.bias.reshape(node.shape[0], -1)
     least, most = int((low + bias.min(1)).min()), int((high + bias.max(1)).max())
     return (least, most) if node.masked is None else (min(least, 0), max(most, 0))

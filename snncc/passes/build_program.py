@@ -149,7 +149,7 @@ def _slice_sum(build: _Build, node: ir.Node) -> None:
     start = constant(base)
     bias, parts = (start, {}) if start is not None else build.sums[base]
     parts = dict(parts)
-    product = build.products[acc]
+    product = replace(build.products[acc], shift=attribute(node, "shift"))
     if place in parts:  # a chunk: split over inputs for float32, one slice here
         product = replace(product, weights=(parts[place].weights[0] + product.weights[0],))
     parts[place] = product

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from snncc.errors import UsageError
 from snncc.ir.oracle import evaluate
+from snncc.passes.feedback import LARGEST, round_with_feedback
 from snncc.passes.grids import QuantisedLayer, largest_weight
 from snncc.passes.linear import Linear
 
@@ -27,10 +28,6 @@ Real = npt.NDArray[np.float64]
 _SAMPLES = 256
 #: Input windows per layer that moments are taken of.
 _ROWS = 16384
-#: Larger layers are rounded to nearest: a matrix of their inputs' products has its square.
-_LARGEST = 4608
-#: Share of the mean variance added to each input's, so that silent inputs do no harm.
-_DAMPING = 0.01
 
 
 @dataclass(frozen=True)
@@ -101,33 +98,22 @@ def fit(
 
 def _fit(layer: QuantisedLayer, x: Array, how: Fit) -> QuantisedLayer:
     rows = _windows(layer.linear, x).astype(np.float64)
-    if how.rounding == "data" and rows.shape[2] <= _LARGEST:
+    if how.rounding == "data" and rows.shape[2] <= LARGEST:
         layer = replace(layer, weight=_with_feedback(layer, rows, how.bias_correction))
     return replace(layer, bias=_corrected(layer, rows)) if how.bias_correction else layer
 
 
-def _theta(layer: QuantisedLayer) -> Real:
-    return np.array([float(t) for t in layer.grid.thresholds])
-
-
-def _scaled(layer: QuantisedLayer) -> Real:
-    """The real weights in steps of the grid."""
-    tail = (1,) * (layer.weight.ndim - 1)
-    return np.asarray(layer.linear.weight * _theta(layer).reshape(-1, *tail))
-
-
 def _loss(layer: QuantisedLayer) -> Real:
-    """Errors of the weights, in steps."""
-    return np.asarray(layer.weight - _scaled(layer))
+    """Errors of the weights, in units of them."""
+    return np.asarray(layer.weight - layer.exact_weight())
 
 
 def _corrected(layer: QuantisedLayer, rows: Real) -> npt.NDArray[np.int64]:
     """The bias without each channel's mean error."""
     errors = _by_group(_loss(layer), rows.shape[1])
-    mean = np.einsum("gok,gk->go", errors, rows.mean(axis=0)).reshape(-1)
-    tail = (1,) * (layer.bias.ndim - 1)
-    exact = layer.linear.bias * _theta(layer).reshape(-1, *tail)
-    whole = np.rint(exact - mean.reshape(-1, *tail))
+    mean = np.einsum("gok,gk->go", errors, rows.mean(axis=0)).reshape(-1) * 2**layer.shift
+    exact = layer.exact_bias()
+    whole = np.rint(exact - mean.reshape(-1, *(1,) * (layer.bias.ndim - 1)))
     near = np.abs(exact) < 2.0**40  # larger ones decide alone, and are clipped
     return np.where(near, whole, layer.bias).astype(np.int64)
 
@@ -161,26 +147,11 @@ def _windows(linear: Linear, x: Array) -> Array:
 def _with_feedback(layer: QuantisedLayer, rows: Real, centred: bool) -> npt.NDArray[np.int64]:
     """Weights rounded one input after the other, the rest making up for each error.
 
-    Minimises the mean squared error of the potential greedily (optimal brain quantisation in a
-    fixed order). With the bias corrected only its variance counts.
+    With the bias corrected only the variance of a potential's error counts.
     """
-    limit = largest_weight(layer.bits)
-    w = _by_group(_scaled(layer), rows.shape[1])
-    done = [
-        _round_group(w[g], rows[:, g] - centred * rows[:, g].mean(axis=0), limit)
-        for g in range(rows.shape[1])
-    ]
+    w, done = _by_group(layer.exact_weight(), rows.shape[1]), []
+    for g, weights in enumerate(w):
+        seen = rows[:, g] - centred * rows[:, g].mean(axis=0)
+        products = seen.T @ seen / len(seen)
+        done.append(round_with_feedback(weights, products, largest_weight(layer.bits)))
     return np.stack(done).reshape(layer.weight.shape).astype(np.int64)
-
-
-def _round_group(w: Real, rows: Real, limit: int) -> Real:
-    size = rows.shape[1]
-    products = rows.T @ rows / len(rows)
-    damping = _DAMPING * max(float(np.trace(products)) / size, 1e-9)
-    factor = np.linalg.cholesky(np.linalg.inv(products + damping * np.eye(size))).T
-    rest, done = w.copy(), np.empty_like(w)
-    for i in range(size):
-        done[:, i] = np.clip(np.rint(rest[:, i]), -limit, limit)
-        error = (rest[:, i] - done[:, i]) / factor[i, i]
-        rest[:, i + 1 :] -= np.outer(error, factor[i, i + 1 :])
-    return done

@@ -1,8 +1,9 @@
 """Grids: what the integers of a membrane potential mean, and which layers must share one.
 
 Layers whose results are added share a grid, channel by channel. theta_c, the potential of one
-spike, is the largest odd integer <= w_max / max|W_c| over all of them: weights fit, and because it
-is odd no rounding ties exist. A result has one scale for all its channels.
+spike, is the largest odd integer <= w_max * 2^shift / max|W_c| over all of them: weights fit, and
+because it is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``), so
+that each has all its bits. A result has one scale for all its channels.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from snncc.passes.kept_grids import common_step, kept_grid
 from snncc.passes.levels import rational
 from snncc.passes.linear import Linear, linear_behind, read_affine
 from snncc.passes.precision import Precision
+from snncc.passes.writers import error_of, writer_shifts
 
 __all__ = [
     "Grid",
@@ -139,13 +141,27 @@ def frozen_thresholds(node: ir.Node | None) -> tuple[Fraction, ...] | None:
 
 @dataclass(frozen=True)
 class QuantisedLayer:
-    """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean."""
+    """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean.
+
+    Its potential is 2**shift times the weighted sum, plus the bias.
+    """
 
     linear: Linear
     weight: Integers
     bias: Integers
     grid: Grid
     bits: int = 8
+    shift: int = 0
+
+    def exact_weight(self) -> npt.NDArray[np.float64]:
+        """The real weights in units of the integer ones."""
+        theta = np.array([float(t) for t in self.grid.thresholds]) / 2**self.shift
+        return np.asarray(self.linear.weight * _column(theta, self.linear.weight))
+
+    def exact_bias(self) -> npt.NDArray[np.float64]:
+        """The real bias in units of the potential."""
+        theta = np.array([float(t) for t in self.grid.thresholds])
+        return np.asarray(self.linear.bias * _column(theta, self.linear.bias))
 
 
 def plan(
@@ -272,10 +288,22 @@ def _frozen(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLaye
         faults.append(_off_grid(first, "is the result and has a grid of its own per channel"))
     if any((x != np.rint(x)).any() for x in whole):
         faults.append(_off_grid(first, "its weights are off the grid it was trained on"))
-    if max(np.abs(linear.weight).max(initial=0) for linear in group.layers) > largest_weight(bits):
-        faults.append(_off_grid(first, f"was trained on a grid of more than {bits} bits"))
     one = np.ones(len(group.layers[0].weight))
-    return [_rounded(linear, one[: len(linear.weight)]) for linear in group.layers]
+    found = [
+        _rounded(linear, one[: len(linear.weight)], _frozen_shift(linear.weight, bits))
+        for linear in group.layers
+    ]
+    if max(np.abs(layer.weight).max(initial=0) for layer in found) > largest_weight(bits):
+        faults.append(_off_grid(first, f"was trained on a grid of more than {bits} bits"))
+    return found
+
+
+def _frozen_shift(weight: npt.NDArray[Any], bits: int) -> int:
+    """How far weights of more bits than there are were shifted: all of them are even so often."""
+    shift, rest = 0, weight
+    while np.abs(rest).max(initial=0) > largest_weight(bits) and not (rest % 2).any():
+        shift, rest = shift + 1, rest / 2
+    return shift
 
 
 def _off_grid(node: ir.Node, what: str) -> Fault:
@@ -320,13 +348,16 @@ def _common_denominator(group: _Group, bits: int) -> list[QuantisedLayer] | None
 
 
 def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
-    most = np.max(
-        [np.abs(x.weight.reshape(x.weight.shape[0], -1)).max(axis=1) for x in group.layers], axis=0
+    largest = np.array(
+        [np.abs(x.weight.reshape(x.weight.shape[0], -1)).max(axis=1) for x in group.layers]
     )
+    shifts = writer_shifts(largest, [error_of(linear) for linear in group.layers])
+    most = (largest / 2.0 ** np.array(shifts)[:, np.newaxis]).max(axis=0)
     theta = odd_thresholds(most, bits)
     first = group.layers[0].node
     faults.extend(_too_large(first, int(c), most[c], bits) for c in np.flatnonzero(theta < 1))
-    return [_rounded(linear, np.maximum(theta, 1)) for linear in group.layers]
+    pairs = zip(group.layers, shifts, strict=True)
+    return [_rounded(linear, np.maximum(theta, 1), shift) for linear, shift in pairs]
 
 
 def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
@@ -343,13 +374,17 @@ def _one_scale(group: _Group, bits: int) -> list[QuantisedLayer]:
     return [_rounded(x, np.full(x.weight.shape[0], theta)) for x in group.layers]
 
 
-def _rounded(linear: Linear, theta: npt.NDArray[Any]) -> QuantisedLayer:
-    w = np.rint(linear.weight * theta.reshape(-1, *(1,) * (linear.weight.ndim - 1)))
-    b = np.rint(linear.bias * theta.reshape(-1, *(1,) * (linear.bias.ndim - 1)))
+def _rounded(linear: Linear, theta: npt.NDArray[Any], shift: int = 0) -> QuantisedLayer:
+    w = np.rint(linear.weight * _column(theta / 2**shift, linear.weight))
+    b = np.rint(linear.bias * _column(theta, linear.bias))
     thresholds = tuple(Fraction(t) for t in theta.tolist())
     grid = Grid(thresholds, (Fraction(0),) * len(thresholds), 0)
     bias = np.clip(b, -_FAR, _FAR).astype(np.int64)
-    return QuantisedLayer(linear, w.astype(np.int64), bias, grid)
+    return QuantisedLayer(linear, w.astype(np.int64), bias, grid, shift=shift)
+
+
+def _column(values: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _too_large(node: ir.Node, channel: int, most: float, bits: int) -> Fault:

@@ -25,6 +25,7 @@ from snncc.passes.levels import levels
 from snncc.passes.linear import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.passes.membranes import membrane
 from snncc.passes.precision import Precision
+from snncc.passes.round_for_pixels import round_for_pixels
 
 __all__ = ["QuantiseWeights"]
 
@@ -39,7 +40,7 @@ class QuantiseWeights(Pass):
     Attributes:
         bits: 4 to 24; one slice up to 8, two up to 16, three up to 24. Of layers that
             choose-bits has not decided about.
-        fit: Data to choose weights and biases with; none: to nearest.
+        fit: Data to choose weights and biases with; none: to nearest, on pixels with feedback.
     """
 
     bits: int = 16
@@ -55,6 +56,7 @@ class QuantiseWeights(Pass):
         chosen = Precision.read(model, self.bits)
         planned, faults = plan(model, chosen)
         Precision(self.bits, {str(v.name): p.bits for v, p in planned.items()}).write(model)
+        planned = round_for_pixels(planned)
         if self.fit is not None and not faults:
             planned = fit(model, planned, self.fit)
         work = _Work(model, self.name, planned, faults)
@@ -132,7 +134,7 @@ class _Work:
         linear, w, b = layer.linear, layer.weight, layer.bias
         payload = self.grids[linear.x].payload
         reach = payload * int(np.abs(w).reshape(len(w), -1).sum(1).max(initial=0))
-        bound = reach + int(np.abs(b).max(initial=0))
+        bound = (reach << layer.shift) + int(np.abs(b).max(initial=0))
         self.grids[linear.out] = Grid(layer.grid.thresholds, layer.grid.shifts, bound)
         self.twins[linear.out] = self._emit(layer, payload)
 
@@ -243,7 +245,7 @@ class _Work:
             name = f"{base}:v" if i == len(parts) - 1 else f"{base}/sum{i}"
             v = edit.own(
                 "SliceSum", v, acc, name=name, dtype=ir.DataType.INT64, shape=out.shape,
-                attributes={"slice": p},
+                attributes={"slice": p, "shift": layer.shift},
             )  # fmt: skip
         return v
 

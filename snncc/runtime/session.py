@@ -49,7 +49,8 @@ class Session:
         model: The network, or the path of its ``.snn`` file.
         engine: A name of ``snncc.backends.target.TARGETS``.
         batch: Samples simulated together.
-        **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``.
+        **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
+            ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.
@@ -75,6 +76,12 @@ class Session:
     def engine(self) -> str:
         """Name of the engine."""
         return self._engine.name
+
+    @property
+    def event_share(self) -> float | None:
+        """Share of the multiply-adds so far done event by event; None: the engine has no choice."""
+        share: float | None = getattr(self._engine, "event_share", None)
+        return share
 
     def get_inputs(self) -> list[NodeArg]:
         """The input, of sequences ``[N, T, *shape]``, and the patch mask where there is one."""
@@ -125,7 +132,7 @@ class Session:
         self, feed: Feed | Array, progress: Progress | None = None
     ) -> dict[str, npt.NDArray[np.int64]]:
         """Output name -> integers, ``[T, N, *shape]``; see ``run``."""
-        return self.trace(feed, progress=progress).readouts
+        return self._engine.infer(self._integers(feed), self.batch, progress)
 
     def trace(
         self,
@@ -144,9 +151,13 @@ class Session:
             BadInputError: Samples of the wrong shape or dtype, or not finite.
             UsageError: An unknown input name or probe.
         """
-        x = by_timestep(self.contract.encode(*self._arrays(feed)), self.contract.shape)
         nodes = [name for probe in probes for name in self._probed(probe)]
-        return self._engine.run(x, list(dict.fromkeys(nodes)), self.batch, progress)
+        probed = list(dict.fromkeys(nodes))
+        return self._engine.run(self._integers(feed), probed, self.batch, progress)
+
+    def _integers(self, feed: Feed | Array) -> Array:
+        """The source's integers, (N, *shape) or (T, N, *shape)."""
+        return by_timestep(self.contract.encode(*self._arrays(feed)), self.contract.shape)
 
     def _arrays(self, feed: Feed | Array) -> tuple[Array, Array | None]:
         """Samples and masks, as the contract wants them."""

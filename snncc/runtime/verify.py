@@ -93,7 +93,7 @@ class Verification:
 def verify(
     model: CompiledModel,
     x: Array | None = None,
-    engines: Sequence[str] = ("spike-form", "clocked"),
+    engines: Sequence[str] = ("spike-form", "clocked", "event"),
     progress: Progress | None = None,
 ) -> Verification:
     """Run ``integer`` anew, compare it with the stored vectors, then every engine with it.

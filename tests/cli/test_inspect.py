@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import onnx
 import pytest
+from command_line import EXAMPLE, MODELS
 
 import snncc as package
+
+DATA = f"{EXAMPLE}/test_1000.npz"
 
 
 @pytest.mark.parametrize("view", ["summary", "neurons", "weights", "passes", "bounds"])
@@ -78,3 +81,41 @@ def test_a_network_without_some_stage_says_which_it_has(snncc, cnn, tmp_path):
     done = snncc("inspect", tmp_path / "two.snn", "graph", "--stage", "integer", "--format=json")
     assert done.code == 6
     assert "there are quantised, spiking" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_bounds_of_your_own_data(snncc, cnn):
+    """More samples can only widen what was observed."""
+    few, many = (
+        snncc("inspect", cnn, "bounds", "--input", DATA, "--limit", n, "--format", "json").json
+        for n in (5, 40)
+    )
+    for one, more in zip(few["bounds"], many["bounds"], strict=True):
+        assert one["low"] <= more["observed"][0] <= one["observed"][0]
+        assert one["observed"][1] <= more["observed"][1] <= one["high"]
+        assert more["left"]["clocked"] == 63 - one["bits"] <= 63 - more["observed_bits"]
+        assert one["slice_left"] == 32 - one["slice_bits"]
+    screen = snncc("inspect", cnn, "bounds", "--input", DATA, "--limit", 5).stdout
+    assert screen.splitlines()[0] == "observed   on 5 samples"
+
+
+def test_without_data_nothing_was_observed(snncc, weights, tmp_path):
+    out = tmp_path / "tiny.snn"
+    assert snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "-o", out).code == 0
+    done = snncc("inspect", out, "bounds")
+    assert done.stdout.startswith("observed   on nothing yet; give --input DATA\n")
+    rows = snncc("inspect", out, "bounds", "--format=json").json["bounds"]
+    assert {row["observed"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("weights", "--input", DATA), "--input belongs to the view 'bounds'"),
+        (("bounds", "--limit", 3), "--limit is given without --input"),
+        (("bounds", "--input", "nowhere.npz"), "nowhere.npz: no such file"),
+    ],
+)
+def test_data_where_it_has_no_place(args, words, snncc, cnn):
+    done = snncc("inspect", cnn, *args)
+    assert done.code in (2, 6)
+    assert words in done.stderr

@@ -41,7 +41,10 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
     "SourceMask": ({"patches": [1, 2]}, [np.zeros((1, 2, 2, 2), np.uint8)]),
     "MaskPotential": ({}, [np.zeros((1, 1, 2, 2), np.int64), np.ones((1, 1, 1, 2), np.uint8)]),
     "QGemm": ({}, [np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.int8)]),
-    "SliceSum": ({"slice": 1}, [np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int32)]),
+    "SliceSum": (
+        {"slice": 1, "shift": 2},
+        [np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int32)],
+    ),
     "SumPool": (
         {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4},
         [np.zeros((1, 1, 2, 2), np.float32)],
@@ -222,13 +225,13 @@ def test_spike_sum_adds_the_ticks() -> None:
     np.testing.assert_array_equal(run("SpikeSum", x), x.sum(0))
 
 
-@given(RNG, st.integers(0, 2))
+@given(RNG, st.integers(0, 2), st.integers(0, 12))
 @settings(max_examples=10)
-def test_slice_sum_adds_in_radix_256(rng: np.random.Generator, place: int) -> None:
+def test_slice_sum_adds_in_radix_256(rng: np.random.Generator, place: int, shift: int) -> None:
     base = rng.integers(-(2**40), 2**40, (2, 3))
     acc = rng.integers(-(2**31), 2**31, (2, 3)).astype(np.int32)
-    v = run("SliceSum", base, acc, slice=place)
-    np.testing.assert_array_equal(v, base + acc.astype(np.int64) * 256**place)
+    v = run("SliceSum", base, acc, slice=place, shift=shift)
+    np.testing.assert_array_equal(v, base + acc.astype(np.int64) * 256**place * 2**shift)
 
 
 @given(RNG)

@@ -169,12 +169,25 @@ def test_slices_combine_in_base_256() -> None:
     assert Projection("x", "linear", slices).total().tolist() == [[-3 + 2 * 256 - 65536]]
 
 
-def test_bounds_are_reached_by_extreme_inputs() -> None:
+def test_a_shift_multiplies_what_a_spike_brings() -> None:
+    slices = tuple(np.array([[v]], np.int8) for v in (-3, 2))
+    assert Projection("x", "linear", slices, shift=3).total().tolist() == [[8 * (-3 + 2 * 256)]]
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_bounds_are_reached_by_extreme_inputs(shift: int) -> None:
     weights = np.array([[2, -3, 1]], np.int8)
-    p = Projection("x", "linear", (weights,), 5)
+    p = Projection("x", "linear", (weights,), 5, shift=shift)
     node = Accumulator("v", (1,), (p,), np.array([7], np.int64), 0, 0)
     x = np.array([[5, 0, 5], [0, 5, 0]])
-    assert potential_bounds(node) == tuple(sorted((x @ weights[0] + 7).tolist()))
+    assert potential_bounds(node) == tuple(sorted(((x @ weights[0] << shift) + 7).tolist()))
+
+
+def test_bounds_beyond_64_bits_are_no_less() -> None:
+    weights = np.full((1, 2**16), 127, np.int8)
+    p = Projection("x", "linear", (weights,) * 3, 2**62, shift=16)
+    node = Accumulator("v", (1,), (p,), np.zeros(1, np.int64), 0, 0)
+    assert potential_bounds(node) == (0, 2**62 * 2**16 * 127 * (1 + 256 + 256**2) * 2**16)
 
 
 def test_a_masked_potential_may_be_zero_whatever_its_bias() -> None:
@@ -211,6 +224,7 @@ def test_depth_looks_through_pools_and_accumulators_and_never_hangs() -> None:
 # -- validation: every corruption is found, at its node -------------------------------------
 
 INT8 = np.ones((2, 2, 1, 1), np.int8)
+SHIFTED = (Projection("s", "identity", (), 6168, shift=1),)
 CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     ("x", lambda: changed("x", payload=0), "payload 0 out of range"),
     ("x", lambda: changed("x", shape=(2, 0, 4)), "not positive"),
@@ -247,6 +261,11 @@ CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     ("v1", lambda: rewired("v1", dilations=(1, 0)), "dilations"),
     ("v1", lambda: rewired("v1", payload=2), "payload 2 is below what 'x' emits"),
     ("v1", lambda: rewired("v1", payload=2**31), "beyond 32 bits"),
+    ("v1", lambda: rewired("v1", shift=-1), "shift -1 out of range"),
+    ("v1", lambda: rewired("v1", shift=17), "shift 17 out of range"),
+    ("v1", lambda: rewired("v1", shift=1), "do not hold the proved"),
+    ("v1", lambda: rewired("v1", shift=1.0), "field 'shift' is not of type int"),
+    ("v2", lambda: changed("v2", projections=SHIFTED), "an identity has no shift"),
     ("v2", lambda: rewired("v2", source="n1"), "arrives as"),
     ("v2", lambda: rewired("v2", kind="identity"), "identity changes the shape"),
     ("v3", lambda: rewired("v3", weights=(np.ones((3, 7), np.int8),)), "weights expect 7 inputs"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,14 @@ from snncc.backends.entry import check_input, check_probes
 from snncc.backends.event import _core
 from snncc.backends.event.layout import layout
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.ir.program import Array, Neuron, Program, walk_projections
+from snncc.ir.program import (
+    Accumulator,
+    Array,
+    Neuron,
+    Program,
+    Projection,
+    walk_projections,
+)
 
 __all__ = ["KERNELS", "EventEngine", "Work"]
 
@@ -31,12 +39,14 @@ class Work:
     Attributes:
         accumulator: Name of the accumulator it feeds.
         source: Name of the node it reads.
+        macs: Multiply-adds of a dense evaluation, over all samples and timesteps.
         density: Share of the values that arrived that were not zero.
         event_share: Share of its synaptic work that was done event by event.
     """
 
     accumulator: str
     source: str
+    macs: int
     density: float
     event_share: float
 
@@ -119,26 +129,33 @@ class EventEngine:
                 progress(part.shape[lead - 1])
         return Activity.join(parts)
 
-    def infer(self, x: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:
-        """The readouts alone, int64 (T, N, *shape): what an application needs.
-
-        Raises:
-            BadInputError: Wrong shape, dtype or range of ``x``.
-        """
-        lead = check_input(self.program, x, self.name, values=False)
+    def infer(
+        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """The readouts alone, int64 (T, N, *shape); see ``run``. No array but theirs is made."""
+        # The core looks at bytes itself; what has to be cast is looked at before.
+        lead = check_input(self.program, x, self.name, values=x.dtype != np.uint8)
         results = self._empty([r.name for r in self.program.readouts], x.shape[lead - 1], np.int64)
         self._fill(self._session, x, lead == 1, results)
+        if progress is not None:
+            progress(x.shape[lead - 1])
         return results
 
     def work(self) -> list[Work]:
         """What each projection with weights did so far."""
-        found = []
         both = zip(walk_projections(self.program), self._session.work(), strict=True)
-        for (accumulator, p), (values, events, by_event) in both:
-            if values:
-                shares = (events / values, by_event / values)
-                found.append(Work(accumulator.name, p.source, *shares))
-        return found
+        return [
+            Work(a.name, p.source, runs * _macs(a, p), events / values, by_event / values)
+            for (a, p), (runs, values, events, by_event) in both
+            if runs
+        ]
+
+    @property
+    def event_share(self) -> float:
+        """Share of all multiply-adds so far whose projection went event by event."""
+        found = self.work()
+        total = sum(w.macs for w in found)
+        return sum(w.macs * w.event_share for w in found) / total if total else 0.0
 
     # -- one batch -------------------------------------------------------------------------
 
@@ -169,6 +186,10 @@ class EventEngine:
         trains = {n.name: _train(n, counts) for n in self.program.neurons if n.name in probes}
         sums = {n.name: _tick_spikes(n, counts[n.name]) for n in self.program.neurons}
         return Activity(counts, readouts, sums, trains, potentials)
+
+
+def _macs(node: Accumulator, p: Projection) -> int:
+    return prod(node.shape) * prod(p.weights[0].shape[1:])
 
 
 def _isa() -> str:

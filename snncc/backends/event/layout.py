@@ -1,7 +1,7 @@
 """A Program as the bytes that the C core reads; core/net.h has the fields.
 
-Channels become the last axis, a burst of n spikes one value n, and weight slices are merged to 16
-bits where the sums of the merged weights still fit 32.
+Channels become the last axis, a burst of n spikes one value n, and weight slices are merged to
+parts of 16 bits where sums of those still fit 32.
 """
 
 from __future__ import annotations
@@ -174,16 +174,14 @@ def _pad(pads: Sequence[int]) -> Fields:
 
 
 def _parts(p: Projection) -> list[tuple[Array, int]]:
-    """Weights as few parts of 16 bits: w = sum of part << shift; pairs of slices are merged."""
-    parts = []
-    for at in range(0, len(p.weights), 2):
-        pair = [w.astype(np.int64) for w in p.weights[at : at + 2]]
-        merged = sum(w << (8 * i) for i, w in enumerate(pair))
-        if p.payload * weight_reach(np.asarray(merged)) < SLICE_LIMIT:
-            parts.append((np.asarray(merged), 8 * at))
-        else:
-            parts += [(w, 8 * (at + i)) for i, w in enumerate(pair)]
-    return parts
+    """Weights as parts of 16 bits, w = sum of part << shift: few, if their sums fit 32 bits."""
+    total = p.total() >> p.shift
+    low = ((total + 2**15) & 0xFFFF) - 2**15
+    merged = [(low, 0), ((total - low) >> 16, 16)]
+    found = [(w, shift) for w, shift in merged if shift == 0 or w.any()]
+    if any(p.payload * weight_reach(w) >= SLICE_LIMIT for w, _ in found):
+        found = [(w, 8 * i) for i, w in enumerate(p.weights)]
+    return [(w, shift + p.shift) for w, shift in found]
 
 
 def _channels_last(p: Projection, weights: Array, shape: Shape) -> Array:

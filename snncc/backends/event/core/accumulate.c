@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "parts.h"
+#include "team.h"
 
 static size_t row_values(const ev_node *node)
 {
@@ -36,6 +37,30 @@ static void add_identity(const ev_state *state, const ev_node *node, const ev_pr
                 (int32_t)(ev_value(values, format, at) * (INT64_C(1) << p->part[0].shift));
 }
 
+/* What a part brings by itself, in state->part. */
+static void fill_part(ev_state *state, const ev_node *node, int32_t k, const ev_part *part,
+                      int32_t row)
+{
+    memset(state->part, 0, (size_t)node->width * (size_t)node->lanes * sizeof(int32_t));
+    ev_deliver_row(state, k, part, row, node->width, state->part);
+}
+
+static void add_part(ev_state *state, const ev_node *node, int32_t k, const ev_part *part,
+                     int32_t row)
+{
+    size_t count = (size_t)node->width * (size_t)node->lanes;
+
+    if (part->shift == 0) {
+        ev_deliver_row(state, k, part, row, node->width, state->tile);
+        return;
+    }
+    if (part->reach == 0) /* its shift may be beyond 32 bits */
+        return;
+    fill_part(state, node, k, part, row);
+    for (size_t i = 0; i < count; i++)
+        state->tile[i] += state->part[i] * (INT32_C(1) << part->shift);
+}
+
 static void sum_tile(ev_state *state, const ev_node *node, int32_t row)
 {
     start_tile(state, node, row);
@@ -44,8 +69,8 @@ static void sum_tile(ev_state *state, const ev_node *node, int32_t row)
 
         if (p->kind == EV_IDENTITY)
             add_identity(state, node, p, row);
-        else
-            ev_deliver_row(state, k, &p->part[0], row, node->width);
+        for (int32_t i = 0; i < p->parts; i++)
+            add_part(state, node, k, &p->part[i], row);
     }
 }
 
@@ -79,12 +104,11 @@ static void add_wide_part(ev_state *state, const ev_node *node, int32_t k, const
 {
     size_t lanes = (size_t)node->lanes, channels = (size_t)node->channels;
 
-    memset(state->tile, 0, (size_t)node->width * lanes * sizeof(int32_t));
-    ev_deliver_row(state, k, part, row, node->width);
+    fill_part(state, node, k, part, row);
     for (size_t x = 0; x < (size_t)node->width; x++)
         for (size_t c = 0; c < channels; c++)
             state->wide[x * channels + c] +=
-                state->tile[x * lanes + c] * (INT64_C(1) << part->shift);
+                state->part[x * lanes + c] * (INT64_C(1) << part->shift);
 }
 
 static void sum_wide(ev_state *state, const ev_node *node, int32_t row)
@@ -170,11 +194,9 @@ static void fire_neurons(ev_state *state, const ev_node *node, int32_t row)
     }
 }
 
-void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
+void ev_run_rows(ev_state *state, const ev_node *node, int32_t i, int32_t first, int32_t last)
 {
-    for (int32_t k = node->first; k < node->first + node->count; k++)
-        ev_prepare_projection(state, k);
-    for (int32_t row = 0; row < node->height; row++) {
+    for (int32_t row = first; row < last; row++) {
         if (node->is_wide)
             sum_wide(state, node, row);
         else
@@ -185,4 +207,14 @@ void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
             keep_row(state, node, i, row);
         fire_neurons(state, node, row);
     }
+}
+
+void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
+{
+    for (int32_t k = node->first; k < node->first + node->count; k++)
+        ev_prepare_projection(state, node, k);
+    if (state->team != NULL && node->height >= state->team->size)
+        ev_team_rows(state->team, node, i);
+    else
+        ev_run_rows(state, node, i, 0, node->height);
 }

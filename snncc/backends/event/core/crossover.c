@@ -1,29 +1,59 @@
-/* When events win over dense sums: measured on convolutions of 64 to 1024 outputs, with what it
- * takes to list the events. Few outputs do not pay for reading an event. */
-#include <string.h>
-
+/* When events win over dense sums.
+ *
+ * Events take time for each event, and some for each list of a kernel row whatever its length; the
+ * longer the row, the less that counts. Hence the density at which both take the same is `rate` -
+ * `list` / values of a kernel row, where `rate` is the ratio of what both compute per second. The
+ * numbers were fitted to measurements of the 3x3 and 1x1 convolutions of 4 to 512 channels (Zen
+ * 5). */
 #include "kernels.h"
+#include "kernels_tables.h"
 
 typedef struct {
-    const char *isa;
-    double narrow[2], wide_1x1, wide; /* lanes of 32..63 by bytes - 1, and from 64 on */
+    double rate[3]; /* of 16, 32, and 64 or more lanes */
+    double list;
 } crossover;
 
-static const crossover measured[] = {
-    {"scalar", {0.5, 0.5}, 0.6, 0.6},
-    {"avx2", {0.15, 0.25}, 0.40, 0.40},
-    {"avx512", {0.04, 0.26}, 0.30, 0.36},
-};
+static const crossover scalar = {{0.3, 0.3, 0.3}, 2};
 
-double ev_crossover(const ev_kernels *kernels, const ev_conv *conv)
+#ifdef EV_X86
+static const crossover avx512[2] = {{{0.2, 0.24, 0.46}, 14}, {{0.3, 0.45, 0.46}, 11}};
+static const crossover avx2_words = {{0.44, 0.48, 0.52}, 4};
+
+/* The larger the payload, the slower the dense sums of bytes; kernels_avx2.h says why. */
+static const crossover avx2_narrow = {{0.3, 0.5, 0.58}, 13};
+static const crossover avx2_wide = {{0.5, 0.6, 0.75}, 13};
+static const crossover avx2_split = {{0.6, 0.7, 0.9}, 8};
+
+static const crossover *avx2_of(const ev_conv *conv)
 {
-    size_t i = 0;
+    if (conv->bytes == 2)
+        return &avx2_words;
+    if (conv->payload <= 32)
+        return &avx2_narrow;
+    return conv->payload <= 129 ? &avx2_wide : &avx2_split;
+}
+#endif
 
-    while (i + 1 < sizeof(measured) / sizeof(*measured) && strcmp(measured[i].isa, kernels->name))
-        i++;
-    if (conv->lanes < 32)
-        return 0.0;
-    if (conv->lanes < 64)
-        return measured[i].narrow[conv->bytes - 1];
-    return conv->kernel_h * conv->kernel_w == 1 ? measured[i].wide_1x1 : measured[i].wide;
+static const crossover *crossover_of(const ev_kernels *kernels, const ev_conv *conv)
+{
+#ifdef EV_X86
+    if (kernels == &ev_kernels_avx512)
+        return &avx512[conv->bytes - 1];
+    if (kernels == &ev_kernels_avx2)
+        return avx2_of(conv);
+#endif
+    (void)kernels;
+    (void)conv;
+    return &scalar;
+}
+
+double ev_crossover(const ev_kernels *kernels, const ev_conv *conv, int64_t outputs)
+{
+    const crossover *found = crossover_of(kernels, conv);
+    double rate = found->rate[conv->lanes >= 64 ? 2 : conv->lanes >= 32 ? 1 : 0];
+
+    /* A single output reads all weights once, from far away: events read fewer of them. */
+    if (outputs == 1 && conv->lanes >= EV_GROUP)
+        return 0.8;
+    return rate - found->list / ev_span(conv);
 }

@@ -74,14 +74,17 @@ static int64_t nonzero_of(ev_state *state, int32_t node)
     return state->nonzero[node];
 }
 
-static int goes_by_events(const ev_state *state, const ev_projection *p, double density)
+static int goes_by_events(const ev_state *state, const ev_projection *p, const ev_node *to,
+                          double density)
 {
     if (p->method != EV_BY_DENSITY || state->policy == EV_DENSE_ONLY)
         return 0;
-    return state->policy == EV_EVENTS_ONLY || density < ev_crossover(state->kernels, &p->part[0].conv);
+    return state->policy == EV_EVENTS_ONLY ||
+           density < ev_crossover(state->kernels, &p->part[0].conv,
+                                  (int64_t)to->height * to->width);
 }
 
-void ev_prepare_projection(ev_state *state, int32_t k)
+void ev_prepare_projection(ev_state *state, const ev_node *node, int32_t k)
 {
     const ev_projection *p = &state->net->projection[k];
     int64_t values = (int64_t)p->height * p->width * p->channels, events;
@@ -89,7 +92,8 @@ void ev_prepare_projection(ev_state *state, int32_t k)
     if (p->kind == EV_IDENTITY)
         return;
     events = nonzero_of(state, p->source);
-    state->by_events[k] = goes_by_events(state, p, (double)events / (double)values);
+    state->by_events[k] = goes_by_events(state, p, node, (double)events / (double)values);
+    state->work[k].runs++;
     state->work[k].values += values;
     state->work[k].events += events;
     state->work[k].event_work += state->by_events[k] ? values : 0;
@@ -136,7 +140,8 @@ static void plain_row(const ev_projection *p, const ev_part *part, const int32_t
                     acc + (size_t)x * (size_t)part->conv.lanes);
 }
 
-void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row, int32_t width)
+void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row, int32_t width,
+                    int32_t *acc)
 {
     const ev_projection *p = &state->net->projection[k];
     const ev_kernels *kernels = state->kernels;
@@ -146,12 +151,12 @@ void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row
                          first * (size_t)p->map_channels * ev_bytes_of(p->map_format);
 
     if (p->method == EV_PLAIN)
-        plain_row(p, part, (const int32_t *)(const void *)map, width, state->tile);
+        plain_row(p, part, (const int32_t *)(const void *)map, width, acc);
     else if (p->method == EV_DEPTHWISE)
-        kernels->depthwise[p->map_format](&part->conv, map, line, width, state->tile);
+        kernels->depthwise[p->map_format](&part->conv, map, line, width, acc);
     else if (state->by_events[k])
         kernels->events[p->map_format](&part->conv, &state->events[k], first, (size_t)p->map_width,
-                                       width, state->tile);
+                                       width, acc);
     else
-        kernels->dense[p->map_format](&part->conv, map, line, width, state->tile);
+        kernels->dense[p->map_format](&part->conv, map, line, width, acc);
 }

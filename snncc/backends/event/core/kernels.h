@@ -1,8 +1,8 @@
 /* The kernels: everything that takes time, in one table per instruction set.
  *
  * A map is what a node emits in one timestep, channels last: [height][width][channels], zero-padded
- * for the projection that reads it. A burst of n ticks is one value n. All kernels of a kind give the
- * same integers on every instruction set. */
+ * for the projection that reads it. A burst of n ticks is one value n. All kernels of a kind give
+ * the same integers on every instruction set. */
 #ifndef EV_KERNELS_H
 #define EV_KERNELS_H
 
@@ -29,12 +29,12 @@ typedef struct {
     void *rows;                   /* packed for events(), or NULL */
 } ev_conv;
 
-/* The non-zero values of a padded map, row by row, pixel by pixel, channel by channel. Behind those of
- * a pixel follow events of payload 0 until their number is a multiple of EV_GRAIN / bytes, since
+/* The non-zero values of a padded map, row by row, pixel by pixel, channel by channel. Behind those
+ * of a pixel follow events of payload 0 until their number is a multiple of EV_GRAIN / bytes, since
  * kernels take that many at a time. There is room for as many events as the map has values. */
 typedef struct {
     uint32_t *start;    /* [height * width + 1] first event of each pixel */
-    uint32_t *index;    /* EV_LANES times the position in its row of the map, x * channels + channel */
+    uint32_t *index;    /* EV_LANES times the position in its row: x * channels + channel */
     void *payload;      /* uint8 or uint16, as the map */
 } ev_events;
 
@@ -43,7 +43,8 @@ typedef struct {
     /* Adds to acc [pixels][lanes] what the map brings to `pixels` outputs next to each other in a
      * row. `map` is where the window of the first one begins, uint8 or uint16 after conv->bytes;
      * `row` is the distance of rows, in values. By bytes - 1. */
-    void (*dense[2])(const ev_conv *conv, const void *map, size_t row, int32_t pixels, int32_t *acc);
+    void (*dense[2])(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
+                     int32_t *acc);
     /* The same from events; the first window begins in pixel `first`, `width` pixels make a row. */
     void (*events[2])(const ev_conv *conv, const ev_events *events, size_t first, size_t width,
                       int32_t pixels, int32_t *acc);
@@ -67,8 +68,9 @@ typedef struct {
  * NULL is returned for one that is unknown or that the machine lacks. */
 const ev_kernels *ev_kernels_of(const char *name);
 
-/* The density of a map below which events() is faster than dense(). */
-double ev_crossover(const ev_kernels *kernels, const ev_conv *conv);
+/* The density of a map below which events() is faster than dense(), for a convolution that computes
+ * so many outputs (pixels). The time of list() is part of it. Below 0: never. */
+double ev_crossover(const ev_kernels *kernels, const ev_conv *conv, int64_t outputs);
 
 /* Packs weights [outputs][kernel_h][kernel_w][channels] (of conv->bytes, zero for padded channels)
  * into conv->dense and conv->rows; the sizes say how much room both take. */

@@ -38,7 +38,7 @@ static const uint64_t members[256] = {
     0x7060504030100, 0x70605040302, 0x7060504030200, 0x7060504030201, 0x706050403020100,
 };
 
-/* 8 values of the map from `at` on, the first of which has index `index`: bits of those not zero. */
+/* Bits of those of 8 values that are not zero. */
 EV_INLINE uint32_t some(__m128i values, int bytes)
 {
     const __m128i zero = _mm_setzero_si128();
@@ -48,18 +48,7 @@ EV_INLINE uint32_t some(__m128i values, int bytes)
     return ~(uint32_t)_mm_movemask_epi8(none) & 255;
 }
 
-EV_INLINE __m128i load_values(const uint8_t *map, size_t count, int bytes)
-{
-    __m128i values = _mm_setzero_si128();
-
-    if (count < 8) /* four: channels are a multiple of them */
-        memcpy(&values, map, 4 * (size_t)bytes);
-    else
-        memcpy(&values, map, 8 * (size_t)bytes);
-    return values;
-}
-
-/* Words in the order of the bytes of `order`. */
+/* Bytes or words in the order of the bytes of `order`. */
 EV_INLINE __m128i shuffle(__m128i values, __m128i order, int bytes)
 {
     if (bytes == 2) {
@@ -69,65 +58,58 @@ EV_INLINE __m128i shuffle(__m128i values, __m128i order, int bytes)
     return _mm_shuffle_epi8(values, order);
 }
 
-/* Where events go next, and how many there are and could be. */
+/* Where events go next, and how many there are. */
 typedef struct {
     uint32_t *index;
     uint8_t *payload;
     size_t found;
 } writer;
 
-/* Writes 8 events, of which the first `count` are meant, or only these where there is no room. */
-EV_INLINE void write(writer *to, __m256i index, __m128i payload, size_t count, int full, int bytes)
+/* 8 or 4 values, the first of which has index `at`. There is room for as many events as there are
+ * values, so that always as many are written, of which those found are meant. */
+EV_INLINE void list_values(writer *w, const uint8_t *map, uint32_t at, size_t count, int bytes)
 {
-    uint32_t *first = to->index + to->found;
-    uint8_t *second = to->payload + to->found * (size_t)bytes;
+    __m128i values = _mm_setzero_si128();
+    uint8_t *payload = w->payload + w->found * (size_t)bytes;
+    uint32_t *index = w->index + w->found;
 
-    if (full) {
-        _mm256_storeu_si256((__m256i *)first, index);
-        memcpy(second, &payload, 8 * (size_t)bytes);
-    } else {
-        memcpy(first, &index, count * sizeof *first);
-        memcpy(second, &payload, count * (size_t)bytes);
-    }
-    to->found += count;
-}
-
-/* Up to 8 values, the first of which has index `at`. */
-EV_INLINE void list_values(writer *to, const uint8_t *map, size_t count, uint32_t at, int bytes)
-{
-    __m128i values = load_values(map, count, bytes);
+    memcpy(&values, map, count * (size_t)bytes);
     uint32_t set = some(values, bytes);
     __m128i order = _mm_cvtsi64_si128((int64_t)members[set]);
-    __m256i index = _mm256_slli_epi32(_mm256_cvtepu8_epi32(order), 4);
+    __m256i indices = _mm256_slli_epi32(_mm256_cvtepu8_epi32(order), 4);
 
-    index = _mm256_add_epi32(index, _mm256_set1_epi32((int32_t)at));
-    write(to, index, shuffle(values, order, bytes), (size_t)_mm_popcnt_u32(set), count == 8, bytes);
+    indices = _mm256_add_epi32(indices, _mm256_set1_epi32((int32_t)at));
+    values = shuffle(values, order, bytes);
+    memcpy(index, &indices, count * sizeof *index);
+    memcpy(payload, &values, count * (size_t)bytes);
+    w->found += (size_t)_mm_popcnt_u32(set);
 }
 
-EV_INLINE void list_pixel(writer *to, const uint8_t *map, size_t channels, uint32_t at, int bytes)
+EV_INLINE void list_pixel(writer *w, const uint8_t *map, size_t channels, uint32_t at, int bytes)
 {
-    size_t grain = (size_t)(EV_GRAIN / bytes);
+    size_t grain = (size_t)(EV_GRAIN / bytes), c = 0;
 
-    for (size_t c = 0; c < channels; c += 8)
-        list_values(to, map + c * (size_t)bytes, channels - c < 8 ? channels - c : 8,
-                    at + (uint32_t)c * EV_LANES, bytes);
-    for (; to->found % grain != 0; to->found++) {
-        to->index[to->found] = at;
-        memset(to->payload + to->found * (size_t)bytes, 0, (size_t)bytes);
+    for (; c + 8 <= channels; c += 8)
+        list_values(w, map + c * (size_t)bytes, at + (uint32_t)c * EV_LANES, 8, bytes);
+    if (c < channels) /* channels are a multiple of four */
+        list_values(w, map + c * (size_t)bytes, at + (uint32_t)c * EV_LANES, 4, bytes);
+    for (; w->found % grain != 0; w->found++) {
+        w->index[w->found] = at;
+        memset(w->payload + w->found * (size_t)bytes, 0, (size_t)bytes);
     }
 }
 
 EV_INLINE void list(const uint8_t *map, size_t pixels, size_t width, size_t channels,
                     const ev_events *events, int bytes)
 {
-    writer to = {events->index, events->payload, 0};
+    writer w = {events->index, events->payload, 0};
 
     for (size_t p = 0, x = 0; p < pixels; p++, x = x + 1 == width ? 0 : x + 1) {
-        events->start[p] = (uint32_t)to.found;
-        list_pixel(&to, map, channels, (uint32_t)(x * channels * EV_LANES), bytes);
+        events->start[p] = (uint32_t)w.found;
+        list_pixel(&w, map, channels, (uint32_t)(x * channels * EV_LANES), bytes);
         map += channels * (size_t)bytes;
     }
-    events->start[pixels] = (uint32_t)to.found;
+    events->start[pixels] = (uint32_t)w.found;
 }
 
 EV_TARGET static void list8(const void *map, size_t pixels, size_t width, int32_t channels,
@@ -156,52 +138,100 @@ EV_TARGET static size_t nonzero(const uint8_t *values, size_t count)
     return found;
 }
 
-/* 8 channels of one pixel: each level that is not reached takes one from D. */
-EV_INLINE __m256i reached(__m256i potential, const int32_t *levels, int32_t D, int32_t lanes)
+enum { EV_PACKED = 16 }; /* largest D whose levels are packed to 16 bits */
+
+EV_INLINE __m256i load_potential(const int32_t *acc, const int32_t *bias)
 {
-    __m256i count = _mm256_set1_epi32(D);
+    __m256i potential = _mm256_load_si256((const __m256i *)acc);
 
-    for (int32_t j = 0; j < D; j++, levels += lanes) {
-        __m256i level = _mm256_load_si256((const __m256i *)levels);
-
-        count = _mm256_add_epi32(count, _mm256_cmpgt_epi32(level, potential));
-    }
-    return count;
+    return bias == NULL ? potential : _mm256_add_epi32(potential, ev_load(bias));
 }
 
-/* 16 channels of which `count` exist; bias may be NULL. */
-EV_INLINE void fire16(const int32_t *acc, const int32_t *bias, const int32_t *levels, int32_t D,
-                      int32_t count, int32_t lanes, uint8_t *counts)
+/* The 32 levels from `levels` on, in 16 bits: 16 in the order of vpackssdw. Returns 0 if one needs
+ * more than 16 bits. Potentials may, since saturated they still reach the same levels. */
+EV_INLINE int pack_levels(__m256i packed[2], const int32_t *levels)
 {
-    __m256i low = _mm256_load_si256((const __m256i *)acc);
-    __m256i high = _mm256_load_si256((const __m256i *)(acc + 8));
-    int32_t tail[16] = {0};
+    const __m256i most = _mm256_set1_epi32(INT16_MAX);
+    __m256i level[4], large = _mm256_setzero_si256();
 
-    if (bias != NULL && count < 16)
-        bias = memcpy(tail, bias, (size_t)count * sizeof *tail);
-    if (bias != NULL) {
-        low = _mm256_add_epi32(low, ev_load(bias));
-        high = _mm256_add_epi32(high, ev_load(bias + 8));
+    EV_UNROLL for (int v = 0; v < 4; v++) {
+        level[v] = ev_load(levels + 8 * v);
+        large = _mm256_or_si256(large, _mm256_cmpgt_epi32(level[v], most));
+        large = _mm256_or_si256(large, _mm256_cmpgt_epi32(_mm256_set1_epi32(-INT16_MAX), level[v]));
     }
-    low = _mm256_packs_epi32(reached(low, levels, D, lanes), reached(high, levels + 8, D, lanes));
-    low = _mm256_permute4x64_epi64(low, 0xd8);
-    __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    if (count == 16)
-        _mm_storeu_si128((__m128i *)counts, bytes);
-    else
-        memcpy(counts, &bytes, (size_t)count);
+    packed[0] = _mm256_packs_epi32(level[0], level[1]);
+    packed[1] = _mm256_packs_epi32(level[2], level[3]);
+    return _mm256_testz_si256(large, large);
+}
+
+/* 32 channels of one pixel: each level that is not reached takes one from D. */
+EV_INLINE void fire_packed(const int32_t *acc, const int32_t *bias, __m256i levels[][2], int32_t D,
+                           uint8_t *counts)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i sum[2] = {_mm256_set1_epi16((int16_t)D), _mm256_set1_epi16((int16_t)D)};
+    __m256i potential[4];
+
+    EV_UNROLL for (int v = 0; v < 4; v++)
+        potential[v] = load_potential(acc + 8 * v, bias == NULL ? NULL : bias + 8 * v);
+    potential[0] = _mm256_packs_epi32(potential[0], potential[1]);
+    potential[1] = _mm256_packs_epi32(potential[2], potential[3]);
+    for (int32_t j = 0; j < D; j++)
+        EV_UNROLL for (int v = 0; v < 2; v++)
+            sum[v] = _mm256_add_epi16(sum[v], _mm256_cmpgt_epi16(levels[j][v], potential[v]));
+    sum[0] = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(sum[0], sum[1]), order);
+    memcpy(counts, sum, 32);
+}
+
+/* 32 channels of all pixels if their levels fit 16 bits; else nothing, and 0 is returned. */
+EV_INLINE int fire_group(const int32_t *acc, const int32_t *bias, size_t bias_row,
+                         const int32_t *levels, int32_t D, int32_t pixels, size_t channels,
+                         size_t lanes, uint8_t *counts)
+{
+    __m256i packed[EV_PACKED][2];
+
+    if (D > EV_PACKED)
+        return 0;
+    for (int32_t j = 0; j < D; j++)
+        if (!pack_levels(packed[j], levels + (size_t)j * lanes))
+            return 0;
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        fire_packed(acc + p * lanes, bias == NULL ? NULL : bias + p * bias_row, packed, D,
+                    counts + p * channels);
+    return 1;
+}
+
+/* 8 channels of one pixel, of which `count` exist. */
+EV_INLINE void fire_plain(const int32_t *acc, const int32_t *bias, const int32_t *levels, int32_t D,
+                          size_t count, size_t lanes, uint8_t *counts)
+{
+    __m256i sum = _mm256_set1_epi32(D), potential;
+    int32_t tail[8] = {0};
+
+    if (bias != NULL)
+        bias = memcpy(tail, bias, count * sizeof *tail);
+    potential = load_potential(acc, bias);
+    for (int32_t j = 0; j < D; j++, levels += lanes)
+        sum = _mm256_add_epi32(sum, _mm256_cmpgt_epi32(ev_load(levels), potential));
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    __m128i bytes = _mm_packus_epi16(words, words);
+    memcpy(counts, &bytes, count);
 }
 
 EV_TARGET static void fire(const int32_t *acc, const int32_t *bias, size_t bias_row,
                            const int32_t *levels, int32_t D, int32_t pixels, int32_t channels,
                            int32_t lanes, uint8_t *counts)
 {
-    for (int32_t p = 0; p < pixels; p++, acc += lanes, counts += channels) {
-        for (int32_t c = 0; c < channels; c += 16)
-            fire16(acc + c, bias == NULL ? NULL : bias + c, levels + c, D,
-                   channels - c < 16 ? channels - c : 16, lanes, counts + c);
-        bias = bias == NULL ? NULL : bias + bias_row;
-    }
+    size_t all = (size_t)channels, row = (size_t)lanes, c = 0;
+
+    while (c + 32 <= all &&
+           fire_group(acc + c, bias == NULL ? NULL : bias + c, bias_row, levels + c, D, pixels, all,
+                      row, counts + c))
+        c += 32;
+    for (size_t p = 0; p < (size_t)pixels; p++)
+        for (size_t i = c; i < all; i += 8)
+            fire_plain(acc + p * row + i, bias == NULL ? NULL : bias + p * bias_row + i, levels + i,
+                       D, all - i < 8 ? all - i : 8, row, counts + p * all + i);
 }
 
 const ev_kernels ev_kernels_avx2 = {

@@ -12,10 +12,14 @@
 
 #define EV_TARGET __attribute__((target("avx2,popcnt")))
 #define EV_INLINE EV_TARGET __attribute__((always_inline)) static inline
+#ifdef __clang__
+#define EV_UNROLL _Pragma("unroll")
+#else
 #define EV_UNROLL _Pragma("GCC unroll 16")
+#endif
 
-/* How values meet weights. vpmaddubsw adds the products of two bytes in 16 bits with saturation, and so
- * is exact up to payload 129 = 32767 / 254. */
+/* How values meet weights. vpmaddubsw adds the products of two bytes in 16 bits with saturation,
+ * and so is exact up to payload 129 = 32767 / 254. */
 typedef enum {
     EV_NARROW, /* bytes: sums of 16 bits, added to int32 before they can overflow */
     EV_WIDE,   /* bytes: every product is widened to int32 at once */
@@ -50,8 +54,8 @@ EV_INLINE __m256i ev_widen(__m256i pairs)
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-/* sum += more, in 32 bits or 16. In assembly because gcc 12 copies and spills the accumulators of the
- * intrinsics in a loop, which costs up to 40 % of the time. */
+/* sum += more, in 32 bits or 16. In assembly because gcc 12 copies and spills the accumulators of
+ * the intrinsics in a loop, which costs up to 40 % of the time. */
 EV_INLINE void ev_add(__m256i *sum, __m256i more)
 {
     __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(more));
@@ -62,7 +66,8 @@ EV_INLINE void ev_add16(__m256i *sum, __m256i more)
     __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(more));
 }
 
-/* sum += four bytes (two words) of payloads times weights in each 32 bits; EV_NARROW in halves of 16. */
+/* sum += four bytes (two words) of payloads times weights in each 32 bits; EV_NARROW in halves of
+ * 16. */
 EV_INLINE void ev_dot(__m256i *sum, __m256i payloads, __m256i weights, ev_form form)
 {
     if (form == EV_WORDS)

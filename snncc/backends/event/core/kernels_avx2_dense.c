@@ -1,19 +1,16 @@
 /* Dense convolutions with AVX2.
  *
- * One vpmaddubsw multiplies four payloads of a pixel (32 bits, broadcast) with four weights of each of 8
- * outputs. Small payloads are summed up in 16 bits, which takes two instructions for 32 products where
- * int32 takes three; kernels_avx2.h has the forms.
+ * One vpmaddubsw multiplies four payloads of a pixel (32 bits, broadcast) with four weights of each
+ * of 8 outputs. Small payloads are summed up in 16 bits, which takes two instructions for 32
+ * products where int32 takes three; kernels_avx2.h has the forms.
  *
- * A block is up to EV_BLOCK = 3 pixels by 32 outputs: 12 of 16 registers are accumulators, the rest hold
- * payloads and products. */
+ * A block is up to EV_BLOCK = 3 pixels by 32 outputs: 12 of 16 registers are accumulators, the rest
+ * hold payloads and products. */
 #include "kernels_avx2.h"
 
 #ifdef EV_X86
 
-#ifndef BLK
-#define BLK 3
-#endif
-enum { EV_BLOCK = BLK };
+enum { EV_BLOCK = 3 };
 
 /* What all blocks of a call share; distances in bytes. */
 typedef struct {
@@ -96,7 +93,7 @@ BLOCKS(NARROW) BLOCKS(WIDE) BLOCKS(SPLIT) BLOCKS(WORDS)
 #define NAMES(form)                                                                             \
     {{form##_1_2, form##_2_2, form##_3_2}, {form##_1_4, form##_2_4, form##_3_4}}
 
-static block_kernel *const kernels[4][2][3] = {NAMES(NARROW), NAMES(WIDE), NAMES(SPLIT),
+static block_kernel *const kernels[4][2][EV_BLOCK] = {NAMES(NARROW), NAMES(WIDE), NAMES(SPLIT),
                                                       NAMES(WORDS)};
 
 /* 16 or 32 lanes for all pixels of the call, in blocks of about the same number of pixels. */
@@ -128,7 +125,8 @@ void ev_avx2_dense(const ev_conv *conv, const void *map, size_t row, int32_t pix
 
     for (int32_t first = 0; first < conv->lanes; first += EV_GROUP) {
         int32_t width = ev_group_width(conv, first);
-        const uint8_t *weights = (const uint8_t *)conv->dense + ev_group_offset(conv, first) * bytes;
+        const uint8_t *weights = (const uint8_t *)conv->dense +
+                                 ev_group_offset(conv, first) * bytes;
 
         f.step = (size_t)width * 4;
         for (int32_t lane = 0; lane < width; lane += 32)

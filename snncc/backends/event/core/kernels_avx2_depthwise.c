@@ -1,8 +1,8 @@
 /* Depthwise convolutions with AVX2.
  *
  * Four pixels next to each other (two of words), interleaved, meet four (two) weights of each of 32
- * lanes. Small payloads are summed up in 16 bits if that is possible for a whole window. A block is up to
- * 2 outputs: 8 of 16 registers are accumulators. */
+ * lanes. Small payloads are summed up in 16 bits if that is possible for a whole window. A block is
+ * up to 2 outputs: 8 of 16 registers are accumulators. */
 #include "kernels_avx2.h"
 
 #ifdef EV_X86
@@ -21,20 +21,8 @@ typedef struct {
 typedef void block_kernel(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                           int32_t lanes);
 
-/* Where the pixels of a step are. Taps that the kernel does not have are its last one, so that little is
- * read outside the map; their weights are zero. */
-EV_INLINE void places(size_t at[4], const frame *f, int32_t step, int bytes)
-{
-    EV_UNROLL for (int i = 0; i < 4; i++) {
-        int32_t tap = bytes == 1 ? 4 * step + i : 2 * step + i / 2;
-
-        tap = tap < f->conv->kernel_w ? tap : f->conv->kernel_w - 1;
-        at[i] = (size_t)tap * f->pixel + (bytes == 1 ? 0 : 32 * (size_t)(i % 2));
-    }
-}
-
-/* 32 lanes of four pixels of bytes: register i holds lanes 16 * half + 4 * i .. + 3. Of two pixels of
- * words: register 2 * u + i holds lanes 16 * u + 8 * half + 4 * i .. + 3. */
+/* 32 lanes of four pixels of bytes: register i holds lanes 16 * half + 4 * i .. + 3. Of two pixels
+ * of words: register 2 * u + i holds lanes 16 * u + 8 * half + 4 * i .. + 3. */
 EV_INLINE void interleave(__m256i out[4], const __m256i in[4], int bytes)
 {
     if (bytes == 1) {
@@ -53,8 +41,8 @@ EV_INLINE void interleave(__m256i out[4], const __m256i in[4], int bytes)
     }
 }
 
-/* Bytes from the weights of the first 32 lanes of a step to those that register i meets; the packed form
- * is made for registers of 64 bytes. */
+/* Bytes from the weights of the first 32 lanes of a step to those that register i meets; the packed
+ * form is made for registers of 64 bytes. */
 EV_INLINE int weights_of(int i, int bytes)
 {
     return bytes == 1 ? 64 * i : 64 * (i % 2) + 32 * (i / 2);
@@ -77,31 +65,63 @@ EV_INLINE void add(int32_t *acc, const __m256i sum[4], int32_t lanes, ev_form fo
     }
 }
 
-/* `pixels` outputs of 32 lanes, or of 16: then what is read behind them is of no use. */
+/* A register of lanes, loaded once: gcc would rather load twice than unpack a register twice. */
+EV_INLINE __m256i load(const uint8_t *at)
+{
+    __m256i lanes = ev_load(at);
+
+    __asm__("" : "+x"(lanes));
+    return lanes;
+}
+
+/* A step of one window, of whose pixels none behind `last` is read. Taps that the kernel does not
+ * have are its last one, where `last` says so, and otherwise whatever is there; their weights are
+ * zero. */
+EV_INLINE void step(const frame *f, __m256i sum[4], const uint8_t *map, int last,
+                    const uint8_t *weights, ev_form form)
+{
+    int bytes = form == EV_WORDS ? 2 : 1;
+    __m256i in[4], out[4];
+
+    EV_UNROLL for (int i = 0; i < 4; i++) {
+        int x = bytes == 1 ? i : i / 2;
+
+        in[i] = load(map + (size_t)(x < last ? x : last) * f->pixel +
+                     (bytes == 1 ? 0 : 32 * (i % 2)));
+    }
+    interleave(out, in, bytes);
+    EV_UNROLL for (int i = 0; i < 4; i++)
+        ev_dot(sum + i, out[i], ev_load(weights + weights_of(i, bytes)), form);
+}
+
+/* `pixels` outputs of 32 lanes, or of 16: then what is read behind them is of no use. Only the last
+ * step of the last row, or of any where the map is narrower than a step, could read pixels behind
+ * the end of the map. */
 EV_INLINE void block(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                      int32_t lanes, int pixels, ev_form form)
 {
     size_t stride = f->pixel * (size_t)f->conv->stride_w;
-    int bytes = form == EV_WORDS ? 2 : 1;
+    int taps = form == EV_WORDS ? 2 : 4;
+    size_t by = (size_t)taps * f->pixel;
     __m256i sum[EV_BLOCK][4];
 
     EV_UNROLL for (int p = 0; p < pixels; p++)
         EV_UNROLL for (int i = 0; i < 4; i++)
             sum[p][i] = _mm256_setzero_si256();
-    for (int32_t y = 0; y < f->conv->kernel_h; y++, map += f->row)
-        for (int32_t step = 0; step < f->steps; step++, weights += 256) {
-            __m256i in[4], out[4];
-            size_t at[4];
+    for (int32_t y = 0; y < f->conv->kernel_h; y++, map += f->row) {
+        int32_t careful = y == f->conv->kernel_h - 1 || f->row < by;
+        const uint8_t *at = map;
 
-            places(at, f, step, bytes);
-            EV_UNROLL for (int p = 0; p < pixels; p++) {
-                EV_UNROLL for (int i = 0; i < 4; i++)
-                    in[i] = ev_load(map + (size_t)p * stride + at[i]);
-                interleave(out, in, bytes);
-                EV_UNROLL for (int i = 0; i < 4; i++)
-                    ev_dot(&sum[p][i], out[i], ev_load(weights + weights_of(i, bytes)), form);
-            }
+        for (int32_t k = f->steps - careful; k > 0; k--, at += by, weights += 256)
+            EV_UNROLL for (int p = 0; p < pixels; p++)
+                step(f, sum[p], at + (size_t)p * stride, taps - 1, weights, form);
+        if (careful) {
+            EV_UNROLL for (int p = 0; p < pixels; p++)
+                step(f, sum[p], at + (size_t)p * stride, (f->conv->kernel_w - 1) % taps, weights,
+                     form);
+            weights += 256;
         }
+    }
     EV_UNROLL for (int p = 0; p < pixels; p++)
         add(acc + (size_t)p * f->lanes, sum[p], lanes, form);
 }

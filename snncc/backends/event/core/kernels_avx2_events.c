@@ -1,16 +1,20 @@
 /* Convolutions from events with AVX2: each output gathers the weight rows of its events.
  *
- * The rows of two events, unpacked, are what vpmaddubsw multiplies with the two payloads, and the sums of
- * 16 bits are widened before they can overflow. Larger payloads take four events at a time, unpacked twice
- * and widened at once; words take two and vpmaddwd. 64 lanes are computed together: a pair of events is
- * then 4 loads, 4 unpacks, 4 multiplications and 4 additions. */
+ * The rows of two events, unpacked, are what vpmaddubsw multiplies with the two payloads, and the
+ * sums of 16 bits are widened before they can overflow. Larger payloads take four events at a time,
+ * unpacked twice and widened at once; words take two and vpmaddwd. 64 lanes are computed together:
+ * a pair of events is then 4 loads, 4 unpacks, 4 multiplications and 4 additions. */
 #include "kernels_avx2.h"
 
 #ifdef EV_X86
 
-/* Bytes of rows that all pixels of a call gather from before the next part of the kernel: they should
- * stay in the L1 cache, of which 32 KiB are common. */
-enum { EV_PART = 24 * 1024 };
+/* Bytes of rows that all pixels of a call gather from before the next part of the kernel. This is
+ * more than the L1 cache, since the L2 cache feeds 256-bit loads well and more, shorter lists cost
+ * more. */
+enum { EV_PART = 72 * 1024 };
+
+/* Largest payload of EV_NARROW here, where widening takes longer than in dense convolutions. */
+enum { EV_PAIRS_MOST = 14 };
 
 /* What all windows of a call share. */
 typedef struct {
@@ -21,16 +25,17 @@ typedef struct {
     size_t room; /* steps of four events that fit the sums of EV_NARROW */
 } frame;
 
-/* A part of the kernel: its rows from `top` up to `bottom`, their pixels from `left` up to `right`. */
+/* A part of the kernel: its rows from `top` up to `bottom`, their pixels from `left` up to
+ * `right`. */
 typedef struct {
     int32_t top, bottom, left, right;
 } part;
 
 typedef void part_kernel(const frame *f, const part *q, const uint8_t *rows, int32_t *acc);
 
-/* Sums of a window: `wide` of int32, and of 16 bits for EV_NARROW. Sum 4 * h + i of bytes holds weights
- * 32 * h + 4 * i .. + 3 of the rows in its lower half and those 16 behind in its upper one; sum 2 * u + i
- * of words weights 16 * u + 4 * i .. + 3 and those 8 behind. */
+/* Sums of a window: `wide` of int32, and of 16 bits for EV_NARROW. Sum 4 * h + i of bytes holds
+ * weights 32 * h + 4 * i .. + 3 of the rows in its lower half and those 16 behind in its upper one;
+ * sum 2 * u + i of words weights 16 * u + 4 * i .. + 3 and those 8 behind. */
 typedef struct {
     __m256i wide[8];
     __m256i narrow[4];
@@ -107,8 +112,8 @@ EV_INLINE const uint8_t *row_of(const ev_events *events, size_t e, uintptr_t row
     return (const uint8_t *)(rows + events->index[e] * (uintptr_t)(stride / EV_LANES));
 }
 
-/* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes a
- * position behind. */
+/* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes
+ * a position behind. */
 EV_INLINE void steps(sums *s, const ev_events *events, size_t e, size_t end, uintptr_t rows,
                      int width, ev_form form)
 {
@@ -153,26 +158,16 @@ EV_INLINE size_t gather(const frame *f, sums *s, size_t e, size_t end, uintptr_t
     return room;
 }
 
-/* Where four lanes of the rows, counted from weight 4 * lot, belong: the opposite of ev_rows_place. */
-EV_INLINE int output_of(int lot, int width, int bytes)
-{
-    int lots = 4 / bytes, block = 16 / bytes;
-
-    if (width * bytes < 64)
-        return 4 * lot;
-    return 4 * (lot / block * block + lot % lots * 4 + lot % block / lots);
-}
-
 EV_INLINE void settle(const sums *s, int32_t *acc, int width, int bytes)
 {
     EV_UNROLL for (int n = 0; n < 8; n++) {
         int lot = bytes == 1 ? n / 4 * 8 + n % 4 : n / 2 * 4 + n % 2, behind = 4 / bytes;
 
         if (4 * (lot + behind) < width)
-            ev_accumulate(acc, s->wide[n], output_of(lot, width, bytes),
-                          output_of(lot + behind, width, bytes));
+            ev_accumulate(acc, s->wide[n], ev_rows_lane(width, bytes, lot),
+                          ev_rows_lane(width, bytes, lot + behind));
         else if (4 * lot < width) {
-            __m128i *to = (__m128i *)(acc + output_of(lot, width, bytes));
+            __m128i *to = (__m128i *)(acc + ev_rows_lane(width, bytes, lot));
 
             _mm_store_si128(to,
                             _mm_add_epi32(_mm_load_si128(to), _mm256_castsi256_si128(s->wide[n])));
@@ -222,17 +217,24 @@ static part_kernel *const kernels[4][3] = {
     {WORDS_16, WORDS_32, WORDS_64},
 };
 
+static ev_form form_of(const ev_conv *conv)
+{
+    ev_form form = ev_form_of(conv);
+
+    return form == EV_NARROW && conv->payload > EV_PAIRS_MOST ? EV_WIDE : form;
+}
+
 static int32_t least(int32_t a, int32_t b)
 {
     return a < b ? a : b;
 }
 
-/* A group of lanes, in as many parts of the kernel as the cache asks for; the rows of a single output
- * are read once whatever the order. */
+/* A group of lanes, in as many parts of the kernel as the cache asks for; the rows of a single
+ * output are read once whatever the order. */
 static void group(const frame *f, const uint8_t *rows, int32_t width, int32_t *acc)
 {
     const ev_conv *conv = f->conv;
-    part_kernel *kernel = kernels[ev_form_of(conv)][width / 32];
+    part_kernel *kernel = kernels[form_of(conv)][width / 32];
     int32_t pixel = conv->channels * width * conv->bytes;
     int32_t across = f->pixels == 1 ? conv->kernel_w : least(conv->kernel_w, EV_PART / pixel);
     int32_t down = f->pixels == 1 ? conv->kernel_h : EV_PART / pixel / conv->kernel_w;
@@ -252,7 +254,7 @@ void ev_avx2_events(const ev_conv *conv, const ev_events *events, size_t first, 
 {
     frame f = {conv, events, first, width, pixels, 0};
 
-    if (ev_form_of(conv) == EV_NARROW)
+    if (form_of(conv) == EV_NARROW)
         f.room = ev_narrow_room(conv) / 2;
     for (int32_t lane = 0; lane < conv->lanes; lane += ev_rows_width(conv, lane))
         group(&f, (const uint8_t *)conv->rows + ev_group_offset(conv, lane) * (size_t)conv->bytes,

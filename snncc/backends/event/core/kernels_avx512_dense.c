@@ -1,7 +1,8 @@
 /* Dense convolutions with AVX-512 VNNI.
  *
- * One vpdpbusd multiplies four payloads of a pixel (32 bits, broadcast) with four weights of each of 16
- * outputs; vpdpwssd two of 16 bits each. Both add to int32 without saturation, whatever the payload.
+ * One vpdpbusd multiplies four payloads of a pixel (32 bits, broadcast) with four weights of each
+ * of 16 outputs; vpdpwssd two of 16 bits each. Both add to int32 without saturation, whatever the
+ * payload.
  *
  * A block is up to EV_BLOCK = 6 pixels by 64 outputs: 24 of 32 registers are accumulators, 4 hold
  * weights, the rest payloads. A step then takes 10 loads for 24 multiplications, so that the two
@@ -88,7 +89,8 @@ static void group(const frame *f, block_kernel *const chosen[EV_BLOCK][4], int32
     }
 }
 
-void ev_avx512_dense(const ev_conv *conv, const void *map, size_t row, int32_t pixels, int32_t *acc)
+void ev_avx512_dense(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
+                     int32_t *acc)
 {
     size_t bytes = (size_t)conv->bytes;
     frame f = {

@@ -2,9 +2,9 @@
  *
  * A step takes four events (two of 16 bits): their rows, unpacked, are what vpdpbusd (vpdpwssd)
  * multiplies with the four (two) payloads, broadcast, so that sums are int32 and exact whatever the
- * payload. For 64 outputs this takes 4 loads of rows, 8 unpacks and 4 multiplications: on four vector
- * pipes 3 cycles for 256 products, of which 4 to 5 are reached. The lists are read as they are: the
- * events of pixels next to each other are contiguous and padded to whole steps. */
+ * payload. For 64 outputs this takes 4 loads of rows, 8 unpacks and 4 multiplications: on four
+ * vector pipes 3 cycles for 256 products, of which 4 to 5 are reached. The lists are read as they
+ * are: the events of pixels next to each other are contiguous and padded to whole steps. */
 #include "kernels_avx512.h"
 
 #ifdef EV_X86
@@ -14,8 +14,12 @@ enum {
      * should stay in the L1 cache (48 KiB). */
     EV_PART = 48 * 1024,
     /* Bytes of rows up to which two or four groups of 64 lanes are taken at once. It saves loads of
-     * lists, but too many rows are too far from the L1 cache. */
-    EV_WIDE = 64 * 1024
+     * lists, but the rows must leave room for these in the L1 cache. */
+    EV_WIDE = 40 * 1024,
+    /* Where less than one in EV_RARE values is an event, lists are so short that fewer of them are
+     * worth more than the L1 cache: both limits are EV_FARTHER times as large. */
+    EV_RARE = 6,
+    EV_FARTHER = 3
 };
 
 /* What all windows of a call share. */
@@ -24,9 +28,11 @@ typedef struct {
     const ev_events *events;
     size_t first, width; /* pixel of the first window, pixels of a row */
     int32_t pixels;
+    int32_t farther;     /* factor of the limits, 1 or EV_FARTHER */
 } frame;
 
-/* A part of the kernel: its rows from `top` up to `bottom`, their pixels from `left` up to `right`. */
+/* A part of the kernel: its rows from `top` up to `bottom`, their pixels from `left` up to
+ * `right`. */
 typedef struct {
     int32_t top, bottom, left, right;
 } part;
@@ -95,8 +101,8 @@ EV_INLINE void step16(__m512i *sum, const uint8_t *const row[4], __m512i payload
         all = _mm512_permutexvar_epi8(lanes, all);
     } else {
         const __m512i lanes = _mm512_set_epi32(
-            0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008, 0x170007,
-            0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
+            0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
+            0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
 
         all = _mm512_permutexvar_epi16(lanes, halves(row[0], row[1]));
     }
@@ -116,33 +122,46 @@ EV_INLINE const uint8_t *row_of(uintptr_t rows, uint64_t index, int stride)
     return (const uint8_t *)(rows + index * (uintptr_t)(stride / EV_LANES));
 }
 
-/* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are `stride` bytes a
- * position behind. Indices are loaded in pairs because load pipes are scarce. */
+/* The events of one step, from `e` on. Indices are loaded in pairs because load pipes are
+ * scarce. */
+EV_INLINE void step(__m512i *sum, const ev_events *events, size_t e, uintptr_t rows, size_t next,
+                    int bytes, int width, int groups)
+{
+    const uint32_t *index = events->index + e;
+    __m512i payloads = ev_broadcast((const uint8_t *)events->payload + e * (size_t)bytes);
+    uint64_t ab = two_indices(index), cd = bytes == 1 ? two_indices(index + 2) : 0;
+    int stride = width * bytes;
+    const uint8_t *const row[4] = {
+        row_of(rows, ab & UINT32_MAX, stride), row_of(rows, ab >> 32, stride),
+        row_of(rows, cd & UINT32_MAX, stride), row_of(rows, cd >> 32, stride)};
+
+    if (width == 16)
+        step16(sum, row, payloads, bytes);
+    else if (width == 32)
+        step32(sum, row, payloads, bytes);
+    else
+        EV_UNROLL for (int g = 0; g < groups; g++)
+            step64(sum + 4 * g, row, (size_t)g * next, payloads, bytes);
+}
+
+/* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes
+ * a position behind. A single group of lanes has two sets of sums, so that no addition waits for
+ * the one before. */
 EV_INLINE void gather(__m512i *sum, const ev_events *events, size_t e, size_t end, uintptr_t rows,
                       size_t next, int bytes, int width, int groups)
 {
-    const uint8_t *payload = events->payload;
-    const uint32_t *index = events->index;
-    int stride = width * bytes;
+    const size_t taps = (size_t)(4 / bytes);
 
-    for (; e < end; e += (size_t)(4 / bytes)) {
-        __m512i payloads = ev_broadcast(payload + e * (size_t)bytes);
-        uint64_t ab = two_indices(index + e), cd = bytes == 1 ? two_indices(index + e + 2) : 0;
-        const uint8_t *const row[4] = {
-            row_of(rows, ab & UINT32_MAX, stride), row_of(rows, ab >> 32, stride),
-            row_of(rows, cd & UINT32_MAX, stride), row_of(rows, cd >> 32, stride)};
-
-        if (width == 16)
-            step16(sum, row, payloads, bytes);
-        else if (width == 32)
-            step32(sum, row, payloads, bytes);
-        else
-            EV_UNROLL for (int g = 0; g < groups; g++)
-                step64(sum + 4 * g, row, (size_t)g * next, payloads, bytes);
+    for (; groups == 1 && e + 2 * taps <= end; e += 2 * taps) {
+        step(sum, events, e, rows, next, bytes, width, groups);
+        step(sum + width / 16, events, e + taps, rows, next, bytes, width, groups);
     }
+    for (; e < end; e += taps)
+        step(sum, events, e, rows, next, bytes, width, groups);
 }
 
-/* A part of the kernel for all pixels; `rows` are those of the first of `groups` groups of lanes. */
+/* A part of the kernel for all pixels; `rows` are those of the first of `groups` groups of
+ * lanes. */
 EV_INLINE void part_of(const frame *f, const part *q, const uint8_t *rows, int32_t *acc, int bytes,
                        int width, int groups)
 {
@@ -150,7 +169,7 @@ EV_INLINE void part_of(const frame *f, const part *q, const uint8_t *rows, int32
     size_t channels = (size_t)conv->channels * (size_t)(width * bytes);
     size_t row = (size_t)conv->kernel_w * channels, next = (size_t)conv->kernel_h * row;
     size_t left = f->first % f->width;
-    int sums = groups * width / 16;
+    int sums = groups * width / 16, sets = groups == 1 ? 2 : 1;
 
     for (int32_t p = 0; p < f->pixels; p++, acc += conv->lanes) {
         size_t x = (size_t)p * (size_t)conv->stride_w, y = (size_t)q->top;
@@ -158,12 +177,14 @@ EV_INLINE void part_of(const frame *f, const part *q, const uint8_t *rows, int32
         uintptr_t from = (uintptr_t)rows + y * row - (left + x) * channels;
         __m512i sum[16];
 
-        EV_UNROLL for (int i = 0; i < sums; i++)
+        EV_UNROLL for (int i = 0; i < sets * sums; i++)
             sum[i] = _mm512_setzero_si512();
         for (; y < (size_t)q->bottom; y++, start += f->width, from += row)
-            gather(sum, f->events, start[q->left], start[q->right], from, next, bytes, width, groups);
+            gather(sum, f->events, start[q->left], start[q->right], from, next, bytes, width,
+                   groups);
         EV_UNROLL for (int i = 0; i < sums; i++)
-            ev_accumulate(acc + 16 * i, sum[i]);
+            ev_accumulate(acc + 16 * i,
+                          sets == 1 ? sum[i] : _mm512_add_epi32(sum[i], sum[i + sums]));
     }
 }
 
@@ -201,9 +222,9 @@ static void lanes_of(const frame *f, const uint8_t *rows, int32_t lanes, int32_t
 {
     const ev_conv *conv = f->conv;
     part_kernel *kernel = kernel_of(conv->bytes, lanes);
-    int32_t pixel = conv->channels * lanes * conv->bytes;
-    int32_t across = f->pixels == 1 ? conv->kernel_w : least(conv->kernel_w, EV_PART / pixel);
-    int32_t down = f->pixels == 1 ? conv->kernel_h : EV_PART / pixel / conv->kernel_w;
+    int32_t taps = f->farther * EV_PART / (conv->channels * lanes * conv->bytes);
+    int32_t across = f->pixels == 1 ? conv->kernel_w : least(conv->kernel_w, taps);
+    int32_t down = f->pixels == 1 ? conv->kernel_h : taps / conv->kernel_w;
 
     across = across < 1 ? 1 : across;
     down = down < 1 ? 1 : down;
@@ -219,24 +240,38 @@ static void lanes_of(const frame *f, const uint8_t *rows, int32_t lanes, int32_t
 static int32_t lanes_at(const frame *f, int32_t first)
 {
     const ev_conv *conv = f->conv;
-    int32_t lanes = ev_rows_width(conv, first), window = conv->kernel_h * ev_span(conv);
+    int32_t lanes = ev_rows_width(conv, first), most = f->farther * EV_WIDE;
+    int64_t window = (int64_t)conv->kernel_h * ev_span(conv) * conv->bytes;
 
     if (lanes < EV_GROUP)
         return lanes;
     while (lanes < 4 * EV_GROUP && 2 * lanes <= conv->lanes - first &&
-           (f->pixels == 1 || 2 * lanes * window * conv->bytes <= EV_WIDE))
+           (f->pixels == 1 || 2 * lanes * window <= most))
         lanes *= 2;
     return lanes;
+}
+
+/* Whether events are rare in the first row of the windows. */
+static int are_rare(const frame *f)
+{
+    const ev_conv *conv = f->conv;
+    size_t pixels = (size_t)((f->pixels - 1) * conv->stride_w + conv->kernel_w);
+    const uint32_t *start = f->events->start + f->first;
+
+    return (size_t)(start[pixels] - start[0]) * EV_RARE < pixels * (size_t)conv->channels;
 }
 
 void ev_avx512_events(const ev_conv *conv, const ev_events *events, size_t first, size_t width,
                       int32_t pixels, int32_t *acc)
 {
-    frame f = {conv, events, first, width, pixels};
+    frame f = {conv, events, first, width, pixels, 1};
 
+    if (are_rare(&f))
+        f.farther = EV_FARTHER;
     for (int32_t lane = 0, lanes; lane < conv->lanes; lane += lanes) {
         lanes = lanes_at(&f, lane);
-        lanes_of(&f, (const uint8_t *)conv->rows + ev_group_offset(conv, lane) * (size_t)conv->bytes,
+        lanes_of(&f,
+                 (const uint8_t *)conv->rows + ev_group_offset(conv, lane) * (size_t)conv->bytes,
                  lanes, acc + lane);
     }
 }

@@ -48,18 +48,19 @@ static void dense16(const ev_conv *conv, const void *map, size_t row, int32_t pi
 }
 
 /* A group of lanes from one event, whose weights begin at `weight`. */
-static inline void add_row(const ev_conv *conv, size_t weight, int32_t width, int32_t payload,
-                           int32_t bytes, int32_t *acc)
+static inline void add_row(const void *restrict rows, size_t weight, int32_t width, int32_t payload,
+                           int32_t bytes, int32_t *restrict acc)
 {
-    for (int32_t lane = 0; lane < width; lane++) {
-        size_t at = weight + (size_t)ev_rows_place(width, bytes, lane);
+    for (int32_t lot = 0; lot < width / 4; lot++) {
+        int32_t *restrict to = acc + ev_rows_lane(width, bytes, lot);
 
-        acc[lane] += payload * weight_at(conv->rows, at, bytes);
+        for (size_t i = 0; i < 4; i++)
+            to[i] += payload * weight_at(rows, weight + 4 * (size_t)lot + i, bytes);
     }
 }
 
-/* The events from `e` up to `end`, which lie in one row of one window; `position` of the row's first
- * value in the map is 0 in the window. */
+/* The events from `e` up to `end`, which lie in one row of one window; `position` of the row's
+ * first value in the map is 0 in the window. */
 static inline void gather_row(const ev_conv *conv, const ev_events *events, size_t e, size_t end,
                               size_t position, int32_t bytes, int32_t *acc)
 {
@@ -69,9 +70,9 @@ static inline void gather_row(const ev_conv *conv, const ev_events *events, size
 
         for (int32_t first = 0; first < conv->lanes; first += ev_rows_width(conv, first)) {
             int32_t width = ev_rows_width(conv, first);
+            size_t weight = ev_group_offset(conv, first) + k * (size_t)width;
 
-            add_row(conv, ev_group_offset(conv, first) + k * (size_t)width, width, payload, bytes,
-                    acc + first);
+            add_row(conv->rows, weight, width, payload, bytes, acc + first);
         }
     }
 }
@@ -106,22 +107,37 @@ static void events16(const ev_conv *conv, const ev_events *events, size_t first,
                acc + p * (size_t)conv->lanes);
 }
 
+/* One step of one group of 64 lanes of one output, of which `left` exist; `at` is where its pixels
+ * begin in the map, of which `taps` are meant, and `weight` where its weights do. */
+static inline void depthwise_step(const ev_conv *conv, const void *map, size_t at, int32_t taps,
+                                  size_t weight, int32_t left, int32_t bytes, int32_t *acc)
+{
+    for (int32_t lot = 0; lot < EV_GROUP / 4; lot++, weight += (size_t)(16 / bytes)) {
+        int32_t lane = ev_depthwise_lane(bytes, lot);
+
+        for (int32_t i = lane; i < lane + 4 && i < left; i++)
+            for (int32_t x = 0; x < taps; x++)
+                acc[i] +=
+                    value_at(map, at + (size_t)(x * conv->lanes + i), bytes) *
+                    weight_at(conv->dense, weight + (size_t)((i - lane) * 4 / bytes + x), bytes);
+    }
+}
+
 /* One output; `at` is where its window begins in the map. */
 static inline void depthwise_pixel(const ev_conv *conv, const void *map, size_t at, size_t row,
                                    int32_t bytes, int32_t *acc)
 {
-    int32_t taps = 4 / bytes, steps = ev_depthwise_steps(conv);
+    int32_t all = 4 / bytes;
+    size_t weight = 0;
 
-    for (int32_t y = 0; y < conv->kernel_h; y++)
-        for (int32_t x = 0; x < conv->kernel_w; x++)
-            for (int32_t lane = 0; lane < conv->lanes; lane++) {
-                size_t group = (size_t)(lane / EV_GROUP) * ev_depthwise_group(conv) / (size_t)bytes;
-                int32_t place = ev_depthwise_place(bytes, lane % EV_GROUP);
-                int32_t weight = ((y * steps + x / taps) * EV_GROUP + place) * taps + x % taps;
-                size_t value = at + (size_t)y * row + (size_t)(x * conv->lanes + lane);
+    for (int32_t first = 0; first < conv->lanes; first += EV_GROUP)
+        for (int32_t y = 0; y < conv->kernel_h; y++)
+            for (int32_t x = 0; x < conv->kernel_w; x += all, weight += (size_t)(EV_GROUP * all)) {
+                int32_t taps = conv->kernel_w - x < all ? conv->kernel_w - x : all;
 
-                acc[lane] += value_at(map, value, bytes) *
-                             weight_at(conv->dense, group + (size_t)weight, bytes);
+                depthwise_step(conv, map,
+                               at + (size_t)y * row + (size_t)(x * conv->lanes + first), taps,
+                               weight, conv->lanes - first, bytes, acc + first);
             }
 }
 
@@ -154,8 +170,8 @@ static inline void put(void *values, size_t at, int32_t value, int32_t bytes)
         ((uint16_t *)values)[at] = (uint16_t)value;
 }
 
-/* The events of one pixel, whose first value is the `first` of the map and `at` in its row. Returns how
- * many there are then. */
+/* The events of one pixel, whose first value is the `first` of the map and `at` in its row. Returns
+ * how many there are then. */
 static inline uint32_t list_pixel(const void *map, size_t first, uint32_t at, int32_t channels,
                                   int32_t bytes, uint32_t found, ev_events *events)
 {

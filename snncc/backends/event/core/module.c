@@ -258,7 +258,7 @@ out:
 
 static PyObject *work_tuple(const ev_work *work)
 {
-    return Py_BuildValue("(LLL)", (long long)work->values, (long long)work->events,
+    return Py_BuildValue("(LLLL)", (long long)work->runs, (long long)work->values, (long long)work->events,
                          (long long)work->event_work);
 }
 
@@ -294,7 +294,7 @@ static PyMethodDef session_methods[] = {
     {"run", session_run, METH_VARARGS,
      "run(samples, count, is_repeated, results): fills results {node: buffer}."},
     {"work", session_work, METH_NOARGS,
-     "For each projection (values that arrived, events, values computed event by event)."},
+     "For each projection (runs, values that arrived, events, values computed event by event)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -79,7 +79,7 @@ enum {
     EV_PROJECTION_WORDS = EV_PROJECTION_PART + 6
 };
 
-enum { EV_MAX_PARTS = 3, EV_MAX_TICKS = 255, EV_MAX_SHIFT = 32 };
+enum { EV_MAX_PARTS = 3, EV_MAX_TICKS = 255, EV_MAX_SHIFT = 61 };
 
 /* How values are stored: the narrowest that holds all a node may emit. */
 typedef enum { EV_U8, EV_U16, EV_I32, EV_I64 } ev_format;

@@ -36,7 +36,7 @@ static ev_format narrowest(int64_t payload, int has_sign)
         return EV_U8;
     if (!has_sign && payload <= INT16_MAX)
         return EV_U16;
-    return payload < INT32_MAX ? EV_I32 : EV_I64;
+    return payload <= INT32_MAX ? EV_I32 : EV_I64;
 }
 
 /* -- projections -------------------------------------------------------------------------------- */
@@ -110,14 +110,6 @@ static int64_t reach_of(const ev_net *net, ev_projection *p, const ev_node *to)
     return total;
 }
 
-static int has_shift(const ev_projection *p)
-{
-    for (int32_t i = 0; i < p->parts; i++)
-        if (p->part[i].shift != 0)
-            return 1;
-    return 0;
-}
-
 /* -- nodes -------------------------------------------------------------------------------------- */
 
 static int64_t largest(const int64_t *values, int64_t count)
@@ -141,7 +133,6 @@ static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
         if (reach < 0)
             return bad(fault, i, "a sum may exceed 32 bits");
         total = added(total, reach, 0);
-        node->is_wide |= has_shift(p);
         if (p->kind != EV_IDENTITY)
             choose(net, p, node);
     }
@@ -150,7 +141,7 @@ static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
     node->is_kept |= net->keeps_all;
     node->lanes = ev_rounded(node->channels, EV_LANES);
     node->payload = total;
-    node->is_wide |= total >= INT32_MAX;
+    node->is_wide = total >= INT32_MAX;
     node->format = node->is_wide ? EV_I64 : EV_I32;
     return EV_OK;
 }

@@ -6,6 +6,10 @@
 enum { MAX_SIZE = 1 << 24, MAX_TIMESTEPS = 1 << 16, MAX_WINDOW = 1 << 12, MAX_COUNT = 1 << 20 };
 #define MAX_ELEMENTS (INT64_C(1) << 31)
 
+/* Of a padded map and of an output's window: kernels count in 32 bits, values of a row times EV_LANES,
+ * weights of a window times up to 512, and padding makes four channels of one. */
+enum { MAX_MAP = (1 << 29) - 1, MAX_ROW = (1 << 26) - 1, MAX_WEIGHTS = (1 << 22) - 1 };
+
 /* The fields of a record; the first that does not hold is kept. */
 typedef struct {
     const int64_t *field;
@@ -200,8 +204,11 @@ static void size_map(record *r, ev_projection *p, const ev_node *to)
     p->map_height = extent(to->height, p->stride_h, p->dilation_h, p->kernel_h);
     p->map_width = extent(to->width, p->stride_w, p->dilation_w, p->kernel_w);
     require(r, p->map_height > 0 && p->map_width > 0, "padded map is too large");
-    require(r, (int64_t)p->map_height * p->map_width * p->channels < MAX_ELEMENTS / 4,
+    require(r, p->map_width <= MAX_ROW / p->channels &&
+                   (int64_t)p->map_height * p->map_width <= MAX_MAP / p->channels,
             "padded map is too large");
+    require(r, p->kernel_h * p->kernel_w <= MAX_WEIGHTS / ev_rounded(p->channels, EV_GRAIN),
+            "kernel is too large");
 }
 
 static void read_part(record *r, ev_projection *p, const ev_node *to, int32_t i)
@@ -210,9 +217,7 @@ static void read_part(record *r, ev_projection *p, const ev_node *to, int32_t i)
     int field = EV_PROJECTION_PART + 2 * i;
     int64_t count = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
 
-    require(r, count < MAX_ELEMENTS, "weights are too large");
-    part->weights = array(r, field, count < MAX_ELEMENTS ? count * to->channels : 0, 2,
-                          "weights lie outside the data");
+    part->weights = array(r, field, count * to->channels, 2, "weights lie outside the data");
     part->shift = small(r, field + 1, 0, EV_MAX_SHIFT, "shift out of range");
 }
 

@@ -4,13 +4,17 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* One run, shared by all workers: each takes the next sample until none is left. */
+#include "team.h"
+
+/* One run, shared by all workers: each takes the next sample until none is left; with fewer samples
+ * than workers they share out the rows of one after the other. */
 typedef struct {
     const uint8_t *samples;
     size_t bytes; /* of a sample */
     int64_t stride;
     const ev_results *results;
     atomic_llong next;
+    int is_team;
 } round_job;
 
 struct ev_session {
@@ -23,6 +27,8 @@ struct ev_session {
     int32_t active; /* workers that have not finished the round */
     int is_closing;
     round_job job;
+    ev_team team;
+    ev_state *view; /* [threads] of the team */
 };
 
 static void work_on(ev_state *state, round_job *job)
@@ -36,11 +42,38 @@ static void work_on(ev_state *state, round_job *job)
     }
 }
 
+/* -- the team ----------------------------------------------------------------------------------- */
+
+/* The leader's state for every member, but with sums of its own. */
+static void form_team(ev_session *session)
+{
+    for (int32_t i = 0; i < session->threads; i++) {
+        ev_state *view = &session->view[i];
+
+        *view = *session->state[0];
+        view->tile = session->state[i]->tile;
+        view->part = session->state[i]->part;
+        view->wide = session->state[i]->wide;
+    }
+    session->team.size = session->threads;
+    session->team.view = session->view;
+    atomic_store(&session->team.phase, 0);
+    atomic_store(&session->team.is_over, 0);
+}
+
+static void lead(ev_session *session)
+{
+    session->state[0]->team = &session->team;
+    work_on(session->state[0], &session->job);
+    session->state[0]->team = NULL;
+    ev_team_end(&session->team);
+}
+
 /* -- workers ------------------------------------------------------------------------------------ */
 
 typedef struct {
     ev_session *session;
-    ev_state *state;
+    int32_t index;
 } worker;
 
 static int wait_for_round(ev_session *session, int64_t *seen)
@@ -68,7 +101,10 @@ static void *run_worker(void *argument)
 
     free(argument);
     while (wait_for_round(self.session, &seen)) {
-        work_on(self.state, &self.session->job);
+        if (self.session->job.is_team)
+            ev_team_join(&self.session->team, self.index);
+        else
+            work_on(self.session->state[self.index], &self.session->job);
         finish_round(self.session);
     }
     return NULL;
@@ -80,7 +116,7 @@ static int start_worker(ev_session *session)
 
     if (argument == NULL)
         return EV_ERR_NO_MEMORY;
-    *argument = (worker){session, session->state[session->started + 1]};
+    *argument = (worker){session, session->started + 1};
     if (pthread_create(&session->thread[session->started], NULL, run_worker, argument) != 0) {
         free(argument);
         return EV_ERR_NO_THREAD;
@@ -105,7 +141,8 @@ int ev_session_new(const ev_net *net, const ev_kernels *kernels, ev_policy polic
     session->threads = threads;
     session->state = calloc((size_t)threads, sizeof(*session->state));
     session->thread = calloc((size_t)threads, sizeof(*session->thread));
-    if (session->state == NULL || session->thread == NULL)
+    session->view = calloc((size_t)threads, sizeof(*session->view));
+    if (session->state == NULL || session->thread == NULL || session->view == NULL)
         goto out;
     status = EV_OK;
     for (int32_t i = 0; i < threads && status == EV_OK; i++)
@@ -143,6 +180,7 @@ void ev_session_free(ev_session *session)
     pthread_cond_destroy(&session->done);
     free(session->state);
     free(session->thread);
+    free(session->view);
     free(session);
 }
 
@@ -170,18 +208,20 @@ void ev_session_run(ev_session *session, const void *samples, int is_repeated,
 {
     const ev_node *source = &session->state[0]->net->node[0];
     int64_t elements = ev_elements(source);
-    int has_others = session->started > 0 && results->samples > 1;
 
     session->job.samples = samples;
     session->job.bytes = (size_t)elements * (source->format == EV_U8 ? 1 : 4);
     session->job.stride = is_repeated ? 0 : results->samples * elements;
     session->job.results = results;
     atomic_store(&session->job.next, 0);
-    if (has_others)
-        begin_round(session);
-    work_on(session->state[0], &session->job);
-    if (has_others)
-        await_others(session);
+    session->job.is_team = results->samples < session->threads;
+    form_team(session);
+    begin_round(session);
+    if (session->job.is_team)
+        lead(session);
+    else
+        work_on(session->state[0], &session->job);
+    await_others(session);
 }
 
 void ev_session_work(const ev_session *session, ev_work *work)
@@ -191,6 +231,7 @@ void ev_session_work(const ev_session *session, ev_work *work)
     for (int32_t k = 0; k < net->projections; k++) {
         work[k] = (ev_work){0};
         for (int32_t i = 0; i < session->threads; i++) {
+            work[k].runs += session->state[i]->work[k].runs;
             work[k].values += session->state[i]->work[k].values;
             work[k].events += session->state[i]->work[k].events;
             work[k].event_work += session->state[i]->work[k].event_work;

@@ -192,8 +192,9 @@ static int alloc_rooms(ev_state *state)
     state->maps = alloc(state, most.maps);
     state->lists = alloc(state, most.lists);
     state->tile = alloc(state, most.tile);
+    state->part = alloc(state, most.tile);
     state->wide = alloc(state, most.wide);
-    if (!state->maps || !state->lists || !state->tile || !state->wide)
+    if (!state->maps || !state->lists || !state->tile || !state->part || !state->wide)
         return EV_ERR_NO_MEMORY;
     for (int32_t i = 0; i < net->nodes; i++)
         if (net->node[i].kind == EV_ACCUMULATOR)

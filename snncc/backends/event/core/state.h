@@ -8,10 +8,13 @@ typedef enum { EV_AUTO, EV_EVENTS_ONLY, EV_DENSE_ONLY } ev_policy;
 
 /* How a projection was computed, summed over timesteps and samples. */
 typedef struct {
+    int64_t runs;       /* timesteps of samples */
     int64_t values;     /* that arrived, zero or not */
     int64_t events;     /* of them not zero */
     int64_t event_work; /* share of its multiply-adds that was done event by event, in values */
 } ev_work;
+
+typedef struct ev_team ev_team;
 
 typedef struct {
     const ev_net *net;
@@ -27,8 +30,10 @@ typedef struct {
     uint8_t *lists;     /* room for the events of any one accumulator */
     int32_t *by_events; /* [projections] whether this timestep goes by events */
     int32_t *tile;      /* [width][lanes] sums of a row of outputs */
+    int32_t *part;      /* [width][lanes] what one part brings, before it is shifted */
     int64_t *wide;      /* [width][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
+    ev_team *team;      /* with whom rows are shared out, or NULL */
     void **blocks;      /* all that was allocated */
     size_t n_blocks;
 } ev_state;

@@ -1,0 +1,69 @@
+"""What a user can choose when a network is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["InputOptions", "Options"]
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How the input becomes integers.
+
+    Attributes:
+        mode: ``u8``: raw pixels, exact; ``f32``: real values on a grid of 256 steps; none: ``u8``
+            if a normalisation is known, else ``f32``.
+        mean, std: Of x / 255, per channel or one for all; default: the module's ``default_cfg``.
+        range: (low, high) of an f32 input; default: that of the calibration data.
+    """
+
+    mode: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose; the defaults are good.
+
+    Attributes:
+        name: Of the network; default: the file's or class's.
+        input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
+        timesteps: T of a module whose input is a sequence of such; default: ``default_cfg``.
+        batch_first: The module reads sequences as [N, T, ...], not [T, N, ...]; default likewise.
+        weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
+        rounding: Of weights: ``nearest`` (where pixels are read: so that errors cancel over
+            neighbours), or ``data``: least error on the calibration data.
+        bias_correction: Take each channel's mean error on the calibration data off its bias;
+            default: with rounding ``data``. Where calibration data chooses anything, its first
+            half does that and changes are measured on the second; bits beside weights or biases
+            are judged on the second half of that first half, which has not chosen the others.
+        input: See InputOptions.
+        patch_mask: Patches (h, w) of the patch mask that networks with sparse layers then take as
+            second input; None: they run on whole images. Image and sparse layers are masked, as
+            ``with snncc.nn.masked(net, mask): net(apply_patch_mask(x, mask))`` does.
+        until: Compile only up to this node or module; its value is the result.
+        keep_stages: Store earlier graphs with their weights.
+        dump_ir: Write the graph's text after every pass there.
+        calibration_limit: Use only so many calibration samples, from the first.
+        origins: Option -> where its value came from, for the report.
+    """
+
+    name: str | None = None
+    input_shape: Sequence[int] | None = None
+    timesteps: int | None = None
+    batch_first: bool | None = None
+    weight_bits: int | str = 16
+    rounding: str = "nearest"
+    bias_correction: bool | None = None
+    input: InputOptions = field(default_factory=InputOptions)
+    patch_mask: Sequence[int] | None = None
+    until: str | None = None
+    keep_stages: bool = False
+    dump_ir: str | Path | None = None
+    calibration_limit: int | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)

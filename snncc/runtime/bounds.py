@@ -1,0 +1,98 @@
+"""Ranges of membrane potentials: proved from weights, observed on data, and what is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.backends.engine import Progress
+from snncc.backends.target import make_engine
+from snncc.errors import Fault, VerificationError
+from snncc.ir.program import Accumulator, Program
+from snncc.runtime.contract import by_timestep
+
+if TYPE_CHECKING:
+    from snncc.runtime.artifact import CompiledModel
+
+__all__ = ["bits_of", "bounds", "observe"]
+
+_BATCH = 64
+
+
+def bounds(program: Program) -> list[dict[str, Any]]:
+    """Proved range of every accumulator, and the bits it needs (sign included).
+
+    ``slice_bits`` are those of the largest sum over one weight slice, which is kept in 32 bits;
+    slices are combined in 64.
+    """
+    return [
+        {
+            "module": a.module or a.name,
+            "accumulator": a.name,
+            "low": a.low,
+            "high": a.high,
+            "bits": bits_of(a.low, a.high),
+            "slice_bits": _slice_bits(a),
+        }
+        for a in program.accumulators
+    ]
+
+
+def bits_of(low: int, high: int) -> int:
+    """Bits of the numbers from ``low`` to ``high``, sign included."""
+    return max(abs(low), abs(high)).bit_length() + 1
+
+
+def _slice_bits(accumulator: Accumulator) -> int:
+    reaches = (p.payload * _one_signed(w) for p in accumulator.projections for w in p.weights)
+    return max(reaches, default=0).bit_length() + 1
+
+
+def _one_signed(weights: npt.NDArray[np.int8]) -> int:
+    """Largest sum of the positive, or of the negative, weights of an output."""
+    rows = weights.astype(np.int64).reshape(len(weights), -1)
+    return int(np.maximum(rows, 0).sum(1).max(initial=-np.minimum(rows, 0).sum(1).min()))
+
+
+def observe(
+    model: CompiledModel, x: npt.NDArray[Any], progress: Progress | None = None
+) -> dict[str, Any]:
+    """Smallest and largest potential of each accumulator on samples, by the integer engine.
+
+    Args:
+        model: Compiled or loaded.
+        x: Integers of the source, uint8 (N, *shape), sequences (N, T, *shape).
+        progress: Called with the number of samples done.
+
+    Returns:
+        ``samples``, how many, and ``ranges``: accumulator -> [low, high].
+
+    Raises:
+        VerificationError: A potential is outside what was proved: a fault of the compiler.
+    """
+    engine, shape = make_engine("integer", model), model.input.shape
+    ranges: dict[str, tuple[Any, Any]] = {}
+    names = [a.name for a in model.program.accumulators]
+    for start in range(0, len(x), _BATCH):
+        part = x[start : start + _BATCH]
+        seen = engine.run(by_timestep(part, shape), probes=names, batch=len(part)).potentials
+        for name in names:
+            low, high = ranges.get(name, (seen[name].min(), seen[name].max()))
+            ranges[name] = (min(low, seen[name].min()), max(high, seen[name].max()))
+        if progress is not None:
+            progress(len(part))
+    found = {name: [int(v) for v in pair] for name, pair in ranges.items()}
+    _require_proved(model.program, found)
+    return {"samples": len(x), "ranges": found}
+
+
+def _require_proved(program: Program, ranges: dict[str, list[int]]) -> None:
+    faults = [
+        Fault(f"reached {ranges[a.name]}, proved was [{a.low}, {a.high}]", a.name, "Accumulator")
+        for a in program.accumulators
+        if not a.low <= ranges[a.name][0] <= ranges[a.name][1] <= a.high
+    ]
+    if faults:
+        raise VerificationError("potentials leave their bounds; please report this network", faults)

@@ -1,0 +1,168 @@
+/* Networks at random. */
+#include "builder.h"
+
+static int64_t any_channels(rng *r)
+{
+    static const int64_t some[] = {1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 32, 36, 64, 70};
+
+    return some[draw(r, draw(r, 8) ? 8 : 14)];
+}
+
+static shape any_shape(rng *r)
+{
+    return (shape){any_channels(r), between(r, 1, 6), between(r, 1, 6)};
+}
+
+/* Mostly 2^0 to 2^17, some larger. */
+static int64_t any_scale(rng *r)
+{
+    return INT64_C(1) << (draw(r, 8) ? between(r, 0, 17) : between(r, 18, 45));
+}
+
+static int64_t any_groups(rng *r, int64_t from, int64_t to)
+{
+    int64_t groups[] = {1, from, 2, 4, 3};
+    int64_t chosen = groups[draw(r, 5)];
+
+    return from % chosen == 0 && to % chosen == 0 ? chosen : 1;
+}
+
+static window any_window(rng *r)
+{
+    window w = {.kernel_h = between(r, 1, 3), .kernel_w = between(r, 1, 3)};
+
+    w.stride_h = draw(r, 3) ? 1 : between(r, 1, 3);
+    w.stride_w = draw(r, 3) ? 1 : between(r, 1, 3);
+    w.pad_top = between(r, 0, draw(r, 8) ? 1 : 5);
+    w.pad_left = between(r, 0, draw(r, 8) ? 1 : 5);
+    w.dilation_h = draw(r, 5) ? 1 : 2;
+    w.dilation_w = draw(r, 5) ? 1 : 2;
+    w.bits = draw(r, 3) ? 8 : between(r, 2, 16);
+    w.parts = draw(r, 4) ? 1 : between(r, 1, EV_MAX_PARTS);
+    w.shift = draw(r, 8) ? 8 : between(r, 0, draw(r, 4) ? 10 : 30);
+    w.first = draw(r, 6) ? 0 : between(r, 1, draw(r, 4) ? 10 : 40);
+    return w;
+}
+
+static int32_t any_emitting(const network *net, rng *r)
+{
+    int32_t node = (int32_t)draw(r, (uint32_t)net->nodes);
+
+    if (draw(r, 2) != 0)
+        node = (int32_t)net->nodes - 1;
+    while (net->node[node][EV_NODE_KIND] == EV_READOUT)
+        node--;
+    return node;
+}
+
+static int64_t elements(shape of)
+{
+    return of.channels * of.height * of.width;
+}
+
+static int same(shape a, shape b)
+{
+    return a.channels == b.channels && a.height == b.height && a.width == b.width;
+}
+
+enum { MOST_WEIGHTS = 1 << 13 };
+
+static int64_t weights_of(shape from, shape to, window w)
+{
+    return from.channels * to.channels / w.groups * w.kernel_h * w.kernel_w * w.parts;
+}
+
+static void draw_conv(network *net, rng *r, int32_t from, shape of, window w)
+{
+    w.groups = any_groups(r, shape_of(net, from).channels, of.channels);
+    if (weights_of(shape_of(net, from), of, w) > MOST_WEIGHTS)
+        w.kernel_h = w.kernel_w = w.parts = 1;
+    add_projection(net, r, from, EV_CONV, w);
+}
+
+static void draw_projection(network *net, rng *r, int32_t to)
+{
+    int32_t from = any_emitting(net, r);
+    shape of = shape_of(net, to), inputs;
+    window w = any_window(r), linear = w;
+
+    linear.kernel_h = linear.kernel_w = linear.groups = 1;
+    linear.pad_top = linear.pad_left = 0;
+    while (from >= to)
+        from--;
+    if (same(of, shape_of(net, from)) && draw(r, 2)) {
+        w.shift = draw(r, 4) ? 0 : between(r, 0, 12);
+        add_projection(net, r, from, EV_IDENTITY, w);
+        return;
+    }
+    inputs = (shape){elements(shape_of(net, from)), 1, 1};
+    if (of.height * of.width == 1 && draw(r, 2) &&
+        weights_of(inputs, of, linear) <= MOST_WEIGHTS) {
+        add_projection(net, r, from, EV_LINEAR, linear);
+        return;
+    }
+    draw_conv(net, r, from, of, w);
+}
+
+/* Half of the shapes are those of the node before, so that identities fit. */
+static int32_t draw_accumulator(network *net, rng *r)
+{
+    shape of = draw(r, 2) ? any_shape(r) : shape_of(net, (int32_t)net->nodes - 1);
+    int32_t node;
+
+    if (draw(r, 4) == 0)
+        of.height = of.width = 1;
+    node = add_accumulator(net, r, of, any_scale(r), draw(r, 4) == 0);
+    for (uint32_t left = 1 + draw(r, 3) / 2; left > 0; left--)
+        draw_projection(net, r, node);
+    if (draw(r, 6) == 0) {
+        net->node[node][EV_NODE_PATCHES_H] = between(r, 1, 4);
+        net->node[node][EV_NODE_PATCHES_W] = between(r, 1, 4);
+    }
+    return node;
+}
+
+static void draw_neuron(network *net, rng *r, int32_t source)
+{
+    static const int32_t some[] = {1, 2, 3, 4, 4, 8, 15, 255};
+    shape of = shape_of(net, source);
+    int64_t scale = any_scale(r);
+    int32_t node, ticks = some[draw(r, draw(r, 8) ? 7 : 8)];
+
+    if (draw(r, 4) == 0)
+        of = (shape){of.width, of.channels, of.height};
+    node = add_neuron(net, r, of, source, of.channels > 20 && ticks > 15 ? 15 : ticks, scale);
+    if (draw(r, 3) == 0)
+        add_carry(net, r, node, EV_CARRY_SOFT + draw(r, 3), scale);
+}
+
+static void draw_pool(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r);
+    shape of = shape_of(net, from);
+
+    of.height = between(r, 1, 4);
+    of.width = between(r, 1, 4);
+    add_pool(net, from, draw(r, 2) ? EV_POOL_SUM : EV_POOL_MAX, of, any_window(r));
+}
+
+void network_draw(network *net, rng *r)
+{
+    static const int64_t payloads[] = {1, 4, 15, 255, 255, 256, 32767, 40000, INT32_MAX};
+
+    network_start(net, between(r, 1, 3), any_shape(r), payloads[draw(r, draw(r, 4) ? 5 : 9)]);
+    net->keep = draw(r, 2);
+    for (uint32_t left = 1 + draw(r, 4); left > 0 && net->data_bytes < MAX_DATA / 16; left--) {
+        int32_t node = draw_accumulator(net, r);
+
+        for (uint32_t neurons = draw(r, 5) ? 1 : draw(r, 3); neurons > 0; neurons--)
+            draw_neuron(net, r, node);
+        if (draw(r, 3) == 0)
+            draw_pool(net, r);
+    }
+    for (uint32_t left = draw(r, 3); left > 0; left--) {
+        int32_t from = any_emitting(net, r);
+
+        add_node(net, EV_READOUT, shape_of(net, from), from);
+    }
+}

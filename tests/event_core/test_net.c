@@ -1,0 +1,303 @@
+/* Networks that are not valid: each fault is found, at its node and by its name. */
+#include <string.h>
+
+#include "builder.h"
+
+typedef enum { HEAD, NODE, PROJECTION } place;
+
+/* A field set to a value that does not fit, and what is then said of which node. */
+typedef struct {
+    place in;
+    int32_t record, field;
+    int64_t value;
+    int32_t node;
+    const char *what;
+} fault_case;
+
+enum { X, V1, N1, P1, V2, N2, Y };
+
+static void base(network *net)
+{
+    rng r = {3};
+
+    network_start(net, 2, (shape){4, 6, 6}, 4);
+    add_accumulator(net, &r, (shape){8, 6, 6}, 100, 0);
+    add_projection(net, &r, X, EV_CONV, (window){.kernel_h = 3, .kernel_w = 3, .pad_top = 1,
+                                                 .pad_left = 1});
+    add_neuron(net, &r, (shape){8, 6, 6}, V1, 3, 50);
+    add_pool(net, N1, EV_POOL_MAX, (shape){8, 3, 3}, (window){.kernel_h = 2, .kernel_w = 2,
+                                                             .stride_h = 2, .stride_w = 2});
+    add_accumulator(net, &r, (shape){8, 3, 3}, 100, 1);
+    add_projection(net, &r, P1, EV_CONV, (window){.groups = 2});
+    add_projection(net, &r, P1, EV_IDENTITY, (window){.shift = 3});
+    add_neuron(net, &r, (shape){8, 3, 3}, V2, 2, 50);
+    add_carry(net, &r, N2, EV_CARRY_SOFT, 40);
+    add_node(net, EV_READOUT, (shape){8, 3, 3}, N2);
+}
+
+static const fault_case cases[] = {
+    {HEAD, 0, EV_HEAD_MAGIC, 1, -1, "not a network of this version"},
+    {HEAD, 0, EV_HEAD_TIMESTEPS, 0, -1, "timesteps out of range"},
+    {HEAD, 0, EV_HEAD_TIMESTEPS, INT64_C(1) << 32, -1, "timesteps out of range"},
+    {HEAD, 0, EV_HEAD_NODES, 0, -1, "number of nodes out of range"},
+    {HEAD, 0, EV_HEAD_NODES, INT64_MAX, -1, "number of nodes out of range"},
+    {HEAD, 0, EV_HEAD_PROJECTIONS, -1, -1, "number of projections out of range"},
+    {HEAD, 0, EV_HEAD_NODES, 8, -1, "its size is not what its head says"},
+    {HEAD, 0, EV_HEAD_DATA_BYTES, 8, -1, "its size is not what its head says"},
+
+    {NODE, N1, EV_NODE_KIND, 5, N1, "unknown kind of node"},
+    {NODE, X, EV_NODE_KIND, EV_ACCUMULATOR, X, "the first node alone is the source"},
+    {NODE, N1, EV_NODE_KIND, EV_SOURCE, N1, "the first node alone is the source"},
+    {NODE, X, EV_NODE_CHANNELS, 0, X, "channels out of range"},
+    {NODE, X, EV_NODE_HEIGHT, (1 << 24) + 1, X, "height out of range"},
+    {NODE, X, EV_NODE_WIDTH, INT64_MIN, X, "width out of range"},
+    {NODE, X, EV_NODE_HEIGHT, 1 << 24, -1, NULL}, /* large, but it fits */
+    {NODE, V1, EV_NODE_WIDTH, 1 << 24, V1, "padded map is too large"},
+    {NODE, X, EV_NODE_PAYLOAD, 0, X, "payload out of range"},
+    {NODE, X, EV_NODE_PAYLOAD, INT64_C(1) << 31, X, "payload out of range"},
+
+    {NODE, V1, EV_NODE_BIAS_IS_MAP, 2, V1, "bias is neither per channel nor a map"},
+    {NODE, V1, EV_NODE_BIAS, -8, V1, "bias lies outside the data"},
+    {NODE, V1, EV_NODE_BIAS, 4, V1, "bias lies outside the data"},
+    {NODE, V1, EV_NODE_BIAS, INT64_MAX - 7, V1, "bias lies outside the data"},
+    {NODE, V1, EV_NODE_FIRST, 1, V1, "projections out of order"},
+    {NODE, V1, EV_NODE_FIRST, 4, V1, "projections out of range"},
+    {NODE, V1, EV_NODE_COUNT, 0, V1, "no projection feeds it"},
+    {NODE, V1, EV_NODE_COUNT, 4, V1, "projections out of range"},
+    {NODE, V2, EV_NODE_COUNT, 1, -1, "projections that nothing reads"},
+    {NODE, V1, EV_NODE_PATCHES_H, 2, V1, "patches out of range"},
+    {NODE, V1, EV_NODE_PATCHES_W, 4097, V1, "patches out of range"},
+
+    {NODE, N1, EV_NODE_SOURCE, N1, N1, "reads a node that does not come before"},
+    {NODE, N1, EV_NODE_SOURCE, -1, N1, "reads a node that does not come before"},
+    {NODE, N1, EV_NODE_SOURCE, X, N1, "reads another number of values"},
+    {NODE, N1, EV_NODE_CHANNELS, 4, N1, "reads another number of values"},
+    {NODE, N2, EV_NODE_SOURCE, P1, N2, "reads no accumulator"},
+    {NODE, P1, EV_NODE_CHANNELS, 4, P1, "pools other channels"},
+    {NODE, N1, EV_NODE_TICKS, 0, N1, "ticks out of range"},
+    {NODE, N1, EV_NODE_TICKS, 256, N1, "ticks out of range"},
+    {NODE, N1, EV_NODE_LEVELS, INT64_C(1) << 40, N1, "levels lie outside the data"},
+    {NODE, N2, EV_NODE_CARRY, 4, N2, "unknown carry"},
+    {NODE, N2, EV_NODE_DECAY_SHIFT, 25, N2, "decay out of range"},
+    {NODE, N2, EV_NODE_DECAY, -1, N2, "decay out of range"},
+    {NODE, N2, EV_NODE_DECAY, 1 << 24 | 1, N2, "decay out of range"},
+    {NODE, N2, EV_NODE_FRACTION, 62, N2, "fraction out of range"},
+    {NODE, N2, EV_NODE_FRACTION, 61, N2, "the membrane may exceed 62 bits"},
+    {NODE, N2, EV_NODE_THRESHOLD, -8, N2, "threshold outside the data"},
+    {NODE, P1, EV_NODE_POOL, 2, P1, "unknown kind of pool"},
+    {NODE, P1, EV_NODE_KERNEL_H, 0, P1, "kernel out of range"},
+    {NODE, P1, EV_NODE_KERNEL_W, 4097, P1, "kernel out of range"},
+    {NODE, P1, EV_NODE_STRIDE_H, 0, P1, "stride out of range"},
+    {NODE, P1, EV_NODE_STRIDE_W, -1, P1, "stride out of range"},
+    {NODE, P1, EV_NODE_PAD_TOP, -1, P1, "padding out of range"},
+    {NODE, P1, EV_NODE_PAD_LEFT, 4097, P1, "padding out of range"},
+    {NODE, P1, EV_NODE_SOURCE, V1, P1, "maximum of potentials"},
+
+    {PROJECTION, 0, EV_PROJECTION_SOURCE, V1, V1, "reads a node that is not before it"},
+    {PROJECTION, 0, EV_PROJECTION_KIND, 3, V1, "unknown kind of projection"},
+    {PROJECTION, 0, EV_PROJECTION_KIND, EV_IDENTITY, V1, "identity changes the shape"},
+    {PROJECTION, 0, EV_PROJECTION_KIND, EV_LINEAR, V1, "linear makes a map"},
+    {PROJECTION, 0, EV_PROJECTION_KERNEL_H, 0, V1, "kernel out of range"},
+    {PROJECTION, 0, EV_PROJECTION_STRIDE_W, 0, V1, "stride out of range"},
+    {PROJECTION, 0, EV_PROJECTION_PAD_TOP, -1, V1, "padding out of range"},
+    {PROJECTION, 0, EV_PROJECTION_DILATION_H, 4097, V1, "dilation out of range"},
+    {PROJECTION, 0, EV_PROJECTION_GROUPS, 0, V1, "groups out of range"},
+    {PROJECTION, 0, EV_PROJECTION_GROUPS, 5, V1, "groups out of range"},
+    {PROJECTION, 0, EV_PROJECTION_GROUPS, 3, V1, "groups do not divide the channels"},
+    {PROJECTION, 0, EV_PROJECTION_PARTS, 0, V1, "parts out of range"},
+    {PROJECTION, 0, EV_PROJECTION_PARTS, 4, V1, "parts out of range"},
+    {PROJECTION, 0, EV_PROJECTION_PART, 1 << 20, V1, "weights lie outside the data"},
+    {PROJECTION, 0, EV_PROJECTION_PART + 1, 62, V1, "shift out of range"},
+    {PROJECTION, 2, EV_PROJECTION_PART + 1, -1, V2, "shift out of range"},
+};
+
+static void set(int64_t *bytes, const fault_case *c)
+{
+    int64_t *nodes = bytes + EV_HEAD_WORDS;
+
+    if (c->in == HEAD)
+        bytes[c->field] = c->value;
+    else if (c->in == NODE)
+        nodes[c->record * EV_NODE_WORDS + c->field] = c->value;
+    else
+        nodes[bytes[EV_HEAD_NODES] * EV_NODE_WORDS + c->record * EV_PROJECTION_WORDS + c->field] =
+            c->value;
+}
+
+static void expect(const void *bytes, size_t size, int32_t node, const char *what)
+{
+    ev_fault fault = {-1, NULL};
+    ev_net *net = NULL;
+    int status = ev_net_load(bytes, size, &net, &fault);
+
+    if (what == NULL) {
+        CHECK(status == EV_OK && net != NULL);
+    } else {
+        if (status != EV_ERR_BAD_NETWORK || strcmp(fault.what, what) != 0 || fault.node != node)
+            fprintf(stderr, "node %d, %s, instead of node %d, %s\n", fault.node,
+                    fault.what ? fault.what : "no fault", node, what);
+        CHECK(status == EV_ERR_BAD_NETWORK && net == NULL);
+        CHECK(strcmp(fault.what, what) == 0 && fault.node == node);
+    }
+    ev_net_free(net);
+}
+
+static void test_fields(void)
+{
+    network net;
+
+    base(&net);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        size_t size;
+        int64_t *bytes = network_bytes(&net, &size);
+
+        expect(bytes, size, -1, NULL);
+        set(bytes, &cases[i]);
+        expect(bytes, size, cases[i].node, cases[i].what);
+        free(bytes);
+    }
+}
+
+/* No prefix is a network, and nothing is read behind it. */
+static void test_prefixes(void)
+{
+    network net;
+    size_t size;
+    void *bytes;
+
+    base(&net);
+    bytes = network_bytes(&net, &size);
+    for (size_t length = 0; length < size; length++) {
+        void *prefix = zeros(length, 1);
+
+        memcpy(prefix, bytes, length);
+        expect(prefix, length, -1, length < 48 ? "not a network of this version"
+                                               : "its size is not what its head says");
+        free(prefix);
+    }
+    free(bytes);
+}
+
+static void expect_of(const network *net, int32_t node, const char *what)
+{
+    size_t size;
+    void *bytes = network_bytes(net, &size);
+
+    expect(bytes, size, node, what);
+    free(bytes);
+}
+
+static int64_t *data_of(network *net, int32_t node, int field)
+{
+    return net->data + net->node[node][field] / 8;
+}
+
+static void test_data(void)
+{
+    network net;
+
+    base(&net);
+    *data_of(&net, V1, EV_NODE_BIAS) = EV_LIMIT;
+    expect_of(&net, V1, "bias out of range");
+    *data_of(&net, V1, EV_NODE_BIAS) = EV_LIMIT - 1;
+    expect_of(&net, V1, "the potential may exceed 62 bits");
+    base(&net);
+    *data_of(&net, N1, EV_NODE_LEVELS) = -EV_LIMIT;
+    expect_of(&net, N1, "levels out of range");
+    *data_of(&net, N1, EV_NODE_LEVELS) = EV_LIMIT - 1;
+    expect_of(&net, N1, "levels decrease");
+    base(&net);
+    *data_of(&net, N2, EV_NODE_THRESHOLD) = INT64_MIN;
+    expect_of(&net, N2, "threshold out of range");
+    *data_of(&net, N2, EV_NODE_THRESHOLD) = EV_LIMIT / 2;
+    expect_of(&net, N2, "the membrane may exceed 62 bits");
+}
+
+/* Sums that may overflow are refused, ones that just do not are taken. */
+static void test_bounds(void)
+{
+    network net;
+    int16_t *weight;
+
+    for (int64_t payload = 2147483646 / 127; payload <= 2147483646 / 127 + 1; payload++) {
+        rng r = {1};
+
+        network_start(&net, 1, (shape){1, 1, 1}, payload);
+        add_accumulator(&net, &r, (shape){1, 1, 1}, 0, 0);
+        weight = (int16_t *)(void *)((uint8_t *)net.data + net.data_bytes);
+        add_projection(&net, &r, X, EV_CONV, (window){0});
+        *weight = 127;
+        expect_of(&net, V1, payload * 127 < INT32_MAX ? NULL : "a sum may exceed 32 bits");
+    }
+    network_start(&net, 1, (shape){1, 1, 1}, INT32_MAX);
+    for (int32_t node = 0; node < 3; node++)
+        add_pool(&net, node, EV_POOL_SUM, (shape){1, 1, 1}, (window){.kernel_h = 64,
+                                                                     .kernel_w = 64});
+    expect_of(&net, 3, "the sum may exceed 62 bits");
+}
+
+/* Windows whose maps, or distances in them, exceed what the kernels count in. */
+static void test_sizes(void)
+{
+    rng r = {1};
+    network net;
+
+    network_start(&net, 1, (shape){1 << 16, 1, 1}, 1); /* 2^24 * 2^24 * 2^16 values */
+    add_accumulator(&net, &r, (shape){1, 4096, 4096}, 0, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){.stride_h = 4096, .stride_w = 4096});
+    expect_of(&net, V1, "padded map is too large");
+    network_start(&net, 1, (shape){64, 1, 1}, 1);
+    add_accumulator(&net, &r, (shape){1, 1, 512}, 0, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){.stride_w = 4096});
+    expect_of(&net, V1, "padded map is too large");
+    network_start(&net, 1, (shape){1, 1, 1}, 1);
+    add_accumulator(&net, &r, (shape){1, 1, 1}, 0, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){0});
+    net.projection[0][EV_PROJECTION_KERNEL_H] = 1024;
+    net.projection[0][EV_PROJECTION_KERNEL_W] = 1024;
+    expect_of(&net, V1, "kernel is too large");
+    net.projection[0][EV_PROJECTION_KERNEL_W] = 4096;
+    net.projection[0][EV_PROJECTION_STRIDE_H] = 4096;
+    net.projection[0][EV_PROJECTION_DILATION_W] = 4096;
+    expect_of(&net, V1, "padded map is too large");
+    network_start(&net, 1, (shape){1, 1, 1}, 1);
+    add_pool(&net, X, EV_POOL_MAX, (shape){1, 4098, 1}, (window){.stride_h = 4096});
+    expect_of(&net, 1, "windows too far out");
+    network_start(&net, 1, (shape){1 << 12, 1 << 12, 1}, 1);
+    add_accumulator(&net, &r, (shape){1, 1, 1}, 0, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){0});
+    net.projection[0][EV_PROJECTION_KIND] = EV_LINEAR;
+    expect_of(&net, V1, "too many inputs");
+    network_start(&net, 1, (shape){1 << 10, 1 << 10, 1 << 11}, 1);
+    expect_of(&net, X, "shape is too large");
+    network_start(&net, 1, (shape){1 << 24, 1 << 24, 1 << 24}, 1);
+    expect_of(&net, X, "shape is too large");
+}
+
+static void test_readout(void)
+{
+    network net;
+
+    base(&net);
+    add_node(&net, EV_READOUT, (shape){8, 3, 3}, Y);
+    expect_of(&net, Y + 1, "a readout emits nothing");
+}
+
+static void test_messages(void)
+{
+    CHECK(strcmp(ev_strerror(EV_ERR_NO_MEMORY), "out of memory (EV_ERR_NO_MEMORY)") == 0);
+    for (int status = EV_OK; status >= EV_ERR_NO_THREAD; status--)
+        CHECK(strstr(ev_strerror(status), "(EV_") != NULL);
+}
+
+int main(void)
+{
+    test_fields();
+    test_prefixes();
+    test_data();
+    test_bounds();
+    test_sizes();
+    test_readout();
+    test_messages();
+    return 0;
+}
