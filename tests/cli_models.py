@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from snncc.nn import IntegerFire, SpikeSparseConv2d
+from snncc.nn import LIF, IntegerFire, SpikeSparseConv2d
 
 
 class Tiny(nn.Module):
@@ -63,6 +63,29 @@ class Sparse(nn.Module):
 
     def forward(self, x):
         return self.head(self.fire(self.conv(x)).flatten(1))
+
+
+class Film(nn.Module):
+    """Two layers of neurons with memory on a film of three pictures, time or samples first."""
+
+    default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
+
+    def __init__(self, batch_first=False):
+        super().__init__()
+        self.conv, self.lif1 = nn.Conv2d(1, 4, 3), LIF(threshold=0.5)
+        self.fc, self.lif2 = nn.Linear(64, 3), LIF(threshold=0.25)
+        self.batch_first = batch_first
+
+    def forward(self, x):
+        if self.batch_first:
+            x = x.transpose(0, 1)
+        y = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        y = self.lif1(4 * y).flatten(2)
+        return self.lif2(4 * self.fc(y)).mean(0)
+
+
+def film(**more):
+    return Film(**more)
 
 
 def tiny():

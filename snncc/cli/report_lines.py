@@ -231,7 +231,7 @@ def _auto_bits(layers: dict[str, int]) -> str:
 
 
 def _latency(model: CompiledModel) -> Line:
-    program, noun = model.program, "image" if len(model.input.shape) == 3 else "sample"
+    program, noun = model.program, "image" if len(model.input.sample) == 3 else "sample"
     windows = plural(program.timesteps * program.windows, "firing window")
     interval = program.timesteps * program.ticks
     ticks = program.timesteps * program.latency

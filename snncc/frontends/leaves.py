@@ -88,6 +88,11 @@ class Leaf:
     module: torch.nn.Module
     spec: Spec
 
+    @property
+    def keeps_its_membrane(self) -> bool:
+        """Whether calls of single timesteps hand no membrane on."""
+        return isinstance(self.spec, StepSpec) and self.spec.alone
+
 
 _LEAVES: dict[str, Callable[[Any], Spec]] = {}
 

@@ -19,6 +19,7 @@ from snncc.frontends.leaves import find_leaves, forget, swapped
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
+from snncc.frontends.steps import require_loops
 from snncc.frontends.tidy import tidy
 from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
 from snncc.ir.ops import OPSET
@@ -64,6 +65,7 @@ def import_module(
             program = _exported(module, example, patches)
         forget(leaves)
     model = tidy(program.model)
+    require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
     if patches is not None:
@@ -127,7 +129,7 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
     except Exception as e:
         raise BadInputError(
             f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
-            f"{_first_line(e)}; give the right --input-shape"
+            f"{_first_line(e)}; give the right --input-shape, and --timesteps if it reads sequences"
         ) from e
     if not isinstance(out, torch.Tensor):
         raise UnsupportedModelError(

@@ -8,16 +8,17 @@ place reads what they read, gathered, and hands on what they fired, one by one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import networkx as nx
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError
-from snncc.ir.graphs import is_zero, nodes, provenance, static_shape
+from snncc.ir.graphs import is_zero, label, nodes, provenance, static_shape
 from snncc.ir.ops import DOMAIN
 
-__all__ = ["CALL", "CALLS", "STEP", "gather_steps"]
+__all__ = ["CALL", "CALLS", "STEP", "gather_steps", "require_loops"]
 
 STEP = "StatefulStep"
 #: Attribute of a StatefulStep: which call of its module it is.
@@ -42,6 +43,23 @@ def gather_steps(model: ir.Model) -> None:
     for chain in chains:
         _gather(chain)
     model.graph.sort()
+
+
+def require_loops(model: ir.Model, paths: Collection[str]) -> None:
+    """Neurons that keep their membrane between calls are called more than once in the network.
+
+    Args:
+        model: Imported.
+        paths: Of such neurons.
+
+    Raises:
+        UnsupportedModelError: Some are not: their loop is outside, and T is not known.
+    """
+    alone = [n for n in nodes(model) if n.metadata_props.get(CALLS) == "0" and label(n) in paths]
+    _require_none(
+        [_fault(n, "is called in one timestep only, its membrane never matters",
+                "a module whose forward loops over the timesteps") for n in alone]
+    )  # fmt: skip
 
 
 def _require_none(faults: list[Fault]) -> None:

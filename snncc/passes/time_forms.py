@@ -100,7 +100,7 @@ def _reduction(work: Folding, node: ir.Node) -> Form | None:
 
 _RULES: dict[str, Callable[[Folding, ir.Node], Form | None]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
-    **dict.fromkeys(("Identity", "Dropout"), _elementwise),
+    **dict.fromkeys(("Identity", "Dropout", "IntegerFire"), _elementwise),
     **dict.fromkeys(SHAPING, _regrouped),
     "MatMul": _matmul,
     "ReduceMean": _reduction,

@@ -240,7 +240,8 @@ def _sequence_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
         return ""
     if found[0] == T:
         return "timesteps are first: transpose with x.swapaxes(0, 1)"
-    return f"these are sequences of {found[1]} timesteps, it takes {T}"
+    steps = "1 timestep" if found[1] == 1 else f"{found[1]} timesteps"
+    return f"these are sequences of {steps}, it takes {T}"
 
 
 def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
@@ -292,9 +293,15 @@ def _read_samples(path: Path, shape: tuple[int, ...] | None, _limit: int | None)
     x, y, kind = read_arrays(path)
     if x.ndim == 0 or x.size == 0:
         raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
-    is_grey = kind.startswith("idx") if shape is None else len(shape) > 2 and shape[-3] == 1
-    ndim = 3 if shape is None else len(shape)  # of grey images or frames that lack their channel
-    return (np.expand_dims(x, -3) if is_grey and x.ndim == ndim else x), y, len(x), kind
+    return (np.expand_dims(x, -3) if _lacks_channel(x, shape, kind) else x), y, len(x), kind
+
+
+def _lacks_channel(x: Array, shape: tuple[int, ...] | None, kind: str) -> bool:
+    """Whether samples are grey images ``[H, W]``, or sequences of such."""
+    if shape is not None and len(shape) == 4:
+        return shape[1] == 1 and x.shape[1:] == (shape[0], *shape[2:])
+    is_grey = kind.startswith("idx") if shape is None else len(shape) == 3 and shape[0] == 1
+    return is_grey and x.ndim == 3
 
 
 # --- folders of images ----------------------------------------------------------------------------

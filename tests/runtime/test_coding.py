@@ -416,6 +416,20 @@ def test_check_input_refuses_what_the_network_does_not_take(x, dtype, message):
         check_input(x, (3, 4, 5), dtype)
 
 
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((3, 2, 4), r"timesteps are first: transpose with x.swapaxes\(0, 1\)"),
+        ((2, 4), "static samples, it takes sequences of 3 timesteps"),
+        ((2, 1, 4), "sequences of 1 timestep, it takes 3"),
+        ((2, 3, 5), "nothing is resized"),
+    ],
+)
+def test_check_input_refuses_sequences_that_are_others(shape, hint):
+    with pytest.raises(BadInputError, match=hint):
+        check_input(np.zeros(shape, np.uint8), (3, 4), "uint8")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_check_input_names_the_first_value_that_is_not_finite(value):
     x = np.zeros((2, 3))
