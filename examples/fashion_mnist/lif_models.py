@@ -4,7 +4,7 @@
 They take normalised images as the networks of ``models`` do. Train one on one thread (8 minutes):
 
     python lif_models.py --out lif_t4.pt
-    python lif_models.py --arch bands_lif --out bands_t4.pt
+    python lif_models.py --arch bands_lif --epochs 6 --out bands_t4.pt
 """
 
 from __future__ import annotations

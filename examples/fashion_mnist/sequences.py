@@ -1,7 +1,4 @@
-"""Images as sequences: band after band, from the top; each timestep shows its rows and no others.
-
-python sequences.py test_1000.npz bands_1000.npz
-"""
+"""Images as sequences: band after band, from the top; each timestep shows its rows and no others."""
 
 from __future__ import annotations
 
