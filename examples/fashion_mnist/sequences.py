@@ -1,4 +1,4 @@
-"""Images as sequences: band after band, from the top; each timestep shows its rows and no others."""
+"""Images as sequences: band after band, from the top; a timestep shows its rows and no others."""
 
 from __future__ import annotations
 
