@@ -17,6 +17,7 @@ demo: $(READY)
 	$(BIN)/snncc inspect $(DEMO)/cnn.snn
 	$(BIN)/snncc verify $(DEMO)/cnn.snn --input $(EX)/test_1000.npz --limit 100
 	$(BIN)/snncc run $(DEMO)/cnn.snn --input $(EX)/test_1000.npz
+	$(BIN)/snncc run $(DEMO)/cnn.snn --input $(EX)/test_1000.npz --engine event
 	$(BIN)/snncc compile $(EX)/residual_d4.pt --arch $(EX)/models.py:residual --name residual \
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/residual.snn -f
 	$(BIN)/snncc compile $(EX)/ssc_d4.pt --arch $(EX)/models.py:ssc --name ssc \

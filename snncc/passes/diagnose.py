@@ -16,7 +16,13 @@ from snncc.errors import Fault
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
 from snncc.ir.ops import NEURONS
 from snncc.passes.linear import is_branch_sum, read_affine, read_linear
-from snncc.passes.recognise_integer_fire import clamp_of, is_half, quantiser_at, unclamped
+from snncc.passes.recognise_integer_fire import (
+    ROUNDINGS,
+    clamp_of,
+    is_part,
+    quantiser_at,
+    unclamped,
+)
 from snncc.passes.recognise_qdq import pair_at
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -71,7 +77,6 @@ _BORDER = ("a border that no convolution takes up", "padding right ahead of a co
 _COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
 _UNMASKED = ("masks what is no membrane potential", "SparseBatchNorm2d behind SpikeSparseConv2d")
 _MASKED_SHIFT = ("is shifted ahead of a patch mask", "a layer right ahead of it, to take the shift")
-_ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
 @dataclass(frozen=True)
@@ -296,7 +301,7 @@ def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
 
 def _near_miss(node: ir.Node) -> Fault | None:
     """The node as a neuron that just fails to be one."""
-    if node.op_type in _ROUNDINGS:
+    if node.op_type in ROUNDINGS:
         found = quantiser_at(node) if node.op_type != "Ceil" else None
         what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
         return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
@@ -314,13 +319,7 @@ def _belongs_to_another(node: ir.Node) -> bool:
     """Whether a clamp is part of a quantiser or a chain that is judged at another node."""
     if is_op(node, "DequantizeLinear", "Clip") and _quantiser_ahead(node) is not None:
         return True
-    if clamp_of(node) is None:
-        return is_half(node)
-    reader = only_reader(node.outputs[0])
-    if clamp_of(reader) is not None or is_half(reader) or is_op(reader, *_ROUNDINGS):
-        return True
-    x, _, _ = unclamped(node.outputs[0])
-    return is_op(x.producer(), *_ROUNDINGS)
+    return is_part(node)
 
 
 def _quantiser_ahead(node: ir.Node | None) -> ir.Node | None:

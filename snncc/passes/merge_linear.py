@@ -27,7 +27,7 @@ from snncc.passes.linear import (
     write_linear,
 )
 from snncc.passes.padding import absorb_padding
-from snncc.passes.recognise_integer_fire import is_half
+from snncc.passes.recognise_integer_fire import is_inside
 
 __all__ = ["MergeLinear"]
 
@@ -55,14 +55,14 @@ class MergeLinear(Pass):
         for node in nodes(model, *_AFFINE, *_MOVERS):
             if node.op_type in _MOVERS:
                 count += _affine_ahead(node, self.name)
-            elif not is_half(node):  # half of a rounding that recognise-integer-fire left
+            elif not is_inside(node):  # of a rounding that recognise-integer-fire left
                 count += any(rule(node, self.name) for rule in _AFFINE_RULES)
         for node in nodes(model, "Conv", "Gemm", "Add"):
             count += _merge_pair(node, self.name)
         if not count:
             count = sum(absorb_padding(node, self.name) for node in nodes(model, "Conv"))
         if not count:
-            rest = [node for node in nodes(model, *_AFFINE) if not is_half(node)]
+            rest = [node for node in nodes(model, *_AFFINE) if not is_inside(node)]
             count = sum(_materialise(node, self.name) for node in rest)
         return count
 

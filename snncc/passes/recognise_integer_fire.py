@@ -2,7 +2,8 @@
 
 A quantiser is one rounding with any number of clamps on either side of it, so it is found by
 peeling: from each rounding upwards and downwards. Clamps at integers commute with rounding, and
-both rounding rules are monotone, so the order of the author does not matter.
+both rounding rules are monotone, so the order of the author does not matter. Nor does it matter
+whether a scale is ahead of a clamp or behind it: round(clamp(x, 0, 1) * D), as in DoReFa and PACT.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from snncc.ir.graphs import Edit, constant, nodes, only_reader, replace_value
+from snncc.ir.graphs import Edit, constant, is_op, nodes, only_reader, replace_value
 from snncc.passes.base import Pass
 
 __all__ = [
+    "ROUNDINGS",
     "RecogniseIntegerFire",
     "clamp_of",
-    "is_half",
+    "is_inside",
+    "is_part",
     "quantiser_at",
     "rounding_of",
     "unclamped",
 ]
 
+#: What makes integers; not all of it is a rule of neurons.
+ROUNDINGS = ("Round", "Floor", "Ceil")
+
 
 @dataclass(frozen=True)
 class RecogniseIntegerFire(Pass):
-    """Round, Floor(x + 0.5), Clip, Relu, Min, Max, straight-through detours, Div by the norm."""
+    """Round, Floor(x + 0.5), Clip, Relu, Min, Max, scales, detours, Div by the norm."""
 
     name: ClassVar[str] = "recognise-integer-fire"
     stage_in: ClassVar[str] = "imported"
@@ -50,7 +56,10 @@ class RecogniseIntegerFire(Pass):
 
 @dataclass(frozen=True)
 class Quantiser:
-    """A rounding with its clamps: integers low..high of x, or why it is none of ours."""
+    """A rounding with its clamps: integers low..high of x, or why it is none of ours.
+
+    ``scales`` are multiplications and divisions of x between clamps and rounding.
+    """
 
     x: ir.Value
     out: ir.Value
@@ -58,6 +67,7 @@ class Quantiser:
     high: float
     rule: str
     anchor: ir.Node
+    scales: tuple[ir.Node, ...] = ()
 
     @property
     def levels(self) -> int:
@@ -169,14 +179,14 @@ def quantiser_at(node: ir.Node) -> Quantiser | None:
     if found is None:
         return None
     inner, rule, lower, upper = found
-    x, low, high = unclamped(inner)
+    x, low, high, scales = _unclamped_through_scales(inner)
     low, high = (_inside(_round(v, rule), lower, upper) for v in (low, high))
     out = node.outputs[0]
     while (clamp := clamp_of(only_reader(out))) is not None:
         _, lower, upper = clamp
         low, high = _inside(low, lower, upper), _inside(high, lower, upper)
         out = only_reader(out).outputs[0]  # type: ignore[union-attr]
-    return Quantiser(x, out, low, high, rule, node)
+    return Quantiser(x, out, low, high, rule, node, scales)
 
 
 def unclamped(x: ir.Value) -> tuple[ir.Value, float, float]:
@@ -188,16 +198,77 @@ def unclamped(x: ir.Value) -> tuple[ir.Value, float, float]:
     return x, low, high
 
 
+def _unclamped_through_scales(
+    x: ir.Value,
+) -> tuple[ir.Value, float, float, tuple[ir.Node, ...]]:
+    """As ``unclamped``, also through scales that a clamp is ahead of; limits are those behind."""
+    x, low, high = unclamped(x)
+    scales: list[ir.Node] = []
+    at, factor, between = x, 1.0, list[ir.Node]()
+    while (found := _scale_of(at.producer())) is not None:
+        at, one, node = found
+        factor, between = factor * one, [node, *between]
+        ahead, lower, upper = unclamped(at)
+        if ahead is not at:
+            low, high = (_inside(v * factor, low, high) for v in (lower, upper))
+            x, scales = ahead, [*between, *scales]
+            at, factor, between = x, factor, []
+    return x, low, high, tuple(scales)
+
+
+def _scale_of(node: ir.Node | None) -> tuple[ir.Value, float, ir.Node] | None:
+    """Input and factor of a multiplication with, or division by, a positive number."""
+    if node is None or node.op_type not in ("Mul", "Div") or node.domain:
+        return None
+    factor, inputs = _other(node), [v for v in node.inputs if v is not None and constant(v) is None]
+    if factor is None or factor <= 0 or len(inputs) != 1:
+        return None
+    if node.op_type == "Div" and inputs[0] is not node.inputs[0]:
+        return None
+    return inputs[0], factor if node.op_type == "Mul" else 1 / factor, node
+
+
+def _reader_of(value: ir.Value) -> ir.Node | None:
+    """The one node that reads ``value``, perhaps scaled, if there is exactly one."""
+    reader = only_reader(value)
+    while reader is not None and _scale_of(reader) is not None:
+        reader = only_reader(reader.outputs[0])
+    return reader
+
+
+def is_inside(node: ir.Node) -> bool:
+    """Whether a node is the addition in Floor(x + 0.5), or a scale between clamp and rounding."""
+    found, reader = _scale_of(node), _reader_of(node.outputs[0])
+    if found is None or not (is_op(reader, *ROUNDINGS) or is_half(reader)):
+        return is_half(node)
+    while (scale := _scale_of(found[0].producer())) is not None:
+        found = scale
+    return clamp_of(found[0].producer()) is not None
+
+
+def is_part(node: ir.Node) -> bool:
+    """Whether a clamp, scale or addition belongs to a rounding near it, or to a further clamp."""
+    if clamp_of(node) is None:
+        return is_inside(node)
+    reader = _reader_of(node.outputs[0])
+    if clamp_of(reader) is not None or is_half(reader) or is_op(reader, *ROUNDINGS):
+        return True
+    return is_op(unclamped(node.outputs[0])[0].producer(), *ROUNDINGS)
+
+
 def _inside(bound: float, lower: float, upper: float) -> float:
     """What a clamp behind it makes of a bound."""
     return min(max(bound, lower), upper)
 
 
 def _replace(found: Quantiser, made_by: str) -> None:
-    edit = Edit(found.anchor, made_by)
+    edit, x = Edit(found.anchor, made_by), found.x
+    for i, scale in enumerate(found.scales):  # what the clamps were behind of
+        args = [v if constant(v) is not None else x for v in scale.inputs]
+        x = edit.op(scale.op_type, *args, name=f"{found.out.name}.scaled{i}", like=found.out)
     attributes = {"D": found.levels, "norm": 1.0, "rounding": found.rule}
     new = edit.own(
-        "IntegerFire", found.x, name=f"{found.out.name}~new", like=found.out, attributes=attributes
+        "IntegerFire", x, name=f"{found.out.name}~new", like=found.out, attributes=attributes
     )
     replace_value(found.out, new)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import SPELLINGS, Net, imported
+from float_networks import SPELLINGS, Net, case_of, imported, lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +89,95 @@ def test_a_detour_around_the_whole_step_is_found() -> None:
     assert attribute(fire, "norm") == 4.0
 
 
+def scaled(net: Net, D: int, rounding: str, top: float = 1.0) -> Net:
+    """round(clamp(x, 0, top) * D / top), as DoReFa (top 1) and PACT (learned top) write it."""
+    net.then("Clip", net.const(0), net.const(top)).affine("Mul", np.float32(D / top))
+    return net.then("Round") if rounding == "half-even" else _half_up(net)
+
+
+@pytest.mark.parametrize("rounding", ["half-even", "half-up"])
+@pytest.mark.parametrize("back", ["none", "Div", "Mul"])
+@settings(max_examples=25)
+@given(D=st.sampled_from([1, 2, 3, 4, 7, 15, 255]), top=st.sampled_from([1.0, 0.75, 6.0, 2.3]))
+def test_a_clamp_may_be_scaled_before_it_is_rounded(
+    rounding: str, back: str, D: int, top: float
+) -> None:
+    net = scaled(Net(U.shape[1:]), D, rounding, top)
+    if back != "none":
+        net.affine(back, D / top if back == "Div" else top / D)
+    scale, fire = list(recognised(net).graph)
+    assert scale.op_type == "Mul"
+    found = (attribute(fire, "D"), attribute(fire, "rounding"))
+    assert found == (D, rounding)
+    assert attribute(fire, "norm") == pytest.approx(1.0 if back == "none" else D / top)
+
+
+@pytest.mark.parametrize("rounding", ["half-even", "half-up"])
+@pytest.mark.parametrize("top", [1.0, 0.7])
+def test_a_scaled_clamp_is_the_neuron_that_was_written(rounding: str, top: float) -> None:
+    """Bit for bit: inside the clamps both multiply the same two numbers."""
+    net = scaled(Net(U.shape[1:]), 15, rounding, top)
+    (before,), (after,) = (
+        evaluate(m, {"x": U / 8}).values() for m in (imported(net), recognised(net))
+    )
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("rounding", ["half-even", "half-up"])
+def test_a_network_of_scaled_clamps_compiles(rounding: str) -> None:
+    """DoReFa's activations: D levels from 0 to 1."""
+    net = Net((1, 6, 6), rms=2.0)
+    for _ in range(2):
+        scaled(net.conv(3, D=1), 7, rounding).affine("Div", 7.0)
+        net.rms = 0.5
+    case = case_of(net.flatten().linear(3), samples=8)
+    stages = lowered(case, 24).stages
+    names = [str(n.outputs[0].name) for n in nodes(stages["quantised"], "FireCount")]
+    true = evaluate(stages["integer"], case.feeds, names)
+    found = evaluate(stages["quantised"], case.feeds, names)
+    assert len(names) == 2
+    for name in names:
+        assert found[name].max() == 7
+        np.testing.assert_array_equal(found[name], true[name])
+
+
+def test_scales_and_clamps_in_a_row_are_one_neuron() -> None:
+    net = Net(U.shape[1:])
+    net.then("Clip", net.const(-3), net.const(3)).affine("Div", 2.0).affine("Mul", 4.0)
+    net.then("Clip", net.const(0), net.const(5)).affine("Mul", 1.5).then("Round").then("Relu")
+    *scales, fire = list(recognised(net).graph)
+    assert [node.op_type for node in scales] == ["Div", "Mul", "Mul"]
+    assert attribute(fire, "D") == 8  # 7.5, half-even
+
+
+def test_a_detour_around_scale_and_clamp_is_found() -> None:
+    """DoReFa's (quantise(x) - x).detach() + x with x clamped to 0..1."""
+    net = Net(U.shape[1:])
+    net.then("Clip", net.const(0), net.const(1))
+    clamped = net.x
+    net.affine("Mul", 15.0).then("Round").affine("Div", 15.0)
+    net.x = net.node("Add", net.node("Sub", net.x, clamped), clamped)
+    _, fire = list(recognised(net).graph)
+    assert (attribute(fire, "D"), attribute(fire, "norm")) == (15, 15.0)
+
+
+def test_a_clamp_that_others_read_too_stays_for_them() -> None:
+    net = Net(U.shape[1:])
+    net.then("Clip", net.const(0), net.const(1))
+    clamped = net.x
+    net.affine("Mul", 3.0).then("Round")
+    net.x = net.node("Add", net.x, clamped)
+    kinds = [node.op_type for node in recognised(net).graph]
+    assert sorted(kinds) == ["Add", "Clip", "IntegerFire", "Mul"]
+
+
+@pytest.mark.parametrize("factor", [-4.0, 0.0])
+def test_a_scale_that_is_not_positive_is_none(factor: float) -> None:
+    net = Net(U.shape[1:])
+    net.then("Clip", net.const(0), net.const(1)).affine("Mul", factor).then("Round")
+    assert not list(nodes(recognised(net), "IntegerFire"))
+
+
 @pytest.mark.parametrize(
     ("low", "high", "rounding", "D"),
     [
@@ -164,6 +253,16 @@ def floor_alone(net: Net) -> Net:
     return net.then("Clip", net.const(0), net.const(4), module="act").then("Floor", module="act")
 
 
+def signed_and_scaled(net: Net) -> Net:
+    net.then("Clip", net.const(-1), net.const(1), module="act")
+    return net.affine("Mul", 7.0).then("Round", module="act")
+
+
+def too_few_levels_and_scaled(net: Net) -> Net:
+    net.then("Clip", net.const(0), net.const(0.25), module="act")
+    return net.affine("Mul", 2.0).then("Round", module="act")
+
+
 def half_a_level(net: Net) -> Net:
     return net.then("Round", module="act").then("Clip", net.const(0), net.const(2.5), module="act")
 
@@ -182,6 +281,8 @@ NEAR_MISSES = [
     round_without_bound,
     signed,
     signed_half_up,
+    signed_and_scaled,
+    too_few_levels_and_scaled,
     ceiling,
     floor_alone,
     half_a_level,
