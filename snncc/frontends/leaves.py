@@ -134,7 +134,7 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
         if spec is not None:
             found.append(Leaf(path, m, spec))
     if faults:
-        raise UnsupportedModelError(f"{len(faults)} neurons cannot become spikes", faults)
+        raise UnsupportedModelError("some neurons cannot become spikes", faults)
     return found
 
 

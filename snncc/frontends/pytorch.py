@@ -63,7 +63,6 @@ def import_module(
         forget(leaves)
         with swapped(leaves):
             program = _exported(module, example, patches)
-        forget(leaves)
     model = tidy(program.model)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:

@@ -68,15 +68,16 @@ def snn_torch(m: Any) -> StepSpec:
     Raises:
         UnsupportedModelError: It does something else; all that stands in the way is named.
     """
-    reset = _RESETS.get(getattr(getattr(m, "state_function", None), "__name__", ""), "none")
-    is_late = getattr(m, "reset_delay", True)
+    if missing := [name for name in _LEAKY if not hasattr(m, name)]:
+        raise UnsupportedModelError(f"Leaky lacks {', '.join(missing)}; snnTorch 1.0 is known")
+    reset = _RESETS.get(m.state_function.__name__, "none")
     ones = {"beta": m.beta, "threshold": m.threshold}
     faults = [f"one {name} for all neurons" for name, v in ones.items() if v.numel() != 1]
     faults += [
         what
         for what, is_wrong in (
             ("reset_mechanism='subtract' or 'zero'", reset == "none"),
-            ("reset_delay=True with 'subtract'", reset == "delayed" and not is_late),
+            ("reset_delay=True with 'subtract'", reset == "delayed" and not m.reset_delay),
             ("inhibition=False", m.inhibition),
             ("no state_quant", m.state_quant),
             ("a threshold above 0", bool((m.threshold <= 0).any())),
@@ -93,7 +94,12 @@ def snn_torch(m: Any) -> StepSpec:
     return spec
 
 
-#: How the membrane of a Leaky goes on, by the method that does it.
+#: What is read of a Leaky.
+_LEAKY = (
+    "beta", "threshold", "state_function", "reset_delay", "inhibition", "state_quant",
+    "graded_spikes_factor", "init_hidden", "output",
+)  # fmt: skip
+#: How its membrane goes on, by the method that does it.
 _RESETS = {"_base_sub": "delayed", "_base_zero": "hard"}
 
 
@@ -103,24 +109,22 @@ def _probe(m: Any, spec: StepSpec) -> None:
     Raises:
         UnsupportedModelError: It does not fire as its attributes say.
     """
-    neuron = spec.neuron
+    neuron, late = spec.neuron, spec.neuron.reset == "delayed"
     drive = neuron.threshold * torch.linspace(-1.0, 2.0, 49)
     v = owed = torch.zeros_like(drive)
     m.mem = torch.zeros(0)
-    with torch.no_grad():
-        for t in range(8):
-            x = drive.roll(11 * t)
+    for t in range(8):
+        x = drive.roll(11 * t)
+        with torch.no_grad():
             out = m(x)
-            h = neuron.decay * v + x - owed
-            fired = (h > neuron.threshold).to(h)
-            if not torch.equal(out if spec.alone else out[0], fired):
-                raise UnsupportedModelError(
-                    "snnTorch's Leaky does not fire where its membrane exceeds the threshold: "
-                    f"timestep {t} of a probe; a spike_grad that is a step at 0 does"
-                )
-            late = neuron.reset == "delayed"
-            v = h if late else h * (1 - fired)
-            owed = fired * neuron.threshold * late
+        h = neuron.decay * v + x - owed
+        fired = (h > neuron.threshold).to(h)
+        if not torch.equal(out if spec.alone else out[0], fired):
+            raise UnsupportedModelError(
+                "snnTorch's Leaky does not fire where its membrane exceeds the threshold: timestep "
+                f"{t} of a probe; a spike_grad that is a step at 0 does"
+            )
+        v, owed = (h, fired * neuron.threshold) if late else (h * (1 - fired), 0 * h)
     m.mem = torch.zeros(0)
 
 

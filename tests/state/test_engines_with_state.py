@@ -6,12 +6,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from float_networks import Case, examples, lowered
+from float_networks import Case, Net, case_of, examples, lowered
 from hypothesis import given, settings
 from interpreter import interpret
-from state_networks import state_networks
+from state_networks import carried, repeated, state_networks
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked import DYNAMICS, ClockedEngine
 from snncc.backends.event.engine import EventEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
 from snncc.ir.graphs import to_proto
@@ -52,3 +52,24 @@ def test_engines_and_interpreter_agree(case: Case) -> None:
 def test_engines_and_interpreter_agree_at_length(compared: Counter[str], case: Case) -> None:
     _check(case, 16)
     compared["over T timesteps"] += 1
+
+
+# -- the law has teeth ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["soft", "hard"])
+def test_a_reset_that_is_not_a_timestep_late_is_seen(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Net((1, 5, 5), seed=1, rms=2.0).conv(3, 3, 1, 1, D=1)
+    carried(repeated(net, 4), 4, decay=0.5, gain=1.0, reset="delayed")
+    manager = lowered(case_of(net, samples=4), 16)
+    program = build_program(manager.stages["quantised"], "net")
+    x = case_of(net, samples=4).q
+    expected, _, _ = interpret(program, x)
+    (name,) = expected
+    np.testing.assert_array_equal(ClockedEngine(program).run(x).counts[name], expected[name])
+    monkeypatch.setitem(DYNAMICS, "delayed", DYNAMICS[wrong])
+    found = ClockedEngine(program).run(x).counts[name]
+    assert (found[0] == expected[name][0]).all()
+    assert (found[1:] != expected[name][1:]).any()
