@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from snncc.backends.chip import require_fit
 from snncc.errors import Fault, UsageError, VerificationError
 from snncc.inputs import (
     Samples,
@@ -24,7 +25,7 @@ from snncc.inputs import (
     range_of,
     u8_contract,
 )
-from snncc.options import InputOptions, Options
+from snncc.options import InputOptions, Options, bits_of
 from snncc.runtime.artifact import CompiledModel, manifest_of
 from snncc.runtime.bounds import observe
 from snncc.runtime.coding import Dataset
@@ -75,6 +76,7 @@ def compile(
         UnsupportedModelError: Parts cannot become spikes; all of them are listed.
         BadInputError: Weights or data are not what they should be.
         UsageError: Options contradict each other or the network.
+        TargetError: The network does not fit the target.
         VerificationError: A check failed: a fault of the compiler, never of the network.
     """
     chosen = _merge(options, more)
@@ -131,6 +133,7 @@ class _Compilation:
 
     def __init__(self, network: torch.nn.Module | str | Path, options: Options, say: Say) -> None:
         self.network, self.options, self.say = network, options, say
+        self.bits = bits_of(options)
         is_path = isinstance(network, (str, Path))
         self.module: Any = None if is_path else network
         config = getattr(self.module, "default_cfg", None)  # the user's: it may be anything
@@ -254,7 +257,7 @@ class _Compilation:
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""
         chosen = self.options
-        chooses = chosen.weight_bits == "auto" or chosen.rounding == "data"
+        chooses = self.bits == "auto" or chosen.rounding == "data"
         return halves(feeds) if chooses or chosen.bias_correction else (feeds, feeds)
 
     def _manager(
@@ -273,20 +276,23 @@ class _Compilation:
             real=contract.dtype == "float32",
         )
         chosen = self.options
-        fit = wanted_fit(calibration, chosen.weight_bits, chosen.rounding, chosen.bias_correction)
+        fit = wanted_fit(calibration, self.bits, chosen.rounding, chosen.bias_correction)
         masked = self.patches is not None
         judged = calibration
-        if fit is not None and chosen.weight_bits == "auto":  # rounding flatters its own data
+        if fit is not None and self.bits == "auto":  # rounding flatters its own data
             fitted, judged = halves(fit.feeds)
             fit = replace(fit, feeds=fitted)
-        passes = pipeline(source, chosen.weight_bits, judged, fit, masked)
+        passes = pipeline(source, self.bits, judged, fit, masked)
         observe = lambda record: self.say(record.name)  # noqa: E731
         return PassManager(passes, feeds, self.dump_dir, observe)
 
     def _program(self, manager: PassManager) -> Program:
         from snncc.passes.build_program import build_program
 
-        return build_program(manager.stages["quantised"], self.name)
+        program = build_program(manager.stages["quantised"], self.name)
+        if self.options.target is not None:
+            require_fit(program, self.options.target)
+        return program
 
     def _measure(self, manager: PassManager, feeds: Mapping[str, Array]) -> Measured:
         from snncc.runtime.measure import measure
@@ -325,7 +331,7 @@ class _Compilation:
         verdict = verify(model, x)
         _require_agreement(verdict)
         model.report = make_report(
-            self.options.weight_bits,
+            self.bits,
             self.origins,
             contract,
             manager,
@@ -334,6 +340,7 @@ class _Compilation:
             measured,
             observe(model, seen) if seen is not None else None,
             verdict,
+            self.options.target,
         )
         return model
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["InputOptions", "Options"]
+from snncc.backends.chip import chip
+from snncc.errors import UsageError
+
+__all__ = ["InputOptions", "Options", "bits_of"]
+
+#: Weight bits where neither the user nor a target says how many.
+DEFAULT_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,10 @@ class Options:
         input_shape: One sample; default: the module's ``default_cfg``, or the graph's.
         timesteps: T of a module whose input is a sequence of such; default: ``default_cfg``.
         batch_first: The module reads sequences as [N, T, ...], not [T, N, ...]; default likewise.
-        weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes.
+        target: What to compile for, ``loihi2``: weights and potentials fit its bits; default: any
+            engine.
+        weight_bits: 4 to 24; or ``auto``: 8, and 16 where calibration shows most changes. Default:
+            16, or the most that the target takes.
         rounding: Of weights: ``nearest`` (where pixels are read: so that errors cancel over
             neighbours), or ``data``: least error on the calibration data.
         bias_correction: Take each channel's mean error on the calibration data off its bias;
@@ -57,7 +66,8 @@ class Options:
     input_shape: Sequence[int] | None = None
     timesteps: int | None = None
     batch_first: bool | None = None
-    weight_bits: int | str = 16
+    target: str | None = None
+    weight_bits: int | str | None = None
     rounding: str = "nearest"
     bias_correction: bool | None = None
     input: InputOptions = field(default_factory=InputOptions)
@@ -67,3 +77,23 @@ class Options:
     dump_ir: str | Path | None = None
     calibration_limit: int | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def bits_of(options: Options) -> int | str:
+    """Weight bits as chosen, else the target's, else 16; or ``auto``.
+
+    Raises:
+        UsageError: There is no such target, or it does not take as many.
+    """
+    given = options.weight_bits
+    if options.target is None:
+        return DEFAULT_BITS if given is None else given
+    most = chip(options.target).weight_bits
+    if given is None:
+        return most
+    if given == "auto" or int(given) > most:
+        raise UsageError(
+            f"--target {options.target} takes weights of up to {most} bits, not {given}; leave "
+            "--weight-bits out"
+        )
+    return given

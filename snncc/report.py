@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from snncc.backends.chip import demand_json
 from snncc.ir.program import Accumulator, Program, sources_of
 from snncc.runtime.bounds import bounds
 from snncc.runtime.contract import InputContract
@@ -28,13 +29,14 @@ def make_report(
     measured: Measured | None,
     observed: Mapping[str, Any] | None,
     verdict: Verification,
+    target: str | None = None,
 ) -> dict[str, Any]:
     """Everything the compiler did, proved and measured.
 
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
     with the trained network's class, ``observed`` what ``observe`` finds; all four are None without
-    calibration data.
+    calibration data. ``target`` is what the network was compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -43,6 +45,7 @@ def make_report(
         "activations_found": found.activations_found,
         "activations_lowered": len(program.neurons),
         "macs": found.macs,
+        "target": demand_json(program, target) if target is not None else None,
         "weight_bits": weight_bits,
         "layer_bits": _layer_bits(manager),
         "samples": measured.samples if measured else 0,

@@ -13,7 +13,7 @@ import snncc
 
 ROOT = Path(snncc.__file__).parent
 FLOORS = (
-    ("errors",),
+    ("errors", "cache"),
     ("ir",),
     ("nn_state", "nn_grid"),
     ("frontends", "passes", "nn"),

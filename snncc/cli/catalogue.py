@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from difflib import get_close_matches
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from snncc.cli.screen import Screen, write_json
 from snncc.errors import UsageError
 
 if TYPE_CHECKING:
+    from snncc.backends.chip import Chip
     from snncc.backends.target import Target
     from snncc.ir.ops import Op
 
@@ -22,13 +24,26 @@ __all__ = ["ops", "targets"]
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def targets(as_json: bool) -> None:
     """List what compiled networks run on, and whether it can run here."""
+    from snncc.backends.chip import CHIPS, chip
     from snncc.backends.target import TARGETS
 
+    chips = [chip(name) for name in CHIPS]
     if as_json:
-        write_json({"targets": [_target_json(target) for target in TARGETS.values()]})
+        found = [_target_json(target) for target in TARGETS.values()]
+        write_json({"targets": found, "chips": [asdict(c) for c in chips]})
         return
     rows = [(t.name, t.description, t.exactness, t.unavailable or "yes") for t in TARGETS.values()]
-    Screen().table(("name", "what", "spikes", "available"), rows)
+    screen = Screen()
+    screen.table(("name", "what", "spikes", "available"), rows)
+    screen.text("")
+    head = ("compile --target", "what", "weights", "potentials", "assumed to hold")
+    screen.table(head, [_chip_row(c) for c in chips])
+
+
+def _chip_row(c: Chip) -> tuple[str, ...]:
+    kilobytes = c.synapse_bytes_per_core // 1024
+    cores = f"{c.cores} cores of {c.neurons_per_core:,} neurons and {kilobytes} KB of synapses"
+    return (c.name, c.description, f"{c.weight_bits} bit", f"{c.state_bits} bit", cores)
 
 
 def _target_json(target: Target) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from snncc.cli import report_lines
 from snncc.cli.files import check_dump_folder, check_input_file, check_output_file
 from snncc.cli.network import Network, Request, network_options, numbers, read_network
 from snncc.cli.screen import Screen, file_size, spinner, write_json
-from snncc.errors import UnsupportedModelError, UsageError
+from snncc.errors import TargetError, UnsupportedModelError, UsageError
 
 if TYPE_CHECKING:
     from snncc.compiler import Options
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_"]
 
-_DEFAULT_BITS = 16
 _CONFIG = "the module's default_cfg"
 
 
@@ -36,6 +35,7 @@ class _Choices:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     limits: tuple[float, ...] | None
+    target: str | None
     weight_bits: int | str | None
     rounding: str | None
     bias_correction: bool | None
@@ -83,10 +83,16 @@ def _bits(value: str) -> int | str:
     help="Of f32 input. Default: that of the calibration data.",
 )
 @click.option(
+    "--target",
+    type=click.Choice(["loihi2"]),
+    help="What it must fit: 8-bit weights, 24-bit potentials, as Lava's processes. Default: none.",
+)
+@click.option(
     "--weight-bits",
     type=_bits,
     metavar="N|auto",
-    help=f"4 to 24, in slices of 8; auto: 8, and 16 where most changes. Default: {_DEFAULT_BITS}.",
+    help="4 to 24, in slices of 8; auto: 8, and 16 where most changes. Default: 16, or the "
+    "target's.",
 )
 @click.option(
     "--rounding",
@@ -135,6 +141,9 @@ def compile_(as_json: bool, **given: Any) -> None:
     except UnsupportedModelError as e:
         hint = "nothing written; snncc check shows how far an exact prefix reaches"
         raise UnsupportedModelError(f"{e.message}; {hint}", e.faults) from e
+    except TargetError as e:
+        hint = "nothing written; fewer --weight-bits make potentials smaller"
+        raise TargetError(f"{e.message}; {hint}", e.faults) from e
     model.report["checkpoint"] = network.checkpoint
     model.save(out, overwrite=choices.force)
     seconds = time.perf_counter() - start
@@ -179,7 +188,8 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         input_shape=request.input_shape,
         timesteps=request.timesteps,
         batch_first=request.batch_first or None,
-        weight_bits=choices.weight_bits or _DEFAULT_BITS,
+        target=choices.target,
+        weight_bits=choices.weight_bits,
         rounding=choices.rounding or "nearest",
         bias_correction=choices.bias_correction,
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
@@ -191,11 +201,17 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         origins={
             **network.origins,
             "name": "given" if choices.name else "the file's name",
-            "weight_bits": "given" if choices.weight_bits else "default",
+            "weight_bits": _origin_of_bits(choices),
             "rounding": "given" if choices.rounding else "default",
             **_input_origins(choices, network.config),
         },
     )
+
+
+def _origin_of_bits(choices: _Choices) -> str:
+    if choices.weight_bits:
+        return "given"
+    return f"target {choices.target}" if choices.target else "default"
 
 
 def _pair(values: tuple[float, ...] | None) -> tuple[float, float] | None:

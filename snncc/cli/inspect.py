@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_"]
 
-_VIEWS = ("summary", "graph", "neurons", "weights", "passes", "bounds", "diff")
+_VIEWS = ("summary", "graph", "neurons", "weights", "passes", "bounds", "resources", "diff")
 _STAGES = ("imported", "integer", "quantised", "spiking")
 _FROM, _TO = "quantised", "spiking"
 
@@ -29,19 +29,20 @@ _FROM, _TO = "quantised", "spiking"
 _HELP = """Show what is in a compiled network.
 
 \b
-summary  what the compiler did and measured; populations
-graph    the ONNX graph of a stage, one node a line
-neurons  levels, changes and saturation per population
-weights  slices, shift, range, zeros and fan-in per projection
-passes   what each pass rewrote and how it was checked
-bounds   proved and observed range of every membrane potential, and bits left
-diff     two stages as a unified diff
+summary    what the compiler did and measured; populations
+graph      the ONNX graph of a stage, one node a line
+neurons    levels, changes and saturation per population
+weights    slices, shift, range, zeros and fan-in per projection
+passes     what each pass rewrote and how it was checked
+bounds     proved and observed range of every membrane potential, and bits left
+resources  what the network would take of a chip (loihi2), under an assumed layout
+diff       two stages as a unified diff
 """
 
 
 @click.command("inspect", help=_HELP, short_help="Show what is in a .snn file.")
 @click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
-@click.argument("view", type=click.Choice(_VIEWS), default="summary")
+@click.argument("view", metavar="[VIEW]", type=click.Choice(_VIEWS), default="summary")
 @click.option(
     "--stage", type=click.Choice(_STAGES), help=f"Which graph. Default: {_STAGES[-1]}. (graph)"
 )
@@ -168,9 +169,15 @@ def _emit(text: str, view: str, kind: str, out: Path | None, force: bool) -> Non
         click.echo(printable(text), nl=False)
 
 
+def _json(model: CompiledModel, view: str) -> dict[str, Any]:
+    if view == "summary":
+        return _summary_json(model)
+    return {view: tables.demand(model) if view == "resources" else tables.rows(model, view)}
+
+
 def _show_view(model: CompiledModel, view: str, kind: str, out: Path | None, force: bool) -> None:
     if kind == "json":
-        write_json(_summary_json(model) if view == "summary" else {view: tables.rows(model, view)})
+        write_json(_json(model, view))
         return
     lines = _LINES[view](model) if view in _LINES else []
     head, rows, right = tables.texts(model, "neurons" if view == "summary" else view)
@@ -225,7 +232,23 @@ def _seen(model: CompiledModel) -> list[tuple[str, ...]]:
     return [("observed", f"on {on}"), ("",)]
 
 
-_LINES = {"summary": _summary, "bounds": _seen}
+def _demand(model: CompiledModel) -> list[tuple[str, ...]]:
+    """What the network takes of the chip as a whole."""
+    found = tables.demand(model)
+    limits = found["limits"]
+    return [
+        ("target", *report_lines.target_pieces(found)),
+        (
+            "limits",
+            f"{limits['cores']} cores of {limits['neurons_per_core']:,} neurons and "
+            f"{limits['synapse_bytes_per_core'] // 1024} KB of synapses each, assumed",
+        ),
+        ("layout", f"assumed, not tried on silicon: {found['layout']}"),
+        ("",),
+    ]
+
+
+_LINES = {"summary": _summary, "bounds": _seen, "resources": _demand}
 
 
 def _output(output: Output) -> tuple[str, str]:

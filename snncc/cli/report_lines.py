@@ -5,7 +5,7 @@ A figure that was not measured is called so.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from snncc.cli.screen import number, percent, plural, size
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
 
-__all__ = ["all_lines", "fired", "mask_json", "mask_line", "network_line"]
+__all__ = ["all_lines", "fired", "mask_json", "mask_line", "network_line", "target_pieces"]
 
 Line = tuple[str, ...]
 
@@ -34,6 +34,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         _weights(model),
         _latency(model),
         _bounds(model),
+        *_target(model),
         _verify(model),
     ]
 
@@ -213,7 +214,8 @@ def _weights(model: CompiledModel) -> Line:
     if not report["samples"]:
         return "weights", f"{head} changes not measured (give --calibration DATA)"
     more = 16 if bits < 16 else 24
-    hint = f"(--weight-bits {more} for fewer)" if report["changed"] and bits < 24 else ""
+    is_free = report["changed"] and bits < 24 and not report.get("target")
+    hint = f"(--weight-bits {more} for fewer)" if is_free else ""
     same = f"same class {percent(report['agreement'])}"
     return (
         "weights",
@@ -250,6 +252,27 @@ def _bounds(model: CompiledModel) -> Line:
         f"ties met {number(report['ties'])}" if measured else "ties not measured",
         f"saturated at D {percent(report['saturated'])}",
     )
+
+
+def _target(model: CompiledModel) -> list[Line]:
+    found = model.report.get("target")
+    return [("target", *target_pieces(found))] if found else []
+
+
+def target_pieces(found: Mapping[str, Any]) -> list[str]:
+    """What the network would take of a chip; never that it runs there."""
+    limits, bits = found["limits"], found["state_bits"]
+    pieces = [f"{found['name']}: potentials take {bits} of {limits['state_bits']} bits, proved"]
+    if not found["fits_bits"]:
+        pieces = [f"{found['name']}: does not fit its bits (8-bit weights, 24-bit potentials)"]
+    cores = f"{_cores(found['cores_shared'])} of {limits['cores']} cores"
+    unrolled = f"{_cores(found['cores_unrolled'])} if every synapse is stored"
+    verdict = "feasible" if found["feasible"] else "not feasible"
+    return [*pieces, f"{cores} ({unrolled}): {verdict} under the assumed layout"]
+
+
+def _cores(count: int | None) -> str:
+    return "too many" if count is None else f"{count:,}"
 
 
 # -- what was verified ---------------------------------------------------------------------

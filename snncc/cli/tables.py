@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snncc.ir.program import Projection
     from snncc.runtime.artifact import CompiledModel
 
-__all__ = ["graph_of", "graph_text", "rows", "statistics_of", "texts"]
+__all__ = ["demand", "graph_of", "graph_text", "rows", "statistics_of", "texts"]
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # heading, cell; a heading that ends in ">": numbers
@@ -166,11 +166,44 @@ def _bounds(model: CompiledModel) -> list[Row]:
     ]
 
 
+# -- what a chip would be asked for --------------------------------------------------------
+
+
+def demand(model: CompiledModel) -> dict[str, Any]:
+    """What the network would take of a chip: of that it was compiled for, or of the first."""
+    from snncc.backends.chip import CHIPS, demand_json
+
+    target = model.report.get("target") or {}
+    return demand_json(model.program, target.get("name", CHIPS[0]))
+
+
+def _resources(model: CompiledModel) -> list[Row]:
+    found = demand(model)
+    total = {"module": "all", **found}
+    return [*found["layers"], total]
+
+
+_RESOURCE_COLUMNS: tuple[Column, ...] = (
+    ("module", lambda r: r["module"]),
+    ("neurons>", lambda r: f"{r['neurons']:,}"),
+    ("synapses>", lambda r: f"{r['synapses']:,}"),
+    ("weight bytes>", lambda r: f"{r['weight_bytes']:,}"),
+    ("state bits>", lambda r: str(r["state_bits"])),
+    ("cores>", lambda r: _count(r["cores_shared"])),
+    ("cores, every synapse stored>", lambda r: _count(r["cores_unrolled"])),
+)
+
+
+def _count(cores: int | None) -> str:
+    return "too many" if cores is None else f"{cores:,}"
+
+
 _VIEWS: dict[str, tuple[Callable[[CompiledModel], list[Row]], tuple[Column, ...]]] = {
     "neurons": (_neurons, _NEURON_COLUMNS),
     "weights": (_weights, _WEIGHT_COLUMNS),
     "passes": (_passes, _PASS_COLUMNS),
     "bounds": (_bounds, _BOUND_COLUMNS),
+    "resources": (_resources, _RESOURCE_COLUMNS),
 }
 
 

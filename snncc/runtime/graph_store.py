@@ -7,7 +7,6 @@ Earlier stages keep statistics of their weights only. ``onnx`` is imported when 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snncc.cache import cache_folder
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.container import ALIGNMENT, Blob, sha256
 
@@ -230,7 +230,7 @@ def extract(
     Returns:
         The folder, and its owner if it is temporary: it goes when the owner goes.
     """
-    folder = _cache() / key
+    folder = cache_folder() / key
     try:
         if not _holds(folder, files):
             _fill(folder, files)
@@ -239,13 +239,6 @@ def extract(
         owner = tempfile.TemporaryDirectory(prefix="snncc-")
         _write_all(Path(owner.name), files)
         return Path(owner.name), owner
-
-
-def _cache() -> Path:
-    if own := os.environ.get("SNNCC_CACHE"):
-        return Path(own).absolute()
-    common = os.environ.get("XDG_CACHE_HOME")
-    return (Path(common) if common else Path("~/.cache").expanduser()) / "snncc"
 
 
 def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from snncc.backends.chip import CHIPS
 from snncc.backends.target import TARGETS
 from snncc.ir.ops import OPS
 
@@ -11,7 +12,9 @@ def test_targets_screen(snncc, golden):
 
 
 def test_targets_json(snncc):
-    assert [t["name"] for t in snncc("targets", "--json").json["targets"]] == list(TARGETS)
+    found = snncc("targets", "--json").json
+    assert [t["name"] for t in found["targets"]] == list(TARGETS)
+    assert [c["name"] for c in found["chips"]] == list(CHIPS)
 
 
 def test_ops_screen(snncc, golden):

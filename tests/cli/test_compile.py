@@ -42,6 +42,32 @@ def test_compile_of_real_values_says_what_the_grid_changes(snncc, weights, tmp_p
     assert screen.stdout == golden
 
 
+def test_a_target_is_in_the_report_with_what_it_assumes(snncc, weights, tmp_path, golden):
+    out = tmp_path / "tiny.snn"
+    args = (weights("tiny"), f"--arch={MODELS}:tiny", "--target", "loihi2", "-o", out)
+    done = snncc("compile", *args)
+    assert done.code == 0
+    assert done.stdout == golden
+    found = snncc("inspect", out, "--format", "json").json["report"]
+    assert (found["weight_bits"], found["target"]["limits"]["state_bits"]) == (8, 24)
+    assert snncc("compile", *args, "-f", "--json").json["target"] == found["target"]
+
+
+def test_a_network_that_leaves_the_targets_bits_is_refused(snncc, weights, tmp_path, golden):
+    args = (weights("wide"), f"--arch={MODELS}:wide", "-o", tmp_path / "wide.snn")
+    done = snncc("compile", *args, "--target", "loihi2")
+    assert (done.code, done.stdout) == (4, "")
+    assert done.stderr == golden
+    assert not (tmp_path / "wide.snn").exists()
+    assert snncc("compile", *args, "--target", "loihi2", "--weight-bits", 7).code == 0
+
+
+def test_a_target_takes_no_more_bits_than_it_holds(snncc, weights, tmp_path):
+    args = (weights("tiny"), f"--arch={MODELS}:tiny", "--target", "loihi2")
+    done = snncc("compile", *args, "--weight-bits", 16, "-o", tmp_path / "x.snn")
+    assert (done.code, "takes weights of up to 8 bits, not 16" in done.stderr) == (2, True)
+
+
 def test_json_is_one_document_whatever_the_network_prints(snncc, weights, tmp_path, monkeypatch):
     arch = f"--arch={os.path.abspath(MODELS)}:noisy"
     monkeypatch.chdir(tmp_path)

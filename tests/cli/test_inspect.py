@@ -12,7 +12,7 @@ import snncc as package
 DATA = f"{EXAMPLE}/test_1000.npz"
 
 
-@pytest.mark.parametrize("view", ["summary", "neurons", "weights", "passes", "bounds"])
+@pytest.mark.parametrize("view", ["summary", "neurons", "weights", "passes", "bounds", "resources"])
 def test_view(view, snncc, cnn, golden):
     done = snncc("inspect", cnn, view)
     assert (done.code, done.stderr) == (0, "")
@@ -36,7 +36,9 @@ def test_diff_removes_counts_and_adds_spikes(snncc, cnn):
     assert sum("IFSoftReset" in line for line in changes if line[0] == "+") == 5
 
 
-@pytest.mark.parametrize("view", ["summary", "graph", "neurons", "weights", "passes", "bounds"])
+@pytest.mark.parametrize(
+    "view", ["summary", "graph", "neurons", "weights", "passes", "bounds", "resources"]
+)
 def test_json_of_every_view(view, snncc, cnn):
     found = snncc("inspect", cnn, view, "--format", "json").json
     assert found["report" if view == "summary" else view]

@@ -1,0 +1,264 @@
+"""Chips to compile for: what one holds, and how much of it a network would take.
+
+Limits are in ``chips/<name>.toml``. Bits of weights and potentials are hard, as arithmetic depends
+on them; cores are assumed, and so is the layout: a network is feasible under it or not, and whether
+it runs on silicon is not known here.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from snncc.errors import Fault, TargetError, UsageError
+from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection
+from snncc.ir.program_check import reach_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "CHIPS",
+    "LAYOUT",
+    "Chip",
+    "Demand",
+    "chip",
+    "demand_json",
+    "demands",
+    "misfits",
+    "require_fit",
+]
+
+#: Names of the chips there are.
+CHIPS = ("loihi2",)
+
+#: What ``Demand`` assumes, in words for people.
+LAYOUT = (
+    "a core holds neurons of one layer; an element of a membrane potential is a neuron, and so is "
+    "each of a further population that reads it and each output of a pool; a weight is a byte; "
+    "the input comes from outside; one sample at a time"
+)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a chip holds.
+
+    Attributes:
+        name: As on the command line.
+        description: What it is, for people.
+        weight_bits: Of a stored weight, signed.
+        state_bits: Of a membrane potential, sign included.
+        cores: On the chip; assumed, as what follows.
+        neurons_per_core: At most.
+        synapse_bytes_per_core: For weights.
+    """
+
+    name: str
+    description: str
+    weight_bits: int
+    state_bits: int
+    cores: int
+    neurons_per_core: int
+    synapse_bytes_per_core: int
+
+    @property
+    def limit(self) -> int:
+        """Potentials stay below it, and above its negative."""
+        return 1 << (self.state_bits - 1)
+
+
+@cache
+def chip(name: str) -> Chip:
+    """The chip of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in CHIPS:
+        raise UsageError(f"--target {name}: no such target; there are {', '.join(CHIPS)}")
+    path = files("snncc.backends") / "chips" / f"{name}.toml"
+    text = path.read_text(encoding="utf-8")
+    return Chip(**tomllib.loads(text))
+
+
+# -- what does not fit ---------------------------------------------------------------------
+
+
+def require_fit(program: Program, name: str) -> None:
+    """Every weight and every potential fits the chip's bits.
+
+    Raises:
+        TargetError: Some do not; each layer with its bound.
+    """
+    if faults := misfits(program, chip(name)):
+        raise TargetError(f"the network does not fit {name}", faults)
+
+
+def misfits(program: Program, on: Chip) -> list[Fault]:
+    """Layers and populations whose weights or proved potentials take more bits than there are."""
+    faults = []
+    for node in program.nodes:
+        reasons = list(_reasons(program, node, on))
+        if reasons:
+            module = getattr(node, "module", "")
+            faults.append(Fault("; ".join(reasons), node.name, type(node).__name__, module))
+    return faults
+
+
+def _reasons(program: Program, node: Node, on: Chip) -> list[str]:
+    if isinstance(node, Accumulator):
+        return [*_wide_weights(node, on), *_wide_state(max(-node.low, node.high), on)]
+    if isinstance(node, Neuron) and node.carry != "none":
+        return _wide_state(reach_of(program, node, program.by_name[node.source]), on)
+    return []
+
+
+def _wide_weights(node: Accumulator, on: Chip) -> list[str]:
+    reach = max((_largest(p) for p in node.projections), default=0)
+    most = (1 << (on.weight_bits - 1)) - 1
+    if reach <= most:
+        return []
+    return [f"weights up to {reach:,} take {reach.bit_length() + 1} bits of {on.weight_bits}"]
+
+
+def _largest(p: Projection) -> int:
+    """Of the stored weights, as they are ahead of the projection's shift."""
+    if not p.weights:
+        return 0
+    return int(np.abs(p.total() >> p.shift).max())
+
+
+def _wide_state(reach: int, on: Chip) -> list[str]:
+    if reach < on.limit:
+        return []
+    bits = reach.bit_length() + 1
+    return [f"potential up to {reach:,} takes {bits} bits of {on.state_bits}"]
+
+
+# -- what it takes -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a layer would take of a chip.
+
+    Attributes:
+        module: Torch module path of the layer or pool.
+        node: Its name in the Program.
+        neurons: Of the layer, with its populations.
+        synapses: Of all its neurons.
+        weight_bytes: Each weight stored once.
+        state_bits: Of its potential, sign included.
+        cores_shared: Cores if neurons of a channel on a core share its weights; None: one
+            channel's weights do not fit a core.
+        cores_unrolled: Cores if every synapse is stored; None: those of one neuron do not fit.
+    """
+
+    module: str
+    node: str
+    neurons: int
+    synapses: int
+    weight_bytes: int
+    state_bits: int
+    cores_shared: int | None
+    cores_unrolled: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def demands(program: Program, on: Chip) -> list[Demand]:
+    """Of every layer and pool, in topological order."""
+    return [
+        _demand(program, node, on)
+        for node in program.nodes
+        if isinstance(node, (Accumulator, Pool))
+    ]
+
+
+def _demand(program: Program, node: Accumulator | Pool, on: Chip) -> Demand:
+    each = prod(node.shape)
+    neurons = each * max(1, len(_populations(program, node)))
+    per_neuron = _fan_in(node)
+    slices = max((len(p.weights) for p in getattr(node, "projections", ())), default=1)
+    channel = per_neuron * max(1, slices)
+    return Demand(
+        node.module or node.name,
+        node.name,
+        neurons,
+        each * per_neuron,
+        node.shape[0] * channel,
+        _state_bits(program, node),
+        _shared(node.shape[0], neurons // node.shape[0], channel, on),
+        _unrolled(neurons, channel, on),
+    )
+
+
+def _populations(program: Program, node: Node) -> list[Neuron]:
+    return [n for n in program.readers(node.name) if isinstance(n, Neuron)]
+
+
+def _fan_in(node: Accumulator | Pool) -> int:
+    """Synapses of one neuron, borders not taken off."""
+    if isinstance(node, Pool):
+        return prod(node.kernel)
+    return sum(prod(p.weights[0].shape[1:]) if p.weights else 1 for p in node.projections)
+
+
+def _state_bits(program: Program, node: Accumulator | Pool) -> int:
+    if isinstance(node, Pool):
+        return node.payload.bit_length() + 1
+    reaches = [reach_of(program, n, node) for n in _populations(program, node)]
+    return max([-node.low, node.high, *reaches]).bit_length() + 1
+
+
+def _shared(channels: int, each: int, channel_bytes: int, on: Chip) -> int | None:
+    """The fewest cores when every core holds neurons of as many whole channels as is best."""
+    most = min(channels, on.synapse_bytes_per_core // channel_bytes)
+    if most == 0:
+        return None
+    return min(
+        ceil(channels / some) * ceil(some * each / on.neurons_per_core)
+        for some in range(1, most + 1)
+    )
+
+
+def _unrolled(neurons: int, neuron_bytes: int, on: Chip) -> int | None:
+    each = min(on.neurons_per_core, on.synapse_bytes_per_core // neuron_bytes)
+    return ceil(neurons / each) if each else None
+
+
+def demand_json(program: Program, name: str) -> dict[str, Any]:
+    """What the network would take of a chip, and what that assumes; plain data."""
+    on, rows = chip(name), demands(program, chip(name))
+    shared = _total([row.cores_shared for row in rows])
+    unrolled = _total([row.cores_unrolled for row in rows])
+    return {
+        "name": name,
+        "limits": asdict(on),
+        "layout": LAYOUT,
+        "state_bits": max(row.state_bits for row in rows),
+        "neurons": sum(row.neurons for row in rows),
+        "synapses": sum(row.synapses for row in rows),
+        "weight_bytes": sum(row.weight_bytes for row in rows),
+        "cores_shared": shared,
+        "cores_unrolled": unrolled,
+        "fits_bits": not misfits(program, on),
+        "feasible": shared is not None and shared <= on.cores,
+        "layers": [row.to_json() for row in rows],
+    }
+
+
+def _total(cores: list[int | None]) -> int | None:
+    """Layers do not share cores; None: one of them fits none."""
+    return None if None in cores else sum(count or 0 for count in cores)

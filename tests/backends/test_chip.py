@@ -1,0 +1,146 @@
+"""What fits a chip and what it would take of it, by hand and against the laws of counting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_model import accumulator, program
+
+from snncc.backends.chip import CHIPS, chip, demand_json, demands, misfits, require_fit
+from snncc.errors import TargetError, UsageError
+from snncc.ir.program import Neuron, Program, Readout, Source
+from snncc.options import Options, bits_of
+
+LOIHI = chip("loihi2")
+
+
+def layer(w: np.ndarray, bias: int = 0, **projection: object) -> Program:
+    """One linear layer on pixels, and its neurons."""
+    n = len(w)
+    node = accumulator("v", (n,), "x", "linear", w, np.full(n, bias), 255, "net.fc")
+    if projection:
+        wide = replace(node.projections[0], **projection)
+        node = replace(node, projections=(wide,), low=-(2**50), high=2**50)
+    fire = Neuron("fire", (n,), "v", np.ones((1, 4), np.int64), 0)
+    nodes = (Source("x", (w.shape[1],), 255), node, fire, Readout("y", (n,), "fire", 1.0))
+    return Program("net", nodes, ticks=4)
+
+
+def test_the_limits_are_those_of_the_file():
+    assert CHIPS == ("loihi2",)
+    assert (LOIHI.weight_bits, LOIHI.state_bits, LOIHI.limit) == (8, 24, 2**23)
+    assert (LOIHI.cores, LOIHI.neurons_per_core, LOIHI.synapse_bytes_per_core) == (128, 8192, 2**17)
+    with pytest.raises(UsageError, match="--target loihi3: no such target; there are loihi2"):
+        chip("loihi3")
+
+
+def test_a_network_of_eight_bits_fits():
+    assert misfits(program(), LOIHI) == []
+
+
+@pytest.mark.parametrize(("bias", "fits"), [(2**23 - 1 - 255, True), (2**23 - 255, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_border_of_the_state_is_exact(bias, fits, sign):
+    found = misfits(layer(np.array([[sign]], np.int8), sign * bias), LOIHI)
+    assert [f.what for f in found] == (
+        [] if fits else ["potential up to 8,388,608 takes 25 bits of 24"]
+    )
+
+
+def test_wide_weights_are_named_with_their_layer_beside_the_potential():
+    low, high = np.array([[100]], np.int8), np.array([[127]], np.int8)
+    (fault,) = misfits(layer(low, weights=(low, high)), LOIHI)
+    assert (fault.node, fault.module) == ("v", "net.fc")
+    assert fault.what.startswith("weights up to 32,612 take 16 bits of 8; potential up to ")
+    with pytest.raises(TargetError, match="does not fit loihi2") as caught:
+        require_fit(layer(low, weights=(low, high)), "loihi2")
+    assert caught.value.faults == (fault,)
+
+
+def test_a_shift_is_no_matter_of_weights_but_of_potentials():
+    w = np.array([[127]], np.int8)
+    (fault,) = misfits(layer(w, shift=10), LOIHI)  # its bounds are set to 2^50
+    assert fault.what == f"potential up to {2**50:,} takes 52 bits of 24"
+
+
+@pytest.mark.parametrize(("fraction", "fits"), [(8, True), (9, False)])
+def test_a_membrane_with_memory_is_judged_on_its_own_finer_grid(fraction, fits):
+    flat = layer(np.array([[127]], np.int8))  # a potential of up to 32,385
+    memory = {"carry": "hard", "decay": (0, 0), "threshold": np.ones(1, np.int64)}
+    fire = replace(flat.neurons[0], fraction=fraction, **memory)
+    net = replace(flat, nodes=tuple(fire if n.name == "fire" else n for n in flat.nodes))
+    assert [f.node for f in misfits(net, LOIHI)] == ([] if fits else ["fire"])
+
+
+# -- what it would take --------------------------------------------------------------------
+
+
+def test_a_small_network_by_hand():
+    rows = {row.node: row for row in demands(program(), LOIHI)}
+    assert [(r.node, r.neurons, r.synapses, r.weight_bytes) for r in rows.values()] == [
+        ("conv1:v", 3 * 36, 3 * 36 * 9, 27),
+        ("pool1", 27, 27 * 4, 12),
+        ("conv2:v", 144, 144 * 27, 16 * 27),
+        ("fc:v", 5, 5 * 144, 5 * 144),
+    ]
+    assert rows["conv1:v"].module == "net.conv1"
+    whole = demand_json(program(), "loihi2")
+    assert (whole["cores_shared"], whole["cores_unrolled"], whole["feasible"]) == (4, 4, True)
+    assert whole["neurons"] == sum(row.neurons for row in rows.values())
+
+
+def test_a_second_population_of_a_layer_takes_neurons_of_its_own():
+    net = layer(np.ones((3, 2), np.int8))
+    twin = replace(net.neurons[0], name="twin")
+    both = replace(net, nodes=(*net.nodes[:-1], twin, net.nodes[-1]))
+    assert [demands(n, LOIHI)[0].neurons for n in (net, both)] == [3, 6]
+
+
+def test_a_layer_that_no_core_holds_is_not_feasible():
+    wide = layer(np.ones((1, 2**17 + 1), np.int8))
+    whole = demand_json(wide, "loihi2")
+    assert (whole["cores_shared"], whole["cores_unrolled"]) == (None, None)
+    assert not whole["feasible"]
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_cores_hold_what_they_are_given(outputs, inputs):
+    small = replace(LOIHI, neurons_per_core=7, synapse_bytes_per_core=300)
+    (row,) = demands(layer(np.ones((outputs, inputs), np.int8)), small)
+    each = min(7, 300 // inputs)
+    assert row.cores_unrolled == row.cores_shared == ceil(outputs / each)
+
+
+def test_shared_weights_need_no_more_cores_than_stored_ones():
+    rows = demands(program(), replace(LOIHI, neurons_per_core=20, synapse_bytes_per_core=200))
+    assert all(row.cores_shared <= row.cores_unrolled for row in rows)
+    conv2 = rows[2]  # 9 neurons a channel, 27 bytes each: 2 channels a core, or 7 neurons
+    assert (conv2.cores_shared, conv2.cores_unrolled) == (8, 21)
+
+
+# -- compiling for it ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "given_bits", "bits"),
+    [
+        (None, None, 16),
+        (None, 12, 12),
+        ("loihi2", None, 8),
+        ("loihi2", 6, 6),
+        (None, "auto", "auto"),
+    ],
+)
+def test_a_target_says_how_many_bits_there_are(target, given_bits, bits):
+    assert bits_of(Options(target=target, weight_bits=given_bits)) == bits
+
+
+@pytest.mark.parametrize("bits", [9, 16, "auto"])
+def test_more_bits_than_the_target_takes_are_refused(bits):
+    with pytest.raises(UsageError, match=f"takes weights of up to 8 bits, not {bits}"):
+        bits_of(Options(target="loihi2", weight_bits=bits))
