@@ -1,0 +1,212 @@
+"""The network of graph.json as connected Lava processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv.process import Conv
+from lava.proc.dense.process import Dense
+from lava.utils.weightutils import SignMode
+
+from snncc.backends.lava.processes.fast_conv import PyFastConv
+from snncc.backends.lava.processes.frames import FrameSource, ReadOut
+from snncc.backends.lava.processes.populations import Accumulate, IFMemory, IFSoftReset
+from snncc.backends.lava.processes.relays import MaxPool, Relay
+
+__all__ = ["Graph", "Results", "build", "run_config"]
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """graph.json and tensors.npz.
+
+    Attributes:
+        description: What graph.json holds.
+        tensors: By the names that its entries use.
+    """
+
+    description: Mapping[str, Any]
+    tensors: Mapping[str, Any]
+
+    @staticmethod
+    def load(directory: Path) -> Graph:
+        """From an emitted directory."""
+        text = (directory / "graph.json").read_text(encoding="utf-8")
+        with np.load(directory / "tensors.npz") as tensors:
+            return Graph(json.loads(text), dict(tensors))
+
+    @property
+    def entries(self) -> list[Entry]:
+        """One for each process; each comes after those that it reads."""
+        return list(self.description["processes"])
+
+    def read_outs(self, readouts_only: bool = False) -> list[Entry]:
+        """Entries of what is written down."""
+        kinds = ("readout",) if readouts_only else ("readout", "counts")
+        return [e for e in self.entries if e["process"] == "ReadOut" and e["writes"] in kinds]
+
+    def ticks(self, samples: int) -> int:
+        """That so many samples take; they follow each other without a gap."""
+        frames = samples * int(self.description["timesteps"])
+        return (frames - 1) * int(self.description["frame"]) + int(self.description["latency"])
+
+
+@dataclass
+class Results:
+    """Files, mapped into memory, that the read-outs write to.
+
+    Attributes:
+        folder: Where they are.
+        samples: N.
+        timesteps: T.
+        trains: Whether to keep spike trains.
+        arrays: ``counts/NAME``, ``readout/NAME``, ``tick_spikes/NAME``, ``trains/NAME``.
+    """
+
+    folder: Path
+    samples: int
+    timesteps: int
+    trains: bool = False
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+    def paths(self, entry: Entry) -> dict[str, str]:
+        """Makes the files of a read-out; their paths by the names of its arguments."""
+        name, is_count = entry["of"], entry["writes"] == "counts"
+        size, burst, T, N = prod(entry["shape"]), entry["burst"], self.timesteps, self.samples
+        kind, dtype = ("counts", np.uint8) if is_count else ("readout", np.int64)
+        made = {"sums": self._file(f"{kind}/{name}", dtype, T, N, size)}
+        if is_count:
+            made["ticks"] = self._file(f"tick_spikes/{name}", np.int64, T, burst)
+        if is_count and self.trains:
+            made["trains"] = self._file(f"trains/{name}", np.uint8, T, burst, N, size)
+        return made
+
+    def _file(self, key: str, dtype: Any, *shape: int) -> str:
+        path = self.folder / f"{len(self.arrays)}.npy"
+        self.arrays[key] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        return str(path)
+
+    def shaped(self, read_outs: list[Entry]) -> dict[str, Any]:
+        """The arrays, each with the shape that its node has in snncc, (C, H, W) or (F,)."""
+        shapes = {entry["of"]: entry["result_shape"] for entry in read_outs}
+        found = {}
+        for key, array in self.arrays.items():
+            kind, name = key.split("/", 1)
+            flat = kind == "tick_spikes"
+            found[key] = array if flat else array.reshape(*array.shape[:-1], *shapes[name])
+        return found
+
+
+def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) -> AbstractProcess:
+    """Connects the processes; returns one of them, by which Lava finds all others.
+
+    Args:
+        graph: The network.
+        x: .npy file of the samples.
+        results: Where results go.
+        readouts_only: No spike counts: that saves a process per population.
+    """
+    wanted = [entry["name"] for entry in graph.read_outs(readouts_only)]
+    made: dict[str, AbstractProcess] = {}
+    for entry in graph.entries:
+        if entry["process"] == "ReadOut" and entry["name"] not in wanted:
+            continue
+        common = {"name": entry["name"], "frame": graph.description["frame"]}
+        maker = _MAKERS[entry["process"]]
+        if entry["process"] == "FrameSource":
+            more = {"path": str(x), "timesteps": graph.description["timesteps"]}
+        else:
+            more = results.paths(entry) if entry["process"] == "ReadOut" else {}
+        process = maker(entry, graph.tensors, {**common, **more})
+        for source in entry.get("inputs", ()):
+            _connect(made[source], process)
+        made[entry["name"]] = process
+    return next(iter(made.values()))
+
+
+def run_config(stock: bool = False) -> Loihi2SimCfg:
+    """Fixed-point models on the CPU; convolutions by the fast model, unless ``stock``."""
+    exceptions = {} if stock else {Conv: PyFastConv}
+    return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=exceptions)
+
+
+def _connect(source: AbstractProcess, target: AbstractProcess) -> None:
+    """All processes have one port at either end; shapes change in the order C, H, W."""
+    (out,), (into,) = source.out_ports, target.in_ports
+    if out.shape != into.shape:
+        out = out.transpose().reshape(into.shape[::-1]).transpose()
+    out.connect(into)
+
+
+# -- one entry to one process --------------------------------------------------------------
+
+
+def _conv(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -> AbstractProcess:
+    weight = tensors[entry["weight"]].astype(np.int32) << entry["shift"]
+    geometry = {key: entry[key] for key in ("stride", "padding", "dilation", "groups")}
+    return Conv(
+        weight=weight,
+        input_shape=tuple(entry["input_shape"]),
+        num_message_bits=entry["message_bits"],
+        name=common["name"],
+        **{key: tuple(v) if isinstance(v, list) else v for key, v in geometry.items()},
+    )
+
+
+def _dense(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -> AbstractProcess:
+    """Twice the weights and half the sum: exact.
+
+    Of mixed sign Lava makes weights even and cuts them off at -256 and 254.
+    """
+    return Dense(
+        weights=2 * tensors[entry["weight"]].astype(np.int32),
+        weight_exp=entry["shift"] - 1,
+        sign_mode=SignMode.MIXED,
+        num_message_bits=entry["message_bits"],
+        name=common["name"],
+    )
+
+
+def _own(kind: type[AbstractProcess], *keys: str) -> Callable[..., AbstractProcess]:
+    """A process of ours: tensors by name, lists as tuples."""
+
+    def make(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -> Any:
+        def value(key: str) -> Any:
+            given = entry[key]
+            if key in ("bias", "levels", "threshold"):
+                return tensors[given]
+            return tuple(given) if isinstance(given, list) else given
+
+        return kind(**{key: value(key) for key in keys}, **common)
+
+    return make
+
+
+def _pool(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -> AbstractProcess:
+    keys = ("input_shape", "shape", "kernel", "stride", "padding")
+    return MaxPool(**{key: tuple(entry[key]) for key in keys}, name=common["name"])
+
+
+_MEMORY = ("threshold", "reset", "decay", "fraction", "timesteps")
+#: How a process is made, by the ``process`` of its entry.
+_MAKERS: dict[str, Callable[..., AbstractProcess]] = {
+    "FrameSource": _own(FrameSource, "shape"),
+    "Conv": _conv,
+    "Dense": _dense,
+    "MaxPool": _pool,
+    "Relay": _own(Relay, "shape", "delay", "first", "burst"),
+    "Accumulate": _own(Accumulate, "shape", "bias", "first"),
+    "IFSoftReset": _own(IFSoftReset, "shape", "bias", "levels", "first"),
+    "IFMemory": _own(IFMemory, "shape", "bias", "levels", "first", *_MEMORY),
+    "ReadOut": _own(ReadOut, "shape", "first", "burst"),
+}

@@ -1,0 +1,123 @@
+"""README.md of an emitted directory: how to run it, and the network's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+from snncc.backends.lava.schedule import Entry, Schedule
+
+__all__ = ["readme"]
+
+_TEXT = """\
+# {name} on Lava
+A spiking network, compiled by snncc, as processes of Intel's Lava. It fires, spike for spike, what
+the quantised integer network computes. All of it runs on the CPU, in Lava's fixed-point simulation;
+nothing here says that it fits or runs on a chip.
+
+```console
+$ python3.10 -m venv lava && lava/bin/pip install lava-nc==0.10.0
+$ lava/bin/python run.py --input x.npy --output y.npz                    # one thread, fast
+$ lava/bin/python run.py --input x.npy --output y.npz --executor lava    # Lava's own runtime
+```
+`x.npy` holds integers 0 to {payload}, {samples}. `y.npz` holds `readout/NAME`, and for every
+population `counts/NAME` (T, N, …) and `tick_spikes/NAME` (T, D); with `--trains` also `trains/NAME`
+(T, D, N, …). `--readouts-only` saves a process per population; `--stock` takes Lava's own model for
+convolutions, which is slow.
+
+## Time
+A frame of {frame} ticks carries one timestep of one sample; a sample has {timesteps}, and the next
+sample follows without a gap. What arrives in a frame is summed; in the tick in which the last of it
+arrives (`first` below, for the first frame) the answer begins: a neuron that fires k times does so
+in the first k ticks of its answer. Conv and Dense deliver a tick later. The first result is
+complete after {latency} ticks, each further one {interval} ticks later.
+
+## Network
+| process | kind | of | reads | sends (W, H, C) | numbers | first |
+|---|---|---|---|---|---|---|
+{rows}
+
+{processes} processes, {neurons:,} neurons, {weights:,} weights of 8 bits (those of a convolution
+counted once).
+
+## Files
+| file | holds |
+|---|---|
+| `graph.json` | the processes above with all their arguments |
+| `tensors.npz` | weights, biases, levels: int8 and int32, in Lava's order (W, H, C) |
+| `network.py` | makes the processes and connects them |
+| `executors.py` | Lava's runtime, and the same ProcessModels in one thread |
+| `processes/` | Process and ProcessModel modules, nothing else: Lava executes all that lies there |
+"""
+
+
+def readme(plan: Schedule, name: str) -> str:
+    """The text."""
+    program = plan.program
+    shape = ", ".join(map(str, program.source.shape))
+    sequence = f" or ({program.timesteps}, N, {shape})" if program.timesteps > 1 else ""
+    weights = [plan.tensors[e["weight"]].size for e in plan.entries if "weight" in e]
+    return _TEXT.format(
+        name=name,
+        payload=program.source.payload,
+        samples=f"(N, {shape}){sequence}",
+        frame=program.ticks,
+        timesteps=program.timesteps,
+        interval=program.timesteps * program.ticks,
+        latency=plan.latency + (program.timesteps - 1) * program.ticks,
+        rows="\n".join(_row(plan, entry) for entry in plan.entries),
+        processes=len(plan.entries),
+        neurons=sum(prod(n.shape) for n in program.neurons),
+        weights=sum(weights),
+    )
+
+
+def _row(plan: Schedule, entry: Entry) -> str:
+    reads = ", ".join(f"`{name}`" for name in entry.get("inputs", ()))
+    numbers = _NUMBERS.get(entry["process"], _nothing)(plan, entry)
+    sends = "" if entry["process"] == "ReadOut" else " x ".join(map(str, entry["shape"]))
+    cells = [f"`{entry['name']}`", entry["process"], _module(entry), reads, sends, numbers]
+    return f"| {' | '.join([*cells, str(entry.get('first', ''))])} |"
+
+
+def _module(entry: Entry) -> str:
+    return f"`{entry['module']}`" if entry.get("module") else ""
+
+
+def _nothing(plan: Schedule, entry: Entry) -> str:
+    return ""
+
+
+def _conv(plan: Schedule, entry: Entry) -> str:
+    x, y = plan.tensors[entry["weight"]].shape[1:3]
+    groups = f", {entry['groups']} groups" if entry["groups"] > 1 else ""
+    return f"{x}x{y}, stride {entry['stride'][0]}{groups}{_shift(entry)}"
+
+
+def _dense(plan: Schedule, entry: Entry) -> str:
+    outputs, inputs = plan.tensors[entry["weight"]].shape
+    return f"{inputs} to {outputs}{_shift(entry)}"
+
+
+def _shift(entry: Entry) -> str:
+    return f", times {2 ** entry['shift']}" if entry["shift"] else ""
+
+
+def _levels(plan: Schedule, entry: Entry) -> str:
+    levels = plan.tensors[entry["levels"]]
+    memory = f", {entry['reset']} reset, decay {_decay(entry)}" if "reset" in entry else ""
+    return f"D = {len(levels)}, first level {levels[0].min()} to {levels[0].max()}{memory}"
+
+
+def _decay(entry: Entry) -> str:
+    numerator, shift = entry["decay"]
+    return f"{numerator}/{2**shift}"
+
+
+_NUMBERS: Mapping[str, Callable[[Schedule, Entry], str]] = {
+    "Conv": _conv,
+    "Dense": _dense,
+    "IFSoftReset": _levels,
+    "IFMemory": _levels,
+    "Relay": lambda plan, entry: f"{entry['delay']} ticks later",
+}

@@ -1,0 +1,73 @@
+"""Emitted directories, run by a Python that has Lava, and compared with the clocked engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snncc.backends.clocked import ClockedEngine
+from snncc.backends.lava.emit import write
+from snncc.ir.program import Program
+
+__all__ = ["differences", "emitted", "expected", "lava_python", "python", "run"]
+
+Arrays = dict[str, np.ndarray]
+
+
+def lava_python() -> str:
+    """The interpreter that has Lava; skips the test where there is none."""
+    found = os.environ.get("SNNCC_LAVA_PYTHON")
+    if not found:
+        pytest.skip("no Python with Lava: SNNCC_LAVA_PYTHON names none")
+    return found
+
+
+def python(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """The interpreter with Lava on a script, apart from this one's environment."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [lava_python(), "-E", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+    )
+
+
+def emitted(program: Program, x: np.ndarray, directory: Path) -> Path:
+    """The Program's directory, with its samples in it."""
+    write(program, directory, name=program.name)
+    np.save(directory / "x.npy", x)
+    return directory
+
+
+def run(directory: Path, *flags: str) -> Arrays:
+    """What run.py writes for the samples in the directory, trains and all."""
+    files = ["--input", directory / "x.npy", "--output", directory / "y.npz"]
+    done = python(directory / "run.py", *files, "--trains", *flags)
+    assert done.returncode == 0, done.stderr
+    return results(directory)
+
+
+def results(directory: Path) -> Arrays:
+    """The content of y.npz."""
+    with np.load(directory / "y.npz") as found:
+        return dict(found)
+
+
+def expected(program: Program, x: np.ndarray) -> Arrays:
+    """What y.npz should hold."""
+    activity = ClockedEngine(program).run(x, [n.name for n in program.neurons])
+    kinds = {
+        "counts": activity.counts,
+        "readout": activity.readouts,
+        "tick_spikes": activity.tick_spikes,
+        "trains": activity.spikes,
+    }
+    return {f"{kind}/{name}": a for kind, arrays in kinds.items() for name, a in arrays.items()}
+
+
+def differences(wanted: Arrays, found: Arrays) -> list[str]:
+    """Keys of arrays that are not the same."""
+    return [key for key, values in wanted.items() if not np.array_equal(values, found[key])]
