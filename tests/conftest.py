@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import lava_runs
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -60,6 +61,12 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     text = Golden(path.read_text(encoding="utf-8") if path.exists() else "")
     text.path, text.update = path, bool(request.config.getoption("--update-golden"))
     return text
+
+
+@pytest.fixture(scope="session")
+def lava_python() -> str:
+    """A Python with Lava, found before any test changes the environment."""
+    return lava_runs.lava_python()
 
 
 _COMPARED = pytest.StashKey[Counter[str]]()

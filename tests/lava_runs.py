@@ -11,6 +11,8 @@ import pytest
 
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.lava.emit import write
+from snncc.backends.lava.interpreter import find_python, python_310
+from snncc.errors import MissingDependencyError
 from snncc.ir.program import Program
 
 __all__ = ["differences", "emitted", "expected", "lava_python", "python", "run"]
@@ -19,11 +21,16 @@ Arrays = dict[str, np.ndarray]
 
 
 def lava_python() -> str:
-    """The interpreter that has Lava; skips the test where there is none."""
-    found = os.environ.get("SNNCC_LAVA_PYTHON")
-    if not found:
-        pytest.skip("no Python with Lava: SNNCC_LAVA_PYTHON names none")
-    return found
+    """The interpreter that has Lava.
+
+    Where a Python 3.10 runs, Lava is to be there: the test fails without. Elsewhere it is skipped.
+    """
+    try:
+        return find_python()
+    except MissingDependencyError as e:
+        if python_310():
+            pytest.fail(f"no Lava, but a Python 3.10 that runs it: {e.message}")
+        pytest.skip(e.message)
 
 
 def python(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -14,11 +14,9 @@ from importlib.resources import files
 from math import ceil, prod
 from typing import Any
 
-import numpy as np
-
-from snncc.errors import Fault, TargetError, UsageError
-from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection
-from snncc.ir.program_check import reach_of
+from snncc.backends.lava.limits import membrane_bounds, unsupported
+from snncc.errors import TargetError, UsageError
+from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,7 +31,6 @@ __all__ = [
     "chip",
     "demand_json",
     "demands",
-    "misfits",
     "require_fit",
 ]
 
@@ -70,11 +67,6 @@ class Chip:
     neurons_per_core: int
     synapse_bytes_per_core: int
 
-    @property
-    def limit(self) -> int:
-        """Potentials stay below it, and above its negative."""
-        return 1 << (self.state_bits - 1)
-
 
 @cache
 def chip(name: str) -> Chip:
@@ -90,58 +82,14 @@ def chip(name: str) -> Chip:
     return Chip(**tomllib.loads(text))
 
 
-# -- what does not fit ---------------------------------------------------------------------
-
-
 def require_fit(program: Program, name: str) -> None:
-    """Every weight and every potential fits the chip's bits.
+    """Every weight and every potential fits the chip's bits, as it must in Lava's processes.
 
     Raises:
         TargetError: Some do not; each layer with its bound.
     """
-    if faults := misfits(program, chip(name)):
-        raise TargetError(f"the network does not fit {name}", faults)
-
-
-def misfits(program: Program, on: Chip) -> list[Fault]:
-    """Layers and populations whose weights or proved potentials take more bits than there are."""
-    faults = []
-    for node in program.nodes:
-        reasons = list(_reasons(program, node, on))
-        if reasons:
-            module = getattr(node, "module", "")
-            faults.append(Fault("; ".join(reasons), node.name, type(node).__name__, module))
-    return faults
-
-
-def _reasons(program: Program, node: Node, on: Chip) -> list[str]:
-    if isinstance(node, Accumulator):
-        return [*_wide_weights(node, on), *_wide_state(max(-node.low, node.high), on)]
-    if isinstance(node, Neuron) and node.carry != "none":
-        return _wide_state(reach_of(program, node, program.by_name[node.source]), on)
-    return []
-
-
-def _wide_weights(node: Accumulator, on: Chip) -> list[str]:
-    reach = max((_largest(p) for p in node.projections), default=0)
-    most = (1 << (on.weight_bits - 1)) - 1
-    if reach <= most:
-        return []
-    return [f"weights up to {reach:,} take {reach.bit_length() + 1} bits of {on.weight_bits}"]
-
-
-def _largest(p: Projection) -> int:
-    """Of the stored weights, as they are ahead of the projection's shift."""
-    if not p.weights:
-        return 0
-    return int(np.abs(p.total() >> p.shift).max())
-
-
-def _wide_state(reach: int, on: Chip) -> list[str]:
-    if reach < on.limit:
-        return []
-    bits = reach.bit_length() + 1
-    return [f"potential up to {reach:,} takes {bits} bits of {on.state_bits}"]
+    if faults := unsupported(program):
+        raise TargetError(f"the network does not fit {chip(name).name}", faults)
 
 
 # -- what it takes -------------------------------------------------------------------------
@@ -218,8 +166,9 @@ def _fan_in(node: Accumulator | Pool) -> int:
 def _state_bits(program: Program, node: Accumulator | Pool) -> int:
     if isinstance(node, Pool):
         return node.payload.bit_length() + 1
-    reaches = [reach_of(program, n, node) for n in _populations(program, node)]
-    return max([-node.low, node.high, *reaches]).bit_length() + 1
+    ranges = [membrane_bounds(program, n) for n in _populations(program, node)]
+    ends = [abs(end) for pair in [(node.low, node.high), *ranges] for end in pair]
+    return max(ends).bit_length() + 1
 
 
 def _shared(channels: int, each: int, channel_bytes: int, on: Chip) -> int | None:
@@ -253,7 +202,7 @@ def demand_json(program: Program, name: str) -> dict[str, Any]:
         "weight_bytes": sum(row.weight_bytes for row in rows),
         "cores_shared": shared,
         "cores_unrolled": unrolled,
-        "fits_bits": not misfits(program, on),
+        "fits_bits": not unsupported(program),
         "feasible": shared is not None and shared <= on.cores,
         "layers": [row.to_json() for row in rows],
     }

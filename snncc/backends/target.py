@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from snncc.backends.engine import Engine
-from snncc.errors import MissingDependencyError, UsageError
+from snncc.errors import MissingDependencyError, TargetError, UsageError
 from snncc.ir.program import TOTAL_LIMIT, Program
 
 __all__ = ["TARGETS", "ModelView", "Target", "make_engine"]
@@ -36,6 +36,8 @@ class Target:
         needs: Modules that must be installed.
         install: How to get them.
         options: Names of what ``make`` takes besides the network.
+        absent: Why it cannot run here for other reasons than modules, or nothing; may take a while.
+        misfit: Why it cannot run a network, or nothing.
         state_bits: Of a membrane potential, sign not counted, that it holds.
     """
 
@@ -46,13 +48,20 @@ class Target:
     needs: tuple[str, ...] = ()
     install: str = ""
     options: tuple[str, ...] = ()
+    absent: Callable[[], str] = str
+    misfit: Callable[[ModelView], str] = lambda _: ""
     state_bits: int = TOTAL_LIMIT.bit_length() - 1
+
+    @property
+    def lacks(self) -> str:
+        """Which modules it lacks here, or nothing."""
+        missing = [module for module in self.needs if find_spec(module) is None]
+        return f"needs {', '.join(missing)}: {self.install}" if missing else ""
 
     @property
     def unavailable(self) -> str:
         """Why it cannot run here, or nothing."""
-        missing = [module for module in self.needs if find_spec(module) is None]
-        return f"needs {', '.join(missing)}: {self.install}" if missing else ""
+        return self.lacks or self.absent()
 
 
 def _integer(model: ModelView) -> Engine:
@@ -77,6 +86,43 @@ def _event(model: ModelView, threads: int = 1, kernels: str = "auto") -> Engine:
     from snncc.backends.event.engine import EventEngine
 
     return EventEngine(model.program, threads, kernels)
+
+
+def _lava(
+    model: ModelView,
+    executor: str | None = None,
+    lava_python: str | None = None,
+    timeout: float | None = None,
+) -> Engine:
+    from snncc.backends.lava.engine import LavaEngine
+
+    return LavaEngine(model.program, executor, lava_python, timeout, _origin(model))
+
+
+def _origin(model: ModelView) -> str:
+    """The file it was compiled from, as far as it is known."""
+    report = getattr(model, "report", {})
+    return str((report.get("checkpoint") or {}).get("file", ""))
+
+
+def _no_lava() -> str:
+    from snncc.backends.lava.interpreter import find_python
+
+    try:
+        find_python()
+    except MissingDependencyError as e:
+        return e.message.removeprefix("engine 'lava' ")
+    return ""
+
+
+def _lava_misfit(model: ModelView) -> str:
+    from snncc.backends.lava.engine import require_lava
+
+    try:
+        require_lava(model.program, _origin(model))
+    except TargetError as e:
+        return f"{e.message} ({e.faults[0]})"
+    return ""
 
 
 TARGETS: dict[str, Target] = {
@@ -114,6 +160,16 @@ TARGETS: dict[str, Target] = {
             "reinstall snncc where there is a C compiler",
             ("threads", "kernels"),
         ),
+        Target(
+            "lava",
+            "Intel's Lava on the CPU, in a Python 3.10 of its own; weights of 8 bits",
+            "exact, train for train",
+            _lava,
+            options=("executor", "lava_python", "timeout"),
+            absent=_no_lava,
+            misfit=_lava_misfit,
+            state_bits=23,
+        ),
     )
 }
 
@@ -129,11 +185,12 @@ def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
     Raises:
         UsageError: There is no such engine, or it has no such option.
         MissingDependencyError: It cannot run here; the message says how it could.
+        TargetError: The network does not fit it, naming every place.
     """
     target = TARGETS.get(name)
     if target is None:
         raise UsageError(f"unknown engine '{name}'; there are {', '.join(TARGETS)}")
-    if why := target.unavailable:
+    if why := target.lacks:
         raise MissingDependencyError(f"engine '{name}' {why}")
     if unknown := [option for option in options if option not in target.options]:
         raise UsageError(f"engine '{name}' has no option '{unknown[0]}'")

@@ -1,4 +1,4 @@
-"""The command line: ``snncc compile | check | inspect | run | verify | targets | ops``.
+"""The command line: ``snncc compile | check | inspect | run | verify | export | …``.
 
 Results go to stdout (with ``--json`` exactly one document), everything else to stderr. Heavy
 packages are imported inside the commands, so that ``--help`` answers at once.
@@ -11,6 +11,8 @@ import click
 from snncc.cli.catalogue import ops, targets
 from snncc.cli.check import check
 from snncc.cli.compile import compile_
+from snncc.cli.doctor import doctor
+from snncc.cli.export import export
 from snncc.cli.failures import Commands
 from snncc.cli.inspect import inspect_
 from snncc.cli.run import run
@@ -53,5 +55,5 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (compile_, check, inspect_, run, verify_, targets, ops):
+for _command in (compile_, check, inspect_, run, verify_, export, targets, ops, doctor):
     cli.add_command(_command)

@@ -142,8 +142,7 @@ def compile_(as_json: bool, **given: Any) -> None:
         hint = "nothing written; snncc check shows how far an exact prefix reaches"
         raise UnsupportedModelError(f"{e.message}; {hint}", e.faults) from e
     except TargetError as e:
-        hint = "nothing written; fewer --weight-bits make potentials smaller"
-        raise TargetError(f"{e.message}; {hint}", e.faults) from e
+        raise TargetError(f"{e.message}; nothing written", e.faults) from e
     model.report["checkpoint"] = network.checkpoint
     model.save(out, overwrite=choices.force)
     seconds = time.perf_counter() - start

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 from snncc.errors import BadInputError
 
-__all__ = ["check_dump_folder", "check_input_file", "check_output_file", "write_file"]
+__all__ = [
+    "check_dump_folder",
+    "check_input_file",
+    "check_output_file",
+    "check_output_folder",
+    "write_file",
+    "write_folder",
+]
 
 
 def check_input_file(path: Path, may_be_folder: bool = False) -> None:
@@ -29,11 +38,15 @@ def check_output_file(path: Path, force: bool) -> None:
     Raises:
         BadInputError: It exists and ``force`` is not set, or its folder is missing or read-only.
     """
-    folder = path.parent
     if path.is_dir():
         raise BadInputError(f"{path}: is a folder; name a file")
     if os.path.lexists(path) and not force:
         raise BadInputError(f"{path}: exists already; choose another name or overwrite it with -f")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    folder = path.parent
     if not folder.is_dir():
         raise BadInputError(f"{path}: no folder '{folder}'; make it first")
     if not os.access(folder, os.W_OK):
@@ -72,3 +85,57 @@ def write_file(path: Path, data: bytes, force: bool) -> None:
     finally:
         with suppress(OSError):  # mostly because it has been moved into place
             part.unlink()
+
+
+def check_output_folder(path: Path, force: bool, parts: Collection[str]) -> None:
+    """Fail at once if the folder could not be written later.
+
+    Args:
+        path: What is to be made; an empty folder is as good as none.
+        force: An earlier result may be replaced.
+        parts: Names by which an earlier result is known.
+
+    Raises:
+        BadInputError: Something else is there, or ``force`` is not set, or the folder it is to be
+            in is missing or read-only.
+    """
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise BadInputError(f"{path}: is not a folder; choose another name")
+    if path.is_dir() and (found := {entry.name for entry in path.iterdir()}):
+        if not force:
+            raise BadInputError(f"{path}: not empty; choose another name or replace it with -f")
+        if lost := sorted(set(parts) - found):
+            raise BadInputError(
+                f"{path}: holds something else, as it has no {lost[0]}; choose another name"
+            )
+    _check_parent(path)
+
+
+def write_folder(
+    path: Path, make: Callable[[Path], None], force: bool, parts: Collection[str]
+) -> None:
+    """Write a folder through a temporary one beside it.
+
+    Args:
+        path: The folder.
+        make: Fills a folder that does not exist yet.
+        force: See ``check_output_folder``.
+        parts: Likewise.
+
+    Raises:
+        BadInputError: See ``check_output_folder``; or it cannot be written.
+    """
+    check_output_folder(path, force, parts)
+    part, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    try:
+        make(part)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(part, path)
+    except OSError as e:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        raise BadInputError(f"{path}: cannot be written ({e.strerror})") from e
+    finally:
+        for folder in (part, old):
+            shutil.rmtree(folder, ignore_errors=True)

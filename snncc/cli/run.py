@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file, check_output_file
+from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import mask_json, mask_line
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
 from snncc.errors import BadInputError, UsageError
@@ -30,7 +31,8 @@ __all__ = ["run"]
 
 _FIRST = 20
 _MOST_CLASSES = 20
-_CHUNK = 8  # batches simulated between two looks at the rates: bounds the memory they take
+#: Batches simulated between two looks at the rates: bounds the memory they take.
+_CHUNK, _SLOW_CHUNK = 8, 32
 
 
 @click.command("run", short_help="Run a compiled network on data.")
@@ -77,6 +79,7 @@ _CHUNK = 8  # batches simulated between two looks at the rates: bounds the memor
     type=click.Choice(["auto", "event", "dense"]),
     help="Sum event by event, or all inputs of a dense layer at once; engine event, default auto.",
 )
+@lava_options
 @click.option(
     "--probe",
     "probes",
@@ -107,6 +110,7 @@ def run(
     out: Path | None,
     force: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Run a compiled network on data: classes, accuracy, firing rates and synaptic operations.
 
@@ -122,6 +126,7 @@ def run(
 
     options = {"pipelined": pipelined or None, "threads": threads, "kernels": kernels}
     given = {name: value for name, value in options.items() if value is not None}
+    given |= given_options(more)
     session = Session(file, engine, batch, **given)
     takes_mask = bool(session.contract.patches)
     read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
@@ -137,6 +142,8 @@ def run(
         found["clock"] = _clock(session, tally)
     if (share := session.event_share) is not None:
         found["event_share"] = round(share, 4)
+    if (ran := session.run_report) is not None:
+        found["ran"] = ran
     if as_json:
         write_json(found)
     else:
@@ -180,7 +187,8 @@ def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:
 
     tally = Tally(session.model.program)
     with progress_bar(f"run on {session.engine}", len(read)) as progress:
-        for feed in _feeds(read, session, session.batch * _CHUNK):
+        chunk = _SLOW_CHUNK if session.starts_slowly else _CHUNK
+        for feed in _feeds(read, session, session.batch * chunk):
             tally.add(session.trace(feed, probes, progress))
     return tally
 
@@ -274,6 +282,8 @@ def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
         screen.line("clock", *_clock_texts(clock))
     if (share := found.get("event_share")) is not None:
         screen.line("kernels", f"{percent(share)} of synaptic work event by event, the rest dense")
+    if ran := found.get("ran"):
+        screen.line("lava", *ran_pieces(ran))
     spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
     if path := found.get("path"):

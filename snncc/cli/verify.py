@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file
+from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import fired, mask_json, mask_line
 from snncc.cli.screen import Screen, plural, progress_bar, write_json
 from snncc.errors import UsageError
@@ -44,6 +45,7 @@ _MOST_ROWS = 20
     help="npz, npy, idx or a folder of images. Default: the samples in the file.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@lava_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def verify_(
     file: Path,
@@ -51,6 +53,7 @@ def verify_(
     data: Path | None,
     limit: int | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Recompute the spikes of a compiled network and compare every engine with them.
 
@@ -64,9 +67,13 @@ def verify_(
     from snncc.runtime.artifact import load
 
     model = load(file)
-    names, absent = _engines(engines)
+    names, absent = _engines(engines, model)
+    options = given_options(given)
+    if options and "lava" not in names:
+        names_given = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise UsageError(f"{names_given}: of engine lava, which is not among --engines")
     samples, mask = _samples(model, data, limit)
-    found = _verify(model, samples, names)
+    found = _verify(model, samples, names, {"lava": options})
     if as_json:
         head = {"path": str(file), "name": model.name} | ({"mask": mask} if mask else {})
         write_json({**head, **found.to_json(), "not_run": absent})
@@ -76,7 +83,7 @@ def verify_(
         raise click.exceptions.Exit(_MISMATCH)
 
 
-def _engines(given: str) -> tuple[list[str], dict[str, str]]:
+def _engines(given: str, model: CompiledModel) -> tuple[list[str], dict[str, str]]:
     """The engines to compare, and of ``all`` those that cannot run here, with the reason."""
     from snncc.backends.target import TARGETS
 
@@ -87,7 +94,8 @@ def _engines(given: str) -> tuple[list[str], dict[str, str]]:
             raise UsageError(f"--engines: no engine '{unknown[0]}'; there are {known}, or all")
         return names, {}
     others = [target for target in TARGETS.values() if target.name != "integer"]
-    absent = {target.name: target.unavailable for target in others if target.unavailable}
+    reasons = {target.name: target.misfit(model) or target.unavailable for target in others}
+    absent = {name: why for name, why in reasons.items() if why}
     return [target.name for target in others if target.name not in absent], absent
 
 
@@ -107,7 +115,10 @@ def _samples(
 
 
 def _verify(
-    model: CompiledModel, x: npt.NDArray[np.uint8] | None, names: list[str]
+    model: CompiledModel,
+    x: npt.NDArray[np.uint8] | None,
+    names: list[str],
+    options: dict[str, dict[str, Any]],
 ) -> Verification:
     from snncc.runtime.verify import verify
 
@@ -115,7 +126,7 @@ def _verify(
     samples = len(x if x is not None else stored)
     compared = sum(name != "integer" for name in names)
     with progress_bar("verify", samples * compared) as progress:
-        return verify(model, x, names, progress)
+        return verify(model, x, names, progress, options)
 
 
 # -- the result ----------------------------------------------------------------------------
@@ -135,6 +146,7 @@ def _show(
             name,
             f"{plural(verdict.populations, 'population')}, {plural(verdict.spikes, 'spike')}, "
             f"{verdict.mismatched:,} mismatched",
+            *(ran_pieces(verdict.ran) if verdict.ran else ()),
         )
     for name, why in absent.items():
         screen.line(name, f"not run: {why}")

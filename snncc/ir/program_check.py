@@ -229,20 +229,11 @@ def _check_carry(program: Program, node: Neuron, source: Node) -> None:
     assert taken is not None
     _require(taken.shape in ((1,), (node.shape[0],)), f"threshold has shape {taken.shape}")
     _require(int(taken.min()) > 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
-    reach = reach_of(program, node, source)
-    _require(reach < TOTAL_LIMIT, "membrane may overflow int64")
-
-
-def reach_of(program: Program, node: Neuron, source: Node) -> int:
-    """The largest absolute membrane potential of a population that reads ``source``.
-
-    Without ``carry`` that is the accumulator's.
-    """
+    loss = node.D * int(taken.max()) if node.carry != "hard" else 0
     drive = emitted_payload(source) << node.fraction
-    if node.carry == "none" or node.threshold is None:
-        return drive
-    loss = node.D * int(node.threshold.max()) if node.carry != "hard" else 0
-    return membrane_reach(program.timesteps, node.decay, drive, loss, node.carry == "delayed")
+    is_late = node.carry == "delayed"
+    reach = membrane_reach(program.timesteps, node.decay, drive, loss, is_late)
+    _require(reach < TOTAL_LIMIT, "membrane may overflow int64")
 
 
 def required_depth(node: Node, seen: dict[str, Node]) -> int:

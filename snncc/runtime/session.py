@@ -50,12 +50,14 @@ class Session:
         engine: A name of ``snncc.backends.target.TARGETS``.
         batch: Samples simulated together.
         **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
-            ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``.
+            ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``;
+            ``executor`` (``direct``, ``lava``), ``lava_python`` and ``timeout`` are of ``lava``.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.
         UsageError: No such engine or option, or a batch that is not positive.
         MissingDependencyError: The engine needs a package that is not installed.
+        TargetError: The network does not fit the engine.
     """
 
     def __init__(
@@ -82,6 +84,17 @@ class Session:
         """Share of the multiply-adds so far done event by event; None: the engine has no choice."""
         share: float | None = getattr(self._engine, "event_share", None)
         return share
+
+    @property
+    def run_report(self) -> dict[str, Any] | None:
+        """What ran so far, of an engine that runs elsewhere; None: it runs in this process."""
+        report: dict[str, Any] | None = getattr(self._engine, "run_report", None)
+        return report
+
+    @property
+    def starts_slowly(self) -> bool:
+        """Whether samples had better be given many at a time."""
+        return bool(getattr(self._engine, "starts_slowly", False))
 
     def get_inputs(self) -> list[NodeArg]:
         """The input, of sequences ``[N, T, *shape]``, and the patch mask where there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -22,6 +22,9 @@ __all__ = ["EngineVerdict", "Verification", "verify"]
 
 Array = npt.NDArray[Any]
 
+#: Samples compared at once; more where an engine takes long to start.
+_FEW, _MANY = 32, 1024
+
 
 @dataclass
 class EngineVerdict:
@@ -33,6 +36,7 @@ class EngineVerdict:
         elements: Counts and readouts compared.
         mismatched: Of them differ, summed over samples.
         worst: The populations and readouts that differ, in topological order.
+        ran: What an engine that runs elsewhere says of its runs.
     """
 
     populations: int = 0
@@ -40,6 +44,7 @@ class EngineVerdict:
     elements: int = 0
     mismatched: int = 0
     worst: dict[str, Mismatch] = field(default_factory=dict)
+    ran: dict[str, Any] | None = None
 
     def add(self, found: Sequence[Mismatch], spikes: int, offset: int) -> None:
         """Count one batch, whose first sample is number ``offset``."""
@@ -54,7 +59,8 @@ class EngineVerdict:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         head = {k: getattr(self, k) for k in ("populations", "spikes", "elements", "mismatched")}
-        return {**head, "differences": [m.to_json() for m in self.worst.values()]}
+        ran = {"ran": self.ran} if self.ran else {}
+        return {**head, **ran, "differences": [m.to_json() for m in self.worst.values()]}
 
 
 @dataclass
@@ -95,6 +101,7 @@ def verify(
     x: Array | None = None,
     engines: Sequence[str] = ("spike-form", "clocked", "event"),
     progress: Progress | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Verification:
     """Run ``integer`` anew, compare it with the stored vectors, then every engine with it.
 
@@ -107,13 +114,17 @@ def verify(
             samples.
         engines: To compare, by name.
         progress: Called with the number of samples done, per engine.
+        options: Of engines, by name.
 
     Raises:
         UsageError: No such engine.
+        TargetError: The network does not fit an engine.
+        MissingDependencyError: An engine cannot run here.
     """
     shape = model.input.shape
     judge = make_engine("integer", model)
-    others = {name: make_engine(name, model) for name in engines if name != "integer"}
+    given = options or {}
+    others = {n: make_engine(n, model, **given.get(n, {})) for n in engines if n != "integer"}
     kept = model.reference
     stored = kept.compare(judge.run(by_timestep(kept.x, shape))) if kept else []
     samples = x if x is not None else kept.x if kept else None
@@ -122,7 +133,8 @@ def verify(
     verdicts = {name: EngineVerdict() for name in others}
     peaks: list[Activity] = []
     populations = [n.name for n in model.program.neurons]
-    batch = _batch(model.program)
+    slow = any(getattr(engine, "starts_slowly", False) for engine in others.values())
+    batch = _batch(model.program, _MANY if slow else _FEW)
     for start in range(0, len(samples), batch):
         part = by_timestep(samples[start : start + batch], shape)
         expected = judge.run(part, batch=batch)
@@ -134,16 +146,18 @@ def verify(
             verdicts[name].add(mismatch(expected, got), spikes, start)
             if progress is not None:
                 progress(min(batch, len(samples) - start))
+    for name, engine in others.items():
+        verdicts[name].ran = getattr(engine, "run_report", None)
     covered = coverage(Activity.join(peaks) if peaks else Activity(), model.program)
     total = max((v.spikes for v in verdicts.values()), default=covered.spikes)
     covered = replace(covered, spikes=total, samples=len(samples))
     return Verification(len(samples), stored, verdicts, covered)
 
 
-def _batch(program: Program) -> int:
+def _batch(program: Program, most: int) -> int:
     """Samples whose spike trains fit comfortably in memory."""
     trains = sum(prod(n.shape) * n.D for n in program.neurons) * program.timesteps
-    return max(1, min(32, 2**25 // max(trains, 1)))
+    return max(1, min(most, 2**25 // max(trains, 1)))
 
 
 def _peaks(activity: Activity) -> Activity:

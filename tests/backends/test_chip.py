@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import accumulator, program
 
-from snncc.backends.chip import CHIPS, chip, demand_json, demands, misfits, require_fit
+from snncc.backends.chip import CHIPS, chip, demand_json, demands, require_fit
+from snncc.backends.lava.limits import STATE_LIMIT
+from snncc.backends.target import TARGETS
 from snncc.errors import TargetError, UsageError
 from snncc.ir.program import Neuron, Program, Readout, Source
 from snncc.options import Options, bits_of
@@ -33,48 +35,35 @@ def layer(w: np.ndarray, bias: int = 0, **projection: object) -> Program:
 
 def test_the_limits_are_those_of_the_file():
     assert CHIPS == ("loihi2",)
-    assert (LOIHI.weight_bits, LOIHI.state_bits, LOIHI.limit) == (8, 24, 2**23)
+    assert (LOIHI.weight_bits, LOIHI.state_bits) == (8, 24)
     assert (LOIHI.cores, LOIHI.neurons_per_core, LOIHI.synapse_bytes_per_core) == (128, 8192, 2**17)
     with pytest.raises(UsageError, match="--target loihi3: no such target; there are loihi2"):
         chip("loihi3")
 
 
-def test_a_network_of_eight_bits_fits():
-    assert misfits(program(), LOIHI) == []
+def test_the_bits_are_those_that_lava_is_proved_for():
+    assert 2 ** (LOIHI.state_bits - 1) == STATE_LIMIT
+    assert TARGETS["lava"].state_bits == LOIHI.state_bits - 1
 
 
 @pytest.mark.parametrize(("bias", "fits"), [(2**23 - 1 - 255, True), (2**23 - 255, False)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_border_of_the_state_is_exact(bias, fits, sign):
-    found = misfits(layer(np.array([[sign]], np.int8), sign * bias), LOIHI)
-    assert [f.what for f in found] == (
-        [] if fits else ["potential up to 8,388,608 takes 25 bits of 24"]
-    )
-
-
-def test_wide_weights_are_named_with_their_layer_beside_the_potential():
-    low, high = np.array([[100]], np.int8), np.array([[127]], np.int8)
-    (fault,) = misfits(layer(low, weights=(low, high)), LOIHI)
-    assert (fault.node, fault.module) == ("v", "net.fc")
-    assert fault.what.startswith("weights up to 32,612 take 16 bits of 8; potential up to ")
+    net = layer(np.array([[sign]], np.int8), sign * bias)
+    if fits:
+        require_fit(net, "loihi2")
+        return
     with pytest.raises(TargetError, match="does not fit loihi2") as caught:
-        require_fit(layer(low, weights=(low, high)), "loihi2")
-    assert caught.value.faults == (fault,)
+        require_fit(net, "loihi2")
+    assert "8,388,608" in str(caught.value.faults[0])
 
 
-def test_a_shift_is_no_matter_of_weights_but_of_potentials():
-    w = np.array([[127]], np.int8)
-    (fault,) = misfits(layer(w, shift=10), LOIHI)  # its bounds are set to 2^50
-    assert fault.what == f"potential up to {2**50:,} takes 52 bits of 24"
-
-
-@pytest.mark.parametrize(("fraction", "fits"), [(8, True), (9, False)])
-def test_a_membrane_with_memory_is_judged_on_its_own_finer_grid(fraction, fits):
-    flat = layer(np.array([[127]], np.int8))  # a potential of up to 32,385
-    memory = {"carry": "hard", "decay": (0, 0), "threshold": np.ones(1, np.int64)}
-    fire = replace(flat.neurons[0], fraction=fraction, **memory)
-    net = replace(flat, nodes=tuple(fire if n.name == "fire" else n for n in flat.nodes))
-    assert [f.node for f in misfits(net, LOIHI)] == ([] if fits else ["fire"])
+def test_wide_weights_and_the_potential_are_named_with_their_layer():
+    low, high = np.array([[100]], np.int8), np.array([[127]], np.int8)
+    net = layer(low, weights=(low, high))
+    with pytest.raises(TargetError) as caught:
+        require_fit(net, "loihi2")
+    assert {fault.where for fault in caught.value.faults} == {"net.fc"}
 
 
 # -- what it would take --------------------------------------------------------------------

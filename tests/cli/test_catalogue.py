@@ -3,11 +3,13 @@
 import pytest
 
 from snncc.backends.chip import CHIPS
+from snncc.backends.lava import interpreter
 from snncc.backends.target import TARGETS
 from snncc.ir.ops import OPS
 
 
-def test_targets_screen(snncc, golden):
+def test_targets_screen(snncc, golden, monkeypatch):
+    monkeypatch.setattr(interpreter, "find_python", lambda: "/a/python3.10")
     assert snncc("targets").stdout == golden
 
 

@@ -15,7 +15,7 @@ from snncc.backends.lava.schedule import Schedule, schedule
 from snncc.errors import TargetError
 from snncc.ir.program import Program
 
-__all__ = ["unsupported", "write"]
+__all__ = ["processes", "unsupported", "write"]
 
 _HERE = Path(__file__).parent
 #: Where copied code imports from, here and there.
@@ -44,6 +44,12 @@ def write(program: Program, directory: Path, *, name: str) -> None:
     _copy(_HERE / "emitted", directory, skip="__init__.py")
     shutil.rmtree(directory / "processes", ignore_errors=True)  # Lava executes all that is there
     _copy(_HERE / "processes", directory / "processes")
+
+
+def processes(directory: Path) -> int:
+    """How many Lava processes an emitted network is."""
+    text = (directory / "graph.json").read_text(encoding="utf-8")
+    return len(json.loads(text)["processes"])
 
 
 def _graph(plan: Schedule, name: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def unsupported(program: Program) -> list[Fault]:
 
 
 Found = Iterator[tuple[str, str]]
-_FEWER = "recompile with --weight-bits 8"
+_FEWER = "fewer --weight-bits"
 
 
 def _unknown(program: Program, node: Node) -> Found:

@@ -1,0 +1,172 @@
+"""The Lava engine: emits a Program once, and runs samples through it in a worker."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+
+from snncc.backends.engine import Activity, Progress
+from snncc.backends.entry import check_input, check_probes
+from snncc.backends.lava import emit
+from snncc.backends.lava.interpreter import find_python
+from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
+from snncc.errors import TargetError, UsageError
+from snncc.ir.program import Accumulator, Array, Program
+
+__all__ = ["MOST_PROCESSES", "LavaEngine", "require_lava"]
+
+#: Above it Lava's runtime, an operating system process for each, is slow and takes much memory.
+MOST_PROCESSES = 60
+
+_CHUNK = 1 << 28  # bytes that a run gives back
+
+
+def require_lava(program: Program, file: str = "") -> None:
+    """The Program fits Lava's processes.
+
+    Args:
+        program: A valid Program.
+        file: Name of the checkpoint it was compiled from, for people.
+
+    Raises:
+        TargetError: It does not: each layer with its bound, and how to compile it again.
+    """
+    if faults := emit.unsupported(program):
+        again = f"snncc compile {file or 'WEIGHTS'} … --target loihi2"
+        raise TargetError(f"lava: the network does not fit; compile it again: {again}", faults)
+
+
+class LavaEngine:
+    """Runs a Program on Lava, in a Python 3.10 of its own.
+
+    Args:
+        program: A valid Program.
+        executor: ``lava``: Lava's runtime; ``direct``: the same process models one after the other,
+            in one thread. Default: ``lava`` up to ``MOST_PROCESSES`` processes.
+        python: An interpreter with Lava; default: see ``find_python``.
+        timeout: Seconds that a run may take; default: ``TIMEOUT``.
+        file: See ``require_lava``.
+
+    Raises:
+        TargetError: The Program does not fit Lava's processes.
+        MissingDependencyError: No Python with Lava is found; with what to type.
+        UsageError: No such executor, or a time that is not positive.
+    """
+
+    name: ClassVar[str] = "lava"
+    #: Starting a run takes longer than some samples do.
+    starts_slowly: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        program: Program,
+        executor: str | None = None,
+        python: str | None = None,
+        timeout: float | None = None,
+        file: str = "",
+    ) -> None:
+        if executor is not None and executor not in EXECUTORS:
+            raise UsageError(f"lava: no executor '{executor}'; there are {', '.join(EXECUTORS)}")
+        if timeout is not None and not timeout > 0:
+            raise UsageError(f"lava: a time limit of {timeout} s is not positive")
+        require_lava(program, file)
+        self.program = program
+        self.timeout = TIMEOUT if timeout is None else timeout
+        self.python = find_python(python)
+        self._folder = tempfile.TemporaryDirectory(prefix="snncc-lava-")
+        self._directory = Path(self._folder.name) / "network"
+        emit.write(program, self._directory, name=program.name)
+        #: How many Lava processes the network is.
+        self.processes = emit.processes(self._directory)
+        self.is_chosen = executor is not None
+        self.executor = executor or ("lava" if self.processes <= MOST_PROCESSES else "direct")
+        self._ran: list[dict[str, Any]] = []
+
+    @property
+    def run_report(self) -> dict[str, Any]:
+        """What ran so far: executor and why, processes, samples, ticks, seconds."""
+        why = "given" if self.is_chosen else "default"
+        if not self.is_chosen and self.executor == "direct":
+            why = f"default above {MOST_PROCESSES} processes"
+        sums = {
+            key: sum(report[key] for report in self._ran)
+            for key in ("samples", "ticks", "startup_s", "run_s", "wall_s")
+        }
+        return {"executor": self.executor, "why": why, "processes": self.processes, **sums}
+
+    def run(
+        self,
+        x: npt.NDArray[Any],
+        probes: Collection[str] = (),
+        batch: int = 32,
+        progress: Progress | None = None,
+    ) -> Activity:
+        """Activity of all populations and readouts for the samples.
+
+        Args:
+            x: Integers 0..payload, (N, *shape), shown in every timestep, or (T, N, *shape).
+            probes: Populations whose spike trains to record.
+            batch: Not used: samples follow each other, one every D ticks.
+            progress: Called after each run of many samples with their number.
+
+        Raises:
+            BadInputError: Wrong shape, dtype or range of ``x``.
+            UsageError: An unknown probe, or an accumulator: only populations are recorded.
+            SnnccError: The run failed, or took too long.
+        """
+        check_probes(self.program, probes, self.name)
+        nodes = self.program.by_name
+        if inner := [name for name in probes if isinstance(nodes[name], Accumulator)]:
+            raise UsageError(
+                f"lava: records spikes, not potentials such as '{inner[0]}'; take another engine"
+            )
+        wanted = "trains" if probes else "counts"
+        parts = [_activity(ran, probes) for ran in self._runs(x, progress, wanted)]
+        return Activity.join(parts)
+
+    def infer(
+        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
+    ) -> dict[str, Array]:
+        """The readouts alone, int64 (T, N, *shape); see ``run``."""
+        runs = self._runs(x, progress, "readouts")
+        parts = [Activity(readouts=_of(ran, "readout")) for ran in runs]
+        return Activity.join(parts).readouts
+
+    def _runs(self, x: Array, progress: Progress | None, wanted: str) -> list[Ran]:
+        lead = check_input(self.program, x, self.name)
+        found = []
+        chunk = self._chunk(wanted == "trains")
+        for at in range(0, x.shape[lead - 1], chunk):
+            part = x[at : at + chunk] if lead == 1 else x[:, at : at + chunk]
+            ran = run(self._directory, part, self.python, self.executor, wanted, self.timeout)
+            self._ran.append(ran.report)
+            found.append(ran)
+            if progress is not None:
+                progress(part.shape[lead - 1])
+        return found
+
+    def _chunk(self, trains: bool) -> int:
+        """Samples whose results are read at once."""
+        sizes = [prod(n.shape) * (n.D if trains else 1) for n in self.program.neurons]
+        return max(1, _CHUNK // max(1, self.program.timesteps * sum(sizes)))
+
+
+def _activity(ran: Ran, probes: Collection[str]) -> Activity:
+    return Activity(
+        counts=_of(ran, "counts"),
+        readouts=_of(ran, "readout"),
+        tick_spikes=_of(ran, "tick_spikes"),
+        spikes={name: train for name, train in _of(ran, "trains").items() if name in probes},
+        ticks=int(ran.report["ticks"]),
+    )
+
+
+def _of(ran: Ran, kind: str) -> dict[str, Array]:
+    """Arrays of a kind by the node's name."""
+    prefix = f"{kind}/"
+    return {k.removeprefix(prefix): v for k, v in ran.arrays.items() if k.startswith(prefix)}

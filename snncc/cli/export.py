@@ -1,0 +1,52 @@
+"""``snncc export``: a compiled network in another tool's form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from snncc.cli.files import check_input_file, check_output_folder, write_folder
+from snncc.cli.screen import Screen, plural, write_json
+
+__all__ = ["export"]
+
+#: By these an earlier export is known.
+_PARTS = ("graph.json", "tensors.npz", "run.py", "README.md")
+
+
+@click.command("export", short_help="Write a compiled network in another tool's form.")
+@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@click.option("--to", "form", type=click.Choice(["lava"]), required=True, help="Which form.")
+@click.option(
+    "-o",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="Folder to write.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace an earlier export in DIR.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def export(file: Path, form: str, out: Path, force: bool, as_json: bool) -> None:
+    """Write a compiled network in another tool's form.
+
+    For lava: processes of Intel's Lava, in a folder that runs with lava-nc 0.10.0 alone, by python
+    DIR/run.py --input x.npy --output y.npz.
+    """
+    check_input_file(file)
+    check_output_folder(out, force, _PARTS)
+    from snncc.backends.lava import emit
+    from snncc.backends.lava.engine import require_lava
+    from snncc.runtime.artifact import load
+
+    model = load(file)
+    require_lava(model.program, str((model.report.get("checkpoint") or {}).get("file", "")))
+    write_folder(out, lambda part: emit.write(model.program, part, name=model.name), force, _PARTS)
+    processes = emit.processes(out)
+    if as_json:
+        write_json({"name": model.name, "to": form, "path": str(out), "processes": processes})
+        return
+    screen = Screen()
+    screen.line("wrote", str(out), plural(processes, "process|processes"))
+    screen.line("runs", f"python3.10 {out / 'run.py'} --input x.npy --output y.npz")
