@@ -61,7 +61,8 @@ class EventEngine:
             event by event; ``event`` or ``dense``: always so, where there is such a kernel.
 
     Raises:
-        BadInputError: A sum may overflow, naming the node.
+        BadInputError: A sum may overflow, naming the node; or the values of a sample take more than
+            all memory of this machine.
         UsageError: Unknown ``kernels``, ``threads`` out of range, or an instruction set in the
             environment variable SNNCC_ISA that this machine lacks.
     """
@@ -83,6 +84,7 @@ class EventEngine:
             network = _core.Network(layout(self.program, keep))
         except ValueError as e:
             raise self._refused(e) from e
+        _check_memory(network.state_bytes(), self.threads)
         return _core.Session(network, self.isa, KERNELS.index(self.kernels), self.threads)
 
     def _refused(self, error: ValueError) -> BadInputError:
@@ -190,6 +192,17 @@ class EventEngine:
 
 def _macs(node: Accumulator, p: Projection) -> int:
     return prod(node.shape) * prod(p.weights[0].shape[1:])
+
+
+def _check_memory(state_bytes: int, threads: int) -> None:
+    """A file of a few kilobytes may describe maps of gigabytes."""
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = state_bytes * threads
+    if needed > here:
+        raise BadInputError(
+            f"event: the values of a sample take {state_bytes / 2**30:,.1f} GiB a thread, "
+            f"{threads} threads {needed / 2**30:,.1f} GiB; this machine has {here / 2**30:,.1f} GiB"
+        )
 
 
 def _isa() -> str:
