@@ -151,8 +151,8 @@ static void add_room(const ev_net *net, const ev_node *node, room *most)
     }
     at_least(&most->maps, maps);
     at_least(&most->lists, lists);
-    at_least(&most->tile, (size_t)node->width * (size_t)node->lanes * sizeof(int32_t));
-    at_least(&most->wide, (size_t)node->width * (size_t)node->channels * sizeof(int64_t));
+    at_least(&most->tile, (size_t)node->strip * (size_t)node->lanes * sizeof(int32_t));
+    at_least(&most->wide, (size_t)node->strip * (size_t)node->channels * sizeof(int64_t));
 }
 
 /* Where each projection's map and events are; those of different accumulators share the room. */
