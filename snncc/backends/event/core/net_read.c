@@ -71,9 +71,10 @@ static void read_shape(record *r, ev_node *node)
     node->channels = small(r, EV_NODE_CHANNELS, 1, MAX_SIZE, "channels out of range");
     node->height = small(r, EV_NODE_HEIGHT, 1, MAX_SIZE, "height out of range");
     node->width = small(r, EV_NODE_WIDTH, 1, MAX_SIZE, "width out of range");
-    require(r, (int64_t)node->channels * node->height < MAX_ELEMENTS, "shape is too large");
-    require(r, (int64_t)node->channels * node->height < MAX_ELEMENTS &&
-                   ev_elements(node) < MAX_ELEMENTS, "shape is too large");
+    if ((int64_t)node->channels * node->height < MAX_ELEMENTS && ev_elements(node) < MAX_ELEMENTS)
+        return;
+    require(r, 0, "shape is too large");
+    node->height = node->width = 1; /* what is read next counts the elements */
 }
 
 static void check_range(record *r, const int64_t *values, int64_t count, const char *what)
