@@ -15,8 +15,8 @@ import numpy.typing as npt
 from snncc.backends.engine import Activity, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.event import _core
-from snncc.backends.event.layout import layout
-from snncc.errors import BadInputError, Fault, UsageError
+from snncc.backends.event.layout import layout, refusal
+from snncc.errors import BadInputError, Fault, TargetError, UsageError
 from snncc.ir.program import (
     Accumulator,
     Array,
@@ -65,6 +65,7 @@ class EventEngine:
             all memory of this machine.
         UsageError: Unknown ``kernels``, ``threads`` out of range, or an instruction set in the
             environment variable SNNCC_ISA that this machine lacks.
+        TargetError: The network has nodes that this engine has no kernels for.
     """
 
     name: ClassVar[str] = "event"
@@ -74,6 +75,8 @@ class EventEngine:
             raise UsageError(f"event: no kernels '{kernels}'; there are {', '.join(KERNELS)}")
         if not 1 <= threads <= 1024:
             raise UsageError(f"event: {threads} threads, not 1..1024")
+        if why := refusal(program):
+            raise TargetError(f"engine 'event' {why}")
         self.program, self.threads, self.kernels = program, threads, kernels
         self.isa = _isa()
         self._index = {node.name: i for i, node in enumerate(program.nodes)}
