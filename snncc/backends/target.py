@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from snncc.backends.engine import Engine
-from snncc.errors import MissingDependencyError, TargetError, UsageError
+from snncc.errors import Fault, MissingDependencyError, TargetError, UsageError
 from snncc.ir.program import TOTAL_LIMIT, Program
 
 __all__ = ["TARGETS", "ModelView", "Target", "make_engine"]
@@ -37,8 +37,9 @@ class Target:
         install: How to get them.
         options: Names of what ``make`` takes besides the network.
         absent: Why it cannot run here for other reasons than modules, or nothing; may take a while.
-        misfit: Why it cannot run a network, or nothing.
         state_bits: Of a membrane potential, sign not counted, that it holds.
+        refusal: Why it cannot run a network, or nothing.
+        faults: If so, all the places, as far as it knows them.
     """
 
     name: str
@@ -49,8 +50,9 @@ class Target:
     install: str = ""
     options: tuple[str, ...] = ()
     absent: Callable[[], str] = str
-    misfit: Callable[[ModelView], str] = lambda _: ""
     state_bits: int = TOTAL_LIMIT.bit_length() - 1
+    refusal: Callable[[Program], str] = lambda _: ""
+    faults: Callable[[Program], list[Fault]] = lambda _: []
 
     @property
     def lacks(self) -> str:
@@ -96,13 +98,7 @@ def _lava(
 ) -> Engine:
     from snncc.backends.lava.engine import LavaEngine
 
-    return LavaEngine(model.program, executor, lava_python, timeout, _origin(model))
-
-
-def _origin(model: ModelView) -> str:
-    """The file it was compiled from, as far as it is known."""
-    report = getattr(model, "report", {})
-    return str((report.get("checkpoint") or {}).get("file", ""))
+    return LavaEngine(model.program, executor, lava_python, timeout)
 
 
 def _no_lava() -> str:
@@ -115,14 +111,22 @@ def _no_lava() -> str:
     return ""
 
 
-def _lava_misfit(model: ModelView) -> str:
-    from snncc.backends.lava.engine import require_lava
+def _lava_refusal(program: Program) -> str:
+    from snncc.backends.lava.engine import refusal
 
-    try:
-        require_lava(model.program, _origin(model))
-    except TargetError as e:
-        return f"{e.message} ({e.faults[0]})"
-    return ""
+    return refusal(program)
+
+
+def _lava_faults(program: Program) -> list[Fault]:
+    from snncc.backends.lava.emit import unsupported
+
+    return unsupported(program)
+
+
+def _event_refusal(program: Program) -> str:
+    from snncc.backends.event.layout import refusal
+
+    return refusal(program)
 
 
 TARGETS: dict[str, Target] = {
@@ -159,6 +163,7 @@ TARGETS: dict[str, Target] = {
             ("snncc.backends.event._core",),
             "reinstall snncc where there is a C compiler",
             ("threads", "kernels"),
+            refusal=_event_refusal,
         ),
         Target(
             "lava",
@@ -167,8 +172,9 @@ TARGETS: dict[str, Target] = {
             _lava,
             options=("executor", "lava_python", "timeout"),
             absent=_no_lava,
-            misfit=_lava_misfit,
             state_bits=23,
+            refusal=_lava_refusal,
+            faults=_lava_faults,
         ),
     )
 }
@@ -185,7 +191,7 @@ def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
     Raises:
         UsageError: There is no such engine, or it has no such option.
         MissingDependencyError: It cannot run here; the message says how it could.
-        TargetError: The network does not fit it, naming every place.
+        TargetError: It cannot run this network.
     """
     target = TARGETS.get(name)
     if target is None:
@@ -194,4 +200,9 @@ def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
         raise MissingDependencyError(f"engine '{name}' {why}")
     if unknown := [option for option in options if option not in target.options]:
         raise UsageError(f"engine '{name}' has no option '{unknown[0]}'")
+    if why := target.refusal(model.program):
+        others = ", ".join(t.name for t in TARGETS.values() if not t.refusal(model.program))
+        raise TargetError(
+            f"engine '{name}' {why}; there are {others}", target.faults(model.program)
+        )
     return target.make(model, **options)

@@ -8,6 +8,7 @@ import click
 
 from snncc.cli.files import check_input_file, check_output_folder, write_folder
 from snncc.cli.screen import Screen, plural, write_json
+from snncc.errors import TargetError
 
 __all__ = ["export"]
 
@@ -37,11 +38,12 @@ def export(file: Path, form: str, out: Path, force: bool, as_json: bool) -> None
     check_input_file(file)
     check_output_folder(out, force, _PARTS)
     from snncc.backends.lava import emit
-    from snncc.backends.lava.engine import require_lava
+    from snncc.backends.lava.engine import refusal
     from snncc.runtime.artifact import load
 
     model = load(file)
-    require_lava(model.program, str((model.report.get("checkpoint") or {}).get("file", "")))
+    if why := refusal(model.program):
+        raise TargetError(f"lava {why}", emit.unsupported(model.program))
     write_folder(out, lambda part: emit.write(model.program, part, name=model.name), force, _PARTS)
     processes = emit.processes(out)
     if as_json:

@@ -272,6 +272,10 @@ static void test_sizes(void)
     expect_of(&net, X, "shape is too large");
     network_start(&net, 1, (shape){1 << 24, 1 << 24, 1 << 24}, 1);
     expect_of(&net, X, "shape is too large");
+    base(&net); /* its values are compared with those it reads */
+    for (int field = EV_NODE_CHANNELS; field <= EV_NODE_WIDTH; field++)
+        net.node[N1][field] = 1 << 24;
+    expect_of(&net, N1, "shape is too large");
 }
 
 static void test_readout(void)

@@ -14,11 +14,12 @@ from snncc.backends.engine import Activity, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.lava import emit
 from snncc.backends.lava.interpreter import find_python
+from snncc.backends.lava.limits import FEWER_BITS, unsupported
 from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
 from snncc.errors import TargetError, UsageError
 from snncc.ir.program import Accumulator, Array, Program
 
-__all__ = ["MOST_PROCESSES", "LavaEngine", "require_lava"]
+__all__ = ["MOST_PROCESSES", "LavaEngine", "refusal"]
 
 #: Above it Lava's runtime, an operating system process for each, is slow and takes much memory.
 MOST_PROCESSES = 60
@@ -26,19 +27,17 @@ MOST_PROCESSES = 60
 _CHUNK = 1 << 28  # bytes that a run gives back
 
 
-def require_lava(program: Program, file: str = "") -> None:
-    """The Program fits Lava's processes.
-
-    Args:
-        program: A valid Program.
-        file: Name of the checkpoint it was compiled from, for people.
-
-    Raises:
-        TargetError: It does not: each layer with its bound, and how to compile it again.
-    """
-    if faults := emit.unsupported(program):
-        again = f"snncc compile {file or 'WEIGHTS'} … --target loihi2"
-        raise TargetError(f"lava: the network does not fit; compile it again: {again}", faults)
+def refusal(program: Program) -> str:
+    """Why Lava's processes cannot take a Program, and how to compile it for them; or nothing."""
+    faults = unsupported(program)
+    if not faults:
+        return ""
+    if any(fault.todo == FEWER_BITS for fault in faults):
+        return (
+            "takes 8-bit weights and 24-bit potentials, so compile the network again: "
+            "snncc compile … --target loihi2"
+        )
+    return f"has no processes for {faults[0]}"
 
 
 class LavaEngine:
@@ -50,7 +49,6 @@ class LavaEngine:
             in one thread. Default: ``lava`` up to ``MOST_PROCESSES`` processes.
         python: An interpreter with Lava; default: see ``find_python``.
         timeout: Seconds that a run may take; default: ``TIMEOUT``.
-        file: See ``require_lava``.
 
     Raises:
         TargetError: The Program does not fit Lava's processes.
@@ -68,13 +66,13 @@ class LavaEngine:
         executor: str | None = None,
         python: str | None = None,
         timeout: float | None = None,
-        file: str = "",
     ) -> None:
         if executor is not None and executor not in EXECUTORS:
             raise UsageError(f"lava: no executor '{executor}'; there are {', '.join(EXECUTORS)}")
         if timeout is not None and not timeout > 0:
             raise UsageError(f"lava: a time limit of {timeout} s is not positive")
-        require_lava(program, file)
+        if why := refusal(program):
+            raise TargetError(f"engine 'lava' {why}", unsupported(program))
         self.program = program
         self.timeout = TIMEOUT if timeout is None else timeout
         self.python = find_python(python)

@@ -26,7 +26,7 @@ from snncc.ir.program import (
     Source,
 )
 
-__all__ = ["STATE_LIMIT", "membrane_bounds", "reachable_levels", "unsupported"]
+__all__ = ["FEWER_BITS", "STATE_LIMIT", "membrane_bounds", "reachable_levels", "unsupported"]
 
 #: Numbers are below this.
 STATE_LIMIT = 2**23
@@ -45,7 +45,8 @@ def unsupported(program: Program) -> list[Fault]:
 
 
 Found = Iterator[tuple[str, str]]
-_FEWER = "fewer --weight-bits"
+#: What to do about too many bits.
+FEWER_BITS = "fewer --weight-bits"
 
 
 def _unknown(program: Program, node: Node) -> Found:
@@ -60,12 +61,12 @@ def _source(program: Program, node: Source) -> Found:
 def _accumulator(program: Program, node: Accumulator) -> Found:
     for p in node.projections:
         if len(p.weights) > 1:
-            yield f"weights from '{p.source}' have {len(p.weights)} slices of 8 bits", _FEWER
+            yield f"weights from '{p.source}' have {len(p.weights)} slices of 8 bits", FEWER_BITS
     if node.masked is not None:
         yield "masked patches", "compile without --patch-mask"
     reach = _widest(_sums(program, node), potential_range(program, node))
     if reach >= STATE_LIMIT:
-        yield _too_wide("the potential", reach), _FEWER
+        yield _too_wide("the potential", reach), FEWER_BITS
 
 
 def _neuron(program: Program, node: Neuron) -> Found:
@@ -76,12 +77,12 @@ def _neuron(program: Program, node: Neuron) -> Found:
         loss = node.D * int(node.threshold.max())
         ranges.append((low - loss * (node.carry == "soft"), loss))
     if _widest(*ranges) >= STATE_LIMIT:
-        yield _too_wide("the membrane", _widest(*ranges)), _FEWER
+        yield _too_wide("the membrane", _widest(*ranges)), FEWER_BITS
 
 
 def _pool(program: Program, node: Pool) -> Found:
     if node.payload >= STATE_LIMIT:
-        yield _too_wide("a sum over windows", node.payload), _FEWER
+        yield _too_wide("a sum over windows", node.payload), FEWER_BITS
 
 
 def _readout(program: Program, node: Readout) -> Found:

@@ -2,15 +2,203 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import small_model
-from lava_runs import differences, emitted, expected, run
+from hypothesis import Phase, given, settings
+from lava_runs import differences, emitted, expected, python, results, run
+from networks import cases, half_even_levels
+
+from snncc.backends.lava.limits import unsupported
+from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
+from snncc.ir.program_check import emitted_payload, potential_bounds
+
+HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("flags", [["--executor", "direct"], ["--executor", "lava"]])
-def test_a_small_network_is_exact(tmp_path: Path, flags: list[str]) -> None:
+def stream(T: int = 1) -> tuple[Program, np.ndarray]:
+    """A residual stream of two blocks, the second with memory, and a film or images for it."""
+    rng = np.random.default_rng(3)
+
+    def conv(source: str, payload: int, out: int, into: int, shift: int = 0) -> Projection:
+        w = rng.integers(-127, 128, (out, into, 3, 3)).astype(np.int8)
+        return Projection(source, "conv", (w,), payload, pads=(1, 1, 1, 1), shift=shift)
+
+    def fires(name: str, source: str, depth: int, theta: int, **more: Any) -> Neuron:
+        levels = half_even_levels(theta + 2 * np.arange(4), 3)
+        if more:
+            more = {"decay": (1, 1), "fraction": 2, "threshold": np.full(4, 4 * theta), **more}
+            levels = levels << 2
+        return Neuron(name, (4, 5, 6), source, levels, depth, **more)
+
+    def sums(name: str, *projections: Projection) -> Accumulator:
+        node = Accumulator(name, (4, 5, 6), projections, rng.integers(-3000, 3000, 4), 0, 0)
+        low, high = potential_bounds(node)
+        return replace(node, low=low, high=high)
+
+    def whole(node: Accumulator) -> Projection:
+        return Projection(node.name, "identity", (), emitted_payload(node))
+
+    v1 = sums("v1", conv("x", 255, 4, 2))
+    v2 = sums("v2", whole(v1), conv("n2", 3, 4, 4, shift=5))
+    nodes = (
+        Source("x", (2, 5, 6), 255),
+        v1,
+        fires("n1", "v1", 0, 9001),
+        sums("w1", conv("n1", 3, 4, 4)),
+        fires("n2", "w1", 1, 301),
+        v2,
+        fires("n3", "v2", 2, 9001, carry="soft"),
+        sums("v3", whole(v2), conv("n3", 3, 4, 4), conv("n1", 3, 4, 4)),
+        fires("n4", "v3", 3, 8001, carry="hard"),
+        Pool("p", (4, 2, 3), "n4", "max", (2, 2), (2, 2), (0, 0, 0, 0), 3),
+        Pool("s", (4, 1, 2), "p", "sum", (2, 2), (1, 1), (0, 0, 0, 0), 12),
+        Readout("spikes", (4, 1, 2), "s", 1.0),
+        Readout("potential", (4, 5, 6), "v3", 1.0),
+    )
+    program = Program("stream", nodes, timesteps=T, ticks=3)
+    program.validate()
+    lead = (5,) if T == 1 else (T, 5)
+    return program, rng.integers(0, 256, (*lead, 2, 5, 6)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("executor", ["direct", "lava"])
+def test_stock_processes_are_exact(tmp_path: Path, executor: str) -> None:
     program, x = small_model.program(), small_model.samples(8)
-    found = run(emitted(program, x, tmp_path / "net"), *flags)
+    directory = emitted(program, x, tmp_path / "net")
+    found = run(directory, "--executor", executor, "--stock")
     assert differences(expected(program, x), found) == []
+    report = json.loads(str(found["report"]))
+    assert report.items() >= {"executor": executor, "samples": 8, "processes": 11}.items()
+
+
+@pytest.mark.parametrize("executor", ["direct", "lava"])
+@pytest.mark.parametrize("T", [1, 3])
+def test_a_residual_stream_is_exact(tmp_path: Path, executor: str, T: int) -> None:
+    program, x = stream(T)
+    wanted = expected(program, x)
+    assert all((wanted[f"counts/n{i}"] == k).any() for i in (1, 2, 3, 4) for k in range(4))
+    directory = emitted(program, x, tmp_path / "net")
+    kinds = Counter(
+        e["process"] for e in json.loads((directory / "graph.json").read_text())["processes"]
+    )
+    assert kinds["Relay"] == 3
+    assert kinds["Accumulate"] == 3
+    assert differences(wanted, run(directory, "--executor", executor)) == []
+
+
+def simpler(program: Program) -> Program:
+    """Without masks, and with one slice of each weight."""
+
+    def single(node: Any) -> Any:
+        if not isinstance(node, Accumulator):
+            return node
+        projections = tuple(replace(p, weights=p.weights[:1]) for p in node.projections)
+        return replace(node, projections=projections, masked=None)
+
+    return replace(program, nodes=tuple(map(single, program.nodes)))
+
+
+def test_random_programs_are_exact_on_the_direct_executor(
+    tmp_path: Path, compared: Counter[str]
+) -> None:
+    drawn: list[tuple[Program, np.ndarray, Path]] = []
+
+    @settings(max_examples=150, phases=[Phase.generate])
+    @given(case=cases())
+    def emit(case: tuple[Program, np.ndarray]) -> None:
+        program, x = simpler(case[0]), case[1]
+        if not unsupported(program):
+            directory = emitted(program, x, tmp_path / f"{len(drawn):03d}")
+            drawn.append((program, x, directory))
+
+    emit()
+    done = python(HERE / "run_all.py", tmp_path, "direct")
+    assert done.returncode == 0, done.stderr
+    found = {d.name: differences(expected(p, x), results(d)) for p, x, d in drawn}
+    assert {name: keys for name, keys in found.items() if keys} == {}
+    assert len(found) > 60
+    compared["on Lava's models"] += len(found)
+
+
+def test_readouts_alone_are_the_same(tmp_path: Path) -> None:
+    program, x = stream()
+    directory = emitted(program, x, tmp_path / "net")
+    found = run(directory, "--readouts-only")
+    wanted = expected(program, x)
+    assert set(found) == {"report", "readout/spikes", "readout/potential"}
+    assert differences({k: v for k, v in wanted.items() if k in found}, found) == []
+
+
+# -- what goes wrong -----------------------------------------------------------------------
+
+
+def spoiled(directory: Path) -> Path:
+    """A bias that somebody edited, and that 24 bits do not hold."""
+    with np.load(directory / "tensors.npz") as tensors:
+        kept = dict(tensors)
+    kept["conv2:v.bias"] = kept["conv2:v.bias"] + 2**23
+    np.savez(directory / "tensors.npz", **kept)
+    return directory
+
+
+@pytest.mark.parametrize("executor", ["direct", "lava"])
+def test_an_overflow_names_the_population_and_ends(tmp_path: Path, executor: str) -> None:
+    directory = spoiled(emitted(small_model.program(), small_model.samples(3), tmp_path / "net"))
+    done = _called(directory, "--executor", executor, timeout=60)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: fire2: a state of 8,3")
+    assert last.endswith("does not fit 24 bits")
+    assert not (directory / "y.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (np.zeros((2, 1, 6, 5), np.uint8), "samples of shape (2, 1, 6, 5), not (N, 1, 6, 6)"),
+        (np.zeros((2, 2, 1, 6, 6), np.uint8), "or (1, N, 1, 6, 6)"),
+        (np.zeros((2, 1, 6, 6), np.float32), "samples are float32, not integers"),
+        (np.full((2, 1, 6, 6), 256, np.int16), "samples are 256..256, not in 0..255"),
+    ],
+)
+def test_wrong_samples_are_refused(tmp_path: Path, x: np.ndarray, said: str) -> None:
+    done = _called(emitted(small_model.program(), x, tmp_path / "net"))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_groups_beyond_lavas_own_model_are_refused_by_name(tmp_path: Path) -> None:
+    w = np.ones((130, 1, 1, 1), np.int8)
+    conv = Projection("x", "conv", (w,), 3, groups=130)
+    bias = np.zeros(130, np.int64)
+    v = Accumulator("v", (130, 2, 2), (conv,), bias, 0, 3)
+    nodes = (Source("x", (130, 2, 2), 3), v, Readout("y", (130, 2, 2), "v", 1.0))
+    program, x = Program("wide", nodes), np.full((1, 130, 2, 2), 3, np.uint8)
+    directory = emitted(program, x, tmp_path / "net")
+    assert differences(expected(program, x), run(directory)) == []
+    done = _called(directory, "--stock")
+    assert done.returncode == 1
+    assert "'x -> v' has 130 groups" in done.stderr
+
+
+def _called(directory: Path, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    files = ["--input", directory / "x.npy", "--output", directory / "y.npz"]
+    return python(directory / "run.py", *files, *flags, timeout=timeout)
+
+
+def test_a_directory_needs_nothing_of_snncc(tmp_path: Path) -> None:
+    directory = emitted(small_model.program(), small_model.samples(1), tmp_path / "net")
+    modules = list(directory.rglob("*.py"))
+    assert len(modules) > 6
+    assert [
+        p for p in modules if "import snncc" in p.read_text() or "from snncc" in p.read_text()
+    ] == []

@@ -116,6 +116,8 @@ typedef struct {
     /* accumulators */
     int32_t first, count;
     int32_t lanes;    /* channels rounded up to EV_LANES */
+    int32_t line;     /* pixels of a row, or all of them if rows do not matter */
+    int32_t strip, strips; /* pixels that are summed and fired together, and how many such there are */
     int32_t is_wide;  /* its sums need 64 bits */
     int32_t is_kept;  /* others than neurons of its shape read it */
     const int64_t *bias; /* [channels] or [height][width][channels] */

@@ -4,6 +4,7 @@
 #include "net.h"
 
 enum { MAX_SIZE = 1 << 24, MAX_TIMESTEPS = 1 << 16, MAX_WINDOW = 1 << 12, MAX_COUNT = 1 << 20 };
+enum { MAX_NODES = 1 << 14 }; /* planning their places takes time of its square */
 #define MAX_ELEMENTS (INT64_C(1) << 31)
 
 /* Of a padded map and of an output's window: kernels count in 32 bits, values of a row times EV_LANES,
@@ -70,9 +71,10 @@ static void read_shape(record *r, ev_node *node)
     node->channels = small(r, EV_NODE_CHANNELS, 1, MAX_SIZE, "channels out of range");
     node->height = small(r, EV_NODE_HEIGHT, 1, MAX_SIZE, "height out of range");
     node->width = small(r, EV_NODE_WIDTH, 1, MAX_SIZE, "width out of range");
-    require(r, (int64_t)node->channels * node->height < MAX_ELEMENTS, "shape is too large");
-    require(r, (int64_t)node->channels * node->height < MAX_ELEMENTS &&
-                   ev_elements(node) < MAX_ELEMENTS, "shape is too large");
+    if ((int64_t)node->channels * node->height < MAX_ELEMENTS && ev_elements(node) < MAX_ELEMENTS)
+        return;
+    require(r, 0, "shape is too large");
+    node->height = node->width = 1; /* what is read next counts the elements */
 }
 
 static void check_range(record *r, const int64_t *values, int64_t count, const char *what)
@@ -269,7 +271,7 @@ static int read_head(ev_net *net, const int64_t *head, size_t size, ev_fault *fa
         return bad(fault, -1, "not a network of this version");
     if (head[EV_HEAD_TIMESTEPS] < 1 || head[EV_HEAD_TIMESTEPS] > MAX_TIMESTEPS)
         return bad(fault, -1, "timesteps out of range");
-    if (head[EV_HEAD_NODES] < 1 || head[EV_HEAD_NODES] > MAX_COUNT)
+    if (head[EV_HEAD_NODES] < 1 || head[EV_HEAD_NODES] > MAX_NODES)
         return bad(fault, -1, "number of nodes out of range");
     if (head[EV_HEAD_PROJECTIONS] < 0 || head[EV_HEAD_PROJECTIONS] > MAX_COUNT)
         return bad(fault, -1, "number of projections out of range");

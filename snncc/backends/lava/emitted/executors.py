@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import networkx
@@ -24,6 +24,8 @@ __all__ = ["EXECUTORS", "Timing", "run_direct", "run_lava"]
 #: Messages that a channel holds. All models advance tick by tick together; Lava's default of 64
 #: takes 64 times the shared memory, more than containers often have.
 _COMPILE = {"pypy_channel_size": 2}
+#: How often to look whether all processes are well.
+_LOOK_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -45,26 +47,44 @@ def run_lava(process: AbstractProcess, config: RunConfig, ticks: int) -> Timing:
     """Runs all that is connected with ``process`` on Lava's runtime.
 
     Raises:
-        RuntimeError: A model raised; with what it said.
+        RuntimeError: A model raised, with what it said; or its process was ended.
     """
     start = perf_counter()
     process.create_runtime(run_cfg=config, compile_config=dict(_COMPILE))
     runtime = process.runtime
     ready = perf_counter()
-    try:
-        process.run(condition=RunSteps(num_steps=ticks))
-    except RuntimeError as e:
-        raise _explained(runtime) or e from e
+    process.run(condition=RunSteps(num_steps=ticks, blocking=False))
+    _watch(runtime)
+    process.wait()
     done = perf_counter()
     process.stop()
     return Timing(len(runtime._executable.process_list), ready - start, done - ready)
 
 
-def _explained(runtime: Any) -> RuntimeError | None:
-    """What the models said that raised; Lava itself only counts them."""
+def _watch(runtime: Any) -> None:
+    """Returns when all ticks are done.
+
+    Where a model raises, those that wait for what it sends would wait for ever, and Lava with them.
+    """
     actors = runtime._messaging_infrastructure.actors
-    said = [str(actor.exception[0]) for actor in actors if actor.exception]
-    return RuntimeError("; ".join(said)) if said else None
+    while not any(port.probe() for port in runtime.service_to_runtime):
+        said = [_last_words(actor) for actor in actors if not actor.is_alive()]
+        if said:
+            _end(runtime, actors)
+            raise RuntimeError("; ".join(said))
+        sleep(_LOOK_S)
+
+
+def _last_words(actor: Any) -> str:
+    return str(actor.exception[0]) if actor.exception else f"a process ended ({actor.exitcode})"
+
+
+def _end(runtime: Any, actors: list[Any]) -> None:
+    """What Lava itself can no longer stop."""
+    for actor in actors:
+        actor.terminate()
+    runtime._messaging_infrastructure.smm.shutdown()
+    runtime._is_started = False
 
 
 def run_direct(process: AbstractProcess, config: RunConfig, ticks: int) -> Timing:

@@ -25,6 +25,9 @@ __all__ = ["Graph", "Results", "build", "run_config"]
 
 Entry = Mapping[str, Any]
 
+#: Lava's PyConvModelFixed keeps the number in 8 bits with sign.
+_STOCK_GROUPS = 127
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -134,8 +137,16 @@ def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) 
     return next(iter(made.values()))
 
 
-def run_config(stock: bool = False) -> Loihi2SimCfg:
-    """Fixed-point models on the CPU; convolutions by the fast model, unless ``stock``."""
+def run_config(graph: Graph, stock: bool = False) -> Loihi2SimCfg:
+    """Fixed-point models on the CPU; convolutions by the fast model, unless ``stock``.
+
+    Raises:
+        ValueError: Lava's own model cannot do a convolution.
+    """
+    for entry in graph.entries:
+        if stock and entry.get("groups", 1) > _STOCK_GROUPS:
+            raise ValueError(f"'{entry['name']}' has {entry['groups']} groups; Lava's own model "
+                             f"counts to {_STOCK_GROUPS}, run without --stock")  # fmt: skip
     exceptions = {} if stock else {Conv: PyFastConv}
     return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=exceptions)
 

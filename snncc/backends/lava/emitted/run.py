@@ -53,7 +53,7 @@ def run(
         results = Results(Path(folder), samples, graph.description["timesteps"], trains)
         process = build(graph, x, results, readouts_only)
         ticks = graph.ticks(samples)
-        timing = EXECUTORS[executor](process, run_config(stock), ticks)
+        timing = EXECUTORS[executor](process, run_config(graph, stock), ticks)
         found = results.shaped(graph.read_outs(readouts_only))
         arrays = {key: np.array(value) for key, value in found.items()}
     report = {"executor": executor, "samples": samples, "ticks": ticks, **vars(timing)}
@@ -69,7 +69,8 @@ def _checked(graph: Graph, x: Any) -> int:
     wanted, T = graph.description["input"], graph.description["timesteps"]
     shape, lead = tuple(wanted["shape"]), x.ndim - len(wanted["shape"])
     if lead not in (1, 2) or x.shape[lead:] != shape or (lead == 2 and len(x) != T) or 0 in x.shape:
-        raise ValueError(f"samples of shape {x.shape}, not (N, *{shape}) or ({T}, N, *{shape})")
+        sample = ", ".join(map(str, shape))
+        raise ValueError(f"samples of shape {x.shape}, not (N, {sample}) or ({T}, N, {sample})")
     if x.dtype.kind not in "ui":
         raise ValueError(f"samples are {x.dtype}, not integers")
     if x.min() < 0 or x.max() > wanted["payload"]:

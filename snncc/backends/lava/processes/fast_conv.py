@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.conv.models import PyConvModelFixed
@@ -25,9 +26,13 @@ class PyFastConv(PyConvModelFixed):
     occur is exact: float32 up to 2**24, else float64.
     """
 
+    #: 8 bits in Lava's model, which is too few for a depthwise convolution of 128 channels.
+    groups: np.ndarray = LavaPyType(np.ndarray, np.int32)
+
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.matrix: Any = None
+        self.may_wrap = True
         self.a_buf: Any = None
 
     def run_spk(self) -> None:
@@ -37,7 +42,8 @@ class PyFastConv(PyConvModelFixed):
         if self.num_message_bits.item() == 0:
             s_in = s_in.astype(bool)
         if s_in.any():
-            self.a_buf = self.clamp_precision(self.convolved(s_in))
+            sums = self.convolved(s_in)
+            self.a_buf = self.clamp_precision(sums) if self.may_wrap else sums
         else:
             self.a_buf = np.zeros_like(self.a_buf)
 
@@ -62,4 +68,5 @@ class PyFastConv(PyConvModelFixed):
         turned = self.weight[:, ::-1, ::-1].transpose(0, 3, 1, 2)
         matrix = turned.reshape(groups, len(turned) // groups, -1).transpose(0, 2, 1)
         reach = int(np.abs(matrix).sum(axis=1).max()) << int(self.num_message_bits.item())
+        self.may_wrap = reach >= 2**23
         return np.ascontiguousarray(matrix, dtype=np.float32 if reach < 2**24 else np.float64)
