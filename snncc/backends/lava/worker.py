@@ -98,7 +98,7 @@ def _read(path: Path, executor: str, seconds: float) -> Ran:
             arrays = {name: file[name] for name in file.files}
         report = json.loads(str(arrays.pop("report")[()]))
     except (OSError, ValueError, KeyError, BadZipFile) as e:
-        raise SnnccError(f"lava: {executor}: the run left no readable result ({e})") from e
+        raise SnnccError(f"lava, {executor} executor: the run left no readable result ({e})") from e
     return Ran(arrays, {**report, "wall_s": seconds})
 
 
@@ -110,7 +110,7 @@ def _late(executor: str, timeout: float, job: Path) -> SnnccError:
     lines = _lines(job)
     said = f"; its last words: {lines[-1].strip()}" if lines else ""
     return SnnccError(
-        f"lava: {executor}: no result within {timeout:g} s, all its processes were ended; allow "
+        f"lava, {executor} executor: no result within {timeout:g} s, all its processes were ended; allow "
         f"more with --timeout SECONDS, or give fewer samples{others}{said}"
     )
 
@@ -119,7 +119,7 @@ def _failed(executor: str, code: int, job: Path) -> SnnccError:
     how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
     cause = _cause(_lines(job))
     return SnnccError(
-        f"lava: {executor}: the run failed ({how}){f': {cause}' if cause else ''}{_said(job)}"
+        f"lava, {executor} executor: the run failed ({how}){f': {cause}' if cause else ''}{_said(job)}"
     )
 
 

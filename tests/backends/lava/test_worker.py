@@ -100,7 +100,9 @@ def test_a_failure_says_why_and_shows_the_end_of_stderr(stand_in):
     directory = stand_in("print('error: fire2: overflow', file=sys.stderr); sys.exit(1)")
     with pytest.raises(SnnccError) as caught:
         run(directory)
-    assert caught.value.message == ("lava: direct: the run failed (exit code 1): fire2: overflow")
+    assert caught.value.message == (
+        "lava, direct executor: the run failed (exit code 1): fire2: overflow"
+    )
 
 
 def test_a_traceback_is_shown_under_its_first_error(stand_in):
@@ -115,7 +117,7 @@ def test_a_traceback_is_shown_under_its_first_error(stand_in):
     with pytest.raises(SnnccError) as caught:
         run(stand_in(code))
     first, *rest = caught.value.message.splitlines()
-    assert first == "lava: direct: the run failed (exit code 1): KeyError: 'a'"
+    assert first == "lava, direct executor: the run failed (exit code 1): KeyError: 'a'"
     assert rest[0] == "its messages, the last 30 lines:"
     assert rest[-1] == "  RuntimeError: waited in vain"
     assert len(rest) == 31
@@ -147,7 +149,7 @@ def test_a_late_run_is_ended_with_all_its_processes(stand_in):
     assert time.monotonic() - start < 10
     assert running(directory) == []
     assert caught.value.message == (
-        "lava: lava: no result within 1 s, all its processes were ended; allow more with --timeout "
+        "lava, lava executor: no result within 1 s, all its processes were ended; allow more with --timeout "
         "SECONDS, or give fewer samples; --executor direct is faster; its last words: so far"
     )
 
