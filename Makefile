@@ -7,6 +7,8 @@ PINS   := $(addprefix -c ,$(wildcard constraints/$(PYVER).txt))
 READY  := $(VENV)/.ready-$(PYVER)
 EX     := examples/fashion_mnist
 DEMO   := build/demo
+# Where snncc doctor --install-lava puts the environment of engine lava.
+export SNNCC_CACHE ?= $(CURDIR)/$(VENV)/cache
 
 .PHONY: demo test
 
@@ -24,6 +26,15 @@ demo: $(READY)
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/ssc.snn -f
 	$(BIN)/snncc compile $(EX)/lif_t4.pt --arch $(EX)/lif_models.py:lif --name lif \
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/lif.snn -f
+	$(BIN)/snncc compile $(EX)/cnn_d4.pt --arch $(EX)/models.py:cnn --name cnn --target loihi2 \
+	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/cnn_loihi2.snn -f
+	$(BIN)/snncc inspect $(DEMO)/cnn_loihi2.snn resources
+	@if $(BIN)/snncc doctor --install-lava > $(DEMO)/doctor.txt; then set -x; \
+	    $(BIN)/snncc verify $(DEMO)/cnn_loihi2.snn --engines clocked,event,lava \
+	        --input $(EX)/test_1000.npz --limit 20 && \
+	    $(BIN)/snncc run $(DEMO)/cnn_loihi2.snn --input $(EX)/test_1000.npz --engine lava \
+	        --executor direct; \
+	fi
 
 test: $(READY)
 	$(BIN)/ruff check
@@ -32,6 +43,7 @@ test: $(READY)
 	$(BIN)/cmake -S snncc/backends/event/core -B build/core -DEV_TESTS=ON -DEV_SANITIZE=ON
 	$(BIN)/cmake --build build/core -j 2
 	$(BIN)/ctest --test-dir build/core --output-on-failure -j 2
+	-$(BIN)/snncc doctor --install-lava # where a Python 3.10 runs, tests fail without Lava
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
 CORE   := $(wildcard snncc/backends/event/core/*)

@@ -110,17 +110,15 @@ def _late(executor: str, timeout: float, job: Path) -> SnnccError:
     lines = _lines(job)
     said = f"; its last words: {lines[-1].strip()}" if lines else ""
     return SnnccError(
-        f"lava, {executor} executor: no result within {timeout:g} s, all its processes were ended; allow "
-        f"more with --timeout SECONDS, or give fewer samples{others}{said}"
+        f"lava, {executor} executor: no result within {timeout:g} s, all its processes were ended; "
+        f"allow more with --timeout SECONDS, or give fewer samples{others}{said}"
     )
 
 
 def _failed(executor: str, code: int, job: Path) -> SnnccError:
     how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-    cause = _cause(_lines(job))
-    return SnnccError(
-        f"lava, {executor} executor: the run failed ({how}){f': {cause}' if cause else ''}{_said(job)}"
-    )
+    head = f"lava, {executor} executor: the run failed ({how})"
+    return SnnccError(": ".join(part for part in (head, _cause(_lines(job))) if part) + _said(job))
 
 
 def _cause(lines: list[str]) -> str:

@@ -149,8 +149,9 @@ def test_a_late_run_is_ended_with_all_its_processes(stand_in):
     assert time.monotonic() - start < 10
     assert running(directory) == []
     assert caught.value.message == (
-        "lava, lava executor: no result within 1 s, all its processes were ended; allow more with --timeout "
-        "SECONDS, or give fewer samples; --executor direct is faster; its last words: so far"
+        "lava, lava executor: no result within 1 s, all its processes were ended; allow more with "
+        "--timeout SECONDS, or give fewer samples; --executor direct is faster; its last words: so "
+        "far"
     )
 
 
