@@ -29,7 +29,7 @@ demo: $(READY)
 	$(BIN)/snncc compile $(EX)/cnn_d4.pt --arch $(EX)/models.py:cnn --name cnn --target loihi2 \
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/cnn_loihi2.snn -f
 	$(BIN)/snncc inspect $(DEMO)/cnn_loihi2.snn resources
-	@if $(BIN)/snncc doctor --install-lava > $(DEMO)/doctor.txt; then set -x; \
+	@if $(BIN)/snncc doctor --install-lava > /dev/null; then set -x; \
 	    $(BIN)/snncc verify $(DEMO)/cnn_loihi2.snn --engines clocked,event,lava \
 	        --input $(EX)/test_1000.npz --limit 20 && \
 	    $(BIN)/snncc run $(DEMO)/cnn_loihi2.snn --input $(EX)/test_1000.npz --engine lava \
