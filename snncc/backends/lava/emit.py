@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ def write(program: Program, directory: Path, *, name: str) -> None:
     np.savez(directory / "tensors.npz", **plan.tensors)  # type: ignore[arg-type]
     (directory / "README.md").write_text(readme(plan, name), encoding="utf-8")
     _copy(_HERE / "emitted", directory, skip="__init__.py")
-    shutil.rmtree(directory / "processes", ignore_errors=True)  # Lava executes all that is there
+    for stale in (directory / "processes").glob("*.py"):
+        stale.unlink()  # Lava executes all that lies there
     _copy(_HERE / "processes", directory / "processes")
 
 

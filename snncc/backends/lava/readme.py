@@ -119,5 +119,6 @@ _NUMBERS: Mapping[str, Callable[[Schedule, Entry], str]] = {
     "Dense": _dense,
     "IFSoftReset": _levels,
     "IFMemory": _levels,
+    "SpikeAttention": lambda plan, entry: f"{entry['heads']} heads, {entry['order']} first",
     "Relay": lambda plan, entry: f"{entry['delay']} ticks later",
 }

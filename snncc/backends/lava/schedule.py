@@ -20,12 +20,14 @@ from snncc.backends.lava.limits import reachable_levels
 from snncc.ir.program import (
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
     Program,
     Projection,
     Readout,
+    Relay,
     Shape,
     Source,
 )
@@ -198,6 +200,25 @@ def _sum_pool(plan: Schedule, node: Pool, source: Emission) -> Emission:
     return _convolved(plan, node.name, node, same, source)
 
 
+def _relay(plan: Schedule, node: Relay) -> None:
+    """Who reads it decides how much later: whatever comes too early waits there."""
+    plan.emissions[node.name] = plan.emissions[node.source]
+
+
+def _attention(plan: Schedule, node: Attention) -> None:
+    """The last train begins when the matrix of the other two is complete."""
+    first, last = [plan.emissions[name] for name in node.first], plan.emissions[node.last]
+    complete = max(*(e.last for e in first), last.first)
+    opens = complete - plan.program.ticks + 1
+    inputs = [plan.relayed(e, max(0, opens - e.first)) for e in first]
+    inputs.append(plan.relayed(last, complete - last.first))
+    shape = node.shape[::-1]
+    emission = Emission(node.name, shape, complete, last.burst, _GRADED_BITS)
+    fields = {"shapes": [list(e.shape) for e in inputs], "heads": node.heads}
+    fields |= {"order": node.order, "first": complete, "module": node.module}
+    plan.emissions[node.name] = plan.add("SpikeAttention", emission, *inputs, **fields)
+
+
 def _readout(plan: Schedule, node: Readout) -> None:
     _read_out(plan, node, node.source, "readout")
 
@@ -215,6 +236,8 @@ _ADD: Mapping[type[Node], Callable[[Schedule, Any], None]] = {
     Accumulator: _accumulator,
     Neuron: _neuron,
     Pool: _pool,
+    Relay: _relay,
+    Attention: _attention,
     Readout: _readout,
 }
 

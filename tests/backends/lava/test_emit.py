@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import small_model
+from attention_networks import attention_cases, one_attention
 from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from lava_runs import differences, emitted, expected, python, results, run
 from networks import cases, half_even_levels
 
@@ -112,7 +114,7 @@ def test_random_programs_are_exact_on_the_direct_executor(
     drawn: list[tuple[Program, np.ndarray, Path]] = []
 
     @settings(max_examples=150, phases=[Phase.generate])
-    @given(case=cases())
+    @given(case=st.one_of(cases(), cases(), attention_cases()))
     def emit(case: tuple[Program, np.ndarray]) -> None:
         program, x = simpler(case[0]), case[1]
         if not unsupported(program):
@@ -126,6 +128,15 @@ def test_random_programs_are_exact_on_the_direct_executor(
     assert {name: keys for name, keys in found.items() if keys} == {}
     assert len(found) > 60
     compared["on Lava's models"] += len(found)
+
+
+@pytest.mark.parametrize("order", ["kv", "qk"])
+def test_attention_is_exact_on_lavas_runtime(tmp_path: Path, order: str) -> None:
+    program, x = one_attention(order)
+    directory = emitted(program, x, tmp_path / "net")
+    wanted = expected(program, x)
+    assert len(np.unique(wanted["counts/fire"])) == 5
+    assert differences(wanted, run(directory, "--executor", "lava")) == []
 
 
 def test_readouts_alone_are_the_same(tmp_path: Path) -> None:
