@@ -220,12 +220,14 @@ def _attention(plan: Schedule, node: Attention) -> None:
 
 
 def _readout(plan: Schedule, node: Readout) -> None:
-    _read_out(plan, node, node.source, "readout")
+    _read_out(plan, node, node.source, "readout", scale=node.scale, over_time=node.over_time)
 
 
-def _read_out(plan: Schedule, node: Neuron | Readout, source: str, writes: str) -> None:
+def _read_out(
+    plan: Schedule, node: Neuron | Readout, source: str, writes: str, **fields: Any
+) -> None:
     read = plan.emissions[source]
-    fields = {"of": node.name, "writes": writes, "result_shape": list(node.shape)}
+    fields |= {"of": node.name, "writes": writes, "result_shape": list(node.shape)}
     times = {"first": read.first, "burst": read.burst}
     nothing = Emission(f"{writes} of {node.name}", read.shape, read.first, read.burst, 0)
     plan.add("ReadOut", nothing, read, **fields, **times)

@@ -87,7 +87,7 @@ class PySpikeAttention(PyLoihiProcessModel):
 
     def by_head(self, arrived: np.ndarray) -> np.ndarray:
         """(W, H, C) as (heads, channels of a head, positions)."""
-        return arrived.T.reshape(self.heads, arrived.shape[-1] // self.heads, -1)
+        return np.reshape(arrived.T, (self.heads, arrived.shape[-1] // self.heads, -1))
 
     def products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
         """What two factors add to the matrix."""
