@@ -111,11 +111,15 @@ class Schedule:
             return source
         key = source.process, delay
         if key not in self._relays:
-            name, first = f"{source.process} + {delay}", source.first + delay
-            late = Emission(name, source.shape, first, source.burst, source.bits)
-            times = {"delay": delay, "first": source.first, "burst": source.burst}
-            self._relays[key] = self.add("Relay", late, source, **times)
+            self._relays[key] = self.relay(source, delay)
         return self._relays[key]
+
+    def relay(self, source: Emission, delay: int) -> Emission:
+        """A new relay."""
+        name, first = f"{source.process} + {delay}", source.first + delay
+        late = Emission(name, source.shape, first, source.burst, source.bits)
+        times = {"delay": delay, "first": source.first, "burst": source.burst}
+        return self.add("Relay", late, source, **times)
 
 
 def _unique(name: str, taken: Collection[str]) -> str:
@@ -256,7 +260,10 @@ def _inputs(plan: Schedule, node: Accumulator) -> tuple[list[Emission], int]:
     arriving = []
     for p, source, lag in zip(node.projections, sources, lags, strict=True):
         late = plan.relayed(source, max(0, opens - source.first - lag))
-        arriving.append(_PROJECT[p.kind](plan, node, p, late))
+        current = _PROJECT[p.kind](plan, node, p, late)
+        if current in arriving:  # Lava connects two ports but once
+            current = plan.relay(current, 0)
+        arriving.append(current)
     return arriving, complete
 
 

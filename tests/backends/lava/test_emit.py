@@ -130,6 +130,15 @@ def test_random_programs_are_exact_on_the_direct_executor(
     compared["on Lava's models"] += len(found)
 
 
+def test_a_value_added_to_itself_is_exact(tmp_path: Path) -> None:
+    whole = Projection("x", "identity", (), 3)
+    thrice = Accumulator("v", (2,), (whole,) * 3, np.zeros(2, np.int64), -9, 9)
+    program = Program("thrice", (Source("x", (2,), 3), thrice, Readout("y", (2,), "v", 1.0)))
+    x = np.array([[1, 3]], np.uint8)
+    found = run(emitted(program, x, tmp_path / "net"), "--executor", "lava")
+    assert found["readout/y"].tolist() == [[[3, 9]]]
+
+
 @pytest.mark.parametrize("order", ["kv", "qk"])
 def test_attention_is_exact_on_lavas_runtime(tmp_path: Path, order: str) -> None:
     program, x = one_attention(order)
