@@ -180,6 +180,19 @@ def test_an_overflow_names_the_population_and_ends(tmp_path: Path, executor: str
     assert not (directory / "y.npz").exists()
 
 
+@pytest.mark.parametrize("model", ["PyFrameSource", "PyMaxPool", "PyReadOut"])
+def test_a_model_that_raises_ends_the_run_with_its_words(tmp_path: Path, model: str) -> None:
+    directory = emitted(small_model.program(), small_model.samples(3), tmp_path / "net")
+    (file,) = (p for p in directory.glob("processes/*.py") if f"class {model}(" in p.read_text())
+    head, body = file.read_text().split(f"class {model}(")
+    start = '"""One tick."""\n'
+    raises = "        if self.time_step == 6:\n            raise KeyError('no such thing')\n"
+    file.write_text(f"{head}class {model}({body.replace(start, start + raises, 1)}")
+    done = _called(directory, "--executor", "lava", timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: KeyError: 'no such thing'"
+
+
 @pytest.mark.parametrize(
     ("x", "said"),
     [
