@@ -16,7 +16,7 @@ from typing import Any
 
 from snncc.backends.lava.limits import membrane_bounds, unsupported
 from snncc.errors import TargetError, UsageError
-from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program
+from snncc.ir.program import Accumulator, Attention, Neuron, Node, Pool, Program, Relay
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,8 +40,9 @@ CHIPS = ("loihi2",)
 #: What ``Demand`` assumes, in words for people.
 LAYOUT = (
     "a core holds neurons of one layer; an element of a membrane potential is a neuron, and so is "
-    "each of a further population that reads it and each output of a pool; a weight is a byte; "
-    "the input comes from outside; one sample at a time"
+    "each of a further population that reads it, each output of a pool or relay and each element "
+    "of an attention's matrix; a weight is a byte; the input comes from outside; one sample at a "
+    "time"
 )
 
 
@@ -127,14 +128,28 @@ class Demand:
 
 def demands(program: Program, on: Chip) -> list[Demand]:
     """Of every layer and pool, in topological order."""
+    layers = [n for n in program.nodes if isinstance(n, (Accumulator, Attention, Pool, Relay))]
     return [
-        _demand(program, node, on)
-        for node in program.nodes
-        if isinstance(node, (Accumulator, Pool))
+        _products(program, n, on) if isinstance(n, Attention) else _demand(program, n, on)
+        for n in layers
     ]
 
 
-def _demand(program: Program, node: Accumulator | Pool, on: Chip) -> Demand:
+def _products(program: Program, node: Attention, on: Chip) -> Demand:
+    """Its matrix of the first two trains is kept in neurons, and read as if it were weights."""
+    q, k, v = (program.by_name[name].shape for name in (node.q, node.k, node.v))
+    sides = (q[0], v[0] // node.heads) if node.order == "kv" else (prod(q[1:]), prod(k[1:]))
+    matrix = sides[0] * sides[1] * (1 if node.order == "kv" else node.heads)
+    outputs = prod(node.shape)
+    neurons, held = outputs + matrix, matrix * ceil(on.state_bits / 8)
+    per_output = q[0] // node.heads if node.order == "kv" else prod(k[1:])
+    cores = ceil(max(neurons / on.neurons_per_core, held / on.synapse_bytes_per_core))
+    bits = node.payload.bit_length() + 1
+    module = node.module or node.name
+    return Demand(module, node.name, neurons, outputs * per_output, held, bits, cores, cores)
+
+
+def _demand(program: Program, node: Accumulator | Pool | Relay, on: Chip) -> Demand:
     each = prod(node.shape)
     neurons = each * max(1, len(_populations(program, node)))
     per_neuron = _fan_in(node)
@@ -156,15 +171,17 @@ def _populations(program: Program, node: Node) -> list[Neuron]:
     return [n for n in program.readers(node.name) if isinstance(n, Neuron)]
 
 
-def _fan_in(node: Accumulator | Pool) -> int:
+def _fan_in(node: Accumulator | Pool | Relay) -> int:
     """Synapses of one neuron, borders not taken off."""
+    if isinstance(node, Relay):
+        return 1
     if isinstance(node, Pool):
         return prod(node.kernel)
     return sum(prod(p.weights[0].shape[1:]) if p.weights else 1 for p in node.projections)
 
 
-def _state_bits(program: Program, node: Accumulator | Pool) -> int:
-    if isinstance(node, Pool):
+def _state_bits(program: Program, node: Accumulator | Pool | Relay) -> int:
+    if not isinstance(node, Accumulator):
         return node.payload.bit_length() + 1
     ranges = [membrane_bounds(program, n) for n in _populations(program, node)]
     ends = [abs(end) for pair in [(node.low, node.high), *ranges] for end in pair]

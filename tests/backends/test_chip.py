@@ -7,6 +7,7 @@ from math import ceil
 
 import numpy as np
 import pytest
+from attention_networks import one_attention
 from hypothesis import given
 from hypothesis import strategies as st
 from small_model import accumulator, program
@@ -88,6 +89,20 @@ def test_a_second_population_of_a_layer_takes_neurons_of_its_own():
     twin = replace(net.neurons[0], name="twin")
     both = replace(net, nodes=(*net.nodes[:-1], twin, net.nodes[-1]))
     assert [demands(n, LOIHI)[0].neurons for n in (net, both)] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("order", "neurons", "synapses", "held"),
+    [("kv", 120 + 2 * 15, 120 * 3, 2 * 15 * 3), ("qk", 120 + 2 * 144, 120 * 12, 2 * 144 * 3)],
+)
+def test_an_attentions_matrix_is_counted(order, neurons, synapses, held):
+    program, _ = one_attention(order)
+    rows = {row.node: row for row in demands(program, LOIHI)}
+    found = rows["a"]
+    assert (found.neurons, found.synapses, found.weight_bytes) == (neurons, synapses, held)
+    assert found.cores_shared == found.cores_unrolled == 1
+    relay = next(row for name, row in rows.items() if name.endswith(":again"))
+    assert relay.neurons == relay.synapses
 
 
 def test_a_layer_that_no_core_holds_is_not_feasible():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,12 +35,12 @@ def write(program: Program, directory: Path, *, name: str) -> None:
         raise TargetError("lava: the network does not fit", faults)
     plan = schedule(program)
     directory.mkdir(parents=True, exist_ok=True)
-    graph = json.dumps(_graph(plan, name), indent=1)
-    (directory / "graph.json").write_text(graph + "\n", encoding="utf-8")
+    (directory / "graph.json").write_text(_graph(plan, name), encoding="utf-8")
     np.savez(directory / "tensors.npz", **plan.tensors)  # type: ignore[arg-type]
     (directory / "README.md").write_text(readme(plan, name), encoding="utf-8")
     _copy(_HERE / "emitted", directory, skip="__init__.py")
-    shutil.rmtree(directory / "processes", ignore_errors=True)  # Lava executes all that is there
+    for stale in (directory / "processes").glob("*.py"):
+        stale.unlink()  # Lava executes all that lies there
     _copy(_HERE / "processes", directory / "processes")
 
 
@@ -52,16 +50,19 @@ def processes(directory: Path) -> int:
     return len(json.loads(text)["processes"])
 
 
-def _graph(plan: Schedule, name: str) -> dict[str, Any]:
+def _graph(plan: Schedule, name: str) -> str:
+    """JSON with a line for each process."""
     program = plan.program
-    return {
+    head = {
         "name": name,
-        "input": {"shape": list(program.source.shape), "payload": program.source.payload},
+        "input": {"shape": program.source.shape, "payload": program.source.payload},
         "timesteps": program.timesteps,
         "frame": program.ticks,
         "latency": plan.latency,
-        "processes": plan.entries,
     }
+    lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
+    processes = ",\n".join(f"  {json.dumps(entry)}" for entry in plan.entries)
+    return "".join(["{\n", *lines, ' "processes": [\n', processes, "\n ]\n}\n"])
 
 
 def _copy(source: Path, target: Path, skip: str = "") -> None:

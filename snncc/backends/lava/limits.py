@@ -14,17 +14,21 @@ from typing import Any
 import numpy as np
 
 from snncc.errors import Fault
+from snncc.ir.attention import reach_of
 from snncc.ir.program import (
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
     Program,
     Projection,
     Readout,
+    Relay,
     Source,
 )
+from snncc.ir.program_check import emitted_payload
 
 __all__ = ["FEWER_BITS", "STATE_LIMIT", "membrane_bounds", "reachable_levels", "unsupported"]
 
@@ -85,7 +89,16 @@ def _pool(program: Program, node: Pool) -> Found:
         yield _too_wide("a sum over windows", node.payload), FEWER_BITS
 
 
-def _readout(program: Program, node: Readout) -> Found:
+def _attention(program: Program, node: Attention) -> Found:
+    trains = [program.by_name[name] for name in (node.q, node.k, node.v)]
+    of_q, of_k, of_v = map(emitted_payload, trains)
+    q, k, _ = (train.shape for train in trains)
+    reach = max(*reach_of(node.order, q, k, node.heads, (of_q, of_k, of_v)), node.payload)
+    if reach >= STATE_LIMIT:
+        yield _too_wide("a product", reach), "use another engine"
+
+
+def _nothing(program: Program, node: Node) -> Found:
     yield from ()
 
 
@@ -94,7 +107,9 @@ _CHECKS: Mapping[type[Node], Callable[[Program, Any], Found]] = {
     Accumulator: _accumulator,
     Neuron: _neuron,
     Pool: _pool,
-    Readout: _readout,
+    Relay: _nothing,
+    Attention: _attention,
+    Readout: _nothing,
 }
 
 

@@ -20,20 +20,23 @@ $ python3.10 -m venv lava && lava/bin/pip install lava-nc==0.10.0
 $ lava/bin/python run.py --input x.npy --output y.npz                    # one thread, fast
 $ lava/bin/python run.py --input x.npy --output y.npz --executor lava    # Lava's own runtime
 ```
-`x.npy` holds integers 0 to {payload}, {samples}. `y.npz` holds `readout/NAME`, and for every
-population `counts/NAME` (T, N, …) and `tick_spikes/NAME` (T, D); with `--trains` also `trains/NAME`
-(T, D, N, …). `--readouts-only` saves a process per population; `--stock` takes Lava's own model for
-convolutions, which is slow.
+`x.npy` holds integers 0 to {payload}, {samples}. `y.npz` holds for every population `counts/NAME`
+(T, N, …) and `tick_spikes/NAME` (T, D), with `--trains` also `trains/NAME` (T, D, N, …), and
+
+{results}
+
+`--readouts-only` saves a process per population; `--stock` takes Lava's own model for convolutions,
+which is slow. Lava's runtime forks: it needs Linux.
 
 ## Time
-A frame of {frame} ticks carries one timestep of one sample; a sample has {timesteps}, and the next
-sample follows without a gap. What arrives in a frame is summed; in the tick in which the last of it
-arrives (`first` below, for the first frame) the answer begins: a neuron that fires k times does so
-in the first k ticks of its answer. Conv and Dense deliver a tick later. The first result is
-complete after {latency} ticks, each further one {interval} ticks later.
+A frame of {frame} carries {carried}, and frames follow each other without a gap.
+What arrives in a frame is summed; in the tick in which the last of it arrives (`first` below, for
+the first frame) the answer begins: a neuron that fires k times does so in the first k ticks of its
+answer. Conv and Dense deliver a tick later. The first result is complete after {latency}, each
+further one {interval} later.
 
 ## Network
-| process | kind | of | reads | sends (W, H, C) | numbers | first |
+| process | kind | module | reads | sends (W, H, C) | numbers | first |
 |---|---|---|---|---|---|---|
 {rows}
 
@@ -45,7 +48,7 @@ counted once).
 |---|---|
 | `graph.json` | the processes above with all their arguments |
 | `tensors.npz` | weights, biases, levels: int8 and int32, in Lava's order (W, H, C) |
-| `network.py` | makes the processes and connects them |
+| `network.py` | makes the processes and connects them: `build` is what to call from code of yours |
 | `executors.py` | Lava's runtime, and the same ProcessModels in one thread |
 | `processes/` | Process and ProcessModel modules, nothing else: Lava executes all that lies there |
 """
@@ -61,15 +64,31 @@ def readme(plan: Schedule, name: str) -> str:
         name=name,
         payload=program.source.payload,
         samples=f"(N, {shape}){sequence}",
-        frame=program.ticks,
-        timesteps=program.timesteps,
-        interval=program.timesteps * program.ticks,
-        latency=plan.latency + (program.timesteps - 1) * program.ticks,
+        frame=_ticks(program.ticks),
+        carried=_carried(program.timesteps),
+        results="\n".join(_result(e) for e in plan.entries if e.get("writes") == "readout"),
+        interval=_ticks(program.timesteps * program.ticks),
+        latency=_ticks(plan.latency + (program.timesteps - 1) * program.ticks),
         rows="\n".join(_row(plan, entry) for entry in plan.entries),
         processes=len(plan.entries),
         neurons=sum(prod(n.shape) for n in program.neurons),
         weights=sum(weights),
     )
+
+
+def _ticks(count: int) -> str:
+    return f"{count} tick{'s' * (count != 1)}"
+
+
+def _carried(timesteps: int) -> str:
+    return f"one of {timesteps} timesteps of a sample" if timesteps > 1 else "one sample"
+
+
+def _result(entry: Entry) -> str:
+    shape = ", ".join(map(str, entry["result_shape"]))
+    over_time = "summed over T and " if entry["over_time"] == "sum" else ""
+    scale = f"{over_time}times {entry['scale']:g} what the trained network computes"
+    return f"- `readout/{entry['of']}` (T, N, {shape}), integers: {scale}"
 
 
 def _row(plan: Schedule, entry: Entry) -> str:
@@ -119,5 +138,6 @@ _NUMBERS: Mapping[str, Callable[[Schedule, Entry], str]] = {
     "Dense": _dense,
     "IFSoftReset": _levels,
     "IFMemory": _levels,
+    "SpikeAttention": lambda plan, entry: f"{entry['heads']} heads, {entry['order']} first",
     "Relay": lambda plan, entry: f"{entry['delay']} ticks later",
 }

@@ -20,12 +20,14 @@ from snncc.backends.lava.limits import reachable_levels
 from snncc.ir.program import (
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
     Program,
     Projection,
     Readout,
+    Relay,
     Shape,
     Source,
 )
@@ -109,11 +111,15 @@ class Schedule:
             return source
         key = source.process, delay
         if key not in self._relays:
-            name, first = f"{source.process} + {delay}", source.first + delay
-            late = Emission(name, source.shape, first, source.burst, source.bits)
-            times = {"delay": delay, "first": source.first, "burst": source.burst}
-            self._relays[key] = self.add("Relay", late, source, **times)
+            self._relays[key] = self.relay(source, delay)
         return self._relays[key]
+
+    def relay(self, source: Emission, delay: int) -> Emission:
+        """A new relay."""
+        name, first = f"{source.process} + {delay}", source.first + delay
+        late = Emission(name, source.shape, first, source.burst, source.bits)
+        times = {"delay": delay, "first": source.first, "burst": source.burst}
+        return self.add("Relay", late, source, **times)
 
 
 def _unique(name: str, taken: Collection[str]) -> str:
@@ -198,13 +204,34 @@ def _sum_pool(plan: Schedule, node: Pool, source: Emission) -> Emission:
     return _convolved(plan, node.name, node, same, source)
 
 
+def _relay(plan: Schedule, node: Relay) -> None:
+    """Who reads it decides how much later: whatever comes too early waits there."""
+    plan.emissions[node.name] = plan.emissions[node.source]
+
+
+def _attention(plan: Schedule, node: Attention) -> None:
+    """The last train begins when the matrix of the other two is complete."""
+    first, last = [plan.emissions[name] for name in node.first], plan.emissions[node.last]
+    complete = max(*(e.last for e in first), last.first)
+    opens = complete - plan.program.ticks + 1
+    inputs = [plan.relayed(e, max(0, opens - e.first)) for e in first]
+    inputs.append(plan.relayed(last, complete - last.first))
+    shape = node.shape[::-1]
+    emission = Emission(node.name, shape, complete, last.burst, _GRADED_BITS)
+    fields = {"shapes": [list(e.shape) for e in inputs], "heads": node.heads}
+    fields |= {"order": node.order, "first": complete, "module": node.module}
+    plan.emissions[node.name] = plan.add("SpikeAttention", emission, *inputs, **fields)
+
+
 def _readout(plan: Schedule, node: Readout) -> None:
-    _read_out(plan, node, node.source, "readout")
+    _read_out(plan, node, node.source, "readout", scale=node.scale, over_time=node.over_time)
 
 
-def _read_out(plan: Schedule, node: Neuron | Readout, source: str, writes: str) -> None:
+def _read_out(
+    plan: Schedule, node: Neuron | Readout, source: str, writes: str, **fields: Any
+) -> None:
     read = plan.emissions[source]
-    fields = {"of": node.name, "writes": writes, "result_shape": list(node.shape)}
+    fields |= {"of": node.name, "writes": writes, "result_shape": list(node.shape)}
     times = {"first": read.first, "burst": read.burst}
     nothing = Emission(f"{writes} of {node.name}", read.shape, read.first, read.burst, 0)
     plan.add("ReadOut", nothing, read, **fields, **times)
@@ -215,6 +242,8 @@ _ADD: Mapping[type[Node], Callable[[Schedule, Any], None]] = {
     Accumulator: _accumulator,
     Neuron: _neuron,
     Pool: _pool,
+    Relay: _relay,
+    Attention: _attention,
     Readout: _readout,
 }
 
@@ -231,7 +260,10 @@ def _inputs(plan: Schedule, node: Accumulator) -> tuple[list[Emission], int]:
     arriving = []
     for p, source, lag in zip(node.projections, sources, lags, strict=True):
         late = plan.relayed(source, max(0, opens - source.first - lag))
-        arriving.append(_PROJECT[p.kind](plan, node, p, late))
+        current = _PROJECT[p.kind](plan, node, p, late)
+        if current in arriving:  # Lava connects two ports but once
+            current = plan.relay(current, 0)
+        arriving.append(current)
     return arriving, complete
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import small_model
+from attention_networks import attention_cases, one_attention
 from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from lava_runs import differences, emitted, expected, python, results, run
 from networks import cases, half_even_levels
 
@@ -112,7 +114,7 @@ def test_random_programs_are_exact_on_the_direct_executor(
     drawn: list[tuple[Program, np.ndarray, Path]] = []
 
     @settings(max_examples=150, phases=[Phase.generate])
-    @given(case=cases())
+    @given(case=st.one_of(cases(), cases(), attention_cases()))
     def emit(case: tuple[Program, np.ndarray]) -> None:
         program, x = simpler(case[0]), case[1]
         if not unsupported(program):
@@ -126,6 +128,24 @@ def test_random_programs_are_exact_on_the_direct_executor(
     assert {name: keys for name, keys in found.items() if keys} == {}
     assert len(found) > 60
     compared["on Lava's models"] += len(found)
+
+
+def test_a_value_added_to_itself_is_exact(tmp_path: Path) -> None:
+    whole = Projection("x", "identity", (), 3)
+    thrice = Accumulator("v", (2,), (whole,) * 3, np.zeros(2, np.int64), -9, 9)
+    program = Program("thrice", (Source("x", (2,), 3), thrice, Readout("y", (2,), "v", 1.0)))
+    x = np.array([[1, 3]], np.uint8)
+    found = run(emitted(program, x, tmp_path / "net"), "--executor", "lava")
+    assert found["readout/y"].tolist() == [[[3, 9]]]
+
+
+@pytest.mark.parametrize("order", ["kv", "qk"])
+def test_attention_is_exact_on_lavas_runtime(tmp_path: Path, order: str) -> None:
+    program, x = one_attention(order)
+    directory = emitted(program, x, tmp_path / "net")
+    wanted = expected(program, x)
+    assert len(np.unique(wanted["counts/fire"])) == 5
+    assert differences(wanted, run(directory, "--executor", "lava")) == []
 
 
 def test_readouts_alone_are_the_same(tmp_path: Path) -> None:
@@ -158,6 +178,19 @@ def test_an_overflow_names_the_population_and_ends(tmp_path: Path, executor: str
     assert last.startswith("error: fire2: a state of 8,3")
     assert last.endswith("does not fit 24 bits")
     assert not (directory / "y.npz").exists()
+
+
+@pytest.mark.parametrize("model", ["PyFrameSource", "PyMaxPool", "PyReadOut"])
+def test_a_model_that_raises_ends_the_run_with_its_words(tmp_path: Path, model: str) -> None:
+    directory = emitted(small_model.program(), small_model.samples(3), tmp_path / "net")
+    (file,) = (p for p in directory.glob("processes/*.py") if f"class {model}(" in p.read_text())
+    head, body = file.read_text().split(f"class {model}(")
+    start = '"""One tick."""\n'
+    raises = "        if self.time_step == 6:\n            raise KeyError('no such thing')\n"
+    file.write_text(f"{head}class {model}({body.replace(start, start + raises, 1)}")
+    done = _called(directory, "--executor", "lava", timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: KeyError: 'no such thing'"
 
 
 @pytest.mark.parametrize(

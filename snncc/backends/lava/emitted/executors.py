@@ -55,7 +55,6 @@ def run_lava(process: AbstractProcess, config: RunConfig, ticks: int) -> Timing:
     ready = perf_counter()
     process.run(condition=RunSteps(num_steps=ticks, blocking=False))
     _watch(runtime)
-    process.wait()
     done = perf_counter()
     process.stop()
     return Timing(len(runtime._executable.process_list), ready - start, done - ready)
@@ -68,23 +67,28 @@ def _watch(runtime: Any) -> None:
     """
     actors = runtime._messaging_infrastructure.actors
     while not any(port.probe() for port in runtime.service_to_runtime):
-        said = [_last_words(actor) for actor in actors if not actor.is_alive()]
-        if said:
-            _end(runtime, actors)
-            raise RuntimeError("; ".join(said))
+        ended = [actor for actor in actors if not actor.is_alive()]
+        if ended:
+            for actor in actors:
+                actor.terminate()
+            runtime._messaging_infrastructure.smm.shutdown()
+            runtime._is_started = False  # Lava itself can no longer stop it
+            raise RuntimeError("; ".join(map(_last_words, ended)))
         sleep(_LOOK_S)
+    try:
+        runtime.wait()
+    except RuntimeError as e:
+        runtime._is_started = False
+        said = [_last_words(actor) for actor in actors if actor.exception]
+        raise RuntimeError("; ".join(said) or str(e)) from e
 
 
 def _last_words(actor: Any) -> str:
-    return str(actor.exception[0]) if actor.exception else f"a process ended ({actor.exitcode})"
-
-
-def _end(runtime: Any, actors: list[Any]) -> None:
-    """What Lava itself can no longer stop."""
-    for actor in actors:
-        actor.terminate()
-    runtime._messaging_infrastructure.smm.shutdown()
-    runtime._is_started = False
+    if not actor.exception:
+        return f"a process ended ({actor.exitcode})"
+    error = actor.exception[0]
+    speaks = isinstance(error, (ArithmeticError, OSError, ValueError))
+    return str(error) if speaks else f"{type(error).__name__}: {error}"
 
 
 def run_direct(process: AbstractProcess, config: RunConfig, ticks: int) -> Timing:

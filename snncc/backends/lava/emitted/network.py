@@ -16,6 +16,7 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 
+from snncc.backends.lava.processes.attention import SpikeAttention
 from snncc.backends.lava.processes.fast_conv import PyFastConv
 from snncc.backends.lava.processes.frames import FrameSource, ReadOut
 from snncc.backends.lava.processes.populations import Accumulate, IFMemory, IFSoftReset
@@ -131,8 +132,9 @@ def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) 
         else:
             more = results.paths(entry) if entry["process"] == "ReadOut" else {}
         process = maker(entry, graph.tensors, {**common, **more})
-        for source in entry.get("inputs", ()):
-            _connect(made[source], process)
+        sources = [made[name] for name in entry.get("inputs", ())]
+        for source, port in zip(sources, _ports(process, len(sources)), strict=True):
+            _connect(source, port)
         made[entry["name"]] = process
     return next(iter(made.values()))
 
@@ -151,9 +153,16 @@ def run_config(graph: Graph, stock: bool = False) -> Loihi2SimCfg:
     return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=exceptions)
 
 
-def _connect(source: AbstractProcess, target: AbstractProcess) -> None:
-    """All processes have one port at either end; shapes change in the order C, H, W."""
-    (out,), (into,) = source.out_ports, target.in_ports
+def _ports(process: AbstractProcess, count: int) -> list[Any]:
+    """Where the inputs of an entry arrive: at one port, which sums them up, or each at its own."""
+    if isinstance(process, SpikeAttention):
+        return [process.one_in, process.two_in, process.last_in]
+    return list(process.in_ports) * count
+
+
+def _connect(source: AbstractProcess, into: Any) -> None:
+    """All processes have one port to send from; shapes change in the order C, H, W."""
+    (out,) = source.out_ports
     if out.shape != into.shape:
         out = out.transpose().reshape(into.shape[::-1]).transpose()
     out.connect(into)
@@ -170,7 +179,7 @@ def _conv(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -
         input_shape=tuple(entry["input_shape"]),
         num_message_bits=entry["message_bits"],
         name=common["name"],
-        **{key: tuple(v) if isinstance(v, list) else v for key, v in geometry.items()},
+        **{key: _tuple(value) for key, value in geometry.items()},
     )
 
 
@@ -196,7 +205,7 @@ def _own(kind: type[AbstractProcess], *keys: str) -> Callable[..., AbstractProce
             given = entry[key]
             if key in ("bias", "levels", "threshold"):
                 return tensors[given]
-            return tuple(given) if isinstance(given, list) else given
+            return _tuple(given)
 
         return kind(**{key: value(key) for key in keys}, **common)
 
@@ -206,6 +215,10 @@ def _own(kind: type[AbstractProcess], *keys: str) -> Callable[..., AbstractProce
 def _pool(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -> AbstractProcess:
     keys = ("input_shape", "shape", "kernel", "stride", "padding")
     return MaxPool(**{key: tuple(entry[key]) for key in keys}, name=common["name"])
+
+
+def _tuple(given: Any) -> Any:
+    return tuple(map(_tuple, given)) if isinstance(given, list) else given
 
 
 _MEMORY = ("threshold", "reset", "decay", "fraction", "timesteps")
@@ -219,5 +232,6 @@ _MAKERS: dict[str, Callable[..., AbstractProcess]] = {
     "Accumulate": _own(Accumulate, "shape", "bias", "first"),
     "IFSoftReset": _own(IFSoftReset, "shape", "bias", "levels", "first"),
     "IFMemory": _own(IFMemory, "shape", "bias", "levels", "first", *_MEMORY),
+    "SpikeAttention": _own(SpikeAttention, "shapes", "shape", "heads", "order", "first"),
     "ReadOut": _own(ReadOut, "shape", "first", "burst"),
 }

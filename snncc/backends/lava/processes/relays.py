@@ -48,7 +48,7 @@ class Relay(AbstractProcess):
 
     Args:
         shape: Of what arrives.
-        delay: Ticks, at least 1.
+        delay: Ticks. Without any, a second way from one process to another: Lava allows only one.
         first: Tick in which the answer to frame 0 begins to arrive.
         burst: Ticks that it takes: 1 for a graded value, D for spikes.
         frame: Ticks of a frame.
