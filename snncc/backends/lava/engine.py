@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Collection
 from math import prod
 from pathlib import Path
@@ -76,11 +78,12 @@ class LavaEngine:
         self.program = program
         self.timeout = TIMEOUT if timeout is None else timeout
         self.python = find_python(python)
-        self._folder = tempfile.TemporaryDirectory(prefix="snncc-lava-")
-        self._directory = Path(self._folder.name) / "network"
-        emit.write(program, self._directory, name=program.name)
+        #: The emitted network; it goes when the engine goes.
+        self.directory = Path(tempfile.mkdtemp(prefix="snncc-lava-"))
+        weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
+        emit.write(program, self.directory, name=program.name)
         #: How many Lava processes the network is.
-        self.processes = emit.processes(self._directory)
+        self.processes = emit.processes(self.directory)
         self.is_chosen = executor is not None
         self.executor = executor or ("lava" if self.processes <= MOST_PROCESSES else "direct")
         self._ran: list[dict[str, Any]] = []
@@ -141,7 +144,7 @@ class LavaEngine:
         chunk = self._chunk(wanted == "trains")
         for at in range(0, x.shape[lead - 1], chunk):
             part = x[at : at + chunk] if lead == 1 else x[:, at : at + chunk]
-            ran = run(self._directory, part, self.python, self.executor, wanted, self.timeout)
+            ran = run(self.directory, part, self.python, self.executor, wanted, self.timeout)
             self._ran.append(ran.report)
             found.append(ran)
             if progress is not None:

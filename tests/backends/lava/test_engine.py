@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,12 @@ POPULATIONS = ["fire1", "fire2"]
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     assert one.keys() == other.keys()
     return all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture
+def no_python(monkeypatch):
+    """Nothing is run."""
+    monkeypatch.setattr(engine, "find_python", lambda given: "/a/python3.10")
 
 
 @pytest.mark.parametrize("executor", ["direct", "lava"])
@@ -59,6 +66,15 @@ def test_sessions_and_verify_take_its_options(lava_python):
     assert (verdict.populations, verdict.mismatched) == (2, 0)
     assert verdict.to_json()["ran"]["why"] == "given"
     assert Session(model).run_report is None
+
+
+def test_the_emitted_network_goes_with_the_engine(no_python):
+    made = LavaEngine(small_model.program())
+    directory = made.directory
+    assert (directory / "run.py").exists()
+    del made
+    gc.collect()
+    assert not directory.exists()
 
 
 # -- many processes ------------------------------------------------------------------------
@@ -96,12 +112,6 @@ def test_above_a_limit_the_direct_executor_is_the_default_and_says_so(lava_pytho
 
 
 # -- what cannot be done -------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_python(monkeypatch):
-    """Nothing is run."""
-    monkeypatch.setattr(engine, "find_python", lambda given: "/a/python3.10")
 
 
 def wide() -> Program:
@@ -164,7 +174,7 @@ def test_wrong_samples_and_probes_are_refused_before_anything_runs(no_python):
 def sabotaged(executor: str, python: str, code: str, timeout: float) -> LavaEngine:
     """An engine whose populations do something else in a tick."""
     made = LavaEngine(small_model.program(), executor, python, timeout)
-    path = Path(made._folder.name) / "network" / "processes" / "populations.py"
+    path = made.directory / "processes" / "populations.py"
     text = path.read_text()
     place = "        self.v += self.a_in.recv()\n"
     assert place in text
@@ -193,7 +203,7 @@ def test_a_run_that_hangs_is_ended_with_all_its_processes(lava_python):
     made = sabotaged("lava", lava_python, "import time; time.sleep(100)", 8)
     with pytest.raises(SnnccError, match="lava, lava executor: no result within 8 s"):
         made.run(X)
-    assert processes_with(made._folder.name) == []
+    assert processes_with(str(made.directory)) == []
     assert len(shared_memory() - before) < 5  # others may run Lava, too; a network has more
 
 

@@ -151,3 +151,13 @@ def test_packages_of_this_python_are_not_those_of_another(machine, monkeypatch):
     assert "PYTHONPATH" not in other
     assert (other["OMP_NUM_THREADS"], other["OPENBLAS_NUM_THREADS"]) == ("3", "1")
     assert interpreter.environment(sys.executable)["PYTHONPATH"] == "/packages"
+
+
+def test_what_is_installed_is_pinned_and_of_the_version_that_is_asked_for():
+    folder = Path(interpreter.__file__).parent
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pins["lava-nc"] == interpreter.LAVA_VERSION
+    assert pins["numpy"].startswith("1.")
+    project = (folder.parents[2] / "pyproject.toml").read_text()
+    assert f"lava-nc=={interpreter.LAVA_VERSION}; python_version < '3.11'" in project
