@@ -23,8 +23,9 @@ __all__ = ["EngineVerdict", "Verification", "verify"]
 Array = npt.NDArray[Any]
 _ENGINES = ("spike-form", "clocked", "event")
 
-#: Samples compared at once; more where an engine takes long to start.
-_FEW, _MANY = 32, 1024
+#: Samples, and elements of their spike trains, compared at once; more where an engine takes long
+#: to start.
+_FEW, _MANY = (32, 2**25), (1024, 2**27)
 
 
 @dataclass
@@ -138,7 +139,7 @@ def verify(
     peaks: list[Activity] = []
     populations = [n.name for n in model.program.neurons]
     slow = any(getattr(engine, "starts_slowly", False) for engine in others.values())
-    batch = _batch(model.program, _MANY if slow else _FEW)
+    batch = _batch(model.program, *(_MANY if slow else _FEW))
     for start in range(0, len(samples), batch):
         part = by_timestep(samples[start : start + batch], shape)
         expected = judge.run(part, batch=batch)
@@ -158,10 +159,10 @@ def verify(
     return Verification(len(samples), stored, verdicts, covered)
 
 
-def _batch(program: Program, most: int) -> int:
+def _batch(program: Program, samples: int, elements: int) -> int:
     """Samples whose spike trains fit comfortably in memory."""
     trains = sum(prod(n.shape) * n.D for n in program.neurons) * program.timesteps
-    return max(1, min(most, 2**25 // max(trains, 1)))
+    return max(1, min(samples, elements // max(trains, 1)))
 
 
 def _peaks(activity: Activity) -> Activity:
