@@ -123,12 +123,6 @@ def _lava_faults(program: Program) -> list[Fault]:
     return unsupported(program)
 
 
-def _event_refusal(program: Program) -> str:
-    from snncc.backends.event.layout import refusal
-
-    return refusal(program)
-
-
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -163,7 +157,6 @@ TARGETS: dict[str, Target] = {
             ("snncc.backends.event._core",),
             "reinstall snncc where there is a C compiler",
             ("threads", "kernels"),
-            refusal=_event_refusal,
         ),
         Target(
             "lava",

@@ -34,14 +34,19 @@ static void start_tile(const ev_state *state, const ev_node *node, strip s)
 static void add_identity(const ev_state *state, const ev_node *node, const ev_projection *p,
                          strip s)
 {
-    ev_format format = state->net->node[p->source].format;
+    const ev_node *from = &state->net->node[p->source];
     const void *values = ev_values(state, p->source);
-    size_t channels = (size_t)node->channels, at = s.first * channels;
+    size_t channels = (size_t)node->channels, lanes = (size_t)node->lanes, at = s.first * channels;
+    int64_t factor = INT64_C(1) << p->part[0].shift; /* beyond 32 bits only if all values are 0 */
 
-    for (size_t x = 0; x < s.pixels; x++)
-        for (size_t c = 0; c < channels; c++, at++)
-            state->tile[x * (size_t)node->lanes + c] +=
-                (int32_t)(ev_value(values, format, at) * (INT64_C(1) << p->part[0].shift));
+    for (size_t x = 0; x < s.pixels; x++, at += channels)
+        if (from->format == EV_I32)
+            state->kernels->add_scaled(state->tile + x * lanes, (const int32_t *)values + at,
+                                       from->payload == 0 ? 0 : (int32_t)factor, channels);
+        else
+            for (size_t c = 0; c < channels; c++)
+                state->tile[x * lanes + c] +=
+                    (int32_t)(ev_value(values, from->format, at + c) * factor);
 }
 
 /* What a part brings by itself, in state->part. */

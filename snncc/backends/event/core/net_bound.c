@@ -68,11 +68,11 @@ static int weights_fit_a_byte(const ev_projection *p, int64_t count)
     return 1;
 }
 
-static ev_method method_of(const ev_projection *p, const ev_node *from, int has_sign, int32_t outputs)
+static ev_method method_of(const ev_projection *p, const ev_node *from, int32_t outputs)
 {
     int dilated = (p->dilation_h > 1 && p->kernel_h > 1) || (p->dilation_w > 1 && p->kernel_w > 1);
 
-    if (has_sign || from->payload > INT16_MAX || dilated)
+    if (from->format >= EV_I32 || dilated)
         return EV_PLAIN;
     if (p->groups == 1)
         return EV_BY_DENSITY;
@@ -86,7 +86,7 @@ static void choose(const ev_net *net, ev_projection *p, const ev_node *to)
     int64_t length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
     int is_byte = from->payload <= UINT8_MAX && weights_fit_a_byte(p, length * to->channels);
 
-    p->method = method_of(p, from, is_signed(net, from), to->channels);
+    p->method = method_of(p, from, to->channels);
     p->map_format = p->method == EV_PLAIN ? EV_I32 : is_byte ? EV_U8 : EV_U16;
     p->map_channels = p->channels;
     if (p->method == EV_BY_DENSITY)
@@ -259,6 +259,24 @@ static int bound_pool(ev_net *net, int32_t i, ev_fault *fault)
     return EV_OK;
 }
 
+static int bound_attention(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+    const ev_node *q = &net->node[node->source], *k = &net->node[node->k], *v = &net->node[node->v];
+    int64_t positions = (int64_t)k->height * k->width, channels = k->channels / node->heads, first;
+
+    if (q->format != EV_U8 || k->format != EV_U8 || v->format != EV_U8)
+        return bad(fault, i, "reads counts beyond a byte");
+    first = node->order == EV_KV_FIRST ? positions * v->payload : channels * q->payload;
+    if (first * k->payload > INT32_MAX)
+        return bad(fault, i, "the first product may exceed 32 bits");
+    if (__builtin_mul_overflow(positions * v->payload * k->payload, channels * q->payload,
+                               &node->payload) || node->payload >= EV_LIMIT)
+        return bad(fault, i, "the products may exceed 62 bits");
+    node->format = node->payload <= INT32_MAX ? EV_I32 : EV_I64;
+    return EV_OK;
+}
+
 static int bound_node(ev_net *net, int32_t i, ev_fault *fault)
 {
     ev_node *node = &net->node[i];
@@ -273,6 +291,8 @@ static int bound_node(ev_net *net, int32_t i, ev_fault *fault)
         return bound_neuron(net, i, fault);
     case EV_POOL:
         return bound_pool(net, i, fault);
+    case EV_ATTENTION:
+        return bound_attention(net, i, fault);
     case EV_READOUT:
         break;
     }

@@ -27,6 +27,10 @@ void ev_run_strips(ev_state *state, const ev_node *node, int32_t i, int32_t firs
 /* Maxima or sums over windows. */
 void ev_run_pool(ev_state *state, int32_t i);
 
+/* Products of three bursts; `ev_products` values of state->products are used for it. */
+void ev_run_attention(ev_state *state, int32_t i);
+size_t ev_products(const ev_net *net, const ev_node *node);
+
 /* Potentials [pixels][channels], the first of them `first`, to the spike counts of neuron i. */
 void ev_fire_strip(ev_state *state, int32_t i, size_t first, size_t pixels, const int64_t *potential);
 

@@ -32,6 +32,7 @@ typedef struct {
     int32_t *by_events; /* [projections] whether this timestep goes by events */
     int32_t *tile;      /* [strip][lanes] sums of a strip of outputs */
     int32_t *part;      /* [strip][lanes] what one part brings, before it is shifted */
+    int32_t *products;  /* room for those of any one attention */
     int64_t *wide;      /* [strip][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
     ev_team *team;      /* with whom rows are shared out, or NULL */

@@ -7,7 +7,7 @@ calls the models one after the other in a single thread. It is faster, and easie
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter, sleep
 from typing import Any
@@ -73,22 +73,26 @@ def _watch(runtime: Any) -> None:
                 actor.terminate()
             runtime._messaging_infrastructure.smm.shutdown()
             runtime._is_started = False  # Lava itself can no longer stop it
-            raise RuntimeError("; ".join(map(_last_words, ended)))
+            raise RuntimeError(_last_words(ended))
         sleep(_LOOK_S)
     try:
         runtime.wait()
     except RuntimeError as e:
         runtime._is_started = False
-        said = [_last_words(actor) for actor in actors if actor.exception]
-        raise RuntimeError("; ".join(said) or str(e)) from e
+        raise RuntimeError(_last_words(a for a in actors if a.exception) or str(e)) from e
 
 
-def _last_words(actor: Any) -> str:
-    if not actor.exception:
-        return f"a process ended ({actor.exitcode})"
-    error = actor.exception[0]
-    speaks = isinstance(error, (ArithmeticError, OSError, ValueError))
-    return str(error) if speaks else f"{type(error).__name__}: {error}"
+def _last_words(actors: Iterable[Any]) -> str:
+    """What those that ended say, once each."""
+    said = []
+    for actor in actors:
+        error = actor.exception[0] if actor.exception else None
+        if error is None:
+            said.append(f"a process ended ({actor.exitcode})")
+        else:
+            speaks = isinstance(error, (ArithmeticError, OSError, ValueError))
+            said.append(str(error) if speaks else f"{type(error).__name__}: {error}")
+    return "; ".join(dict.fromkeys(said))
 
 
 def run_direct(process: AbstractProcess, config: RunConfig, ticks: int) -> Timing:

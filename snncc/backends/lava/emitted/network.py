@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,99 +13,17 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 
+from snncc.backends.lava.emitted.files import Entry, Graph, Results
 from snncc.backends.lava.processes.attention import SpikeAttention
 from snncc.backends.lava.processes.fast_conv import PyFastConv
 from snncc.backends.lava.processes.frames import FrameSource, ReadOut
 from snncc.backends.lava.processes.populations import Accumulate, IFMemory, IFSoftReset
 from snncc.backends.lava.processes.relays import MaxPool, Relay
 
-__all__ = ["Graph", "Results", "build", "run_config"]
-
-Entry = Mapping[str, Any]
+__all__ = ["build", "run_config"]
 
 #: Lava's PyConvModelFixed keeps the number in 8 bits with sign.
 _STOCK_GROUPS = 127
-
-
-@dataclass(frozen=True)
-class Graph:
-    """graph.json and tensors.npz.
-
-    Attributes:
-        description: What graph.json holds.
-        tensors: By the names that its entries use.
-    """
-
-    description: Mapping[str, Any]
-    tensors: Mapping[str, Any]
-
-    @staticmethod
-    def load(directory: Path) -> Graph:
-        """From an emitted directory."""
-        text = (directory / "graph.json").read_text(encoding="utf-8")
-        with np.load(directory / "tensors.npz") as tensors:
-            return Graph(json.loads(text), dict(tensors))
-
-    @property
-    def entries(self) -> list[Entry]:
-        """One for each process; each comes after those that it reads."""
-        return list(self.description["processes"])
-
-    def read_outs(self, readouts_only: bool = False) -> list[Entry]:
-        """Entries of what is written down."""
-        kinds = ("readout",) if readouts_only else ("readout", "counts")
-        return [e for e in self.entries if e["process"] == "ReadOut" and e["writes"] in kinds]
-
-    def ticks(self, samples: int) -> int:
-        """That so many samples take; they follow each other without a gap."""
-        frames = samples * int(self.description["timesteps"])
-        return (frames - 1) * int(self.description["frame"]) + int(self.description["latency"])
-
-
-@dataclass
-class Results:
-    """Files, mapped into memory, that the read-outs write to.
-
-    Attributes:
-        folder: Where they are.
-        samples: N.
-        timesteps: T.
-        trains: Whether to keep spike trains.
-        arrays: ``counts/NAME``, ``readout/NAME``, ``tick_spikes/NAME``, ``trains/NAME``.
-    """
-
-    folder: Path
-    samples: int
-    timesteps: int
-    trains: bool = False
-    arrays: dict[str, Any] = field(default_factory=dict)
-
-    def paths(self, entry: Entry) -> dict[str, str]:
-        """Makes the files of a read-out; their paths by the names of its arguments."""
-        name, is_count = entry["of"], entry["writes"] == "counts"
-        size, burst, T, N = prod(entry["shape"]), entry["burst"], self.timesteps, self.samples
-        kind, dtype = ("counts", np.uint8) if is_count else ("readout", np.int64)
-        made = {"sums": self._file(f"{kind}/{name}", dtype, T, N, size)}
-        if is_count:
-            made["ticks"] = self._file(f"tick_spikes/{name}", np.int64, T, burst)
-        if is_count and self.trains:
-            made["trains"] = self._file(f"trains/{name}", np.uint8, T, burst, N, size)
-        return made
-
-    def _file(self, key: str, dtype: Any, *shape: int) -> str:
-        path = self.folder / f"{len(self.arrays)}.npy"
-        self.arrays[key] = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        return str(path)
-
-    def shaped(self, read_outs: list[Entry]) -> dict[str, Any]:
-        """The arrays, each with the shape that its node has in snncc, (C, H, W) or (F,)."""
-        shapes = {entry["of"]: entry["result_shape"] for entry in read_outs}
-        found = {}
-        for key, array in self.arrays.items():
-            kind, name = key.split("/", 1)
-            flat = kind == "tick_spikes"
-            found[key] = array if flat else array.reshape(*array.shape[:-1], *shapes[name])
-        return found
 
 
 def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) -> AbstractProcess:
@@ -120,23 +35,26 @@ def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) 
         results: Where results go.
         readouts_only: No spike counts: that saves a process per population.
     """
-    wanted = [entry["name"] for entry in graph.read_outs(readouts_only)]
     made: dict[str, AbstractProcess] = {}
     for entry in graph.entries:
-        if entry["process"] == "ReadOut" and entry["name"] not in wanted:
+        if readouts_only and entry.get("writes") == "counts":
             continue
-        common = {"name": entry["name"], "frame": graph.description["frame"]}
-        maker = _MAKERS[entry["process"]]
-        if entry["process"] == "FrameSource":
-            more = {"path": str(x), "timesteps": graph.description["timesteps"]}
-        else:
-            more = results.paths(entry) if entry["process"] == "ReadOut" else {}
-        process = maker(entry, graph.tensors, {**common, **more})
+        process = _made(entry, graph, x, results)
         sources = [made[name] for name in entry.get("inputs", ())]
         for source, port in zip(sources, _ports(process, len(sources)), strict=True):
             _connect(source, port)
         made[entry["name"]] = process
     return next(iter(made.values()))
+
+
+def _made(entry: Entry, graph: Graph, x: Path, results: Results) -> AbstractProcess:
+    head, kind = graph.description, entry["process"]
+    common = {"name": entry["name"], "frame": head["frame"]}
+    if kind == "FrameSource":
+        common |= {"path": str(x), "timesteps": head["timesteps"]}
+    elif kind == "ReadOut":
+        common |= results.paths(entry)
+    return _MAKERS[kind](entry, graph.tensors, common)
 
 
 def run_config(graph: Graph, stock: bool = False) -> Loihi2SimCfg:
@@ -172,6 +90,7 @@ def _connect(source: AbstractProcess, into: Any) -> None:
 
 
 def _conv(entry: Entry, tensors: Mapping[str, Any], common: Mapping[str, Any]) -> AbstractProcess:
+    """Lava's Conv ignores weight exponents: a power of two that weights share is in the weights."""
     weight = tensors[entry["weight"]].astype(np.int32) << entry["shift"]
     geometry = {key: entry[key] for key in ("stride", "padding", "dilation", "groups")}
     return Conv(

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from snncc.backends.lava.emitted.executors import EXECUTORS
-from snncc.backends.lava.emitted.network import Graph, Results, build, run_config
+from snncc.backends.lava.emitted.files import Graph, Results
+from snncc.backends.lava.emitted.network import build, run_config
 
 __all__ = ["main", "run"]
 
@@ -54,8 +55,7 @@ def run(
         process = build(graph, x, results, readouts_only)
         ticks = graph.ticks(samples)
         timing = EXECUTORS[executor](process, run_config(graph, stock), ticks)
-        found = results.shaped(graph.read_outs(readouts_only))
-        arrays = {key: np.array(value) for key, value in found.items()}
+        arrays = {key: np.array(value) for key, value in results.arrays.items()}
     report = {"executor": executor, "samples": samples, "ticks": ticks, **vars(timing)}
     return arrays, report
 

@@ -45,9 +45,10 @@ class ReadOut(AbstractProcess):
         first: Tick in which the answer to frame 0 begins to arrive.
         burst: Ticks that it takes.
         frame: Ticks of a frame.
-        sums: .npy file (T, N, elements), elements in the order C, H, W: what arrived in a frame.
-        ticks: .npy file (T, burst): spikes per tick, summed over samples; or empty.
-        trains: .npy file (T, burst, N, elements): what arrived tick by tick; or empty.
+        sums: .npy file (T, N, C, H, W), or another shape with these elements: what arrived in a
+            frame is added to it.
+        ticks: .npy file (T, burst): spikes per tick are added over all samples; or no name.
+        trains: .npy file (T, burst, N, C, H, W): what arrived tick by tick; or no name.
         name: Of the process.
     """
 
@@ -101,11 +102,9 @@ class PyReadOut(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.first, self.frame = proc_params["first"], proc_params["frame"]
         self.burst = proc_params["burst"]
-        self.sums = np.load(proc_params["sums"], mmap_mode="r+")
-        self.ticks, self.trains = (
-            np.load(proc_params[kind], mmap_mode="r+") if proc_params[kind] else None
-            for kind in ("ticks", "trains")
-        )
+        self.sums = _mapped(proc_params["sums"], 2)
+        self.ticks = _mapped(proc_params["ticks"], 1)
+        self.trains = _mapped(proc_params["trains"], 3)
 
     def run_spk(self) -> None:
         """One tick."""
@@ -122,3 +121,11 @@ class PyReadOut(PyLoihiProcessModel):
             self.ticks[t, tick] += np.count_nonzero(arrived)
         if self.trains is not None:
             self.trains[t, tick, sample] = arrived
+
+
+def _mapped(path: str, lead: int) -> Any:
+    """A file to write to, with so many axes ahead of the elements; None without a name."""
+    if not path:
+        return None
+    array = np.load(path, mmap_mode="r+")
+    return array.reshape(*array.shape[:lead], -1)
