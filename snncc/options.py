@@ -91,7 +91,7 @@ def bits_of(options: Options) -> int | str:
     most = chip(options.target).weight_bits
     if given is None:
         return most
-    if given == "auto" or int(given) > most:
+    if isinstance(given, str) or given > most:
         raise UsageError(
             f"--target {options.target} takes weights of up to {most} bits, not {given}; leave "
             "--weight-bits out"

@@ -54,6 +54,6 @@ def ran_pieces(report: Mapping[str, Any]) -> list[str]:
     rate = report["samples"] / max(report["run_s"], 1e-9)
     return [
         f"{report['executor']} executor ({report['why']}), {processes}",
-        f"{plural(report['ticks'], 'tick')}, {rate:.0f} samples/s",
-        f"start-up {report['startup_s']:.1f} s of {report['wall_s']:.1f} s",
+        f"start-up {report['startup_s']:.1f} s, then {rate:.0f} samples/s",
+        plural(report["ticks"], "tick"),
     ]

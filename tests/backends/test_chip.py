@@ -15,6 +15,7 @@ from small_model import accumulator, program
 from snncc.backends.chip import CHIPS, chip, demand_json, demands, require_fit
 from snncc.backends.lava.limits import STATE_LIMIT
 from snncc.backends.target import TARGETS
+from snncc.cli.compile import compile_
 from snncc.errors import TargetError, UsageError
 from snncc.ir.program import Neuron, Program, Readout, Source
 from snncc.options import Options, bits_of
@@ -40,6 +41,11 @@ def test_the_limits_are_those_of_the_file():
     assert (LOIHI.cores, LOIHI.neurons_per_core, LOIHI.synapse_bytes_per_core) == (128, 8192, 2**17)
     with pytest.raises(UsageError, match="--target loihi3: no such target; there are loihi2"):
         chip("loihi3")
+
+
+def test_the_command_line_knows_them():
+    (option,) = (p for p in compile_.params if p.name == "target")
+    assert tuple(option.type.choices) == CHIPS
 
 
 def test_the_bits_are_those_that_lava_is_proved_for():

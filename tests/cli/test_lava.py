@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import ARCH, CHECKPOINT, EXAMPLE, MODELS
+from command_line import EXAMPLE, MODELS
 
 import snncc as package
 from snncc.backends.lava import environment, interpreter
@@ -121,22 +121,16 @@ def test_a_wrapper_is_no_python(snncc, cnn, nowhere):
     assert "it does not run as Python (exit code 127)" in done.stderr
 
 
-@pytest.fixture(scope="session")
-def sixteen(tmp_path_factory):
-    """A network of 16-bit weights."""
-    from command_line import ROOT, run_cli
-
-    out = tmp_path_factory.mktemp("sixteen") / "cnn.snn"
-    assert run_cli(out.parent, "compile", ROOT / CHECKPOINT, ARCH, "-o", out).code == 0
-    return out
-
-
 @pytest.mark.parametrize(
     "args",
     [("run", "--input", DATA, "--engine", "lava"), ("export", "--to", "lava", "-o", "made")],
     ids=["run", "export"],
 )
-def test_sixteen_bits_are_refused_with_layers_bounds_and_a_way_out(args, snncc, sixteen, golden):
+def test_sixteen_bits_are_refused_with_layers_bounds_and_a_way_out(
+    args, snncc, weights, tmp_path, golden
+):
+    sixteen = tmp_path / "tiny.snn"
+    assert snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "-o", sixteen).code == 0
     command, *rest = args
     done = snncc(command, sixteen, *rest)
     assert (done.code, done.stdout) == (4, "")
