@@ -57,8 +57,8 @@ def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None
     if node.op_type in _PRODUCTS and _is_live(node):
         if _reads(node, kinds, "real") and _reads(node, kinds, TOKENS):
             return Verdict()  # innocent: what made the value real is reported
-        why = node.metadata_props.get(REASON, "a product of two live values, not of tokens")
-        return Verdict((why, LINEAR_ATTENTION))
+        why = node.metadata_props.get(REASON)
+        return Verdict((why, LINEAR_ATTENTION)) if why else None
     if node.op_type in _MOVES and _reads(node, kinds, "real"):
         return Verdict()  # innocent, too
     if any(kinds.get(v) == "attention" for v in node.inputs if v is not None):
