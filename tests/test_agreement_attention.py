@@ -94,6 +94,7 @@ def attention_cases(draw: st.DrawFn) -> Case:
             layout=pick("bhnd", "bhdn"), scales=set(pick("", "q", "y", "k first")) - {" "},
             wide=pick(1, 1, 2), factor=0.25 if ties else 0.3, D=D,
             norm=pick(1.0, float(D), 2.0), rounding=rounding, behind=pick(1.0, 0.125),
+            pooled=pick("", "", "MaxPool") if min(net.shape[1:]) > 1 else "",
         )  # fmt: skip
         net.conv(heads * each, 1, D=4).fire(4)
     net.mean().linear(3)
