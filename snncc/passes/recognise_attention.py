@@ -19,12 +19,15 @@ from snncc.ir.graphs import constant, is_op, nodes, replace_value, static_shape
 from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.channel_parts import Parts
-from snncc.passes.token_nodes import MAP, RULES, SCALED, Work
+from snncc.passes.token_layers import LAYERS
+from snncc.passes.token_moves import MOVES
 from snncc.passes.token_products import NotAttentionError, Product, Tokens
 from snncc.passes.token_views import of_map
+from snncc.passes.token_work import MAP, SCALED, Rule, Work
 
 __all__ = ["FOLLOWED", "LOST", "PRODUCT", "REASON", "TOKENS", "RecogniseAttention"]
 
+_RULES: dict[str, Rule] = {**MOVES, **LAYERS}
 #: Metadata key of nodes that were followed but have no map: they hold tokens, or a product.
 FOLLOWED, TOKENS, PRODUCT = "snncc.followed", "tokens", "product"
 #: Metadata key of nodes that could be followed, but read what was lost ahead of them.
@@ -65,7 +68,7 @@ class _Reader:
 
     def visit(self, node: ir.Node) -> None:
         """Follow one node, if it regroups or reads what was regrouped."""
-        rule = RULES.get(node.op_type)
+        rule = _RULES.get(node.op_type)
         live = [v for v in node.inputs if v is not None and constant(v) is None]
         is_concerned = any(v in self.views or v in self.lost for v in live)
         found: Sequence[Tokens | Product | None] | None = None
