@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from math import prod
 from typing import Any
@@ -31,7 +31,14 @@ from snncc.ir.program import (
     sources_of,
 )
 
-__all__ = ["faults_of", "potential_bounds"]
+__all__ = [
+    "emitted_payload",
+    "faults_of",
+    "firing_window",
+    "potential_bounds",
+    "required_depth",
+    "weight_reach",
+]
 
 #: Guards against absurd sizes in a hand-edited file: elements per sample, ticks, timesteps.
 MAX_ELEMENTS = 2**31
@@ -293,7 +300,7 @@ def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
     _require(reach <= node.payload < TOTAL_LIMIT, f"payload {node.payload} is below {reach}")
 
 
-def _firing_window(node: Node, seen: dict[str, Node]) -> int | None:
+def firing_window(node: Node, seen: Mapping[str, Node]) -> int | None:
     """The window in which a node emits binary spikes tick by tick; None: it emits no such train."""
     while isinstance(node, Pool) and node.kind == "max":
         node = seen[node.source]
@@ -302,7 +309,7 @@ def _firing_window(node: Node, seen: dict[str, Node]) -> int | None:
 
 def _check_relay(program: Program, node: Relay, seen: dict[str, Node]) -> None:
     source = seen[node.source]
-    train = _firing_window(source, seen) is not None
+    train = firing_window(source, seen) is not None
     _require(train, f"reads '{node.source}', which fires no spike train")
     _require(node.shape == source.shape, f"reads {source.shape} as {node.shape}")
     reach = emitted_payload(source)
@@ -315,7 +322,7 @@ def _check_attention(node: Attention, seen: dict[str, Node]) -> None:
     _require(node.order in ORDERS, f"unknown order '{node.order}'")
     trains = q, k, v = [seen[name] for name in (node.q, node.k, node.v)]
     for name, train in zip((node.q, node.k, node.v), trains, strict=True):
-        fires = _firing_window(train, seen) is not None
+        fires = firing_window(train, seen) is not None
         _require(fires, f"reads '{name}', which fires no spike train")
     whole = node.heads > 0 and not any(t.shape[0] % node.heads for t in trains)
     _require(whole, f"{node.heads} heads do not divide the channels")
@@ -323,8 +330,8 @@ def _check_attention(node: Attention, seen: dict[str, Node]) -> None:
     fit = q.shape[0] == k.shape[0] and prod(k.shape[1:]) == prod(v.shape[1:])
     _require(fit, f"{shapes} do not go together")
     _require(node.shape == (v.shape[0], *q.shape[1:]), f"{shapes} do not give {node.shape}")
-    complete = 1 + max(_firing_window(seen[name], seen) or 0 for name in node.first)
-    late = (_firing_window(seen[node.last], seen) or 0) >= complete
+    complete = 1 + max(firing_window(seen[name], seen) or 0 for name in node.first)
+    late = (firing_window(seen[node.last], seen) or 0) >= complete
     _require(late, f"reads '{node.last}' before the other two are complete; relay it")
     payloads = emitted_payload(q), emitted_payload(k), emitted_payload(v)
     matrix, reach = reach_of(node.order, q.shape, k.shape, node.heads, payloads)
