@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
 
-__all__ = ["all_lines", "fired", "mask_json", "mask_line", "network_line"]
+__all__ = ["all_lines", "fired", "mask_json", "mask_line", "network_line", "zoo_lines"]
 
 Line = tuple[str, ...]
 
@@ -27,6 +27,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
     """Label and pieces of every line, in order."""
     return [
         (*network_line(model.report.get("checkpoint"), model.report["origins"]), _neurons(model)),
+        *zoo_lines(model.report.get("checkpoint")),
         _import(model),
         _input(model),
         *_mask(model),
@@ -55,6 +56,28 @@ def network_line(checkpoint: dict[str, Any] | None, origins: dict[str, str]) -> 
         f"at {checkpoint['container']}" if checkpoint["container"] != "top level" else "",
     ]
     return "checkpoint", ", ".join(part for part in parts if part)
+
+
+def zoo_lines(checkpoint: dict[str, Any] | None) -> list[Line]:
+    """What weights do not carry, option by option with its origin, and what they told."""
+    if not checkpoint or "zoo" not in checkpoint:
+        return []
+    zoo = checkpoint["zoo"]
+    by_origin: dict[str, list[str]] = {}
+    for key, (value, origin) in zoo["options"].items():
+        by_origin.setdefault(origin, []).append(f"{key}={_word(value)}")
+    parts = [f"{' '.join(found)} ({origin})" for origin, found in by_origin.items()]
+    read = " ".join(f"{key}={_word(value)}" for key, value in zoo["read"].items())
+    return [("zoo", zoo["name"], "    ".join(parts)), ("", f"{read} (from the weights)")]
+
+
+def _word(value: Any) -> str:
+    """``32,64``, ``yes``, ``default``: a value without spaces."""
+    if value is None or isinstance(value, bool):
+        return {None: "default", True: "yes", False: "no"}[value]
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_word, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _neurons(model: CompiledModel) -> str:
