@@ -1,8 +1,10 @@
 """A small E-SpikeFormer for Fashion-MNIST, made of the blocks of the published networks.
 
-It takes normalised images as the networks of ``models`` do. Train it on one thread:
+It takes normalised images as the networks of ``models`` do. Train it on one thread, from random
+weights or from those that ``pretrain_spikeformer.py`` found behind masks:
 
     python spikeformer.py --out spikeformer_d4.pt
+    python spikeformer.py --from masked.pt --epochs 6 --out spikeformer_mae_d4.pt
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from data import DEBIAN_FOLDER
 from torch import Tensor, nn
 from train import evaluate, save, tensors, train_epoch
 
+from snncc.frontends.checkpoint import load_weights, read_weights
 from snncc.frontends.zoo.e_spikeformer import ConvBlock, TransformerBlock
-from snncc.frontends.zoo.parts import Downsampling, Layers
+from snncc.frontends.zoo.parts import Downsampling, Layers, through
 
-__all__ = ["SmallESpikeFormer", "spikeformer"]
+__all__ = ["SmallESpikeFormer", "spikeformer", "spikeformer_sparse"]
 
 _BLOCKS = 2
 
@@ -58,11 +61,12 @@ class SmallESpikeFormer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, 10]`` of normalised images ``[N, 1, 28, 28]``."""
-        x = self.block1(self.downsample1(x))
-        x = self.downsample2(x)
-        for block in self.block2:
-            x = block(x)
-        return self.head(self.head_fire(x.flatten(2).mean(2)))
+        return self.head(self.head_fire(self.encode(x).mean((2, 3))))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the last potentials ``[N, 3 * width, 7, 7]``."""
+        x = self.downsample2(self.block1(self.downsample1(x)))
+        return through(self.block2, x)
 
     def _spread(self, D: int) -> None:
         """Starts batch norms so that potentials span 0 to D and the branches add little at first.
@@ -82,18 +86,25 @@ def spikeformer(D: int = 4, width: int = 32) -> SmallESpikeFormer:
     return SmallESpikeFormer(Layers(D), width)
 
 
+def spikeformer_sparse(D: int = 4, width: int = 32) -> SmallESpikeFormer:
+    """Returns the same with SpikeSparseConv, which can be masked; keys are the same."""
+    return SmallESpikeFormer(Layers(D, sparse=True), width)
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--d", "D", default=4, help="Largest spike count of a neuron.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
-@click.option("--epochs", default=10, type=click.IntRange(min=1))
-@click.option("--lr", default=4e-3, help="Peak of the one-cycle schedule.")
-@click.option("--batch", default=128, type=click.IntRange(min=1))
+@click.option("--from", "start_from", type=Path, help="Weights to start from.")
+@click.option("--epochs", default=9, type=click.IntRange(min=1))
+@click.option("--lr", default=5e-3, help="Peak of the one-cycle schedule.")
+@click.option("--batch", default=64, type=click.IntRange(min=1))
 @click.option("--seed", default=0)
 @click.option("--threads", default=1, type=click.IntRange(min=1))
 @click.option("--out", required=True, type=Path, help="State dict to write, after every epoch.")
 def main(
     D: int,
     folder: Path,
+    start_from: Path | None,
     epochs: int,
     lr: float,
     batch: int,
@@ -106,6 +117,8 @@ def main(
     torch.manual_seed(seed)
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
     net = spikeformer(D).to(memory_format=torch.channels_last)
+    if start_from is not None:
+        load_weights(net, read_weights(start_from))
     click.echo(f"{sum(weight.numel() for weight in net.parameters()):,} parameters, D={D}")
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

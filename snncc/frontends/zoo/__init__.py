@@ -81,13 +81,20 @@ def build(name: str, given: Mapping[str, Any], tensors: _Tensors) -> Built:
     if entry is None:
         raise UsageError(f"--arch {name}: no such network; {_offer(name)}")
     options = chosen(name, entry.defaults, given)
-    shape = entry.read(tensors)
+    shape = _read(name, entry, tensors)
     _check_widths(name, entry, shape.widths)
     _check_heads(name, options["heads"][0], shape.attended)
     values = {key: value for key, (value, _) in options.items()}
     layers = Layers(values["D"], values["norm"], values["rounding"])
     module = entry.make(shape, layers, values).eval()
     return Built(module, options, vars(shape))
+
+
+def _read(name: str, entry: _Entry, tensors: _Tensors) -> Any:
+    try:
+        return entry.read(tensors)
+    except BadInputError as e:
+        raise BadInputError(f"--arch {name}: {e.message}; name another, or models.py:fn") from e
 
 
 def _offer(name: str) -> str:
@@ -126,7 +133,9 @@ def _fits(entry: _Entry, widths: tuple[int, ...]) -> bool:
 def _classifier(cls: Callable[..., nn.Module]) -> _Make:
     def make(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
         if not shape.classes:
-            raise BadInputError("the checkpoint has no head.weight; a backbone or an encoder?")
+            raise BadInputError(
+                "the checkpoint has no head.weight; take --arch e-spikeformer-backbone or -mae"
+            )
         return cls(shape, layers, options["heads"], options["scale"])
 
     return make

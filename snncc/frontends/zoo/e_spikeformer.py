@@ -222,7 +222,7 @@ class ESpikeFormer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, classes]`` of images ``[N, channels, H, W]``."""
-        pooled = self.features(x)[-1].flatten(2).mean(2)
+        pooled = self.features(x)[-1].mean((2, 3))
         scores: Tensor = self.head(self.head_fire(pooled))
         return scores
 

@@ -89,7 +89,7 @@ def _linear_bn(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class _Attention(nn.Module):
-    """Linear attention ``fire(q (kᵀ v) scale)`` of tokens ``[N, C, tokens]``, no softmax."""
+    """Linear attention ``fire(q (kᵀ v) scale)``, no softmax."""
 
     def __init__(self, layers: Layers, width: int, hidden: int, heads: int, scale: float) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _Attention(nn.Module):
         return nn.Sequential(_TwoLayers(width, hidden), nn.BatchNorm1d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns what is added to the membrane potential ``x``, of its shape."""
+        """Returns what is added to the membrane potential ``x``, ``[N, C, tokens]``."""
         spikes = self.fire(x)
         q = self._by_head(self.q_fire(self.q_conv(spikes)))
         k = self._by_head(self.k_fire(self.k_conv(spikes)))
@@ -141,11 +141,11 @@ class LargeBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns membrane potentials of the shape of ``x``, ``[N, C, tokens]``."""
+        """Returns membrane potentials of the shape of ``x``, ``[N, C, H, W]``."""
         if self.rep_conv is not None and self.rep_fire is not None:
-            x = x + self.rep_conv(self.rep_fire(x))
-        x = x + _scaled(self.attn(x), self.layer_scale1)
-        return x + _scaled(self.mlp(x), self.layer_scale2)
+            x = x + self.rep_conv(self.rep_fire(x.flatten(2))).reshape(x.shape)
+        x = x + _scaled(self.attn(x.flatten(2)), self.layer_scale1).reshape(x.shape)
+        return x + _scaled(self.mlp(x.flatten(2)), self.layer_scale2).reshape(x.shape)
 
 
 def _scaled(y: Tensor, factor: Tensor | None) -> Tensor:
@@ -153,7 +153,7 @@ def _scaled(y: Tensor, factor: Tensor | None) -> Tensor:
 
 
 class ConvStages(nn.Module):
-    """Everything ahead of the transformer blocks; image in, tokens out."""
+    """Everything ahead of the transformer blocks."""
 
     def __init__(self, layers: Layers, shape: LargeShape) -> None:
         super().__init__()
@@ -168,14 +168,14 @@ class ConvStages(nn.Module):
         self.ConvBlock2_2 = nn.ModuleList([_ConvPair(layers, second)])
         self.downsample3 = Downsampling(layers, second, third)
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """Returns membrane potentials ``[N, C, tokens]`` of images ``[N, channels, H, W]``."""
+    def embedded(self, x: Tensor) -> Tensor:
+        """Returns membrane potentials ``[N, C, H / 16, W / 16]`` of ``[N, channels, H, W]``."""
         x = through(self.ConvBlock1_1, self.downsample1_1(x))
         x = through(self.ConvBlock1_2, self.downsample1_2(x))
         x = through(self.ConvBlock2_1, self.downsample2(x))
         x = through(self.ConvBlock2_2, x)
-        tokens: Tensor = self.downsample3(x).flatten(2)
-        return tokens
+        potential: Tensor = self.downsample3(x)
+        return potential
 
 
 class LargeESpikeFormer(ConvStages):
@@ -202,7 +202,7 @@ class LargeESpikeFormer(ConvStages):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, classes]`` of images ``[N, channels, H, W]``."""
-        pooled = through(self.block3, self.tokens(x)).mean(2)
+        pooled = through(self.block3, self.embedded(x)).mean((2, 3))
         scores: Tensor = self.head(pooled)
         if self.head_kd is not None and self.head_fire is not None:
             scores = (scores + self.head_kd(self.head_fire(pooled))) / 2

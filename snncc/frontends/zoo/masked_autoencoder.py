@@ -68,8 +68,9 @@ class MaskedAutoencoder(ConvStages):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the encoder's potentials ``[N, C, H / 16, W / 16]`` of normalised images."""
-        potentials: Tensor = self.norm(through(self.block3, self.tokens(x)))
-        return potentials.reshape(*potentials.shape[:2], x.shape[2] // 16, x.shape[3] // 16)
+        potential = through(self.block3, self.embedded(x))
+        normalised: Tensor = self.norm(potential.flatten(2)).reshape(potential.shape)
+        return normalised
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
         """Returns patches ``[N, patches, 256 * channels]`` as the decoder sees them behind a mask.

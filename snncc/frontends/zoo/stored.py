@@ -31,7 +31,7 @@ class _Stored:
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         stem = next((key for key in tensors if key.endswith(_STEM)), None)
         if stem is None:
-            raise BadInputError(f"no E-SpikeFormer: the checkpoint has no key {_STEM}")
+            raise BadInputError(f"the checkpoint has no {_STEM}, so it is no E-SpikeFormer")
         prefix = stem.removesuffix(_STEM)
         self.shapes = {
             key.removeprefix(prefix): tuple(tensor.shape) for key, tensor in tensors.items()
@@ -47,7 +47,7 @@ class _Stored:
             BadInputError: There is no such tensor.
         """
         if not self.shapes.get(key):
-            raise BadInputError(f"no E-SpikeFormer of this family: the checkpoint has no {key}")
+            raise BadInputError(f"the checkpoint has no {key}, so it is none of this family")
         return int(self.shapes[key][0])
 
     def rows_or_none(self, key: str) -> int:

@@ -277,7 +277,7 @@ def test_weights_of_another_network_are_named():
         zoo.build("e-spikeformer-s", {}, state)
     with pytest.raises(BadInputError, match=r"has no block3.0.attn.q_conv.0.conv1.0.weight"):
         zoo.build("e-spikeformer-12-512", {}, state)
-    with pytest.raises(BadInputError, match=r"no key downsample1_1.encode_conv.weight"):
+    with pytest.raises(BadInputError, match=r"has no downsample1_1.encode_conv.weight"):
         zoo.build("e-spikeformer-s", {}, {"weight": torch.zeros(2)})
     del state["head.weight"]
     with pytest.raises(BadInputError, match=r"no head.weight"):
