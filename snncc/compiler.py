@@ -48,7 +48,8 @@ __all__ = ["InputOptions", "Options", "check", "compile"]
 Array = npt.NDArray[Any]
 Say = Callable[[str], None]
 
-#: Samples on which passes are validated, engines compared, and vectors kept in the file.
+#: Samples on which passes are validated, engines compared, and vectors kept in the file: so many
+#: at most, fewer of large networks.
 _CHECKED, _VERIFIED, _STORED = 8, 32, 8
 
 
@@ -143,6 +144,7 @@ class _Compilation:
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         from snncc.ir.graphs import is_sequence
+        from snncc.ir.oracle import affordable
 
         self.say("import")
         model = self.imported()
@@ -156,7 +158,8 @@ class _Compilation:
             contract = masked_contract(contract, self.patches)
             self.origins["mask"] = _origin_of_masks(data)
         feeds = feeds_of(contract, data if data is not None else noise(contract, _CHECKED))
-        few = {k: v[:_CHECKED] for k, v in feeds.items()}
+        checked, verified = (affordable(model, most) for most in (_CHECKED, _VERIFIED))
+        few = {k: v[:checked] for k, v in feeds.items()}
         law = self._import_law(model, few)
         fitted, judged = self._halves(feeds)
         manager = self._manager(contract, few, fitted if data is not None else None)
@@ -165,7 +168,7 @@ class _Compilation:
         program = self._program(manager)
         measured = self._measure(manager, judged) if data is not None else None
         seen = judged[f"{contract.name}:u8"] if data is not None else None
-        return self._finish(manager, program, contract, feeds, law, measured, seen)
+        return self._finish(manager, program, contract, feeds, law, measured, seen, verified)
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until``."""
@@ -305,6 +308,7 @@ class _Compilation:
         law: ImportLaw | None,
         measured: Measured | None,
         seen: Array | None,
+        verified: int,
     ) -> CompiledModel:
         from snncc.backends.target import make_engine
         from snncc.ir.graphs import to_proto
@@ -318,7 +322,7 @@ class _Compilation:
             graphs,
             keep_stages=self.options.keep_stages,
         )
-        x = feeds[f"{contract.name}:u8"][:_VERIFIED]
+        x = feeds[f"{contract.name}:u8"][:verified]
         few = x[:_STORED]
         fed = by_timestep(few, contract.shape)
         model.reference = Reference.of(few, make_engine("integer", model).run(fed))

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import attribute, label
 from snncc.ir.ops import NEURONS
-from snncc.ir.oracle import evaluate, teacher_forced
+from snncc.ir.oracle import affordable, evaluate, teacher_forced
 
 __all__ = ["LayerChange", "Measured", "measure"]
 
@@ -80,15 +80,15 @@ def measure(
         feeds: Inputs under all their names, with the same number of samples.
     """
     result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
-    for batch in _batches(feeds):
+    for batch in _batches(feeds, affordable(integer, _BATCH)):
         _add(result, trained, integer, quantised, batch)
     return result
 
 
-def _batches(feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+def _batches(feeds: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:
     size = len(next(iter(feeds.values())))
-    for start in range(0, size, _BATCH):
-        yield {name: x[start : start + _BATCH] for name, x in feeds.items()}
+    for start in range(0, size, batch):
+        yield {name: x[start : start + batch] for name, x in feeds.items()}
 
 
 def _fires(model: ir.Model) -> list[ir.Node]:
