@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from snncc.ir.program import Program
     from snncc.passes import PassManager
     from snncc.passes.diagnose import Diagnosis
+    from snncc.passes.host_head import HostLayer
     from snncc.runtime.measure import Measured
 
 __all__ = ["InputOptions", "Options", "check", "compile"]
@@ -141,6 +142,7 @@ class _Compilation:
         self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
         self.patches = _patches(options.patch_mask)
+        self.host: HostLayer | None = None
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         from snncc.ir.graphs import is_sequence
@@ -171,10 +173,15 @@ class _Compilation:
         return self._finish(manager, program, contract, feeds, law, measured, seen, verified)
 
     def imported(self) -> ir.Model:
-        """The graph in stage ``imported``, cut at ``until``."""
+        """The graph in stage ``imported``, cut at ``until`` or without what the host computes."""
+        from snncc.passes.host_head import split_off
         from snncc.passes.until import cut
 
         model = self._import()
+        if self.options.until and self.options.host:
+            raise UsageError("--host is the network's end, and --until leaves it out; give one")
+        if self.options.host:
+            self.host = split_off(model, self.options.host)
         return cut(model, self.options.until) if self.options.until else model
 
     def _import(self) -> ir.Model:
@@ -288,8 +295,10 @@ class _Compilation:
 
     def _program(self, manager: PassManager) -> Program:
         from snncc.passes.build_program import build_program
+        from snncc.passes.host_head import hosted
 
-        return build_program(manager.stages["quantised"], self.name)
+        program = build_program(manager.stages["quantised"], self.name)
+        return program if self.host is None else hosted(program, self.host)
 
     def _measure(self, manager: PassManager, feeds: Mapping[str, Array]) -> Measured:
         from snncc.runtime.measure import measure
@@ -297,7 +306,7 @@ class _Compilation:
         self.say("measure")
         trained = manager.after["commute-max-pool"]
         integer = manager.after["fold-scale"]
-        return measure(trained, integer, manager.stages["quantised"], feeds)
+        return measure(trained, integer, manager.stages["quantised"], feeds, self.host)
 
     def _finish(
         self,

@@ -57,6 +57,7 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             timesteps=request.timesteps,
             batch_first=request.batch_first or None,
             until=request.until,
+            host=request.host,
         )
     return network, found
 

@@ -133,6 +133,11 @@ _OPTIONS = (
         help="Of a network with sparse layers: let it take masks of so many patches.",
     ),
     click.option("--until", metavar="NODE", help="Only up to this node or module."),
+    click.option(
+        "--host",
+        metavar="NODE",
+        help="Let the host compute the last linear layer, which reads potentials.",
+    ),
 )
 
 
@@ -162,6 +167,7 @@ class Request:
     allow_unexpected: bool
     patch_mask: tuple[int, int] | None
     until: str | None
+    host: str | None
 
     @property
     def is_checkpoint(self) -> bool:

@@ -204,7 +204,7 @@ def _origins(model: CompiledModel) -> str:
 def _lowered(model: CompiledModel) -> Line:
     report, program = model.report, model.program
     parts = [
-        f"{kind.upper()} {_part(kind, model.manifest['parts'][kind])}"
+        f"{kind.upper()} {_part(kind, model.manifest['parts'][kind])}{_share(kind, model)}"
         for kind in _PARTS
         if kind != "approximate" or model.manifest["parts"][kind]
     ]
@@ -220,6 +220,14 @@ def _lowered(model: CompiledModel) -> Line:
 
 def _part(kind: str, names: list[str]) -> str:
     return str(len(names)) if kind == "exact" or not names else _names(names)
+
+
+def _share(kind: str, model: CompiledModel) -> str:
+    """How much of the work the host does, if any."""
+    hosted = sum(o.weight.size for o in model.outputs if o.weight is not None)
+    if kind != "host" or not hosted:
+        return ""
+    return f", {percent(hosted / (hosted + model.report['macs']))} of MACs"
 
 
 def _folded(passes: list[dict[str, Any]]) -> str:

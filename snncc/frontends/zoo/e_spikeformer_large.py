@@ -181,6 +181,8 @@ class ConvStages(nn.Module):
 class LargeESpikeFormer(ConvStages):
     """The network that was fine-tuned for classification.
 
+    Its head reads mean potentials, with no neuron ahead of it: ``--host head``.
+
     Args:
         shape: Widths, depths, and what else the weights tell.
         layers: Makes neurons and convolutions; the published ones round half up.
@@ -189,7 +191,11 @@ class LargeESpikeFormer(ConvStages):
     """
 
     def __init__(
-        self, shape: LargeShape, layers: Layers, heads: int = 8, scale: float = 0.125
+        self,
+        shape: LargeShape,
+        layers: Layers,
+        heads: int = 8,
+        scale: float = 0.125,
     ) -> None:
         super().__init__(layers, shape)
         width = shape.widths[-1]
