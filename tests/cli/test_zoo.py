@@ -47,7 +47,7 @@ def test_check_says_what_weights_do_not_carry(snncc, container):
         "--input-shape", "3,32,32",
     )  # fmt: skip
     assert "D=8 tap=1 (given)" in screen.stdout
-    assert "norm=default rounding=half-even heads=8 scale=default (the family's)" in screen.stdout
+    assert "norm=8 rounding=half-even heads=8 scale=2/sqrt(d) (the family's)" in screen.stdout
     document = snncc(
         "check", container, "--arch=e-spikeformer-backbone", "--input-shape", "3,32,32", "--json"
     ).json

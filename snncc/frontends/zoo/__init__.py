@@ -87,7 +87,16 @@ def build(name: str, given: Mapping[str, Any], tensors: _Tensors) -> Built:
     values = {key: value for key, (value, _) in options.items()}
     layers = Layers(values["D"], values["norm"], values["rounding"])
     module = entry.make(shape, layers, values).eval()
-    return Built(module, options, vars(shape))
+    return Built(module, _as_used(options), vars(shape))
+
+
+def _as_used(options: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """The options with what a missing value stands for."""
+    meant = {"norm": options["D"][0], "scale": "2/sqrt(d)"}
+    return {
+        key: (meant[key] if value is None else value, origin)
+        for key, (value, origin) in options.items()
+    }
 
 
 def _read(name: str, entry: _Entry, tensors: _Tensors) -> Any:
