@@ -67,10 +67,11 @@ class MaskedAutoencoder(ConvStages):
             self.decoder_pred = nn.Linear(inner, 16 * 16 * shape.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the encoder's potentials ``[N, C, H / 16, W / 16]`` of normalised images."""
-        potential = through(self.block3, self.embedded(x))
-        normalised: Tensor = self.norm(potential.flatten(2)).reshape(potential.shape)
-        return normalised
+        """Returns the last potentials ``[N, C, H / 16, W / 16]`` of normalised images.
+
+        The batch norm ``norm`` is the decoder's: fine-tuning drops it.
+        """
+        return through(self.block3, self.embedded(x))
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
         """Returns patches ``[N, patches, 256 * channels]`` as the decoder sees them behind a mask.
@@ -81,7 +82,8 @@ class MaskedAutoencoder(ConvStages):
         """
         with masked(self, mask):
             encoded = self(apply_patch_mask(x, mask))
-        y = self.decoder_embed(encoded.flatten(2).transpose(1, 2)) + self.decoder_pos_embed
+        tokens = self.norm(encoded.flatten(2)).transpose(1, 2)
+        y = self.decoder_embed(tokens) + self.decoder_pos_embed
         patches: Tensor = self.decoder_pred(self.decoder_norm(through(self.decoder_blocks, y)))
         return patches
 

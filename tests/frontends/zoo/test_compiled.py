@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import snncc
-from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeFormer, Shape
+from snncc.frontends.zoo.e_spikeformer import DvsESpikeFormer, ESpikeFormer, Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShape
 from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder
 from snncc.frontends.zoo.parts import Layers
@@ -40,9 +40,7 @@ def pixels(*shape: int) -> np.ndarray:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "base": lambda: ESpikeFormer(BASE, Layers()),
-    "base of 8 levels": lambda: ESpikeFormer(BASE, Layers(D=8)),
-    "backbone": lambda: Backbone(BASE, Layers(), 8, None, 4),
+    "base": lambda: ESpikeFormer(BASE, Layers(D=8)),
     "large": lambda: LargeESpikeFormer(LARGE, HALF_UP),
     "masked encoder": lambda: MaskedAutoencoder(LARGE, HALF_UP, patches=(2, 2)),
 }

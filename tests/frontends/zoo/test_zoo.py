@@ -201,7 +201,8 @@ def test_a_mask_of_ones_changes_nothing_and_masked_patches_stay_silent():
     net = MaskedAutoencoder(TINY_LARGE, HALF_UP, patches=(2, 2)).eval()
     x = torch.randn(2, 3, 32, 32)
     plain = net.reconstruct(x, torch.ones(2, 1, 2, 2))
-    y = net.decoder_embed(net(x).flatten(2).transpose(1, 2)) + net.decoder_pos_embed
+    tokens = net.norm(net(x).flatten(2)).transpose(1, 2)
+    y = net.decoder_embed(tokens) + net.decoder_pos_embed
     for block in net.decoder_blocks:
         y = block(y)
     torch.testing.assert_close(plain, net.decoder_pred(net.decoder_norm(y)))
