@@ -7,11 +7,21 @@ count is the number of its levels that its potential, or its membrane, reaches.
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection, Source
+from snncc.ir.program import (
+    Accumulator,
+    Attention,
+    Neuron,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Source,
+)
 
 Index = tuple[int, ...]
 Values = dict[Index, int]
@@ -59,6 +69,8 @@ def _emitted(
         return [0 if _masked(node, i, sample) else _potential(node, values, i) for i in indices]
     if isinstance(node, Pool):
         return [_pooled(node, values[node.source], i) for i in indices]
+    if isinstance(node, Attention):
+        return _attended(node, *(list(values[name].values()) for name in (node.q, node.k, node.v)))
     read = list(values[node.source].values())
     if isinstance(node, Neuron):
         return [_fired(node, i, v, memory) for i, v in zip(indices, read, strict=True)]
@@ -128,3 +140,17 @@ def _pooled(node: Pool, values: Values, index: Index) -> int:
     window = product(range(top, top + node.kernel[0]), range(left, left + node.kernel[1]))
     inside = [values[(c, i, j)] for i, j in window if (c, i, j) in values]
     return max(inside) if node.kind == "max" else sum(inside)
+
+
+def _attended(node: Attention, q: list[int], k: list[int], v: list[int]) -> list[int]:
+    """Sums over i and m of q[i, n] k[i, m] v[j, m], head by head, in the C order of (h, j, n)."""
+    N = prod(node.shape[1:])
+    e = node.shape[0] // node.heads
+    M, d = len(v) // node.shape[0], len(q) // N // node.heads
+    return [
+        sum(
+            q[(h * d + i) * N + n] * k[(h * d + i) * M + m] * v[(h * e + j) * M + m]
+            for i, m in product(range(d), range(M))
+        )
+        for h, j, n in product(range(node.heads), range(e), range(N))
+    ]

@@ -120,7 +120,7 @@ class NearMisses(nn.Module):
 
 
 class LiveWeights(nn.Module):
-    """Attention: products of two live values; and a layer that meets no neuron."""
+    """Attention, which is a layer of spikes; and a layer behind it that meets no neuron."""
 
     def __init__(self) -> None:
         super().__init__()

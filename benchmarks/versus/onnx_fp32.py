@@ -64,8 +64,10 @@ class _Lowering:
             self._fire(node)
         elif isinstance(node, Pool):
             self._pool(node)
-        else:
+        elif isinstance(node, Readout):
             self._result(node)
+        else:
+            raise TypeError(f"{type(node).__name__} is not in the benchmark")
 
     def _read(self, name: str) -> str:
         """What a node emits, rounded."""

@@ -95,8 +95,10 @@ class _Lowering:
             self.values[node.name] = self._fire(node)
         elif isinstance(node, Pool):
             self.values[node.name] = self._pool(node)
-        else:
+        elif isinstance(node, Readout):
             self._result(node)
+        else:
+            raise TypeError(f"{type(node).__name__} is not in the benchmark")
 
     def _is_map(self, node: Node) -> bool:
         """Whether the value of a node has its channels last."""

@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from snncc.backends.attention_cells import AttentionCell, RelayCell
+from snncc.backends.cell import Cell
 from snncc.backends.dynamics import DYNAMICS, Carried, Dynamics, SoftReset
 from snncc.backends.engine import Activity, Progress
 from snncc.backends.entry import active_positions, check_probes, completion_windows, timesteps
@@ -37,11 +39,13 @@ from snncc.errors import UsageError
 from snncc.ir.program import (
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
     Program,
     Readout,
+    Relay,
     Shape,
     Source,
 )
@@ -180,7 +184,7 @@ def _simulated(scenes: Iterable[_Scene], program: Program, interval: int) -> Ite
             return
 
 
-def _tick(cells: Mapping[str, _Cell], now: int) -> None:
+def _tick(cells: Mapping[str, Cell], now: int) -> None:
     emitted: dict[str, Array] = {}
     for name, cell in cells.items():
         values = cell.tick(now, emitted)
@@ -191,23 +195,7 @@ def _tick(cells: Mapping[str, _Cell], now: int) -> None:
 # -- cells: nodes while a batch is simulated ------------------------------------------------
 
 
-class _Cell:
-    """A node: ``t`` is the timestep in hand, ``held`` what is kept of each under way."""
-
-    t: int = 0
-
-    def __init__(self) -> None:
-        self.held: dict[int, Ints] = {}
-
-    def begin(self, t: int) -> None:
-        """Timestep ``t`` enters."""
-
-    def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
-        """What the node emits in tick ``now`` of the timestep, given what others emit in it."""
-        raise NotImplementedError
-
-
-class _SourceCell(_Cell):
+class _SourceCell(Cell):
     """Emits the sample in the first tick."""
 
     def __init__(self, node: Source, scene: _Scene) -> None:
@@ -218,7 +206,7 @@ class _SourceCell(_Cell):
         return channels_last(self.steps[self.t]) if now == 0 else None
 
 
-class _AccumulatorCell(_Cell):
+class _AccumulatorCell(Cell):
     """Sums currents; when they are complete it takes its bias and emits the potential, once.
 
     What arrived in masked patches is dropped then.
@@ -243,7 +231,8 @@ class _AccumulatorCell(_Cell):
     @property
     def potential(self) -> Ints:
         """Of the timestep in hand."""
-        return self.held[self.t]
+        held: Ints = self.held[self.t]
+        return held
 
     @potential.setter
     def potential(self, values: Ints) -> None:
@@ -266,7 +255,7 @@ class _AccumulatorCell(_Cell):
         return self.potential
 
 
-class _NeuronCell(_Cell):
+class _NeuronCell(Cell):
     """Loads its accumulator's potential at the first tick of its window, then fires D ticks."""
 
     def __init__(self, node: Neuron, scene: _Scene) -> None:
@@ -305,7 +294,7 @@ class _NeuronCell(_Cell):
         return fired if spikes else None
 
 
-class _PoolCell(_Cell):
+class _PoolCell(Cell):
     """Hands on the maximum or the sum over windows of what arrives in the tick."""
 
     def __init__(self, node: Pool, scene: _Scene) -> None:
@@ -323,7 +312,7 @@ class _PoolCell(_Cell):
         return np.asarray(windows.sum(axis=(3, 4), dtype=np.int64))
 
 
-class _ReadoutCell(_Cell):
+class _ReadoutCell(Cell):
     """Sums what arrives: spikes to spike counts, a potential to itself."""
 
     def __init__(self, node: Readout, scene: _Scene) -> None:
@@ -339,10 +328,12 @@ class _ReadoutCell(_Cell):
         return None
 
 
-_CELLS: dict[type[Node], Callable[[Any, _Scene], _Cell]] = {
+_CELLS: dict[type[Node], Callable[[Any, _Scene], Cell]] = {
     Source: _SourceCell,
     Accumulator: _AccumulatorCell,
     Neuron: _NeuronCell,
     Pool: _PoolCell,
+    Relay: RelayCell,
+    Attention: AttentionCell,
     Readout: _ReadoutCell,
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.ir.program import Accumulator, Array, Neuron, Program, Shape, sources_of
+from snncc.ir.program import Accumulator, Array, Neuron, Node, Program, Relay, Shape, sources_of
 
 __all__ = ["active_positions", "check_input", "check_probes", "completion_windows", "timesteps"]
 
@@ -88,6 +88,10 @@ def completion_windows(program: Program) -> dict[str, int]:
     windows: dict[str, int] = {}
     for node in program.nodes:
         sources = [program.by_name[name] for name in sources_of(node)]
-        ends = [s.depth + 1 if isinstance(s, Neuron) else windows[s.name] for s in sources]
-        windows[node.name] = max(ends, default=0)
+        windows[node.name] = max((_end(s, windows) for s in sources), default=0)
     return windows
+
+
+def _end(source: Node, windows: Mapping[str, int]) -> int:
+    """The window at whose start all that a node emits has been emitted."""
+    return source.depth + 1 if isinstance(source, (Neuron, Relay)) else windows[source.name]

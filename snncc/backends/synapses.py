@@ -25,6 +25,7 @@ from snncc.ir.program import (
     Program,
     Projection,
     Readout,
+    Relay,
     Shape,
 )
 from snncc.ir.program_check import emitted_payload, weight_reach
@@ -69,7 +70,7 @@ def all_synapses(program: Program) -> dict[str, list[Synapses]]:
 
 def _tick_payload(node: Node, payloads: Mapping[str, int]) -> int:
     """Largest absolute value that the node emits in one tick."""
-    if isinstance(node, Neuron):
+    if isinstance(node, (Neuron, Relay)):
         return 1
     if isinstance(node, Pool):
         return payloads[node.source] * (1 if node.kind == "max" else prod(node.kernel))

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from snncc.backends.engine import Engine
-from snncc.errors import MissingDependencyError, UsageError
+from snncc.errors import MissingDependencyError, TargetError, UsageError
 from snncc.ir.program import TOTAL_LIMIT, Program
 
 __all__ = ["TARGETS", "ModelView", "Target", "make_engine"]
@@ -37,6 +37,7 @@ class Target:
         install: How to get them.
         options: Names of what ``make`` takes besides the network.
         state_bits: Of a membrane potential, sign not counted, that it holds.
+        refusal: Why it cannot run a network, or nothing.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     install: str = ""
     options: tuple[str, ...] = ()
     state_bits: int = TOTAL_LIMIT.bit_length() - 1
+    refusal: Callable[[Program], str] = lambda _: ""
 
     @property
     def unavailable(self) -> str:
@@ -77,6 +79,12 @@ def _event(model: ModelView, threads: int = 1, kernels: str = "auto") -> Engine:
     from snncc.backends.event.engine import EventEngine
 
     return EventEngine(model.program, threads, kernels)
+
+
+def _event_refusal(program: Program) -> str:
+    from snncc.backends.event.layout import refusal
+
+    return refusal(program)
 
 
 TARGETS: dict[str, Target] = {
@@ -113,6 +121,7 @@ TARGETS: dict[str, Target] = {
             ("snncc.backends.event._core",),
             "reinstall snncc where there is a C compiler",
             ("threads", "kernels"),
+            refusal=_event_refusal,
         ),
     )
 }
@@ -129,6 +138,7 @@ def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
     Raises:
         UsageError: There is no such engine, or it has no such option.
         MissingDependencyError: It cannot run here; the message says how it could.
+        TargetError: It cannot run this network.
     """
     target = TARGETS.get(name)
     if target is None:
@@ -137,4 +147,7 @@ def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
         raise MissingDependencyError(f"engine '{name}' {why}")
     if unknown := [option for option in options if option not in target.options]:
         raise UsageError(f"engine '{name}' has no option '{unknown[0]}'")
+    if why := target.refusal(model.program):
+        others = ", ".join(t.name for t in TARGETS.values() if not t.refusal(model.program))
+        raise TargetError(f"engine '{name}' {why}; there are {others}")
     return target.make(model, **options)

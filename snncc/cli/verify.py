@@ -24,6 +24,7 @@ __all__ = ["verify_"]
 
 _MISMATCH = 5
 _DEFAULT = "clocked,event,spike-form"
+_LENIENT = (_DEFAULT, "all")
 _MOST_ROWS = 20
 
 
@@ -64,7 +65,7 @@ def verify_(
     from snncc.runtime.artifact import load
 
     model = load(file)
-    names, absent = _engines(engines)
+    names, absent = _engines(engines, model)
     samples, mask = _samples(model, data, limit)
     found = _verify(model, samples, names)
     if as_json:
@@ -76,19 +77,20 @@ def verify_(
         raise click.exceptions.Exit(_MISMATCH)
 
 
-def _engines(given: str) -> tuple[list[str], dict[str, str]]:
-    """The engines to compare, and of ``all`` those that cannot run here, with the reason."""
+def _engines(given: str, model: CompiledModel) -> tuple[list[str], dict[str, str]]:
+    """The engines to compare; of ``all`` and of the default those not run, with the reason."""
     from snncc.backends.target import TARGETS
 
-    if given != "all":
-        names = list(dict.fromkeys(name.strip() for name in given.split(",")))
-        if unknown := [name for name in names if name not in TARGETS]:
-            known = ", ".join(TARGETS)
-            raise UsageError(f"--engines: no engine '{unknown[0]}'; there are {known}, or all")
-        return names, {}
-    others = [target for target in TARGETS.values() if target.name != "integer"]
-    absent = {target.name: target.unavailable for target in others if target.unavailable}
-    return [target.name for target in others if target.name not in absent], absent
+    others = [name for name in TARGETS if name != "integer"]
+    names = others if given == "all" else list(dict.fromkeys(n.strip() for n in given.split(",")))
+    if unknown := [name for name in names if name not in TARGETS]:
+        known = ", ".join(TARGETS)
+        raise UsageError(f"--engines: no engine '{unknown[0]}'; there are {known}, or all")
+    absent = {n: TARGETS[n].refusal(model.program) for n in names} if given in _LENIENT else {}
+    if given == "all":
+        absent |= {n: TARGETS[n].unavailable for n in names if TARGETS[n].unavailable}
+    absent = {name: why for name, why in absent.items() if why}
+    return [name for name in names if name not in absent], absent
 
 
 def _samples(

@@ -14,6 +14,7 @@ import onnx.defs
 import onnx.parser
 import onnx.shape_inference
 
+from snncc.ir.attention_ops import ATTENTION_OPS
 from snncc.ir.op import COUNTS, F32, I8, I32, I64, SUMMED, U8, Op
 from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.state_ops import STATE_OPS
@@ -309,6 +310,7 @@ OPS: dict[str, Op] = {
         _SPIKE_SUM,
         *SPARSE_OPS,
         *STATE_OPS,
+        *ATTENTION_OPS,
     )
 }
 

@@ -10,6 +10,7 @@ along projections into accumulators, through pools, or to a readout:
 * ``Neuron`` reads one complete accumulator and fires for D ticks: spike k iff v >= level k. With
   ``carry`` its membrane remembers: v is then what is left of the last timestep plus the potential.
 * ``Pool`` takes the maximum (OR of spikes) or the sum over windows of whatever arrives.
+* ``Attention`` multiplies three spike trains, and a ``Relay`` repeats a train in a later window.
 * ``Readout`` names a result: the potential of an accumulator or the spike counts of a neuron.
 
 Axis order is (T, D, N, C, H, W). All arithmetic is in integers and bounds are proved.
@@ -26,16 +27,19 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError
+from snncc.ir.attention import Attention, Relay
 
 __all__ = [
     "MASKED",
     "Accumulator",
+    "Attention",
     "Neuron",
     "Node",
     "Pool",
     "Program",
     "Projection",
     "Readout",
+    "Relay",
     "Source",
     "pooled_size",
 ]
@@ -226,15 +230,17 @@ class Readout:
     bias: Array | None = None
 
 
-Node = Union[Source, Accumulator, Neuron, Pool, Readout]  # noqa: UP007 (evaluated at run time)
+Node = Union[Source, Accumulator, Neuron, Pool, Relay, Attention, Readout]  # noqa: UP007 (run time)
 _NODE_TYPES: dict[str, type[Any]] = {
     "source": Source,
     "accumulator": Accumulator,
     "neuron": Neuron,
     "pool": Pool,
+    "relay": Relay,
+    "attention": Attention,
     "readout": Readout,
 }
-_N = TypeVar("_N", Source, Accumulator, Neuron, Pool, Readout)
+_N = TypeVar("_N", Source, Accumulator, Neuron, Readout)
 
 
 @dataclass(frozen=True)
@@ -283,7 +289,7 @@ class Program:
     @property
     def windows(self) -> int:
         """Number of firing windows one sample passes through."""
-        return 1 + max((n.depth for n in self.neurons), default=-1)
+        return 1 + max((n.depth for n in self.nodes if isinstance(n, (Neuron, Relay))), default=-1)
 
     @property
     def latency(self) -> int:
@@ -336,6 +342,8 @@ def sources_of(node: Node) -> tuple[str, ...]:
         return ()
     if isinstance(node, Accumulator):
         return tuple(p.source for p in node.projections)
+    if isinstance(node, Attention):
+        return (node.q, node.k, node.v)
     return (node.source,)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from math import prod
 from typing import Any
@@ -10,25 +10,35 @@ from typing import Any
 import numpy as np
 
 from snncc.errors import Fault
+from snncc.ir.attention import EXACT_PRODUCTS, ORDERS, reach_of
 from snncc.ir.membrane import membrane_reach
 from snncc.ir.program import (
     SLICE_LIMIT,
     TOTAL_LIMIT,
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
     Program,
     Projection,
     Readout,
+    Relay,
     Shape,
     Source,
     pooled_size,
     sources_of,
 )
 
-__all__ = ["faults_of", "potential_bounds"]
+__all__ = [
+    "emitted_payload",
+    "faults_of",
+    "firing_window",
+    "potential_bounds",
+    "required_depth",
+    "weight_reach",
+]
 
 #: Guards against absurd sizes in a hand-edited file: elements per sample, ticks, timesteps.
 MAX_ELEMENTS = 2**31
@@ -119,6 +129,10 @@ def _check_node(program: Program, node: Node, seen: dict[str, Node]) -> None:
         _check_neuron(program, node, seen)
     elif isinstance(node, Pool):
         _check_pool(node, seen)
+    elif isinstance(node, Relay):
+        _check_relay(program, node, seen)
+    elif isinstance(node, Attention):
+        _check_attention(node, seen)
     else:
         _check_readout(node, seen)
 
@@ -245,7 +259,7 @@ def required_depth(node: Node, seen: dict[str, Node]) -> int:
         if name in visited or source is None:  # what is missing is another node's fault
             continue
         visited.add(name)
-        if isinstance(source, Neuron):
+        if isinstance(source, (Neuron, Relay)):
             depth = max(depth, source.depth + 1)
         else:
             pending += sources_of(source)
@@ -260,7 +274,8 @@ def _has_tickwise_maximum(node: Node) -> bool:
 
     They do for thermometer trains and for pixels; a sum of trains is no such train.
     """
-    return isinstance(node, (Source, Neuron)) or (isinstance(node, Pool) and node.kind == "max")
+    is_max = isinstance(node, Pool) and node.kind == "max"
+    return is_max or isinstance(node, (Source, Neuron, Relay))
 
 
 def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
@@ -285,9 +300,52 @@ def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
     _require(reach <= node.payload < TOTAL_LIMIT, f"payload {node.payload} is below {reach}")
 
 
+def firing_window(node: Node, seen: Mapping[str, Node]) -> int | None:
+    """The window in which a node emits binary spikes tick by tick; None: it emits no such train."""
+    while isinstance(node, Pool) and node.kind == "max":
+        node = seen[node.source]
+    return node.depth if isinstance(node, (Neuron, Relay)) else None
+
+
+def _check_relay(program: Program, node: Relay, seen: dict[str, Node]) -> None:
+    source = seen[node.source]
+    train = firing_window(source, seen) is not None
+    _require(train, f"reads '{node.source}', which fires no spike train")
+    _require(node.shape == source.shape, f"reads {source.shape} as {node.shape}")
+    reach = emitted_payload(source)
+    _require(reach <= node.payload <= program.ticks, f"payload {node.payload}, not {reach}")
+    _require(node.depth >= required_depth(node, seen), f"fires too early at depth {node.depth}")
+    _require(node.depth <= len(program.nodes), f"fires too late at depth {node.depth}")
+
+
+def _check_attention(node: Attention, seen: dict[str, Node]) -> None:
+    _require(node.order in ORDERS, f"unknown order '{node.order}'")
+    trains = q, k, v = [seen[name] for name in (node.q, node.k, node.v)]
+    for name, train in zip((node.q, node.k, node.v), trains, strict=True):
+        fires = firing_window(train, seen) is not None
+        _require(fires, f"reads '{name}', which fires no spike train")
+    whole = node.heads > 0 and not any(t.shape[0] % node.heads for t in trains)
+    _require(whole, f"{node.heads} heads do not divide the channels")
+    shapes = f"q {q.shape}, k {k.shape} and v {v.shape}"
+    fit = q.shape[0] == k.shape[0] and prod(k.shape[1:]) == prod(v.shape[1:])
+    _require(fit, f"{shapes} do not go together")
+    _require(node.shape == (v.shape[0], *q.shape[1:]), f"{shapes} do not give {node.shape}")
+    complete = 1 + max(firing_window(seen[name], seen) or 0 for name in node.first)
+    late = (firing_window(seen[node.last], seen) or 0) >= complete
+    _require(late, f"reads '{node.last}' before the other two are complete; relay it")
+    payloads = emitted_payload(q), emitted_payload(k), emitted_payload(v)
+    matrix, reach = reach_of(node.order, q.shape, k.shape, node.heads, payloads)
+    _require(matrix <= SLICE_LIMIT, f"products may reach {matrix}, beyond 32 bits")
+    _require(reach <= node.payload, f"payload {node.payload} is below {reach}")
+    exact = node.payload < EXACT_PRODUCTS
+    _require(exact, f"products may reach {node.payload}, beyond 2**53")
+
+
 def _check_readout(node: Readout, seen: dict[str, Node]) -> None:
     source = seen[node.source]
     _require(not isinstance(source, Readout), "a readout emits nothing")
+    kept = not isinstance(source, (Relay, Attention))
+    _require(kept, f"reads '{node.source}', of which no engine keeps values")
     _require(prod(source.shape) == prod(node.shape), f"reads {source.shape} as {node.shape}")
     _require(np.isfinite(node.scale) and node.scale > 0, f"scale {node.scale} is not positive")
     _require(node.over_time in ("each", "sum"), f"unknown over_time '{node.over_time}'")

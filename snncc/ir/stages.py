@@ -19,12 +19,15 @@ _SHAPES = {"Reshape", "Flatten"}
 _INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
 _TIME = {"Repeat", "TimeFirst", "TimeSum"}
 _MASK = {"SourceMask", "PatchMask"}
-_OWN_INTEGER = {"IntegerFire", "StatefulFire", "OnGrid", "SumPool", "QuantizeInput", *_TIME, *_MASK}
+_ON_COUNTS = {"IntegerFire", "StatefulFire", "Attention"}
+_OWN_INTEGER = {*_ON_COUNTS, "OnGrid", "SumPool", "QuantizeInput", *_TIME, *_MASK}
 _QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}
 _COUNTS = {"FireCount", "StatefulFireCount"}
 _POTENTIALS = {"SliceSum", "SourceMask", "MaskPotential"}
-_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SumPool", *_POTENTIALS, *_COUNTS, *_TIME}
-_OWN_SPIKING = (_OWN_QUANTISED - _COUNTS) | {"IFSoftReset", "StatefulIF", "SpikeSum"}
+_OF_COUNTS = {*_COUNTS, "QAttention"}
+_BY_TICK = {"IFSoftReset", "StatefulIF", "SpikeSum", "SpikeAttention"}
+_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SumPool", *_POTENTIALS, *_OF_COUNTS, *_TIME}
+_OWN_SPIKING = (_OWN_QUANTISED - _OF_COUNTS) | _BY_TICK
 
 
 def _table(standard: set[str], own: set[str]) -> frozenset[tuple[str, str]]:

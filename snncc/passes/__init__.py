@@ -20,6 +20,7 @@ from snncc.passes.lower_to_spikes import LowerToSpikes
 from snncc.passes.merge_linear import MergeLinear
 from snncc.passes.quantise_input import QuantiseInput
 from snncc.passes.quantise_weights import QuantiseWeights
+from snncc.passes.recognise_attention import RecogniseAttention
 from snncc.passes.recognise_integer_fire import RecogniseIntegerFire
 from snncc.passes.recognise_qdq import RecogniseQdq
 from snncc.passes.require_integer import RequireInteger
@@ -32,6 +33,7 @@ _TO_LEVELS: tuple[Pass, ...] = (
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
+    RecogniseAttention(),  # while norms are neurons' own: behind it there are maps alone, no tokens
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
     FoldPadding(),  # while batch norms stand: the border of BN(0) is zeros ahead of one
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is

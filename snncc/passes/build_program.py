@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.errors import SnnccError
+from snncc.ir.attention import ORDERS, reach_of
 from snncc.ir.graphs import (
     attribute,
     constant,
@@ -20,15 +21,22 @@ from snncc.ir.graphs import (
 from snncc.ir.program import (
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
     Program,
     Projection,
     Readout,
+    Relay,
     Source,
 )
-from snncc.ir.program_check import emitted_payload, potential_bounds, required_depth
+from snncc.ir.program_check import (
+    emitted_payload,
+    firing_window,
+    potential_bounds,
+    required_depth,
+)
 from snncc.passes.fold_scale import NORM, OUTPUT_SCALE
 from snncc.passes.fold_time import TIMESTEPS
 
@@ -290,7 +298,30 @@ def _pool(build: _Build, node: ir.Node) -> None:
         _holder(build, out, made)
 
 
-def _holder(build: _Build, out: ir.Value, pool: Pool) -> None:
+def _attention(build: _Build, node: ir.Node) -> None:
+    """Attention, with the train that is read last relayed behind the other two."""
+    out, module, order = node.outputs[0], _known_as(node), attribute(node, "order")
+    names = [build.names[x] for x in node.inputs if x is not None]
+    trains = dict(zip("qkv", (build.nodes[name] for name in names), strict=True))
+    *first, last = ORDERS[order]
+    complete = 1 + max(firing_window(trains[letter], build.nodes) or 0 for letter in first)
+    if (firing_window(trains[last], build.nodes) or 0) < complete:
+        late = trains[last]
+        relay = Relay(f"{out.name}/{last}", late.shape, late.name, 0, emitted_payload(late), module)
+        depth = max(complete, required_depth(relay, build.nodes))
+        trains[last] = build.nodes[relay.name] = replace(relay, depth=depth)
+    q, k, v = (trains[letter] for letter in "qkv")
+    payloads = emitted_payload(q), emitted_payload(k), emitted_payload(v)
+    heads, shape = attribute(node, "heads"), _shape(out)
+    _, reach = reach_of(order, q.shape, k.shape, heads, payloads)
+    made = Attention(
+        f"{out.name}/attention", shape, q.name, k.name, v.name, heads, order, reach, module
+    )
+    build.add(out, made)
+    _holder(build, out, made)
+
+
+def _holder(build: _Build, out: ir.Value, pool: Pool | Attention) -> None:
     bias = np.zeros(pool.shape[0], dtype=np.int64)
     identity = Projection(pool.name, "identity", payload=pool.payload)
     made = Accumulator(str(out.name), pool.shape, (identity,), bias, 0, 0, pool.module)
@@ -313,6 +344,7 @@ _VISITORS = {
     "TimeSum": _view,
     "MaxPool": _pool,
     "SumPool": _pool,
+    "QAttention": _attention,
     "Add": _add,
     "SourceMask": _no_node,
     "MaskPotential": _masked,

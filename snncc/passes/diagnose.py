@@ -1,7 +1,8 @@
 """What cannot become spikes, and why: the one judge behind ``compile`` and ``check``.
 
 Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
-max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result) or
+max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result),
+``attention``, ``tokens`` and ``product`` (of maps that were regrouped, see judge_tokens) or
 ``real`` (anything else). A node that makes something real out of the rest is a fault.
 """
 
@@ -15,6 +16,26 @@ import onnx_ir as ir
 from snncc.errors import Fault
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
 from snncc.ir.ops import NEURONS
+from snncc.passes.advice import (
+    ADVICE,
+    BORDER,
+    CONSTANT,
+    COPIES,
+    LINEAR,
+    MASKED_SHIFT,
+    NEURON,
+    NO_PAIR,
+    OTHER,
+    UNMASKED,
+    UNSIGNED,
+)
+from snncc.passes.judge_tokens import (
+    LINEAR_ATTENTION,
+    is_near_attention,
+    judge_tokens,
+    kind_of_followed,
+    read_tokens,
+)
 from snncc.passes.linear import is_branch_sum, read_affine, read_linear
 from snncc.passes.recognise_integer_fire import (
     ROUNDINGS,
@@ -26,57 +47,6 @@ from snncc.passes.recognise_integer_fire import (
 from snncc.passes.recognise_qdq import pair_at
 
 __all__ = ["Diagnosis", "diagnose"]
-
-_NEURON = "snncc.nn.IntegerFire(D=4), then fine-tune"
-_ADVICE: dict[str, tuple[str, str]] = {
-    "Relu": ("real-valued, no levels", _NEURON),
-    "Gelu": ("real-valued, no levels", _NEURON),
-    "Sigmoid": ("real-valued, no levels", _NEURON),
-    "HardSigmoid": ("real-valued, no levels", _NEURON),
-    "HardSwish": ("real-valued, no levels", _NEURON),
-    "Tanh": ("real-valued, no levels", _NEURON),
-    "LeakyRelu": ("real-valued, no levels", _NEURON),
-    "PRelu": ("real-valued, no levels", _NEURON),
-    "Elu": ("real-valued, no levels", _NEURON),
-    "Selu": ("real-valued, no levels", _NEURON),
-    "Softplus": ("real-valued, no levels", _NEURON),
-    "Mish": ("real-valued, no levels", _NEURON),
-    "Swish": ("real-valued, no levels", _NEURON),
-    "Erf": ("real-valued, no levels", _NEURON),
-    "Clip": ("clamps without rounding, no levels", _NEURON),
-    "Softmax": ("divides by a sum of live values", "leave it out; take the class from the logits"),
-    "LogSoftmax": ("divides by a sum of live values", "leave it out; use the logits"),
-    "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
-    "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
-    "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
-    "BatchNormalization": (
-        "its statistics are not constant or not positive",
-        "export in eval mode with trained statistics",
-    ),
-    "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
-    "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
-    "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
-}
-_QUANTISED = (
-    "ConvInteger",
-    "MatMulInteger",
-    "QLinearConv",
-    "QLinearMatMul",
-    "DynamicQuantizeLinear",
-)
-_ADVICE |= dict.fromkeys(
-    _QUANTISED,
-    ("an integer operator of a quantised file", "quantise with QuantFormat.QDQ, statically"),
-)
-_OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
-_NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
-_UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
-_LINEAR = ("only 2-d convolutions and 2-d linear layers", "Conv2d or Linear on (N, features)")
-_CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
-_BORDER = ("a border that no convolution takes up", "padding right ahead of a convolution")
-_COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
-_UNMASKED = ("masks what is no membrane potential", "SparseBatchNorm2d behind SpikeSparseConv2d")
-_MASKED_SHIFT = ("is shifted ahead of a patch mask", "a layer right ahead of it, to take the shift")
 
 
 @dataclass(frozen=True)
@@ -112,7 +82,7 @@ def diagnose(model: ir.Model) -> Diagnosis:
     for node in model.graph:
         if all(constant(v) is not None or v is None for v in node.inputs):
             continue
-        why = _judge(node, kinds)
+        why = _verdict(node, kinds)
         live = [v for v in node.inputs if v is not None and v in kinds]
         bad = why is not None or any(v in tainted for v in live)
         for out in node.outputs:
@@ -120,7 +90,7 @@ def diagnose(model: ir.Model) -> Diagnosis:
             if bad:
                 tainted.add(out)
         if why is not None:
-            miss = _near_miss(node)
+            miss = _near_miss(node, kinds, why)
             near += [miss] if miss else []
             faults.append(miss or _fault(node, *why))
         elif node.op_type in NEURONS and not bad:
@@ -129,18 +99,30 @@ def diagnose(model: ir.Model) -> Diagnosis:
 
 
 def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> str:
+    if (followed := kind_of_followed(node)) is not None:
+        return followed
     if node.op_type in NEURONS:
         return "spikes"
+    if node.op_type == "Attention":
+        return "attention"
     if node.op_type in ("Conv", "Gemm") or read_linear(node.outputs[0]) is not None:
         return "potential"
     kind = kinds[live[0]]
     return "sums" if node.op_type == "AveragePool" and kind in ("source", "spikes") else kind
 
 
-def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+def _verdict(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
     """Why the node cannot be lowered and what to do, or None if it can."""
+    if (found := judge_tokens(node, kinds)) is not None:
+        return found.why
+    return _judge(node, kinds) or read_tokens(node, kinds)
+
+
+def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+    """The verdict on all that is no attention."""
     x = node.inputs[0]
     kind = kinds.get(x, "constant") if x is not None else "constant"
+    kind = "potential" if kind == "attention" else kind
     if node.op_type in ("Conv", "Gemm"):
         return _judge_linear(node, kind)
     if node.op_type == "IntegerFire":
@@ -167,15 +149,15 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_average_pool(node)
     if node.op_type == "PatchMask":
         is_masked_image = x is not None and x.is_graph_input()
-        return None if kind in ("potential", "real") or is_masked_image else _UNMASKED
+        return None if kind in ("potential", "real") or is_masked_image else UNMASKED
     if node.op_type == "Pad":
-        return _BORDER if attribute(node, "mode", "constant") == "constant" else _COPIES
+        return BORDER if attribute(node, "mode", "constant") == "constant" else COPIES
     if any(constant(v) is not None for v in node.inputs):
         if node.op_type == "MatMul":
-            return _LINEAR
+            return LINEAR
         if node.op_type in ("Add", "Mul"):
-            return _CONSTANT
-    return _ADVICE.get(node.op_type, _OTHER)
+            return CONSTANT
+    return ADVICE.get(node.op_type, OTHER)
 
 
 def _judge_neuron(node: ir.Node) -> tuple[str, str] | None:
@@ -201,7 +183,7 @@ def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
     if read_linear(node.outputs[0]) is None:
         if constant(node.inputs[1]) is None:
             return "its weights are not constant", "export in eval mode with fixed weights"
-        return _LINEAR
+        return LINEAR
     if kind == "potential":
         return (
             "follows a linear layer without a neuron between, and cannot be merged with it",
@@ -227,7 +209,7 @@ def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
     """What no layer could take must end in the levels of neurons, or be the result."""
     ends, found = _ends(node.outputs[0]), read_affine(node)
     if "PatchMask" in ends and found is not None and found[1].shift.any():
-        return _MASKED_SHIFT
+        return MASKED_SHIFT
     if ends <= {*NEURONS, "output", "PatchMask"}:
         return None
     return "scales a potential that other layers read as well", "a neuron right behind it"
@@ -299,8 +281,10 @@ def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
     return None
 
 
-def _near_miss(node: ir.Node) -> Fault | None:
-    """The node as a neuron that just fails to be one."""
+def _near_miss(node: ir.Node, kinds: dict[ir.Value, str], why: tuple[str, str]) -> Fault | None:
+    """The node as a neuron, or attention, that just fails to be one."""
+    if is_near_attention(node, kinds):
+        return _fault(node, *why)
     if node.op_type in ROUNDINGS:
         found = quantiser_at(node) if node.op_type != "Ceil" else None
         what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
@@ -308,7 +292,7 @@ def _near_miss(node: ir.Node) -> Fault | None:
     if node.op_type == "QuantizeLinear":
         pair = pair_at(node)
         what = pair.fault if pair is not None else None
-        return _fault(node, what or _NO_PAIR, _UNSIGNED)
+        return _fault(node, what or NO_PAIR, UNSIGNED)
     _, low, high = unclamped(node.outputs[0])
     if clamp_of(node) is None or high == inf:
         return None
@@ -354,7 +338,8 @@ def _summary(
 ) -> Diagnosis:
     layers = [n for n in model.graph if n.op_type in ("Conv", "Gemm")]
     neurons = sum(n.op_type in NEURONS for n in model.graph)
-    activations = sum(f in near or _ADVICE.get(f.kind, _OTHER)[1] == _NEURON for f in faults)
+    almost = [f for f in near if f.todo != LINEAR_ATTENTION]
+    activations = sum(f in almost or ADVICE.get(f.kind, OTHER)[1] == NEURON for f in faults)
     good = [n for n in layers if _lowerable(n, kinds)]
     return Diagnosis(
         faults=tuple(faults),

@@ -118,6 +118,20 @@ def _linear(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     return 1
 
 
+def _attention(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+    """The scales of q, k and v go behind their product, all in one: they end in levels."""
+    scale = prod(scales.get(x, 1.0) for x in node.inputs if x is not None)
+    if scale == 1.0:
+        return 0
+    out, edit = node.outputs[0], Edit(node, made_by)
+    attributes = {k: a.value for k, a in node.attributes.items()}
+    name = f"{out.name}:count"
+    counts = edit.own("Attention", *node.inputs, name=name, like=out, attributes=attributes)
+    factor = edit.const(f"{out.name}.scale", np.array(scale, dtype=np.float32))
+    replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}~new", like=out))
+    return 1
+
+
 def _pass_on(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     """Pools of maxima and reshapes carry the scale; their values are counts now."""
     x = node.inputs[0] if node.inputs else None
@@ -135,4 +149,5 @@ _RULES = {
     "AveragePool": _average,
     "Conv": _linear,
     "Gemm": _linear,
+    "Attention": _attention,
 }

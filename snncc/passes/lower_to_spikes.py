@@ -42,6 +42,8 @@ class LowerToSpikes(Pass):
                 continue
             elif node.op_type in ("QConv", "QGemm"):
                 _sum_behind(node, ticks[x], self.name)
+            elif node.op_type == "QAttention":
+                _attend(node, ticks, self.name)
             elif node.op_type == "TimeSum":
                 node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
@@ -95,6 +97,24 @@ def _sum_behind(node: ir.Node, D: int, made_by: str) -> None:
     old.shape = ir.Shape([None, *size])
     for reader, index in readers:
         reader.replace_input_with(index, total)
+
+
+def _attend(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
+    """Products of trains in place of products of counts; ticks apart, each train with its own."""
+    old, edit = node.outputs[0], Edit(node, made_by)
+    trains = []
+    for letter, x in zip("qkv", node.inputs, strict=True):
+        assert x is not None
+        size, name = static_shape(x) or (), f"{old.name}:{letter}"
+        target = edit.const(f"{name}.apart", np.array([ticks[x], -1, *size], np.int64))
+        shape = [ticks[x], None, *size]
+        trains.append(
+            edit.op("Reshape", x, target, name=name, dtype=ir.DataType.UINT8, shape=shape)
+        )
+    attributes = {k: a.value for k, a in node.attributes.items()}
+    new = edit.own("SpikeAttention", *trains, name=f"{old.name}~new", like=old,
+                   attributes=attributes)  # fmt: skip
+    replace_value(old, new)
 
 
 def _summed(node: ir.Node, x: ir.Value, D: int, made_by: str) -> ir.Value:

@@ -196,6 +196,8 @@ def _is_potential(value: ir.Value | None) -> bool:
     node = value.producer() if value is not None else None
     if node is None or value is None or read_linear(value) is not None:
         return node is not None
+    if is_op(node, "Attention"):
+        return True
     if is_branch_sum(node):
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)

@@ -14,8 +14,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError
+from snncc.ir.attention import EXACT_PRODUCTS, reach_of
 from snncc.ir.carried import carry_of
-from snncc.ir.graphs import Edit, attribute, label, nodes, provenance, remove_dead
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    label,
+    nodes,
+    provenance,
+    remove_dead,
+    static_shape,
+)
 from snncc.ir.program import SLICE_LIMIT
 from snncc.passes.base import Pass
 from snncc.passes.fit_weights import Fit, fit
@@ -93,6 +102,8 @@ class _Work:
             self._fire(node)
         elif node.op_type == "StatefulFire":
             self._stateful(node)
+        elif node.op_type == "Attention":
+            self._attention(node)
         elif is_branch_sum(node):
             self._sum(node)
         elif node.op_type == "PatchMask":
@@ -183,6 +194,22 @@ class _Work:
         )  # fmt: skip
         _remember(new, carry.rule, node)
         self.twins[out], self.grids[out] = new, Grid.counts(carry.D)
+
+    def _attention(self, node: ir.Node) -> None:
+        """Products of counts, one the unit: nothing rounds."""
+        q, k, v = (_required(x) for x in node.inputs)
+        out, order, heads = node.outputs[0], attribute(node, "order"), attribute(node, "heads")
+        payloads = self.grids[q].payload, self.grids[k].payload, self.grids[v].payload
+        shapes = static_shape(q) or (), static_shape(k) or ()
+        matrix, reach = reach_of(order, *shapes, heads, payloads)
+        if matrix > SLICE_LIMIT or reach >= EXACT_PRODUCTS:
+            self._fault(node, f"its products may reach {reach:,}", "fewer levels D or positions")
+        self.twins[out] = Edit(node, self.made_by).own(
+            "QAttention", self.twins[q], self.twins[k], self.twins[v], name=f"{out.name}:v",
+            dtype=ir.DataType.INT64, shape=out.shape,
+            attributes={"heads": heads, "order": order},
+        )  # fmt: skip
+        self.grids[out] = Grid.counts(reach)
 
     def _sum(self, node: ir.Node) -> None:
         left, right = (_required(v) for v in node.inputs)

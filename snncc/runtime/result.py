@@ -7,7 +7,8 @@ Source: Yao et al., "Scaling Spike-driven Transformer with Efficient Spike Firin
 Training", arXiv:2411.16061.
 
 A SOP, synaptic operation, is one spike crossing one synapse. All synapses of a projection count,
-whatever their weight; there are none into the zero padding of a convolution.
+whatever their weight; there are none into the zero padding of a convolution. In attention a spike
+adds one row or column to the matrix that is formed first, or one of that matrix to the result.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ import numpy.typing as npt
 
 from snncc.backends.engine import Activity
 from snncc.backends.synapses import channels_first, channels_last, windows_of
-from snncc.ir.program import Neuron, Node, Pool, Program, Projection, Shape, walk_projections
+from snncc.ir.program import (
+    Attention,
+    Neuron,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Relay,
+    Shape,
+    walk_projections,
+)
 
 __all__ = [
     "Coverage",
@@ -158,17 +169,37 @@ def synaptic_operations(activity: Activity, program: Program) -> dict[str, int]:
             arrived = _emitted(source, activity, program).sum(axis=0, dtype=np.int64)
             fan_out = _fan_out(projection, source.shape, accumulator.shape)
             sops[population] += int((arrived * fan_out).sum())
+    for node in program.nodes:
+        if isinstance(node, Attention):
+            for name, additions in _additions(node, program).items():
+                population = _population_behind(program.by_name[name], program)
+                spikes = _emitted(program.by_name[name], activity, program).sum(dtype=np.int64)
+                if population is not None:
+                    sops[population] += int(spikes) * additions
     return sops
 
 
+def _additions(node: Attention, program: Program) -> Mapping[str, int]:
+    """What a spike of each of the three trains adds to: so many elements."""
+    q, k, v = (program.by_name[name].shape for name in (node.q, node.k, node.v))
+    d, e, N, M = q[0] // node.heads, v[0] // node.heads, prod(q[1:]), prod(k[1:])
+    rows = {"kv": (e, e, d), "qk": (M, N, N)}[node.order]
+    found: dict[str, int] = {}
+    for name, count in zip((node.q, node.k, node.v), rows, strict=True):
+        found[name] = found.get(name, 0) + count
+    return found
+
+
 def _population_behind(node: Node, program: Program) -> str | None:
-    while isinstance(node, Pool):
+    while isinstance(node, (Pool, Relay)):
         node = program.by_name[node.source]
     return node.name if isinstance(node, Neuron) else None
 
 
 def _emitted(node: Node, activity: Activity, program: Program) -> Array:
     """Spikes per element and timestep, (T * N, *shape)."""
+    if isinstance(node, Relay):
+        return _emitted(program.by_name[node.source], activity, program)
     if not isinstance(node, Pool):
         counts = activity.counts[node.name]
         return counts.reshape(-1, *counts.shape[2:])

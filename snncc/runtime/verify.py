@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.engine import Activity, Progress
-from snncc.backends.target import make_engine
+from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import UsageError
 from snncc.ir.program import Program
 from snncc.runtime.artifact import CompiledModel
@@ -21,6 +21,7 @@ from snncc.runtime.result import Coverage, Mismatch, coverage, mismatch
 __all__ = ["EngineVerdict", "Verification", "verify"]
 
 Array = npt.NDArray[Any]
+_ENGINES = ("spike-form", "clocked", "event")
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Verification:
 def verify(
     model: CompiledModel,
     x: Array | None = None,
-    engines: Sequence[str] = ("spike-form", "clocked", "event"),
+    engines: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run ``integer`` anew, compare it with the stored vectors, then every engine with it.
@@ -105,12 +106,16 @@ def verify(
         model: Compiled or loaded.
         x: Integers of the source, uint8 (N, *shape), sequences (N, T, *shape); default: the stored
             samples.
-        engines: To compare, by name.
+        engines: To compare, by name; default: spike-form, clocked and event, as far as they can
+            run the network.
         progress: Called with the number of samples done, per engine.
 
     Raises:
         UsageError: No such engine.
+        TargetError: One of ``engines`` cannot run the network.
     """
+    if engines is None:
+        engines = [n for n in _ENGINES if not TARGETS[n].refusal(model.program)]
     shape = model.input.shape
     judge = make_engine("integer", model)
     others = {name: make_engine(name, model) for name in engines if name != "integer"}

@@ -16,7 +16,7 @@ from snncc.backends.event import _core
 from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.backends.event.layout import layout
 from snncc.errors import BadInputError, UsageError
-from snncc.ir.program import Accumulator, Program
+from snncc.ir.program import Accumulator, Neuron, Program, Projection, Source
 from snncc.runtime.result import mismatch
 
 ISAS = [name for name in ("scalar", "avx2", "avx512") if _core.isa(name)]
@@ -158,6 +158,18 @@ def test_a_sum_beyond_32_bits_is_refused_by_name() -> None:
     with pytest.raises(BadInputError, match="a sum may exceed 32 bits") as caught:
         EventEngine(Program("huge", nodes, program.timesteps, program.ticks))
     assert accumulator.name in str(caught.value)
+
+
+def test_maps_larger_than_the_memory_are_refused_before_any_is_taken(monkeypatch) -> None:
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 2**18, "SC_PAGE_SIZE": 4096}.get)
+    shape, one = (1, 10_000, 10_000), np.ones((1, 1, 1, 1), dtype=np.int8)
+    nodes = (
+        Source("x", shape, payload=4),
+        Accumulator("a", shape, (Projection("x", "conv", (one,), 4),), np.zeros(1, int), 0, 4),
+        Neuron("n", shape, "a", np.array([[1]]), depth=0),
+    )
+    with pytest.raises(BadInputError, match=r"4 threads 11\.2 GiB; this machine has 1\.0 GiB"):
+        EventEngine(Program("large", nodes), threads=4)
 
 
 @settings(max_examples=200)

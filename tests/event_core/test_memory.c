@@ -66,8 +66,11 @@ static int live(const void *bytes, size_t size)
     ev_net *net = NULL;
     ev_session *session = NULL;
     ev_fault fault = {-1, NULL};
+    int64_t needed;
     int status = ev_net_load(bytes, size, &net, &fault);
 
+    if (status == EV_OK)
+        status = ev_state_bytes(net, &needed);
     if (status == EV_OK)
         status = ev_session_new(net, ev_kernels_of(NULL), EV_AUTO, 3, &session);
     if (status == EV_OK) {

@@ -73,6 +73,19 @@ static void check_places(const ev_state *state)
     }
 }
 
+/* The bytes told beforehand hold all values. */
+static void check_bytes(const ev_state *state)
+{
+    int64_t bytes;
+    size_t most = 0;
+
+    CHECK(ev_state_bytes(state->net, &bytes) == EV_OK);
+    for (int32_t i = 0; i < state->net->nodes; i++)
+        if (most < state->place[i] + size_of(&state->net->node[i]))
+            most = state->place[i] + size_of(&state->net->node[i]);
+    CHECK(bytes >= (int64_t)most && bytes < INT64_C(1) << 30);
+}
+
 static void test_places(void)
 {
     rng r = {5};
@@ -91,6 +104,7 @@ static void test_places(void)
         if (ev_net_load(bytes, size, &loaded, &fault) == EV_OK) {
             CHECK(ev_state_new(loaded, ev_kernels_of(NULL), EV_AUTO, &state) == EV_OK);
             check_places(state);
+            check_bytes(state);
             ev_state_free(state);
             ev_net_free(loaded);
             checked++;

@@ -54,6 +54,15 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
          "rule": ">=", "reset": "soft"},
         [np.zeros((2, 3), np.float32)],
     ),
+    "Attention": (
+        {"heads": 2, "order": "kv"}, [np.zeros((1, 4, c), np.float32) for c in (3, 2, 2)]
+    ),
+    "QAttention": (
+        {"heads": 2, "order": "qk"}, [np.zeros((1, 4, c), np.uint8) for c in (3, 2, 2)]
+    ),
+    "SpikeAttention": (
+        {"heads": 2, "order": "kv"}, [np.zeros((2, 1, 4, c), np.uint8) for c in (3, 2, 2)]
+    ),
     "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
     "TimeFirst": ({"T": 2}, [np.zeros((1, 2, 3), np.float32)]),
     "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
@@ -90,7 +99,7 @@ def model_of(name: str, attributes: dict[str, Any], *arrays: Array) -> onnx.Mode
     )
 
 
-_RANK = {"TimeFirst": -1, "IFSoftReset": 1, "StatefulIF": 1, "SpikeSum": -1}
+_RANK = {"TimeFirst": -1, "IFSoftReset": 1, "StatefulIF": 1, "SpikeSum": -1, "SpikeAttention": -1}
 _TYPES = {
     TensorProto.FLOAT: "tensor(float)",
     TensorProto.UINT8: "tensor(uint8)",

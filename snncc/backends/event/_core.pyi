@@ -3,6 +3,7 @@ from typing import Any
 
 class Network:
     def __init__(self, data: Any) -> None: ...
+    def state_bytes(self) -> int: ...
 
 class Session:
     def __init__(

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from snncc.backends.engine import Activity, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.event import _core
-from snncc.backends.event.layout import layout
-from snncc.errors import BadInputError, Fault, UsageError
+from snncc.backends.event.layout import layout, refusal
+from snncc.errors import BadInputError, Fault, TargetError, UsageError
 from snncc.ir.program import (
     Accumulator,
     Array,
@@ -61,9 +61,11 @@ class EventEngine:
             event by event; ``event`` or ``dense``: always so, where there is such a kernel.
 
     Raises:
-        BadInputError: A sum may overflow, naming the node.
+        BadInputError: A sum may overflow, naming the node; or the values of a sample take more than
+            all memory of this machine.
         UsageError: Unknown ``kernels``, ``threads`` out of range, or an instruction set in the
             environment variable SNNCC_ISA that this machine lacks.
+        TargetError: The network has nodes that this engine has no kernels for.
     """
 
     name: ClassVar[str] = "event"
@@ -73,6 +75,8 @@ class EventEngine:
             raise UsageError(f"event: no kernels '{kernels}'; there are {', '.join(KERNELS)}")
         if not 1 <= threads <= 1024:
             raise UsageError(f"event: {threads} threads, not 1..1024")
+        if why := refusal(program):
+            raise TargetError(f"engine 'event' {why}")
         self.program, self.threads, self.kernels = program, threads, kernels
         self.isa = _isa()
         self._index = {node.name: i for i, node in enumerate(program.nodes)}
@@ -83,6 +87,7 @@ class EventEngine:
             network = _core.Network(layout(self.program, keep))
         except ValueError as e:
             raise self._refused(e) from e
+        _check_memory(network.state_bytes(), self.threads)
         return _core.Session(network, self.isa, KERNELS.index(self.kernels), self.threads)
 
     def _refused(self, error: ValueError) -> BadInputError:
@@ -190,6 +195,17 @@ class EventEngine:
 
 def _macs(node: Accumulator, p: Projection) -> int:
     return prod(node.shape) * prod(p.weights[0].shape[1:])
+
+
+def _check_memory(state_bytes: int, threads: int) -> None:
+    """A file of a few kilobytes may describe maps of gigabytes."""
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = state_bytes * threads
+    if needed > here:
+        raise BadInputError(
+            f"event: the values of a sample take {state_bytes / 2**30:,.1f} GiB a thread, "
+            f"{threads} threads {needed / 2**30:,.1f} GiB; this machine has {here / 2**30:,.1f} GiB"
+        )
 
 
 def _isa() -> str:

@@ -16,6 +16,7 @@ from snncc.ir.program import (
     SLICE_LIMIT,
     Accumulator,
     Array,
+    Attention,
     Neuron,
     Node,
     Pool,
@@ -27,7 +28,7 @@ from snncc.ir.program import (
 )
 from snncc.ir.program_check import weight_reach
 
-__all__ = ["layout"]
+__all__ = ["layout", "refusal"]
 
 _MAGIC = int.from_bytes(b"SNCCEV01", "little")
 _KINDS: tuple[type[Node], ...] = (Source, Accumulator, Neuron, Pool, Readout)
@@ -56,6 +57,15 @@ def layout(program: Program, keep: bool = False) -> Array:
         keep: Potentials of all accumulators can be read after a run.
     """
     return _Writer(program).written(keep)
+
+
+def refusal(program: Program) -> str:
+    """Why the C core cannot run the network, or nothing."""
+    found = [n for n in program.nodes if isinstance(n, Attention)]
+    if not found:
+        return ""
+    where = ", ".join(dict.fromkeys(n.module or n.name for n in found))
+    return f"has no kernels for attention ({where})"
 
 
 class _Writer:

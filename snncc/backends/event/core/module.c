@@ -64,9 +64,24 @@ static void network_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+static PyObject *network_bytes(PyObject *object, PyObject *ignored)
+{
+    int64_t bytes;
+    int status = ev_state_bytes(((Network *)object)->net, &bytes);
+
+    (void)ignored;
+    return status == EV_OK ? PyLong_FromLongLong(bytes) : raised(status, NULL);
+}
+
+static PyMethodDef network_methods[] = {
+    {"state_bytes", network_bytes, METH_NOARGS, "Bytes that each thread of a session takes."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot network_slots[] = {
     {Py_tp_new, network_new},
     {Py_tp_dealloc, network_dealloc},
+    {Py_tp_methods, network_methods},
     {Py_tp_doc, "A checked network; ValueError((node, what)) if it is not valid."},
     {0, NULL},
 };

@@ -4,6 +4,7 @@
 #include "net.h"
 
 enum { MAX_SIZE = 1 << 24, MAX_TIMESTEPS = 1 << 16, MAX_WINDOW = 1 << 12, MAX_COUNT = 1 << 20 };
+enum { MAX_NODES = 1 << 14 }; /* planning their places takes time of its square */
 #define MAX_ELEMENTS (INT64_C(1) << 31)
 
 /* Of a padded map and of an output's window: kernels count in 32 bits, values of a row times EV_LANES,
@@ -269,7 +270,7 @@ static int read_head(ev_net *net, const int64_t *head, size_t size, ev_fault *fa
         return bad(fault, -1, "not a network of this version");
     if (head[EV_HEAD_TIMESTEPS] < 1 || head[EV_HEAD_TIMESTEPS] > MAX_TIMESTEPS)
         return bad(fault, -1, "timesteps out of range");
-    if (head[EV_HEAD_NODES] < 1 || head[EV_HEAD_NODES] > MAX_COUNT)
+    if (head[EV_HEAD_NODES] < 1 || head[EV_HEAD_NODES] > MAX_NODES)
         return bad(fault, -1, "number of nodes out of range");
     if (head[EV_HEAD_PROJECTIONS] < 0 || head[EV_HEAD_PROJECTIONS] > MAX_COUNT)
         return bad(fault, -1, "number of projections out of range");

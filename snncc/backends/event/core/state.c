@@ -22,6 +22,12 @@ static void *alloc(ev_state *state, size_t size)
     return block;
 }
 
+static void at_least(size_t *size, size_t needed)
+{
+    if (*size < needed)
+        *size = needed;
+}
+
 /* -- places of values: from when a node emits to when its last reader is done ------------------- */
 
 typedef struct {
@@ -82,23 +88,20 @@ static size_t free_place(const span *spans, const size_t *place, int32_t node)
     return at;
 }
 
-/* Fills state->place; returns the bytes that all places take, or -1 without memory. */
-static int64_t plan_places(ev_state *state)
+/* Fills `place`, and `total` with the bytes that all places take. */
+static int plan_places(const ev_net *net, size_t *place, size_t *total)
 {
-    const ev_net *net = state->net;
-    span *spans = calloc((size_t)net->nodes, sizeof(*spans));
-    size_t total = 0;
+    span *spans = calloc((uint32_t)net->nodes, sizeof(*spans));
 
     if (spans == NULL)
-        return -1;
+        return EV_ERR_NO_MEMORY;
     find_spans(net, spans);
     for (int32_t i = 0; i < net->nodes; i++) {
-        state->place[i] = free_place(spans, state->place, i);
-        if (total < state->place[i] + spans[i].size)
-            total = state->place[i] + spans[i].size;
+        place[i] = free_place(spans, place, i);
+        at_least(total, place[i] + spans[i].size);
     }
     free(spans);
-    return (int64_t)total;
+    return EV_OK;
 }
 
 /* -- room for the maps and events of an accumulator --------------------------------------------- */
@@ -133,15 +136,10 @@ static size_t list_bytes(const ev_projection *p, size_t *index_at, size_t *paylo
     return *payload_at + aligned(values * ev_bytes_of(p->map_format));
 }
 
+/* Bytes of the blocks that a state needs. */
 typedef struct {
-    size_t maps, lists, tile, wide;
+    size_t values, maps, lists, tile, wide, membranes;
 } room;
-
-static void at_least(size_t *size, size_t needed)
-{
-    if (*size < needed)
-        *size = needed;
-}
 
 static void add_room(const ev_net *net, const ev_node *node, room *most)
 {
@@ -179,48 +177,69 @@ static void place_lists(ev_state *state, const ev_node *node)
     }
 }
 
+static size_t membrane_bytes(const ev_node *node)
+{
+    return node->carry == EV_CARRY_NONE ? 0 : (size_t)ev_memory(node) * sizeof(int64_t);
+}
+
+static int plan(const ev_net *net, size_t *place, room *most)
+{
+    for (int32_t i = 0; i < net->nodes; i++) {
+        most->membranes += membrane_bytes(&net->node[i]);
+        if (net->node[i].kind == EV_ACCUMULATOR)
+            add_room(net, &net->node[i], most);
+        else
+            at_least(&most->wide, (size_t)net->node[i].channels * sizeof(int64_t));
+    }
+    return plan_places(net, place, &most->values);
+}
+
+int ev_state_bytes(const ev_net *net, int64_t *bytes)
+{
+    room most = {0};
+    size_t *place = calloc((uint32_t)net->nodes, sizeof(*place));
+    int status = place == NULL ? EV_ERR_NO_MEMORY : plan(net, place, &most);
+
+    free(place);
+    *bytes = (int64_t)(most.values + most.maps + most.lists + 2 * most.tile + most.wide +
+                       most.membranes);
+    return status;
+}
+
 static int alloc_rooms(ev_state *state)
 {
-    const ev_net *net = state->net;
     room most = {0};
+    int status = plan(state->net, state->place, &most);
 
-    for (int32_t i = 0; i < net->nodes; i++)
-        if (net->node[i].kind == EV_ACCUMULATOR)
-            add_room(net, &net->node[i], &most);
-        else
-            at_least(&most.wide, (size_t)net->node[i].channels * sizeof(int64_t));
+    if (status != EV_OK)
+        return status;
+    state->values = alloc(state, most.values);
     state->maps = alloc(state, most.maps);
     state->lists = alloc(state, most.lists);
     state->tile = alloc(state, most.tile);
     state->part = alloc(state, most.tile);
     state->wide = alloc(state, most.wide);
-    if (!state->maps || !state->lists || !state->tile || !state->part || !state->wide)
-        return EV_ERR_NO_MEMORY;
-    for (int32_t i = 0; i < net->nodes; i++)
-        if (net->node[i].kind == EV_ACCUMULATOR)
-            place_lists(state, &net->node[i]);
-    return EV_OK;
+    state->membranes = alloc(state, most.membranes);
+    return state->values && state->maps && state->lists && state->tile && state->part &&
+                   state->wide && state->membranes
+               ? EV_OK
+               : EV_ERR_NO_MEMORY;
 }
 
-/* One block for the membranes of all neurons that carry. */
-static int alloc_membranes(ev_state *state)
+/* Each accumulator's lists and each carrying neuron's membranes in their rooms. */
+static void share_rooms(ev_state *state)
 {
-    const ev_net *net = state->net;
-    size_t total = 0;
-    int64_t *block;
+    uint8_t *membrane = state->membranes;
 
-    for (int32_t i = 0; i < net->nodes; i++)
-        if (net->node[i].carry != EV_CARRY_NONE)
-            total += (size_t)ev_memory(&net->node[i]);
-    block = alloc(state, total * sizeof(*block));
-    if (block == NULL)
-        return EV_ERR_NO_MEMORY;
-    for (int32_t i = 0; i < net->nodes; i++)
-        if (net->node[i].carry != EV_CARRY_NONE) {
-            state->membrane[i] = block;
-            block += ev_memory(&net->node[i]);
-        }
-    return EV_OK;
+    for (int32_t i = 0; i < state->net->nodes; i++) {
+        const ev_node *node = &state->net->node[i];
+
+        if (node->kind == EV_ACCUMULATOR)
+            place_lists(state, node);
+        if (membrane_bytes(node) > 0)
+            state->membrane[i] = (int64_t *)(void *)membrane;
+        membrane += membrane_bytes(node);
+    }
 }
 
 /* -- life --------------------------------------------------------------------------------------- */
@@ -242,14 +261,6 @@ static int alloc_tables(ev_state *state)
     return EV_OK;
 }
 
-static int alloc_values(ev_state *state)
-{
-    int64_t total = plan_places(state);
-
-    state->values = total < 0 ? NULL : alloc(state, (size_t)total);
-    return state->values == NULL ? EV_ERR_NO_MEMORY : EV_OK;
-}
-
 int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy, ev_state **out)
 {
     int status = EV_ERR_NO_MEMORY;
@@ -265,11 +276,9 @@ int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy,
         goto out;
     status = alloc_tables(state);
     if (status == EV_OK)
-        status = alloc_values(state);
-    if (status == EV_OK)
         status = alloc_rooms(state);
     if (status == EV_OK)
-        status = alloc_membranes(state);
+        share_rooms(state);
 out:
     if (status != EV_OK) {
         ev_state_free(state);

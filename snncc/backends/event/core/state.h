@@ -24,6 +24,7 @@ typedef struct {
     size_t *place;      /* [nodes] in values, bytes */
     int64_t *nonzero;   /* [nodes] values that are not zero in this timestep, or -1: not counted */
     int64_t **membrane; /* [nodes] of neurons that carry: [height][width][channels], see ev_memory */
+    uint8_t *membranes; /* room for all of them */
     void **map;         /* [projections] padded map, or where its source's values are */
     uint8_t *maps;      /* room for the maps of any one accumulator */
     ev_events *events;  /* [projections] in `lists` */
@@ -41,6 +42,9 @@ typedef struct {
 int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy,
                  ev_state **state) EV_MUST_CHECK;
 void ev_state_free(ev_state *state);
+
+/* What ev_state_new would allocate, but for tables of a few words a node. */
+int ev_state_bytes(const ev_net *net, int64_t *bytes) EV_MUST_CHECK;
 
 /* Bytes of the projection's padded map; 0 if it reads its source's values where they are. */
 size_t ev_map_bytes(const ev_net *net, const ev_projection *p);

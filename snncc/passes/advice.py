@@ -1,0 +1,71 @@
+"""What to say of nodes that have no spiking form, and what to do instead."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ADVICE",
+    "BORDER",
+    "CONSTANT",
+    "COPIES",
+    "LINEAR",
+    "MASKED_SHIFT",
+    "NEURON",
+    "NO_PAIR",
+    "OTHER",
+    "UNMASKED",
+    "UNSIGNED",
+]
+
+NEURON = "snncc.nn.IntegerFire(D=4), then fine-tune"
+ADVICE: dict[str, tuple[str, str]] = {
+    "Relu": ("real-valued, no levels", NEURON),
+    "Gelu": ("real-valued, no levels", NEURON),
+    "Sigmoid": ("real-valued, no levels", NEURON),
+    "HardSigmoid": ("real-valued, no levels", NEURON),
+    "HardSwish": ("real-valued, no levels", NEURON),
+    "Tanh": ("real-valued, no levels", NEURON),
+    "LeakyRelu": ("real-valued, no levels", NEURON),
+    "PRelu": ("real-valued, no levels", NEURON),
+    "Elu": ("real-valued, no levels", NEURON),
+    "Selu": ("real-valued, no levels", NEURON),
+    "Softplus": ("real-valued, no levels", NEURON),
+    "Mish": ("real-valued, no levels", NEURON),
+    "Swish": ("real-valued, no levels", NEURON),
+    "Erf": ("real-valued, no levels", NEURON),
+    "Clip": ("clamps without rounding, no levels", NEURON),
+    "Softmax": ("divides by a sum of live values", "leave it out; take the class from the logits"),
+    "LogSoftmax": ("divides by a sum of live values", "leave it out; use the logits"),
+    "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
+    "BatchNormalization": (
+        "its statistics are not constant or not positive",
+        "export in eval mode with trained statistics",
+    ),
+    "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
+    "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
+    "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
+}
+QUANTISED = (
+    "ConvInteger",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "DynamicQuantizeLinear",
+)
+ADVICE |= dict.fromkeys(
+    QUANTISED,
+    ("an integer operator of a quantised file", "quantise with QuantFormat.QDQ, statically"),
+)
+OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
+UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
+LINEAR = (
+    "no layer over (C, H, W), over features, or over the channels of tokens",
+    "Conv2d, Conv1d of kernel 1, or Linear over features or channels",
+)
+CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
+BORDER = ("a border that no convolution takes up", "padding right ahead of a convolution")
+COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
+UNMASKED = ("masks what is no membrane potential", "SparseBatchNorm2d behind SpikeSparseConv2d")
+MASKED_SHIFT = ("is shifted ahead of a patch mask", "a layer right ahead of it, to take the shift")
