@@ -110,13 +110,15 @@ def compiled(given: argparse.Namespace, pictures: Array, folder: Path) -> dict[s
     command += ["--arch", given.name, "--weight-bits", given.weight_bits]
     command += ["--calibration", str(folder / "pictures.npz"), "-o", str(folder / "net.snn")]
     command += ["--until", given.until] if given.until else []
+    if "-12-" in given.name:
+        command += ["--host", "head"]
     start = time.perf_counter()
     done = subprocess.run([*command, "--json"], capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(done.stderr)
     report = json.loads(done.stdout)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "network": given.name,
         "parameters": report["checkpoint"]["parameters"],
@@ -124,7 +126,8 @@ def compiled(given: argparse.Namespace, pictures: Array, folder: Path) -> dict[s
         "windows": report["windows"],
         "ticks": report["latency_ticks"],
         "seconds": round(seconds, 1),
-        "peak_mb": round(peak),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_mb": round(used.ru_maxrss / 1024),
         "file_mb": round(report["bytes"] / 1e6, 1),
         "samples": report["verify"]["samples"],
         "mismatched": report["verify"]["mismatched"],

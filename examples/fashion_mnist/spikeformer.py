@@ -1,10 +1,8 @@
 """A small E-SpikeFormer for Fashion-MNIST, made of the blocks of the published networks.
 
-It takes normalised images as the networks of ``models`` do. Train it on one thread, from random
-weights or from those that ``pretrain_spikeformer.py`` found behind masks:
+It takes normalised images as the networks of ``models`` do. Train it on one thread:
 
     python spikeformer.py --out spikeformer_d4.pt
-    python spikeformer.py --from masked.pt --epochs 6 --out spikeformer_mae_d4.pt
 """
 
 from __future__ import annotations
@@ -20,11 +18,10 @@ from data import DEBIAN_FOLDER
 from torch import Tensor, nn
 from train import evaluate, save, tensors, train_epoch
 
-from snncc.frontends.checkpoint import load_weights, read_weights
 from snncc.frontends.zoo.e_spikeformer import ConvBlock, TransformerBlock
 from snncc.frontends.zoo.parts import Downsampling, Layers, through
 
-__all__ = ["SmallESpikeFormer", "spikeformer", "spikeformer_sparse"]
+__all__ = ["SmallESpikeFormer", "spikeformer"]
 
 _BLOCKS = 2
 
@@ -61,12 +58,8 @@ class SmallESpikeFormer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, 10]`` of normalised images ``[N, 1, 28, 28]``."""
-        return self.head(self.head_fire(self.encode(x).mean((2, 3))))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Returns the last potentials ``[N, 3 * width, 7, 7]``."""
-        x = self.downsample2(self.block1(self.downsample1(x)))
-        return through(self.block2, x)
+        x = through(self.block2, self.downsample2(self.block1(self.downsample1(x))))
+        return self.head(self.head_fire(x.mean((2, 3))))
 
     def _spread(self, D: int) -> None:
         """Starts batch norms so that potentials span 0 to D and the branches add little at first.
@@ -86,15 +79,9 @@ def spikeformer(D: int = 4, width: int = 32) -> SmallESpikeFormer:
     return SmallESpikeFormer(Layers(D), width)
 
 
-def spikeformer_sparse(D: int = 4, width: int = 32) -> SmallESpikeFormer:
-    """Returns the same with SpikeSparseConv, which can be masked; keys are the same."""
-    return SmallESpikeFormer(Layers(D, sparse=True), width)
-
-
 @click.command(context_settings={"show_default": True})
 @click.option("--d", "D", default=4, help="Largest spike count of a neuron.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
-@click.option("--from", "start_from", type=Path, help="Weights to start from.")
 @click.option("--epochs", default=9, type=click.IntRange(min=1))
 @click.option("--lr", default=5e-3, help="Peak of the one-cycle schedule.")
 @click.option("--batch", default=64, type=click.IntRange(min=1))
@@ -104,7 +91,6 @@ def spikeformer_sparse(D: int = 4, width: int = 32) -> SmallESpikeFormer:
 def main(
     D: int,
     folder: Path,
-    start_from: Path | None,
     epochs: int,
     lr: float,
     batch: int,
@@ -117,8 +103,6 @@ def main(
     torch.manual_seed(seed)
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
     net = spikeformer(D).to(memory_format=torch.channels_last)
-    if start_from is not None:
-        load_weights(net, read_weights(start_from))
     click.echo(f"{sum(weight.numel() for weight in net.parameters()):,} parameters, D={D}")
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

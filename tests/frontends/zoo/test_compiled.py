@@ -40,9 +40,9 @@ def pixels(*shape: int) -> np.ndarray:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "base": lambda: ESpikeFormer(BASE, Layers(D=8)),
-    "large": lambda: LargeESpikeFormer(LARGE, HALF_UP),
-    "masked encoder": lambda: MaskedAutoencoder(LARGE, HALF_UP, patches=(2, 2)),
+    "base": lambda: ESpikeFormer(BASE, Layers(), scale=8.0),
+    "large": lambda: LargeESpikeFormer(LARGE, HALF_UP, scale=8.0),
+    "masked encoder": lambda: MaskedAutoencoder(LARGE, HALF_UP, scale=8.0, patches=(2, 2)),
 }
 
 
