@@ -81,12 +81,6 @@ def _event(model: ModelView, threads: int = 1, kernels: str = "auto") -> Engine:
     return EventEngine(model.program, threads, kernels)
 
 
-def _event_refusal(program: Program) -> str:
-    from snncc.backends.event.layout import refusal
-
-    return refusal(program)
-
-
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -121,7 +115,6 @@ TARGETS: dict[str, Target] = {
             ("snncc.backends.event._core",),
             "reinstall snncc where there is a C compiler",
             ("threads", "kernels"),
-            refusal=_event_refusal,
         ),
     )
 }

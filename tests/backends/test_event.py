@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import small_model
+from attention_networks import attention_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cases, chain
@@ -19,6 +20,7 @@ from snncc.errors import BadInputError, UsageError
 from snncc.ir.program import Accumulator, Neuron, Program, Projection, Source
 from snncc.runtime.result import mismatch
 
+ANY = st.one_of(cases(), attention_cases())
 ISAS = [name for name in ("scalar", "avx2", "avx512") if _core.isa(name)]
 
 
@@ -41,7 +43,7 @@ def _differences(program: Program, x: np.ndarray, engine: EventEngine) -> list[s
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("isa", ISAS)
 @settings(max_examples=60)
-@given(case=cases())
+@given(case=ANY)
 def test_it_does_what_the_clocked_engine_does(isa, kernels, case) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNNCC_ISA", isa)
@@ -51,13 +53,13 @@ def test_it_does_what_the_clocked_engine_does(isa, kernels, case) -> None:
 
 
 @settings(max_examples=40)
-@given(case=cases(), threads=st.integers(2, 4))
+@given(case=ANY, threads=st.integers(2, 4))
 def test_threads_change_nothing(case, threads) -> None:
     assert _differences(*case, EventEngine(case[0], threads)) == []
 
 
 @settings(max_examples=20)
-@given(case=cases())
+@given(case=ANY)
 def test_infer_gives_the_readouts_of_run(case) -> None:
     program, x = case
     engine = EventEngine(program)

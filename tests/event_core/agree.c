@@ -36,6 +36,8 @@ static int64_t work_of(const ev_net *net, const ev_node *node)
         work *= (int64_t)node->kernel_h * node->kernel_w;
     if (node->kind == EV_NEURON)
         work *= node->ticks;
+    if (node->kind == EV_ATTENTION)
+        work *= ev_elements(&net->node[node->k]) / node->heads;
     for (int32_t k = node->first; k < node->first + node->count; k++) {
         const ev_projection *p = &net->projection[k];
 

@@ -123,6 +123,21 @@ int32_t add_pool(network *net, int32_t source, ev_pool_kind kind, shape of, wind
     return node;
 }
 
+/* Of k the shape may differ from that of q, of v the channels. */
+int32_t add_attention(network *net, int32_t q, int32_t k, int32_t v, int64_t heads, ev_order order)
+{
+    shape of = shape_of(net, q);
+    int32_t node;
+
+    of.channels = shape_of(net, v).channels;
+    node = add_node(net, EV_ATTENTION, of, q);
+    net->node[node][EV_NODE_K] = k;
+    net->node[node][EV_NODE_V] = v;
+    net->node[node][EV_NODE_HEADS] = heads;
+    net->node[node][EV_NODE_ORDER] = order;
+    return node;
+}
+
 /* -- projections -------------------------------------------------------------------------------- */
 
 /* Some of the weights are the extremes, some zero. */

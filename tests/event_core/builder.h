@@ -5,7 +5,7 @@
 #include "net.h"
 #include "testing.h"
 
-enum { MAX_NODES = 24, MAX_PROJECTIONS = 24, MAX_DATA = 1 << 18 };
+enum { MAX_NODES = 64, MAX_PROJECTIONS = 64, MAX_DATA = 1 << 18 };
 
 typedef struct {
     int64_t timesteps, keep, nodes, projections, data_bytes;
@@ -37,6 +37,7 @@ int32_t add_node(network *net, ev_kind kind, shape of, int32_t source);
 int32_t add_accumulator(network *net, rng *r, shape of, int64_t bias, int is_map);
 int32_t add_neuron(network *net, rng *r, shape of, int32_t source, int32_t ticks, int64_t scale);
 int32_t add_pool(network *net, int32_t source, ev_pool_kind kind, shape of, window w);
+int32_t add_attention(network *net, int32_t q, int32_t k, int32_t v, int64_t heads, ev_order order);
 void add_carry(network *net, rng *r, int32_t neuron, ev_carry carry, int64_t scale);
 int64_t *add_projection(network *net, rng *r, int32_t source, ev_projection_kind kind, window w);
 

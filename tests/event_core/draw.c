@@ -146,6 +146,34 @@ static void draw_pool(network *net, rng *r)
     add_pool(net, from, draw(r, 2) ? EV_POOL_SUM : EV_POOL_MAX, of, any_window(r));
 }
 
+/* Spikes of a layer of its own; with q, k and v that need 4 nodes and 4 more behind them. */
+static int32_t draw_train(network *net, rng *r, int32_t from, int64_t channels)
+{
+    shape of = shape_of(net, from);
+    int32_t node;
+
+    of.channels = channels;
+    node = add_accumulator(net, r, of, 200, 0);
+    add_projection(net, r, from, EV_CONV, (window){0});
+    return add_neuron(net, r, of, node, draw(r, 4) ? 4 : 200, 100);
+}
+
+static void draw_attention(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r), q, k, v, node;
+    int64_t heads = between(r, 1, 3), d = between(r, 1, 6), e = between(r, 1, 20);
+
+    if (net->nodes + 9 > MAX_NODES || net->data_bytes > MAX_DATA / 4)
+        return;
+    q = draw_train(net, r, from, heads * d);
+    k = draw(r, 4) ? draw_train(net, r, from, heads * d) : q;
+    v = draw_train(net, r, from, heads * e);
+    node = add_attention(net, q, k, v, heads, draw(r, 2) ? EV_KV_FIRST : EV_QK_FIRST);
+    node = add_accumulator(net, r, shape_of(net, node), 100, 0);
+    add_projection(net, r, node - 1, EV_IDENTITY, (window){0});
+    add_neuron(net, r, shape_of(net, node), node, 4, any_scale(r));
+}
+
 void network_draw(network *net, rng *r)
 {
     static const int64_t payloads[] = {1, 4, 15, 255, 255, 256, 32767, 40000, INT32_MAX};
@@ -159,6 +187,8 @@ void network_draw(network *net, rng *r)
             draw_neuron(net, r, node);
         if (draw(r, 3) == 0)
             draw_pool(net, r);
+        if (draw(r, 4) == 0)
+            draw_attention(net, r);
     }
     for (uint32_t left = draw(r, 3); left > 0; left--) {
         int32_t from = any_emitting(net, r);

@@ -127,7 +127,7 @@ static int64_t potential(const reading *r, const int64_t *f, int64_t c, int64_t 
     return sum;
 }
 
-/* -- neurons and pools -------------------------------------------------------------------------- */
+/* -- neurons, pools and attentions -------------------------------------------------------------- */
 
 static int64_t spikes(const reading *r, const int64_t *f, int64_t channel, int64_t v)
 {
@@ -190,6 +190,22 @@ static int64_t pooled(const reading *r, const int64_t *f, int64_t c, int64_t y, 
     return result;
 }
 
+/* Channel c of y at position n: products over the channels of its head and all positions of k. */
+static int64_t attended(const reading *r, const int64_t *f, int64_t c, int64_t n)
+{
+    const int64_t *k_node = node_of(r->head, f[EV_NODE_K]);
+    int64_t positions = k_node[EV_NODE_HEIGHT] * k_node[EV_NODE_WIDTH], sum = 0;
+    int64_t d = k_node[EV_NODE_CHANNELS] / f[EV_NODE_HEADS];
+    int64_t head = c / (f[EV_NODE_CHANNELS] / f[EV_NODE_HEADS]);
+    const int64_t *q = r->now[f[EV_NODE_SOURCE]], *k = r->now[f[EV_NODE_K]], *v = r->now[f[EV_NODE_V]];
+
+    for (int64_t i = head * d; i < (head + 1) * d; i++)
+        for (int64_t m = 0; m < positions; m++)
+            sum += q[i * f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH] + n] * k[i * positions + m] *
+                   v[c * positions + m];
+    return sum;
+}
+
 /* -- the whole ---------------------------------------------------------------------------------- */
 
 static int64_t emitted(const reading *r, int32_t node, int64_t at, const int32_t *sample)
@@ -207,6 +223,8 @@ static int64_t emitted(const reading *r, int32_t node, int64_t at, const int32_t
         return fired(r, node, at);
     case EV_POOL:
         return pooled(r, f, c, y, x);
+    case EV_ATTENTION:
+        return attended(r, f, c, at % pixels);
     default:
         return r->now[f[EV_NODE_SOURCE]][at];
     }

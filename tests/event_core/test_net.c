@@ -45,7 +45,7 @@ static const fault_case cases[] = {
     {HEAD, 0, EV_HEAD_NODES, 8, -1, "its size is not what its head says"},
     {HEAD, 0, EV_HEAD_DATA_BYTES, 8, -1, "its size is not what its head says"},
 
-    {NODE, N1, EV_NODE_KIND, 5, N1, "unknown kind of node"},
+    {NODE, N1, EV_NODE_KIND, EV_READOUT + 1, N1, "unknown kind of node"},
     {NODE, X, EV_NODE_KIND, EV_ACCUMULATOR, X, "the first node alone is the source"},
     {NODE, N1, EV_NODE_KIND, EV_SOURCE, N1, "the first node alone is the source"},
     {NODE, X, EV_NODE_CHANNELS, 0, X, "channels out of range"},
@@ -272,6 +272,78 @@ static void test_sizes(void)
     expect_of(&net, X, "shape is too large");
     network_start(&net, 1, (shape){1 << 24, 1 << 24, 1 << 24}, 1);
     expect_of(&net, X, "shape is too large");
+    base(&net); /* its values are compared with those it reads */
+    for (int field = EV_NODE_CHANNELS; field <= EV_NODE_WIDTH; field++)
+        net.node[N1][field] = 1 << 24;
+    expect_of(&net, N1, "shape is too large");
+}
+
+/* q, k and v of 6, 6 and 10 channels at 4 positions, and 2 heads of them. */
+static void attend(network *net)
+{
+    const shape of[] = {{6, 2, 2}, {6, 2, 2}, {10, 4, 1}};
+    rng r = {1};
+
+    network_start(net, 1, (shape){3, 1, 1}, 4);
+    for (int32_t i = 0; i < 3; i++) {
+        add_accumulator(net, &r, of[i], 10, 0);
+        add_projection(net, &r, X, EV_CONV, (window){0});
+        add_neuron(net, &r, of[i], 2 * i + 1, 4, 9);
+    }
+    add_attention(net, 2, 4, 6, 2, EV_KV_FIRST);
+}
+
+static void test_attention(void)
+{
+    static const fault_case faults[] = {
+        {NODE, 7, EV_NODE_SOURCE, 1, 7, "reads no spikes"},
+        {NODE, 7, EV_NODE_SOURCE, 7, 7, "reads a node that does not come before"},
+        {NODE, 7, EV_NODE_K, 3, 7, "reads no spikes"},
+        {NODE, 7, EV_NODE_K, 7, 7, "reads a node that does not come before"},
+        {NODE, 7, EV_NODE_V, 0, 7, "reads no spikes"},
+        {NODE, 7, EV_NODE_V, -1, 7, "reads a node that does not come before"},
+        {NODE, 7, EV_NODE_K, 6, 7, "heads do not divide the channels"},
+        {NODE, 7, EV_NODE_HEADS, 0, 7, "heads out of range"},
+        {NODE, 7, EV_NODE_HEADS, 3, 7, "heads do not divide the channels"},
+        {NODE, 7, EV_NODE_CHANNELS, 6, 7, "heads do not divide the channels"},
+        {NODE, 7, EV_NODE_HEIGHT, 1, 7, "reads other positions"},
+        {NODE, 7, EV_NODE_ORDER, 2, 7, "unknown order"},
+    };
+    network net;
+
+    attend(&net);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
+        size_t size;
+        int64_t *bytes = network_bytes(&net, &size);
+
+        expect(bytes, size, -1, NULL);
+        set(bytes, &faults[i]);
+        expect(bytes, size, faults[i].node, faults[i].what);
+        free(bytes);
+    }
+}
+
+/* Counts of a byte times so many positions or channels. */
+static void test_products(void)
+{
+    network net;
+    rng r = {1};
+    shape of = {1, 1 << 12, 9};
+
+    network_start(&net, 1, (shape){1, 1, 1}, 4);
+    add_accumulator(&net, &r, of, 0, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){0});
+    add_neuron(&net, &r, of, V1, 255, 1);
+    add_attention(&net, N1, N1, N1, 1, EV_QK_FIRST);
+    expect_of(&net, 3, NULL);
+    net.node[3][EV_NODE_ORDER] = EV_KV_FIRST; /* 36,864 * 255^2 > 2^31 */
+    expect_of(&net, 3, "the first product may exceed 32 bits");
+    net.node[3][EV_NODE_KIND] = EV_POOL;
+    net.node[3][EV_NODE_POOL] = EV_POOL_SUM;
+    net.node[3][EV_NODE_KERNEL_H] = net.node[3][EV_NODE_KERNEL_W] = 2;
+    net.node[3][EV_NODE_STRIDE_H] = net.node[3][EV_NODE_STRIDE_W] = 1;
+    add_attention(&net, 3, N1, N1, 1, EV_QK_FIRST);
+    expect_of(&net, 4, "reads counts beyond a byte");
 }
 
 static void test_readout(void)
@@ -297,6 +369,8 @@ int main(void)
     test_data();
     test_bounds();
     test_sizes();
+    test_attention();
+    test_products();
     test_readout();
     test_messages();
     return 0;

@@ -198,6 +198,41 @@ static void reshaped(network *net, rng *r)
     add_node(net, EV_READOUT, (shape){9, 4, 4}, node);
 }
 
+/* Populations q, k and v, whose products are attended to. */
+static void attend(network *net, rng *r, ev_order order, int64_t heads, shape of_k, int32_t ticks)
+{
+    const shape of[] = {{6, 3, 5}, of_k, {18, of_k.width, of_k.height}};
+    int32_t train[3], node;
+
+    network_start(net, 2, (shape){4, 1, 1}, 255);
+    for (int i = 0; i < 3; i++) {
+        node = add_accumulator(net, r, of[i], 100, 1);
+        add_projection(net, r, 0, EV_CONV, (window){0});
+        train[i] = add_neuron(net, r, of[i], node, ticks, 200 / ticks + 1);
+    }
+    node = add_attention(net, train[0], train[1], train[2], heads, order);
+    add_accumulator(net, r, shape_of(net, node), 9, 0);
+    add_projection(net, r, node, EV_IDENTITY, (window){0});
+    add_neuron(net, r, shape_of(net, node), node + 1, 4, ticks * ticks * ticks);
+    add_node(net, EV_READOUT, shape_of(net, node), node + 1);
+}
+
+static void attention_kv(network *net, rng *r)
+{
+    attend(net, r, EV_KV_FIRST, 2, (shape){6, 3, 2}, 4);
+}
+
+static void attention_qk(network *net, rng *r)
+{
+    attend(net, r, EV_QK_FIRST, 2, (shape){6, 3, 2}, 4);
+}
+
+/* 6 channels times 25 positions times 255^3 exceed 32 bits. */
+static void attention_wide(network *net, rng *r)
+{
+    attend(net, r, draw(r, 2) ? EV_KV_FIRST : EV_QK_FIRST, 1, (shape){6, 5, 5}, 255);
+}
+
 static void many(network *net, rng *r)
 {
     network_draw(net, r);
@@ -223,6 +258,9 @@ static const struct {
     {"carries", carries, 8, 8},
     {"masked", masked, 8, 8},
     {"reshaped", reshaped, 8, 8},
+    {"attention, kv", attention_kv, 8, 8},
+    {"attention, qk", attention_qk, 8, 8},
+    {"attention, wide", attention_wide, 8, 8},
     {"any", many, 400, 200},
 };
 

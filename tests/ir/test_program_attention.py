@@ -11,9 +11,7 @@ from attention_networks import attention_programs, one_attention
 from hypothesis import given, settings
 from networks import changed
 
-from snncc.backends.event.engine import EventEngine
-from snncc.backends.event.layout import refusal
-from snncc.errors import BadInputError, TargetError
+from snncc.errors import BadInputError
 from snncc.ir.attention import cheaper_order, reach_of
 from snncc.ir.program import Program
 
@@ -115,10 +113,3 @@ def test_the_order_is_the_one_with_fewer_multiplications(
     q: Any, k: Any, v: Any, heads: int, order: str
 ) -> None:
     assert cheaper_order(q, k, v, heads) == order
-
-
-def test_the_event_engine_says_that_it_has_no_kernels() -> None:
-    program, _ = one_attention()
-    assert refusal(program) == "has no kernels for attention (m.attn)"
-    with pytest.raises(TargetError, match=r"'event' has no kernels for attention \(m.attn\)"):
-        EventEngine(program)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from snncc.backends.engine import Activity, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.event import _core
-from snncc.backends.event.layout import layout, refusal
-from snncc.errors import BadInputError, Fault, TargetError, UsageError
+from snncc.backends.event.layout import laid_out, layout
+from snncc.errors import BadInputError, Fault, UsageError
 from snncc.ir.program import (
     Accumulator,
     Array,
@@ -65,7 +65,6 @@ class EventEngine:
             all memory of this machine.
         UsageError: Unknown ``kernels``, ``threads`` out of range, or an instruction set in the
             environment variable SNNCC_ISA that this machine lacks.
-        TargetError: The network has nodes that this engine has no kernels for.
     """
 
     name: ClassVar[str] = "event"
@@ -75,11 +74,10 @@ class EventEngine:
             raise UsageError(f"event: no kernels '{kernels}'; there are {', '.join(KERNELS)}")
         if not 1 <= threads <= 1024:
             raise UsageError(f"event: {threads} threads, not 1..1024")
-        if why := refusal(program):
-            raise TargetError(f"engine 'event' {why}")
         self.program, self.threads, self.kernels = program, threads, kernels
         self.isa = _isa()
-        self._index = {node.name: i for i, node in enumerate(program.nodes)}
+        self._nodes = laid_out(program)
+        self._index = {node.name: i for i, node in enumerate(self._nodes)}
         self._session = self._started(keep=False)
 
     def _started(self, keep: bool) -> _core.Session:
@@ -94,7 +92,7 @@ class EventEngine:
         index, what = error.args
         if index < 0:
             return BadInputError(f"event: the network does not fit: {what}")
-        node = self.program.nodes[index]
+        node = self._nodes[index]
         fault = Fault(what, node=node.name, kind=type(node).__name__, module=node.module)
         return BadInputError("event: the network does not fit", [fault])
 

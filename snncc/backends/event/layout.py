@@ -23,15 +23,17 @@ from snncc.ir.program import (
     Program,
     Projection,
     Readout,
+    Relay,
     Shape,
     Source,
 )
 from snncc.ir.program_check import weight_reach
 
-__all__ = ["layout", "refusal"]
+__all__ = ["laid_out", "layout"]
 
 _MAGIC = int.from_bytes(b"SNCCEV01", "little")
-_KINDS: tuple[type[Node], ...] = (Source, Accumulator, Neuron, Pool, Readout)
+_KINDS: tuple[type[Node], ...] = (Source, Accumulator, Neuron, Pool, Attention, Readout)
+_ORDERS = ("kv", "qk")
 _CARRIES = ("none", "soft", "hard", "delayed")
 _POOLS = ("max", "sum")
 _PROJECTIONS = ("conv", "linear", "identity")
@@ -42,7 +44,8 @@ _ACCUMULATED = ("first", "count", "bias", "bias_is_map")
 _FIRED = ("ticks", "levels", "carry", "decay", "decay_shift", "fraction", "threshold")
 _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_left")
 _MASK = ("patches_h", "patches_w")
-_NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK)
+_ATTENTION = ("k", "v", "heads", "order")
+_NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION)
 _PARTS = ("part0", "shift0", "part1", "shift1", "part2", "shift2")
 _PROJECTION = ("source", "kind", *_WINDOW, "dilation_h", "dilation_w", "groups", "parts", *_PARTS)
 
@@ -59,13 +62,9 @@ def layout(program: Program, keep: bool = False) -> Array:
     return _Writer(program).written(keep)
 
 
-def refusal(program: Program) -> str:
-    """Why the C core cannot run the network, or nothing."""
-    found = [n for n in program.nodes if isinstance(n, Attention)]
-    if not found:
-        return ""
-    where = ", ".join(dict.fromkeys(n.module or n.name for n in found))
-    return f"has no kernels for attention ({where})"
+def laid_out(program: Program) -> tuple[Node, ...]:
+    """The nodes that the bytes have, in order: all but relays, which repeat what is still there."""
+    return tuple(node for node in program.nodes if not isinstance(node, Relay))
 
 
 class _Writer:
@@ -73,13 +72,17 @@ class _Writer:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.index = {node.name: i for i, node in enumerate(program.nodes)}
+        self.nodes = laid_out(program)
+        self.index = {node.name: i for i, node in enumerate(self.nodes)}
+        for node in program.nodes:
+            if isinstance(node, Relay):
+                self.index[node.name] = self.index[node.source]
         self.data: list[bytes] = []
         self.size = 0
         self.projections: list[Fields] = []
 
     def written(self, keep: bool) -> Array:
-        nodes = [self._node(node) for node in self.program.nodes]
+        nodes = [self._node(node) for node in self.nodes]
         counts = [self.program.timesteps, len(nodes), len(self.projections)]
         words = [_MAGIC, *counts, int(keep), self.size]
         words += [node.get(name, 0) for node in nodes for name in _NODE]
@@ -138,6 +141,16 @@ class _Writer:
             **_pad(node.pads),
         }
 
+    def attention(self, node: Attention) -> Fields:
+        q, k, v = (self.index[name] for name in (node.q, node.k, node.v))
+        return {
+            "source": q,
+            "k": k,
+            "v": v,
+            "heads": node.heads,
+            "order": _ORDERS.index(node.order),
+        }
+
     def readout(self, node: Readout) -> Fields:
         return {"source": self.index[node.source]}
 
@@ -164,6 +177,7 @@ _FIELDS: Mapping[type[Node], Callable[[_Writer, Any], Fields]] = {
     Accumulator: _Writer.accumulator,
     Neuron: _Writer.neuron,
     Pool: _Writer.pool,
+    Attention: _Writer.attention,
     Readout: _Writer.readout,
 }
 

@@ -106,7 +106,7 @@ void ev_prepare_projection(ev_state *state, const ev_node *node, int32_t k)
                                             &state->events[k]);
 }
 
-/* -- rows of sums ------------------------------------------------------------------------------- */
+/* -- sums ----------------------------------------------------------------------------------------- */
 
 /* Any groups, dilation and values, without haste. */
 static void plain_pixel(const ev_projection *p, const ev_part *part, const int32_t *map, int32_t *acc)
@@ -132,30 +132,40 @@ static void plain_pixel(const ev_projection *p, const ev_part *part, const int32
     }
 }
 
-static void plain_row(const ev_projection *p, const ev_part *part, const int32_t *map, int32_t width,
-                      int32_t *acc)
+static void plain(const ev_projection *p, const ev_part *part, const int32_t *map, int32_t pixels,
+                  int32_t *acc)
 {
-    for (int32_t x = 0; x < width; x++)
+    for (int32_t x = 0; x < pixels; x++)
         plain_pixel(p, part, map + (size_t)x * (size_t)p->stride_w * (size_t)p->map_channels,
                     acc + (size_t)x * (size_t)part->conv.lanes);
 }
 
-void ev_deliver_row(ev_state *state, int32_t k, const ev_part *part, int32_t row, int32_t width,
-                    int32_t *acc)
+/* The pixel of the map where the window of output `first` begins. */
+static size_t window_of(const ev_projection *p, const ev_node *node, size_t first)
+{
+    size_t line = (size_t)node->line;
+
+    return first / line * (size_t)p->stride_h * (size_t)p->map_width +
+           first % line * (size_t)p->stride_w;
+}
+
+void ev_deliver(ev_state *state, const ev_node *node, int32_t k, const ev_part *part, size_t first,
+                size_t pixels, int32_t *acc)
 {
     const ev_projection *p = &state->net->projection[k];
     const ev_kernels *kernels = state->kernels;
-    size_t first = (size_t)row * (size_t)p->stride_h * (size_t)p->map_width;
+    size_t window = window_of(p, node, first);
+    int32_t width = (int32_t)pixels;
     size_t line = (size_t)p->map_width * (size_t)p->map_channels;
     const uint8_t *map = (const uint8_t *)state->map[k] +
-                         first * (size_t)p->map_channels * ev_bytes_of(p->map_format);
+                         window * (size_t)p->map_channels * ev_bytes_of(p->map_format);
 
     if (p->method == EV_PLAIN)
-        plain_row(p, part, (const int32_t *)(const void *)map, width, acc);
+        plain(p, part, (const int32_t *)(const void *)map, width, acc);
     else if (p->method == EV_DEPTHWISE)
         kernels->depthwise[p->map_format](&part->conv, map, line, width, acc);
     else if (state->by_events[k])
-        kernels->events[p->map_format](&part->conv, &state->events[k], first, (size_t)p->map_width,
+        kernels->events[p->map_format](&part->conv, &state->events[k], window, (size_t)p->map_width,
                                        width, acc);
     else
         kernels->dense[p->map_format](&part->conv, map, line, width, acc);

@@ -53,14 +53,12 @@ static uint8_t fire_one(const ev_state *state, int32_t i, size_t at, size_t chan
     return count;
 }
 
-void ev_fire_row(ev_state *state, int32_t i, int32_t row, const int64_t *potential)
+void ev_fire_strip(ev_state *state, int32_t i, size_t first, size_t pixels, const int64_t *potential)
 {
-    const ev_node *node = &state->net->node[i];
-    size_t channels = (size_t)node->channels, values = (size_t)node->width * channels;
-    size_t first = (size_t)row * values;
+    size_t channels = (size_t)state->net->node[i].channels;
     uint8_t *counts = (uint8_t *)ev_values(state, i) + first;
 
-    for (size_t k = 0; k < values; k++)
+    for (size_t k = 0; k < pixels * channels; k++)
         counts[k] = fire_one(state, i, first + k, k % channels, potential[k]);
 }
 

@@ -57,6 +57,8 @@ typedef struct {
                     ev_events *events);
     /* Number of non-zero bytes. */
     size_t (*nonzero)(const uint8_t *values, size_t count);
+    /* Adds `factor` times row [count] to `to`. */
+    void (*add_scaled)(int32_t *to, const int32_t *row, int32_t factor, size_t count);
     /* Spike counts [pixels][channels] of potentials acc [pixels][lanes] + bias, which may be NULL:
      * how many of levels [D][lanes] each reaches. bias is [lanes] if bias_row is 0, else
      * [pixels][bias_row]. */

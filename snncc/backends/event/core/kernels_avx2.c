@@ -234,6 +234,12 @@ EV_TARGET static void fire(const int32_t *acc, const int32_t *bias, size_t bias_
                        D, all - i < 8 ? all - i : 8, row, counts + p * all + i);
 }
 
+EV_TARGET static void add_scaled(int32_t *to, const int32_t *row, int32_t factor, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] += factor * row[i];
+}
+
 const ev_kernels ev_kernels_avx2 = {
     .name = "avx2",
     .dense = {ev_avx2_dense, ev_avx2_dense},
@@ -241,6 +247,7 @@ const ev_kernels ev_kernels_avx2 = {
     .depthwise = {ev_avx2_depthwise, ev_avx2_depthwise},
     .list = {list8, list16},
     .nonzero = nonzero,
+    .add_scaled = add_scaled,
     .fire = fire,
 };
 

@@ -216,6 +216,12 @@ EV_TARGET static void fire(const int32_t *acc, const int32_t *bias, size_t bias_
                        D, row, counts + p * all + i, (__mmask16)low(all - i));
 }
 
+EV_TARGET static void add_scaled(int32_t *to, const int32_t *row, int32_t factor, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] += factor * row[i];
+}
+
 const ev_kernels ev_kernels_avx512 = {
     .name = "avx512",
     .dense = {ev_avx512_dense, ev_avx512_dense},
@@ -223,6 +229,7 @@ const ev_kernels ev_kernels_avx512 = {
     .depthwise = {ev_avx512_depthwise, ev_avx512_depthwise},
     .list = {list8, list16},
     .nonzero = nonzero,
+    .add_scaled = add_scaled,
     .fire = fire,
 };
 

@@ -239,6 +239,12 @@ static void fire(const int32_t *acc, const int32_t *bias, size_t bias_row, const
         }
 }
 
+static void add_scaled(int32_t *to, const int32_t *row, int32_t factor, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] += factor * row[i];
+}
+
 const ev_kernels ev_kernels_scalar = {
     .name = "scalar",
     .dense = {dense8, dense16},
@@ -246,5 +252,6 @@ const ev_kernels ev_kernels_scalar = {
     .depthwise = {depthwise8, depthwise16},
     .list = {list8, list16},
     .nonzero = nonzero,
+    .add_scaled = add_scaled,
     .fire = fire,
 };

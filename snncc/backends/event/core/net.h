@@ -26,9 +26,10 @@ enum {
     EV_HEAD_WORDS
 };
 
-typedef enum { EV_SOURCE, EV_ACCUMULATOR, EV_NEURON, EV_POOL, EV_READOUT } ev_kind;
+typedef enum { EV_SOURCE, EV_ACCUMULATOR, EV_NEURON, EV_POOL, EV_ATTENTION, EV_READOUT } ev_kind;
 typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD, EV_CARRY_DELAYED } ev_carry;
 typedef enum { EV_POOL_MAX, EV_POOL_SUM } ev_pool_kind;
+typedef enum { EV_KV_FIRST, EV_QK_FIRST } ev_order;
 typedef enum { EV_CONV, EV_LINEAR, EV_IDENTITY } ev_projection_kind;
 
 enum {
@@ -36,7 +37,7 @@ enum {
     EV_NODE_CHANNELS,
     EV_NODE_HEIGHT,
     EV_NODE_WIDTH,
-    EV_NODE_SOURCE,  /* index of the node it reads; neurons, pools, readouts */
+    EV_NODE_SOURCE,  /* index of the node it reads; neurons, pools, attentions, readouts */
     EV_NODE_PAYLOAD, /* sources */
     EV_NODE_FIRST,   /* accumulators: first projection */
     EV_NODE_COUNT,   /* and how many */
@@ -58,6 +59,10 @@ enum {
     EV_NODE_PAD_LEFT,
     EV_NODE_PATCHES_H, /* accumulators: patches of the sample's mask, or 0: not masked */
     EV_NODE_PATCHES_W,
+    EV_NODE_K, /* attentions: indices of the nodes they read besides EV_NODE_SOURCE, which is q */
+    EV_NODE_V,
+    EV_NODE_HEADS,
+    EV_NODE_ORDER,
     EV_NODE_WORDS
 };
 
@@ -116,6 +121,8 @@ typedef struct {
     /* accumulators */
     int32_t first, count;
     int32_t lanes;    /* channels rounded up to EV_LANES */
+    int32_t line;     /* pixels of a row, or all of them if rows do not matter */
+    int32_t strip, strips; /* pixels that are summed and fired together, and how many such there are */
     int32_t is_wide;  /* its sums need 64 bits */
     int32_t is_kept;  /* others than neurons of its shape read it */
     const int64_t *bias; /* [channels] or [height][width][channels] */
@@ -134,6 +141,8 @@ typedef struct {
     const int64_t *threshold; /* [channels] */
     /* pools */
     int32_t pool, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+    /* attentions; q is their source */
+    int32_t k, v, heads, order;
 } ev_node;
 
 typedef struct {

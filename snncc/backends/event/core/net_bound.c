@@ -1,6 +1,10 @@
 /* Proof that no sum of a network overflows, and with it how narrow each can be. */
 #include "net.h"
 
+/* Of a strip of a line: pixels, and sums in all. */
+enum { STRIP_LEAST = 6, STRIP_MOST = 60, STRIP_SUMS = 1 << 15 };
+enum { LINE_VALUES = (1 << 26) - 1 }; /* as of a row, see net_read.c */
+
 static int bad(ev_fault *fault, int32_t node, const char *what)
 {
     fault->node = node;
@@ -64,11 +68,11 @@ static int weights_fit_a_byte(const ev_projection *p, int64_t count)
     return 1;
 }
 
-static ev_method method_of(const ev_projection *p, const ev_node *from, int has_sign, int32_t outputs)
+static ev_method method_of(const ev_projection *p, const ev_node *from, int32_t outputs)
 {
     int dilated = (p->dilation_h > 1 && p->kernel_h > 1) || (p->dilation_w > 1 && p->kernel_w > 1);
 
-    if (has_sign || from->payload > INT16_MAX || dilated)
+    if (from->format >= EV_I32 || dilated)
         return EV_PLAIN;
     if (p->groups == 1)
         return EV_BY_DENSITY;
@@ -82,7 +86,7 @@ static void choose(const ev_net *net, ev_projection *p, const ev_node *to)
     int64_t length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
     int is_byte = from->payload <= UINT8_MAX && weights_fit_a_byte(p, length * to->channels);
 
-    p->method = method_of(p, from, is_signed(net, from), to->channels);
+    p->method = method_of(p, from, to->channels);
     p->map_format = p->method == EV_PLAIN ? EV_I32 : is_byte ? EV_U8 : EV_U16;
     p->map_channels = p->channels;
     if (p->method == EV_BY_DENSITY)
@@ -121,6 +125,50 @@ static int64_t largest(const int64_t *values, int64_t count)
     return found;
 }
 
+/* Each output reads the pixel at its own place alone, so that rows do not matter. */
+static int is_pointwise(const ev_projection *p)
+{
+    if (p->kind == EV_IDENTITY)
+        return 1;
+    return p->kernel_h == 1 && p->kernel_w == 1 && p->stride_h == 1 && p->stride_w == 1 &&
+           p->pad_top == 0 && p->pad_left == 0 && p->map_height == p->height &&
+           p->map_width == p->width && (int64_t)p->height * p->width <= LINE_VALUES / p->map_channels;
+}
+
+static void flatten(ev_projection *p)
+{
+    p->width *= p->height;
+    p->map_width *= p->map_height;
+    p->height = p->map_height = 1;
+}
+
+/* Rounded up. */
+static int64_t divided(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Where all projections are pointwise the pixels are one line. Its strips are large enough for whole
+ * blocks of the dense kernels, which read the weights once a strip, and small enough for sums to stay
+ * in the cache. */
+static void choose_strips(ev_net *net, ev_node *node)
+{
+    int64_t all = (int64_t)node->height * node->width, strip = STRIP_SUMS / node->lanes;
+    int is_line = node->patches_h == 0;
+
+    for (int32_t k = node->first; k < node->first + node->count; k++)
+        is_line = is_line && is_pointwise(&net->projection[k]);
+    for (int32_t k = node->first; is_line && k < node->first + node->count; k++)
+        flatten(&net->projection[k]);
+    node->line = is_line ? (int32_t)all : node->width;
+    strip = strip < STRIP_LEAST ? STRIP_LEAST : strip > STRIP_MOST ? STRIP_MOST : strip;
+    if (!is_line)
+        strip = node->width;
+    strip = divided(all, divided(all, strip)); /* strips of about the same length */
+    node->strip = (int32_t)strip;
+    node->strips = (int32_t)divided(all, strip);
+}
+
 static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
 {
     ev_node *node = &net->node[i];
@@ -140,6 +188,7 @@ static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
         return bad(fault, i, "the potential may exceed 62 bits");
     node->is_kept |= net->keeps_all;
     node->lanes = ev_rounded(node->channels, EV_LANES);
+    choose_strips(net, node);
     node->payload = total;
     node->is_wide = total >= INT32_MAX;
     node->format = node->is_wide ? EV_I64 : EV_I32;
@@ -210,6 +259,24 @@ static int bound_pool(ev_net *net, int32_t i, ev_fault *fault)
     return EV_OK;
 }
 
+static int bound_attention(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+    const ev_node *q = &net->node[node->source], *k = &net->node[node->k], *v = &net->node[node->v];
+    int64_t positions = (int64_t)k->height * k->width, channels = k->channels / node->heads, first;
+
+    if (q->format != EV_U8 || k->format != EV_U8 || v->format != EV_U8)
+        return bad(fault, i, "reads counts beyond a byte");
+    first = node->order == EV_KV_FIRST ? positions * v->payload : channels * q->payload;
+    if (first * k->payload > INT32_MAX)
+        return bad(fault, i, "the first product may exceed 32 bits");
+    if (__builtin_mul_overflow(positions * v->payload * k->payload, channels * q->payload,
+                               &node->payload) || node->payload >= EV_LIMIT)
+        return bad(fault, i, "the products may exceed 62 bits");
+    node->format = node->payload <= INT32_MAX ? EV_I32 : EV_I64;
+    return EV_OK;
+}
+
 static int bound_node(ev_net *net, int32_t i, ev_fault *fault)
 {
     ev_node *node = &net->node[i];
@@ -224,6 +291,8 @@ static int bound_node(ev_net *net, int32_t i, ev_fault *fault)
         return bound_neuron(net, i, fault);
     case EV_POOL:
         return bound_pool(net, i, fault);
+    case EV_ATTENTION:
+        return bound_attention(net, i, fault);
     case EV_READOUT:
         break;
     }

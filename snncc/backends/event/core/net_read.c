@@ -71,9 +71,10 @@ static void read_shape(record *r, ev_node *node)
     node->channels = small(r, EV_NODE_CHANNELS, 1, MAX_SIZE, "channels out of range");
     node->height = small(r, EV_NODE_HEIGHT, 1, MAX_SIZE, "height out of range");
     node->width = small(r, EV_NODE_WIDTH, 1, MAX_SIZE, "width out of range");
-    require(r, (int64_t)node->channels * node->height < MAX_ELEMENTS, "shape is too large");
-    require(r, (int64_t)node->channels * node->height < MAX_ELEMENTS &&
-                   ev_elements(node) < MAX_ELEMENTS, "shape is too large");
+    if ((int64_t)node->channels * node->height < MAX_ELEMENTS && ev_elements(node) < MAX_ELEMENTS)
+        return;
+    require(r, 0, "shape is too large");
+    node->height = node->width = 1; /* what is read next counts the elements */
 }
 
 static void check_range(record *r, const int64_t *values, int64_t count, const char *what)
@@ -141,6 +142,35 @@ static void read_pool(record *r, ev_node *node)
                    extent(node->width, node->stride_w, 1, node->kernel_w) > 0, "windows too far out");
 }
 
+/* Whether q, k and v fit each other and what the node emits. */
+static void check_trains(record *r, const ev_net *net, const ev_node *node)
+{
+    const ev_node *q = &net->node[node->source], *k = &net->node[node->k], *v = &net->node[node->v];
+    int32_t heads = node->heads;
+
+    require(r, (k->kind == EV_NEURON || k->kind == EV_POOL) &&
+                   (v->kind == EV_NEURON || v->kind == EV_POOL), "reads no spikes");
+    require(r, q->channels == k->channels && node->channels == v->channels &&
+                   q->channels % heads == 0 && v->channels % heads == 0,
+            "heads do not divide the channels");
+    require(r, node->height == q->height && node->width == q->width &&
+                   (int64_t)k->height * k->width == (int64_t)v->height * v->width,
+            "reads other positions");
+    require(r, (int64_t)(k->channels / heads) * (v->channels / heads) < MAX_ELEMENTS,
+            "heads are too large");
+}
+
+static void read_attention(record *r, const ev_net *net, ev_node *node)
+{
+    int32_t before = (int32_t)(node - net->node) - 1;
+
+    node->k = small(r, EV_NODE_K, 0, before, "reads a node that does not come before");
+    node->v = small(r, EV_NODE_V, 0, before, "reads a node that does not come before");
+    node->heads = small(r, EV_NODE_HEADS, 1, MAX_SIZE, "heads out of range");
+    node->order = small(r, EV_NODE_ORDER, EV_KV_FIRST, EV_QK_FIRST, "unknown order");
+    check_trains(r, net, node);
+}
+
 static void read_kind(record *r, const ev_net *net, ev_node *node)
 {
     if (node->kind == EV_SOURCE)
@@ -151,22 +181,26 @@ static void read_kind(record *r, const ev_net *net, ev_node *node)
         read_neuron(r, node);
     else if (node->kind == EV_POOL)
         read_pool(r, node);
+    else if (node->kind == EV_ATTENTION)
+        read_attention(r, net, node);
 }
 
 static int reads_one(const ev_node *node)
 {
-    return node->kind == EV_NEURON || node->kind == EV_POOL || node->kind == EV_READOUT;
+    return node->kind != EV_SOURCE && node->kind != EV_ACCUMULATOR;
 }
 
 /* Whether `node` may read what comes before it. */
 static void check_source(record *r, const ev_net *net, const ev_node *node)
 {
     const ev_node *from = &net->node[node->source];
-    int same = ev_elements(from) == ev_elements(node);
+    int resizes = node->kind == EV_POOL || node->kind == EV_ATTENTION;
+    int is_train = from->kind == EV_NEURON || from->kind == EV_POOL;
 
     require(r, from->kind != EV_READOUT, "a readout emits nothing");
-    require(r, node->kind == EV_POOL || same, "reads another number of values");
+    require(r, resizes || ev_elements(from) == ev_elements(node), "reads another number of values");
     require(r, node->kind != EV_NEURON || from->kind == EV_ACCUMULATOR, "reads no accumulator");
+    require(r, node->kind != EV_ATTENTION || is_train, "reads no spikes");
     require(r, node->kind != EV_POOL || from->channels == node->channels, "pools other channels");
 }
 

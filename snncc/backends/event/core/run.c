@@ -81,6 +81,9 @@ static void run_node(ev_state *state, int32_t i, const void *sample)
     case EV_POOL:
         ev_run_pool(state, i);
         break;
+    case EV_ATTENTION:
+        ev_run_attention(state, i);
+        break;
     case EV_READOUT:
         break;
     }

@@ -1,4 +1,4 @@
-#include "state.h"
+#include "parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +56,12 @@ static void find_spans(const ev_net *net, span *spans)
         spans[i].last = i;
         if (has_values(node))
             spans[i].size = aligned((size_t)ev_elements(node) * ev_bytes_of(node->format));
-        if (node->kind == EV_NEURON || node->kind == EV_POOL || node->kind == EV_READOUT)
+        if (node->kind != EV_SOURCE && node->kind != EV_ACCUMULATOR)
             extend(spans, node->source, i);
+        if (node->kind == EV_ATTENTION) {
+            extend(spans, node->k, i);
+            extend(spans, node->v, i);
+        }
         for (int32_t k = node->first; k < node->first + node->count; k++)
             extend(spans, net->projection[k].source, i);
         if (node->patches_h > 0)
@@ -138,7 +142,7 @@ static size_t list_bytes(const ev_projection *p, size_t *index_at, size_t *paylo
 
 /* Bytes of the blocks that a state needs. */
 typedef struct {
-    size_t values, maps, lists, tile, wide, membranes;
+    size_t values, maps, lists, tile, wide, membranes, products;
 } room;
 
 static void add_room(const ev_net *net, const ev_node *node, room *most)
@@ -151,8 +155,8 @@ static void add_room(const ev_net *net, const ev_node *node, room *most)
     }
     at_least(&most->maps, maps);
     at_least(&most->lists, lists);
-    at_least(&most->tile, (size_t)node->width * (size_t)node->lanes * sizeof(int32_t));
-    at_least(&most->wide, (size_t)node->width * (size_t)node->channels * sizeof(int64_t));
+    at_least(&most->tile, (size_t)node->strip * (size_t)node->lanes * sizeof(int32_t));
+    at_least(&most->wide, (size_t)node->strip * (size_t)node->channels * sizeof(int64_t));
 }
 
 /* Where each projection's map and events are; those of different accumulators share the room. */
@@ -186,6 +190,8 @@ static int plan(const ev_net *net, size_t *place, room *most)
 {
     for (int32_t i = 0; i < net->nodes; i++) {
         most->membranes += membrane_bytes(&net->node[i]);
+        if (net->node[i].kind == EV_ATTENTION)
+            at_least(&most->products, ev_products(net, &net->node[i]) * sizeof(int32_t));
         if (net->node[i].kind == EV_ACCUMULATOR)
             add_room(net, &net->node[i], most);
         else
@@ -202,7 +208,7 @@ int ev_state_bytes(const ev_net *net, int64_t *bytes)
 
     free(place);
     *bytes = (int64_t)(most.values + most.maps + most.lists + 2 * most.tile + most.wide +
-                       most.membranes);
+                       most.membranes + most.products);
     return status;
 }
 
@@ -220,8 +226,9 @@ static int alloc_rooms(ev_state *state)
     state->part = alloc(state, most.tile);
     state->wide = alloc(state, most.wide);
     state->membranes = alloc(state, most.membranes);
+    state->products = alloc(state, most.products);
     return state->values && state->maps && state->lists && state->tile && state->part &&
-                   state->wide && state->membranes
+                   state->wide && state->membranes && state->products
                ? EV_OK
                : EV_ERR_NO_MEMORY;
 }

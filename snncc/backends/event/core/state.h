@@ -30,9 +30,10 @@ typedef struct {
     ev_events *events;  /* [projections] in `lists` */
     uint8_t *lists;     /* room for the events of any one accumulator */
     int32_t *by_events; /* [projections] whether this timestep goes by events */
-    int32_t *tile;      /* [width][lanes] sums of a row of outputs */
-    int32_t *part;      /* [width][lanes] what one part brings, before it is shifted */
-    int64_t *wide;      /* [width][channels] the same in 64 bits */
+    int32_t *tile;      /* [strip][lanes] sums of a strip of outputs */
+    int32_t *part;      /* [strip][lanes] what one part brings, before it is shifted */
+    int32_t *products;  /* room for those of any one attention */
+    int64_t *wide;      /* [strip][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
     ev_team *team;      /* with whom rows are shared out, or NULL */
     void **blocks;      /* all that was allocated */

@@ -4,7 +4,7 @@
 
 #include "parts.h"
 
-enum { SPINS = 2000 }; /* some microseconds; rows of a layer take tens */
+enum { SPINS = 2000 }; /* some microseconds; strips of a layer take tens */
 
 static void pause_after(int *spins)
 {
@@ -16,13 +16,14 @@ static void pause_after(int *spins)
 
 static void do_share(ev_team *team, int32_t member)
 {
-    int64_t rows = team->node->height;
+    int64_t strips = team->node->strips;
 
-    ev_run_rows(&team->view[member], team->node, team->index, (int32_t)(rows * member / team->size),
-                (int32_t)(rows * (member + 1) / team->size));
+    ev_run_strips(&team->view[member], team->node, team->index,
+                  (int32_t)(strips * member / team->size),
+                  (int32_t)(strips * (member + 1) / team->size));
 }
 
-void ev_team_rows(ev_team *team, const ev_node *node, int32_t index)
+void ev_team_strips(ev_team *team, const ev_node *node, int32_t index)
 {
     int spins = 0;
 
