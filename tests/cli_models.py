@@ -84,6 +84,42 @@ class Film(nn.Module):
         return self.lif2(4 * self.fc(y)).mean(0)
 
 
+class Attending(nn.Module):
+    """Spike-driven attention of two heads over 3 by 3 tokens; with a softmax it is none."""
+
+    default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
+
+    def __init__(self, softmax=False):
+        super().__init__()
+        self.softmax = softmax
+        self.embed, self.norm = nn.Conv2d(1, 4, 2, 2), nn.BatchNorm2d(4)
+        self.fire, self.fire_y = IntegerFire(4, 4.0), IntegerFire(4, 4.0)
+        self.q, self.k, self.v = (
+            nn.Sequential(nn.Linear(4, 4, bias=False), IntegerFire(4, 4.0)) for _ in range(3)
+        )
+        self.proj, self.last, self.head = nn.Linear(4, 4), IntegerFire(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.norm(self.embed(x)).flatten(2).transpose(1, 2)
+        tokens = self.fire(x)
+        q, k, v = (
+            layer(tokens).unflatten(2, (2, 2)).transpose(1, 2) for layer in (self.q, self.k, self.v)
+        )
+        scores = q @ k.transpose(2, 3)
+        y = (scores.softmax(-1) if self.softmax else scores) @ v
+        x = x + self.proj(self.fire_y(y.transpose(1, 2).flatten(2)))
+        return self.head(self.last(x.mean(1)))
+
+
+def attending(softmax=False):
+    """Weights that make it fire."""
+    net = Attending(softmax)
+    for layer in (net.q, net.k, net.v):
+        nn.init.normal_(layer[0].weight, 0.8, 0.5)
+    nn.init.constant_(net.norm.bias, 2.0)
+    return net
+
+
 def film(**more):
     return Film(**more)
 

@@ -32,6 +32,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         _input(model),
         *_mask(model),
         _lowered(model),
+        *_attention(model),
         _weights(model),
         _latency(model),
         _bounds(model),
@@ -216,6 +217,22 @@ def _lowered(model: CompiledModel) -> Line:
         _folded(report["passes"]),
         " · ".join(parts),
     )
+
+
+def _attention(model: CompiledModel) -> list[Line]:
+    """How many, in which order of products, and what waits for them."""
+    from snncc.ir.attention import Attention, Relay
+
+    nodes = model.program.nodes
+    found = [node for node in nodes if isinstance(node, Attention)]
+    if not found:
+        return []
+    orders = {"kv": "q (k^T v)", "qk": "(q k^T) v"}
+    counts = ((text, sum(n.order == order for n in found)) for order, text in orders.items())
+    products = ", ".join(f"{count} as {text}" for text, count in counts if count)
+    relays = sum(isinstance(node, Relay) for node in nodes)
+    heads = f"{_span([node.heads for node in found])} heads"
+    return [("attention", products, heads, f"{plural(relays, 'train')} relayed by a firing window")]
 
 
 def _part(kind: str, names: list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
-from snncc.passes.recognise_attention import FOLLOWED, PRODUCT, REASON, TOKENS
+from snncc.passes.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TOKENS
 
 __all__ = [
     "LINEAR_ATTENTION",
@@ -23,7 +23,6 @@ LINEAR_ATTENTION = "(q k^T) v * scale without a softmax, then a neuron"
 _MAPS = "tokens back to (N, C, H, W), or to (N, C, P), ahead of it"
 _NO_NEURON = "a neuron right behind the attention"
 _PRODUCTS = ("MatMul", "Einsum")
-_MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand")
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,11 @@ class Verdict:
 
 
 def kind_of_followed(node: ir.Node) -> str | None:
-    """``tokens`` or ``product`` for a node that was followed and still has no map."""
-    return node.metadata_props.get(FOLLOWED)
+    """``tokens`` or ``product`` for a node that was followed and still has no map.
+
+    ``real`` for what is made of tokens that could not be followed.
+    """
+    return "real" if LOST in node.metadata_props else node.metadata_props.get(FOLLOWED)
 
 
 def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
@@ -49,18 +51,16 @@ def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None
         return _judge_attention(node, kinds)
     if all(out.dtype == ir.DataType.INT64 for out in node.outputs):
         return Verdict()  # arithmetic on shapes
+    if LOST in node.metadata_props:
+        return Verdict()  # innocent: what lost the tokens is reported
     if (kind := kind_of_followed(node)) is not None:
         ends = any(out.is_graph_output() for out in node.outputs)
         return Verdict((f"the result is {_NAMES[kind]}", _MAPS)) if ends else Verdict()
     if _reads(node, kinds, PRODUCT):
         return Verdict(_between(node))
     if node.op_type in _PRODUCTS and _is_live(node):
-        if _reads(node, kinds, "real") and _reads(node, kinds, TOKENS):
-            return Verdict()  # innocent: what made the value real is reported
-        why = node.metadata_props.get(REASON, "a product of two live values, not of tokens")
-        return Verdict((why, LINEAR_ATTENTION))
-    if node.op_type in _MOVES and _reads(node, kinds, "real"):
-        return Verdict()  # innocent, too
+        why = node.metadata_props.get(REASON)
+        return Verdict((why, LINEAR_ATTENTION)) if why else None
     if any(kinds.get(v) == "attention" for v in node.inputs if v is not None):
         return _judge_behind(node)
     return None

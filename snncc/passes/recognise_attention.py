@@ -23,10 +23,12 @@ from snncc.passes.token_nodes import MAP, RULES, SCALED, Work
 from snncc.passes.token_products import NotAttentionError, Product, Tokens
 from snncc.passes.token_views import of_map
 
-__all__ = ["FOLLOWED", "PRODUCT", "REASON", "TOKENS", "RecogniseAttention"]
+__all__ = ["FOLLOWED", "LOST", "PRODUCT", "REASON", "TOKENS", "RecogniseAttention"]
 
 #: Metadata key of nodes that were followed but have no map: they hold tokens, or a product.
 FOLLOWED, TOKENS, PRODUCT = "snncc.followed", "tokens", "product"
+#: Metadata key of nodes that could be followed, but read what was lost ahead of them.
+LOST = "snncc.lost"
 #: Metadata key: why a product of live values is no attention.
 REASON = "snncc.no_attention"
 
@@ -73,6 +75,8 @@ class _Reader:
             except NotAttentionError as e:
                 node.metadata_props[REASON] = str(e)
         if found is None and is_concerned:
+            if rule is not None and any(v in self.lost for v in live):
+                node.metadata_props[LOST] = "1"
             self.lost.update(node.outputs)
         for out, view in zip(node.outputs, found or (), strict=False):
             if view is not None:
