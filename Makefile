@@ -24,6 +24,8 @@ demo: $(READY)
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/ssc.snn -f
 	$(BIN)/snncc compile $(EX)/lif_t4.pt --arch $(EX)/lif_models.py:lif --name lif \
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/lif.snn -f
+	$(BIN)/snncc compile $(EX)/spikeformer_d4.pt --arch $(EX)/spikeformer.py:spikeformer \
+	    --name espikeformer --calibration $(EX)/calibration_256.npz -o $(DEMO)/espikeformer.snn -f
 
 test: $(READY)
 	$(BIN)/ruff check
