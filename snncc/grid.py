@@ -16,7 +16,7 @@ from torch import fx, nn
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
 from snncc.nn import IntegerFire
-from snncc.nn_grid import GridConv2d, GridLinear, SumPool2d
+from snncc.nn_grid import GridConv2d, GridLinear, SpikeAttention, SumPool2d
 from snncc.passes.grids import QuantisedLayer, largest_weight, odd_thresholds, plan
 from snncc.passes.linear import is_branch_sum, linear_behind
 from snncc.passes.round_for_pixels import round_for_pixels
@@ -142,6 +142,9 @@ class _Builder:
             self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
         elif node.op_type in ("SumPool", "MaxPool"):
             self._pool(node, x)
+        elif node.op_type == "Attention":
+            trains = [v for v in node.inputs if v is not None]
+            self._call(node, SpikeAttention(attribute(node, "heads")), *trains)
         elif is_branch_sum(node):
             left, right = (self.made[v] for v in node.inputs if v is not None)
             self.made[out] = self.graph.call_function(operator.add, (left, right))
@@ -151,7 +154,7 @@ class _Builder:
             self._fault(node, f"{node.op_type} has no trainable form", "compile it as it is")
 
     def _call(
-        self, node: ir.Node, layer: nn.Module, x: ir.Value, at: ir.Value | None = None
+        self, node: ir.Node, layer: nn.Module, *inputs: ir.Value, at: ir.Value | None = None
     ) -> None:
         path = self._path(node)
         owner = self.root
@@ -161,7 +164,9 @@ class _Builder:
                 owner.add_module(name, nn.Module())
             owner = getattr(owner, name)
         owner.add_module(last, layer)
-        self.made[at or node.outputs[0]] = self.graph.call_module(path, (self.made[x],))
+        self.made[at or node.outputs[0]] = self.graph.call_module(
+            path, tuple(self.made[x] for x in inputs)
+        )
 
     def _path(self, node: ir.Node) -> str:
         """The origin's module path, made unique and fit for a Python name."""
@@ -197,7 +202,7 @@ class _Builder:
             made = GridConv2d(weight, own, grid, border, limit, shift, *geometry)
         if _single(linear.weight):  # a scale: its grid has no room for training
             made.weight.requires_grad_(False)
-        self._call(node, made, linear.x, linear.out)
+        self._call(node, made, linear.x, at=linear.out)
 
     def _theta(self, layer: QuantisedLayer) -> npt.NDArray[np.float64]:
         if any(layer.grid.shifts):  # on this grid the shift is no integer
@@ -219,7 +224,7 @@ class _Builder:
         if node.op_type == "MaxPool":
             self._call(node, nn.MaxPool2d(*window), x)
         elif reader is not None and share is not None and _is_share(share, prod(kernel)):
-            self._call(node, nn.AvgPool2d(*window), x, reader.outputs[0])
+            self._call(node, nn.AvgPool2d(*window), x, at=reader.outputs[0])
         else:
             self._call(node, SumPool2d(*window), x)
 

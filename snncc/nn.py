@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snncc.errors import UsageError
-from snncc.nn_grid import GridConv2d, GridLinear
+from snncc.nn_grid import GridConv2d, GridLinear, SpikeAttention
 from snncc.nn_state import ILIF, LIF
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "GridLinear",
     "IntegerFire",
     "SparseBatchNorm2d",
+    "SpikeAttention",
     "SpikeSparseConv2d",
     "apply_patch_mask",
     "masked",

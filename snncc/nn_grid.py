@@ -14,7 +14,32 @@ from torch.nn import functional
 
 from snncc.ir.ops import DOMAIN, VERSION
 
-__all__ = ["GridConv2d", "GridLinear", "SumPool2d"]
+__all__ = ["GridConv2d", "GridLinear", "SpikeAttention", "SumPool2d"]
+
+
+class SpikeAttention(nn.Module):
+    """Spike-driven attention over maps: (q k^T) v, head by head, without a softmax.
+
+    The channels of a head lie side by side. What it returns is no spikes yet: scale it, and let a
+    neuron follow.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Returns ``[N, heads * e, ...]`` with the positions of q.
+
+        q and k have heads * d channels, v has heads * e, ``[N, C, ...]`` each, float32; k and v
+        have the same number of positions.
+        """
+        of_q, of_k, of_v = (self._by_head(x) for x in (q, k, v))
+        y = (of_v @ of_k.transpose(2, 3)) @ of_q
+        return y.reshape(q.shape[0], v.shape[1], *q.shape[2:])
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], self.heads, x.shape[1] // self.heads, -1)
 
 
 class _Grid(nn.Module):

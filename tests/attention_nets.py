@@ -18,7 +18,7 @@ _LAYOUTS = {"bhnd": [0, 1, 3, 2], "bhdn": None, "interleaved": None}
 
 def tokens(
     net: Net, name: str, channels: int, heads: int, layout: str = "bhnd", fire: bool = True,
-    D: int = 4, norm: float = 1.0, rounding: str = "half-even", pooled: bool = False,
+    D: int = 4, norm: float = 1.0, rounding: str = "half-even", pooled: str = "",
 ) -> str:  # fmt: skip
     """Spikes of a 1x1 layer over the current map, with heads apart: [N, heads, P, d] or so."""
     kept = net.x, net.shape, net.rms
@@ -27,7 +27,7 @@ def tokens(
         attributes = {"D": D, "norm": norm, "rounding": rounding}
         net.then("IntegerFire", domain=DOMAIN, module=f"{name}_fire", **attributes)
     if pooled:
-        net.pool("AveragePool", 1, 1)
+        net.pool(pooled, 2, 2)
     positions, each = prod(net.shape[1:]), channels // heads
     if layout == "interleaved":
         net.then("Reshape", net.const([0, each, heads, positions], np.int64))
@@ -52,7 +52,7 @@ def attend(
     between: Callable[[Net], Any] | None = None,
     fire: bool = True,
     fire_behind: bool = True,
-    pooled: bool = False,
+    pooled: str = "",
     factor: float = 0.25,
     behind: float = 1.0,
     **neuron: Any,
@@ -70,7 +70,7 @@ def attend(
         between: What stands between the two products.
         fire: Whether q, k and v are spikes.
         fire_behind: Whether a neuron follows.
-        pooled: Average the spikes of q, k and v.
+        pooled: ``MaxPool`` or ``AveragePool`` of the spikes of k and v.
         factor: What ``scales`` multiply with.
         behind: A factor right ahead of the neuron.
         **neuron: D, norm and rounding of q, k and v.
@@ -78,8 +78,8 @@ def attend(
     channels, plane = net.shape[0], net.shape[1:]
     sizes = {"q": channels, "k": channels, "v": channels * wide}
     q, k, v = (
-        _scaled(net, tokens(net, n, c, heads, layout, fire, pooled=pooled, **neuron), n in scales,
-                factor)
+        _scaled(net, tokens(net, n, c, heads, layout, fire, pooled=pooled if n != "q" else "",
+                            **neuron), n in scales, factor)
         for n, c in sizes.items()
     )  # fmt: skip
     multiply = _einsum if op == "Einsum" else _matmul

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from interpreter import interpret
 
 from snncc.backends.clocked import ClockedEngine
+from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate
@@ -49,6 +50,7 @@ def disagreements(f: Forms) -> list[str]:
     potentials = [n.name for n in f.program.accumulators]
     ran = ClockedEngine(f.program).run(f.case.q, probes=names)
     counts, sums, _ = interpret(f.program, f.case.q)
+    events = {k: EventEngine(f.program, kernels=k).run(f.case.q, probes=names) for k in KERNELS}
     made = {str(o.name) for n in f.spiking.graph for o in n.outputs}
     trains = [f"{n.name}:spikes" for n in f.program.neurons]
     ticks = evaluate(f.spiking, f.case.feeds, [*(p for p in potentials if p in made), *trains])
@@ -57,6 +59,7 @@ def disagreements(f: Forms) -> list[str]:
         others = {
             "clocked": {**ran.counts, **ran.potentials}[name][0],
             "interpreter": {**counts, **sums}[name][0],
+            **{f"event, {k}": {**e.counts, **e.potentials}[name][0] for k, e in events.items()},
         }
         if f"{name}:spikes" in ticks:
             train = ticks[f"{name}:spikes"]
@@ -91,6 +94,7 @@ def attention_cases(draw: st.DrawFn) -> Case:
             layout=pick("bhnd", "bhdn"), scales=set(pick("", "q", "y", "k first")) - {" "},
             wide=pick(1, 1, 2), factor=0.25 if ties else 0.3, D=D,
             norm=pick(1.0, float(D), 2.0), rounding=rounding, behind=pick(1.0, 0.125),
+            pooled=pick("", "", "MaxPool") if min(net.shape[1:]) > 1 else "",
         )  # fmt: skip
         net.conv(heads * each, 1, D=4).fire(4)
     net.mean().linear(3)

@@ -1,12 +1,14 @@
 """A network with spike-driven attention from the command line: compiled, inspected, run."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from command_line import MODELS, ROOT, run_cli
 
 import snncc as package
+from snncc.backends.target import TARGETS
 from snncc.ir.program import Attention, Relay
 
 ARCH = f"--arch={MODELS}:attending"
@@ -53,7 +55,7 @@ def test_the_graph_shows_trains_that_are_multiplied(snncc, attending):
     assert "QAttention" in snncc("inspect", attending[1], "diff").stdout
 
 
-@pytest.mark.parametrize("more", [(), ("--pipelined",)])
+@pytest.mark.parametrize("more", [(), ("--pipelined",), ("--engine", "event")])
 def test_it_runs(snncc, attending, data, more):
     done = snncc("run", attending[1], "--input", data, "--limit", 8, "--json", *more)
     assert done.code == 0
@@ -70,20 +72,27 @@ def test_the_file_holds_attention_and_the_relay(snncc, attending):
     assert any(row["kind"] == "identity" for row in done.json["weights"])
 
 
-def test_an_engine_that_cannot_run_it_says_so(snncc, attending, data):
+@pytest.fixture
+def refusing(monkeypatch):
+    """The event engine, as if it could not run the network."""
+    target = replace(TARGETS["event"], refusal=lambda program: f"refuses {program.name}")
+    monkeypatch.setitem(TARGETS, "event", target)
+
+
+def test_an_engine_that_cannot_run_it_says_so(snncc, attending, data, refusing):
     for args in (("run", "--input", data, "--engine", "event"), ("verify", "--engines", "event")):
         done = snncc(args[0], attending[1], *args[1:])
         assert done.code == 4
-        assert "engine 'event' has no kernels for attention" in done.stderr
+        assert "engine 'event' refuses attending" in done.stderr
         assert "there are integer, spike-form, clocked" in done.stderr
 
 
 @pytest.mark.parametrize("engines", [(), ("--engines", "all")])
-def test_the_others_are_compared_all_the_same(snncc, attending, engines):
+def test_the_others_are_compared_all_the_same(snncc, attending, engines, refusing):
     done = snncc("verify", attending[1], *engines, "--json")
     assert done.code == 0
     assert "event" not in done.json["engines"]
-    assert "no kernels for attention" in done.json["not_run"]["event"]
+    assert done.json["not_run"]["event"] == "refuses attending"
     assert done.json["mismatched"] == 0
 
 

@@ -191,7 +191,7 @@ def real_values(net: Net) -> Net:
 
 
 def average_of_spikes(net: Net) -> Net:
-    return attend(net, 2, pooled=True)
+    return attend(net, 2, pooled="AveragePool")
 
 
 def no_neuron_behind(net: Net) -> Net:
