@@ -26,6 +26,8 @@ demo: $(READY)
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/ssc.snn -f
 	$(BIN)/snncc compile $(EX)/lif_t4.pt --arch $(EX)/lif_models.py:lif --name lif \
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/lif.snn -f
+	$(BIN)/snncc compile $(EX)/spikeformer_d4.pt --arch $(EX)/spikeformer.py:spikeformer \
+	    --name espikeformer --calibration $(EX)/calibration_256.npz -o $(DEMO)/espikeformer.snn -f
 	$(BIN)/snncc compile $(EX)/cnn_d4.pt --arch $(EX)/models.py:cnn --name cnn --target loihi2 \
 	    --calibration $(EX)/calibration_256.npz -o $(DEMO)/cnn_loihi2.snn -f
 	$(BIN)/snncc inspect $(DEMO)/cnn_loihi2.snn resources

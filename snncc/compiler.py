@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from snncc.ir.program import Program
     from snncc.passes import PassManager
     from snncc.passes.diagnose import Diagnosis
+    from snncc.passes.host_head import HostLayer
     from snncc.runtime.measure import Measured
 
 __all__ = ["InputOptions", "Options", "check", "compile"]
@@ -49,7 +50,8 @@ __all__ = ["InputOptions", "Options", "check", "compile"]
 Array = npt.NDArray[Any]
 Say = Callable[[str], None]
 
-#: Samples on which passes are validated, engines compared, and vectors kept in the file.
+#: Samples on which passes are validated, engines compared, and vectors kept in the file: so many
+#: at most, fewer of large networks.
 _CHECKED, _VERIFIED, _STORED = 8, 32, 8
 
 
@@ -143,9 +145,11 @@ class _Compilation:
         self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
         self.patches = _patches(options.patch_mask)
+        self.host: HostLayer | None = None
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         from snncc.ir.graphs import is_sequence
+        from snncc.ir.oracle import affordable
 
         self.say("import")
         model = self.imported()
@@ -159,7 +163,8 @@ class _Compilation:
             contract = masked_contract(contract, self.patches)
             self.origins["mask"] = _origin_of_masks(data)
         feeds = feeds_of(contract, data if data is not None else noise(contract, _CHECKED))
-        few = {k: v[:_CHECKED] for k, v in feeds.items()}
+        checked, verified = (affordable(model, most) for most in (_CHECKED, _VERIFIED))
+        few = {k: v[:checked] for k, v in feeds.items()}
         law = self._import_law(model, few)
         fitted, judged = self._halves(feeds)
         manager = self._manager(contract, few, fitted if data is not None else None)
@@ -168,13 +173,18 @@ class _Compilation:
         program = self._program(manager)
         measured = self._measure(manager, judged) if data is not None else None
         seen = judged[f"{contract.name}:u8"] if data is not None else None
-        return self._finish(manager, program, contract, feeds, law, measured, seen)
+        return self._finish(manager, program, contract, feeds, law, measured, seen, verified)
 
     def imported(self) -> ir.Model:
-        """The graph in stage ``imported``, cut at ``until``."""
+        """The graph in stage ``imported``, cut at ``until`` or without what the host computes."""
+        from snncc.passes.host_head import split_off
         from snncc.passes.until import cut
 
         model = self._import()
+        if self.options.until and self.options.host:
+            raise UsageError("--host is the network's end, and --until leaves it out; give one")
+        if self.options.host:
+            self.host = split_off(model, self.options.host)
         return cut(model, self.options.until) if self.options.until else model
 
     def _import(self) -> ir.Model:
@@ -288,8 +298,11 @@ class _Compilation:
 
     def _program(self, manager: PassManager) -> Program:
         from snncc.passes.build_program import build_program
+        from snncc.passes.host_head import hosted
 
         program = build_program(manager.stages["quantised"], self.name)
+        if self.host is not None:
+            program = hosted(program, self.host)
         if self.options.target is not None:
             require_fit(program, self.options.target)
         return program
@@ -300,7 +313,7 @@ class _Compilation:
         self.say("measure")
         trained = manager.after["commute-max-pool"]
         integer = manager.after["fold-scale"]
-        return measure(trained, integer, manager.stages["quantised"], feeds)
+        return measure(trained, integer, manager.stages["quantised"], feeds, self.host)
 
     def _finish(
         self,
@@ -311,6 +324,7 @@ class _Compilation:
         law: ImportLaw | None,
         measured: Measured | None,
         seen: Array | None,
+        verified: int,
     ) -> CompiledModel:
         from snncc.backends.target import make_engine
         from snncc.ir.graphs import to_proto
@@ -324,7 +338,7 @@ class _Compilation:
             graphs,
             keep_stages=self.options.keep_stages,
         )
-        x = feeds[f"{contract.name}:u8"][:_VERIFIED]
+        x = feeds[f"{contract.name}:u8"][:verified]
         few = x[:_STORED]
         fed = by_timestep(few, contract.shape)
         model.reference = Reference.of(few, make_engine("integer", model).run(fed))

@@ -11,7 +11,7 @@ import click
 
 from snncc.cli.failures import fault_json, show_faults
 from snncc.cli.network import Network, Request, network_options, read_network
-from snncc.cli.report_lines import network_line
+from snncc.cli.report_lines import network_line, zoo_lines
 from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             timesteps=request.timesteps,
             batch_first=request.batch_first or None,
             until=request.until,
+            host=request.host,
         )
     return network, found
 
@@ -78,6 +79,8 @@ def _show(screen: Screen, network: Network, found: Diagnosis) -> None:
         lowered = f"{found.activations_lowered}/{found.activations_found} activations have levels"
         screen.line("ok", f"{lowered}; {_macs(found)}; nothing stands in the way of snncc compile")
     screen.line(*network_line(network.checkpoint, network.origins))
+    for line in zoo_lines(network.checkpoint):
+        screen.line(*line)
 
 
 def _show_shape(screen: Screen, request: Request, network: Network) -> None:

@@ -194,6 +194,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
         patch_mask=request.patch_mask,
         until=request.until,
+        host=request.host,
         keep_stages=choices.keep_stages,
         dump_ir=choices.dump_ir,
         calibration_limit=choices.calibration_limit,

@@ -253,4 +253,5 @@ _LINES = {"summary": _summary, "bounds": _seen, "resources": _demand}
 
 def _output(output: Output) -> tuple[str, str]:
     kind = "membrane potentials" if output.kind == "potential" else "spike counts"
-    return "output", f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}"
+    host = f", then {output.host} on the host: {size(output.real_shape)}" if output.host else ""
+    return "output", f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}{host}"

@@ -85,11 +85,15 @@ _OPTIONS = (
     click.argument("model", metavar="WEIGHTS|MODEL", type=click.Path(path_type=Path)),
     click.option(
         "--arch",
-        metavar="MODULE:FN",
-        help="Constructor of the network: pkg.mod:fn or path/models.py:fn. Its code is run.",
+        metavar="MODULE:FN|NAME",
+        help="Constructor of the network: pkg.mod:fn or path/models.py:fn, whose code is run; or a "
+        "published network by name: e-spikeformer-s.",
     ),
     click.option(
-        "--arch-args", type=json_object, metavar="JSON", help="Its keyword arguments, an object."
+        "--arch-args",
+        type=json_object,
+        metavar="JSON",
+        help='Its arguments, an object: {"D": 8}.',
     ),
     click.option(
         "--input-shape",
@@ -129,6 +133,11 @@ _OPTIONS = (
         help="Of a network with sparse layers: let it take masks of so many patches.",
     ),
     click.option("--until", metavar="NODE", help="Only up to this node or module."),
+    click.option(
+        "--host",
+        metavar="NODE",
+        help="Let the host compute the last linear layer, which reads potentials.",
+    ),
 )
 
 
@@ -158,6 +167,7 @@ class Request:
     allow_unexpected: bool
     patch_mask: tuple[int, int] | None
     until: str | None
+    host: str | None
 
     @property
     def is_checkpoint(self) -> bool:
@@ -175,7 +185,8 @@ class Request:
         if self.is_checkpoint and self.arch is None:
             raise UsageError(
                 f"{self.model}: a checkpoint needs its constructor, --arch pkg.mod:fn or --arch "
-                f"path/models.py:fn; {' and '.join(_ALONE)} files stand alone"
+                "path/models.py:fn, or the name of a published network, --arch e-spikeformer-s; "
+                f"{' and '.join(_ALONE)} files stand alone"
             )
         if not self.is_checkpoint and (extra := self._checkpoint_options()):
             raise UsageError(
@@ -233,10 +244,9 @@ def _import_torch() -> float:
 
 
 def _read_checkpoint(request: Request, seconds: float) -> Network:
-    from snncc.frontends.checkpoint import build, load_weights, read_weights
+    from snncc.frontends.checkpoint import load_weights
 
-    module = build(str(request.arch), request.arch_args or {})
-    found = read_weights(request.model, request.weights or "raw", request.trust_pickle)
+    module, found, zoo = _constructed(request)
     loaded = load_weights(module, found, request.allow_missing, request.allow_unexpected)
     given = getattr(module, "default_cfg", None)
     config = given if isinstance(given, Mapping) else {}
@@ -248,9 +258,27 @@ def _read_checkpoint(request: Request, seconds: float) -> Network:
             "input_shape": "given" if request.input_shape else _CONFIG,
             **_frames_origin(request, config),
         },
-        checkpoint=_checkpoint_json(request, found, loaded),
+        checkpoint=_checkpoint_json(request, found, loaded) | zoo,
         import_seconds=seconds,
     )
+
+
+def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
+    """The network, the checkpoint's weights, and what the zoo made of both, plain data."""
+    from snncc.frontends.checkpoint import build, read_weights
+    from snncc.frontends.constructor import is_name
+
+    arch, arguments = str(request.arch), request.arch_args or {}
+    which = request.weights or "raw"
+    if not is_name(arch):
+        module = build(arch, arguments)
+        return module, read_weights(request.model, which, request.trust_pickle), {}
+    from snncc.frontends import zoo
+
+    found = read_weights(request.model, which, request.trust_pickle)
+    built = zoo.build(arch, arguments, found.tensors)
+    told = {"name": arch, "options": built.options, "read": built.read}
+    return built.module, found, {"zoo": told}
 
 
 def _frames_origin(request: Request, config: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
 
-__all__ = ["all_lines", "fired", "mask_json", "mask_line", "network_line", "target_pieces"]
+__all__ = [
+    "all_lines",
+    "fired",
+    "mask_json",
+    "mask_line",
+    "network_line",
+    "target_pieces",
+    "zoo_lines",
+]
 
 Line = tuple[str, ...]
 
@@ -27,6 +35,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
     """Label and pieces of every line, in order."""
     return [
         (*network_line(model.report.get("checkpoint"), model.report["origins"]), _neurons(model)),
+        *zoo_lines(model.report.get("checkpoint")),
         _import(model),
         _input(model),
         *_mask(model),
@@ -57,6 +66,28 @@ def network_line(checkpoint: dict[str, Any] | None, origins: dict[str, str]) -> 
         f"at {checkpoint['container']}" if checkpoint["container"] != "top level" else "",
     ]
     return "checkpoint", ", ".join(part for part in parts if part)
+
+
+def zoo_lines(checkpoint: dict[str, Any] | None) -> list[Line]:
+    """What weights do not carry, option by option with its origin, and what they told."""
+    if not checkpoint or "zoo" not in checkpoint:
+        return []
+    zoo = checkpoint["zoo"]
+    by_origin: dict[str, list[str]] = {}
+    for key, (value, origin) in zoo["options"].items():
+        by_origin.setdefault(origin, []).append(f"{key}={_word(value)}")
+    parts = [f"{' '.join(found)} ({origin})" for origin, found in by_origin.items()]
+    read = " ".join(f"{key}={_word(value)}" for key, value in zoo["read"].items())
+    return [("zoo", zoo["name"], "    ".join(parts)), ("", f"{read} (from the weights)")]
+
+
+def _word(value: Any) -> str:
+    """``32,64``, ``yes``, ``default``: a value without spaces."""
+    if value is None or isinstance(value, bool):
+        return {None: "default", True: "yes", False: "no"}[value]
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_word, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _neurons(model: CompiledModel) -> str:
@@ -183,7 +214,7 @@ def _origins(model: CompiledModel) -> str:
 def _lowered(model: CompiledModel) -> Line:
     report, program = model.report, model.program
     parts = [
-        f"{kind.upper()} {_part(kind, model.manifest['parts'][kind])}"
+        f"{kind.upper()} {_part(kind, model.manifest['parts'][kind])}{_share(kind, model)}"
         for kind in _PARTS
         if kind != "approximate" or model.manifest["parts"][kind]
     ]
@@ -215,6 +246,14 @@ def _attention(model: CompiledModel) -> list[Line]:
 
 def _part(kind: str, names: list[str]) -> str:
     return str(len(names)) if kind == "exact" or not names else _names(names)
+
+
+def _share(kind: str, model: CompiledModel) -> str:
+    """How much of the work the host does, if any."""
+    hosted = sum(o.weight.size for o in model.outputs if o.weight is not None)
+    if kind != "host" or not hosted:
+        return ""
+    return f", {percent(hosted / (hosted + model.report['macs']))} of MACs"
 
 
 def _folded(passes: list[dict[str, Any]]) -> str:

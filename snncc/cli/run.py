@@ -171,7 +171,8 @@ def _check_paths(
 def _classes(session: Session) -> int:
     """How many classes the only output scores; 0 if it is something else."""
     outputs = session.model.outputs
-    return outputs[0].shape[0] if len(outputs) == 1 and len(outputs[0].shape) == 1 else 0
+    shape = outputs[0].real_shape
+    return shape[0] if len(outputs) == 1 and len(shape) == 1 else 0
 
 
 def _check_labels(read: Dataset, session: Session) -> None:
@@ -228,7 +229,7 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "samples": len(read),
         "seconds": round(seconds, 3),
         "samples_per_second": round(len(read) / max(seconds, 1e-9), 1),
-        "outputs": {o.name: list(o.shape) for o in session.model.outputs},
+        "outputs": {o.name: list(o.real_shape) for o in session.model.outputs},
         "predictions": None,
         "accuracy": None,
         "standard_error": None,
@@ -237,14 +238,20 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "rates": rates.to_json(),
     }
     if _classes(session):
-        scores = next(iter(tally.readouts().values()))
-        classes = scores.sum(axis=0).argmax(axis=1)  # over timesteps
+        classes = _scores(session, tally).argmax(axis=1)
         found["predictions"] = classes.tolist()
         if read.y is not None:
             found |= _accuracy(classes, read.y)
     if mask := mask_json(session.model, read):
         found["mask"] = mask
     return found
+
+
+def _scores(session: Session, tally: Tally) -> Array:
+    """Of each sample, integers where they say it all, summed over timesteps."""
+    output = session.model.outputs[0]
+    integers = tally.readouts()[output.name]
+    return output.real(integers) if output.host else integers.sum(axis=0)
 
 
 def _clock(session: Session, tally: Tally) -> dict[str, int | float]:

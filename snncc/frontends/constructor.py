@@ -23,7 +23,7 @@ from torch import nn
 
 from snncc.errors import BadInputError, UsageError
 
-__all__ = ["build", "load_constructor"]
+__all__ = ["build", "is_name", "load_constructor"]
 
 _SNNCC = str(Path(__file__).parents[1])
 _NOT_THE_USERS = (_SNNCC, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
@@ -69,6 +69,11 @@ def build(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
         kind = type(module).__name__
         raise BadInputError(f"--arch {spec}: returned a {kind}; it must return a torch.nn.Module")
     return module.eval()
+
+
+def is_name(spec: str) -> bool:
+    """Whether ``spec`` names a network of the zoo, and no constructor of the user's."""
+    return ":" not in spec and not _is_file(spec)
 
 
 def _parse(spec: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, VerificationError
 from snncc.ir.carried import carry_of, near_border
-from snncc.ir.graphs import label, nodes, to_proto
+from snncc.ir.graphs import label, nodes, static_shape, to_proto
 from snncc.ir.ops import NEURONS
 
 __all__ = [
     "MARGIN",
     "Difference",
+    "affordable",
     "compare",
     "evaluate",
     "magnitudes",
@@ -40,6 +42,8 @@ Array = npt.NDArray[Any]
 MARGIN = 1e-5
 #: Protobuf cannot hold more than 2 GiB; larger models go through a file with external data.
 _IN_MEMORY_LIMIT = 1 << 30
+#: Numbers of all values together that a comparison holds at once, a few times over.
+_VALUES_AT_ONCE = 1 << 27
 
 
 def session(model: onnx.ModelProto | bytes | str, threads: int = 0, optimise: bool = False) -> Any:
@@ -90,6 +94,13 @@ def evaluate(
     values = _values(copy)
     copy.graph.outputs[:] = [values[name] for name in names]
     return _run(copy, feeds)
+
+
+def affordable(model: ir.Model, most: int) -> int:
+    """Samples whose every value fits into memory: ``most`` for small networks, at least one."""
+    shapes = [static_shape(value) or () for node in model.graph for value in node.outputs]
+    each = sum(prod(shape) for shape in shapes)
+    return max(1, min(most, _VALUES_AT_ONCE // max(each, 1)))
 
 
 def shared_values(before: ir.Model, after: ir.Model) -> list[str]:

@@ -214,6 +214,9 @@ class Readout:
         source: Accumulator (potential) or neuron / pool of a neuron (spike counts).
         scale: Real value of one integer unit.
         over_time: ``each``: a result per timestep; ``sum``: the integers are summed over T.
+        host: Torch module path of a linear layer that the host computes of the real values; its
+            result is then the network's. Engines know nothing of it.
+        weight, bias: Of that layer, float32 (F_out, F_in) and (F_out,).
     """
 
     name: str
@@ -222,6 +225,9 @@ class Readout:
     scale: float
     module: str = ""
     over_time: str = "each"
+    host: str = ""
+    weight: Array | None = None
+    bias: Array | None = None
 
 
 Node = Union[Source, Accumulator, Neuron, Pool, Relay, Attention, Readout]  # noqa: UP007 (run time)

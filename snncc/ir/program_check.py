@@ -349,6 +349,21 @@ def _check_readout(node: Readout, seen: dict[str, Node]) -> None:
     _require(prod(source.shape) == prod(node.shape), f"reads {source.shape} as {node.shape}")
     _require(np.isfinite(node.scale) and node.scale > 0, f"scale {node.scale} is not positive")
     _require(node.over_time in ("each", "sum"), f"unknown over_time '{node.over_time}'")
+    _check_host(node)
+
+
+def _check_host(node: Readout) -> None:
+    """Either all of a linear layer that fits, or nothing."""
+    if not node.host and node.weight is None and node.bias is None:
+        return
+    w, b = node.weight, node.bias
+    _require(bool(node.host) and w is not None and b is not None, "half of a host layer")
+    if w is None or b is None:
+        return
+    _require(w.dtype == b.dtype == np.float32, "a host layer is float32")
+    _require(w.ndim == 2 and w.shape[1:] == node.shape, f"host weights {w.shape} do not fit")
+    _require(b.shape == w.shape[:1], f"host bias {b.shape} does not fit")
+    _require(bool(np.isfinite(w).all() and np.isfinite(b).all()), "a host layer is not finite")
 
 
 def emitted_payload(node: Node) -> int:

@@ -37,7 +37,7 @@ from snncc.ir.program_check import (
     potential_bounds,
     required_depth,
 )
-from snncc.passes.fold_scale import OUTPUT_SCALE
+from snncc.passes.fold_scale import NORM, OUTPUT_SCALE
 from snncc.passes.fold_time import TIMESTEPS
 
 __all__ = ["build_program"]
@@ -256,6 +256,7 @@ def _fire(build: _Build, node: ir.Node) -> None:
         source,
         table,
         depth=0,
+        norm=float(node.metadata_props.get(NORM, "1")),
         rounding=node.metadata_props.get("snncc.rounding", "half-even"),
         module=_known_as(node),
     )

@@ -15,10 +15,12 @@ from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import identity_layer, linear_behind, read_linear, write_linear
 
-__all__ = ["OUTPUT_SCALE", "FoldScale"]
+__all__ = ["NORM", "OUTPUT_SCALE", "FoldScale"]
 
 #: Metadata key of the model: real value of one unit of the graph's output.
 OUTPUT_SCALE = "snncc.output_scale"
+#: Metadata key of a neuron: the norm that it was trained with, folded now.
+NORM = "snncc.norm"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def _fire(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     )
     replace_value(out, new, keep_name=False)
     new.name = name
+    new.producer().metadata_props[NORM] = f"{norm:g}"  # type: ignore[union-attr]
     scales[new] = 1.0 / norm
     return 1
 

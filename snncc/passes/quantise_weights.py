@@ -28,7 +28,7 @@ from snncc.ir.graphs import (
 from snncc.ir.program import SLICE_LIMIT
 from snncc.passes.base import Pass
 from snncc.passes.fit_weights import Fit, fit
-from snncc.passes.fold_scale import OUTPUT_SCALE
+from snncc.passes.fold_scale import NORM, OUTPUT_SCALE
 from snncc.passes.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.levels import levels
 from snncc.passes.linear import Linear, is_branch_sum, linear_behind, read_affine, read_linear
@@ -165,7 +165,7 @@ class _Work:
             "FireCount", self.twins[x], edit.const(f"{out.name}.levels", table),
             name=f"{out.name}~int", dtype=ir.DataType.UINT8, shape=out.shape,
         )  # fmt: skip
-        new.producer().metadata_props["snncc.rounding"] = rounding  # type: ignore[union-attr]
+        _remember(new, rounding, node)
         self.twins[out], self.grids[out] = new, Grid.counts(D)
 
     def _stateful(self, node: ir.Node) -> None:
@@ -192,7 +192,7 @@ class _Work:
                 "fraction": made.fraction, "reset": carry.reset,
             },
         )  # fmt: skip
-        new.producer().metadata_props["snncc.rounding"] = carry.rule  # type: ignore[union-attr]
+        _remember(new, carry.rule, node)
         self.twins[out], self.grids[out] = new, Grid.counts(carry.D)
 
     def _attention(self, node: ir.Node) -> None:
@@ -316,6 +316,14 @@ def _used(digits: list[npt.NDArray[np.int8]]) -> list[npt.NDArray[np.int8]]:
     """Without the highest slices that are all zero; one stays."""
     last = max((p for p, digit in enumerate(digits) if digit.any()), default=0)
     return digits[: last + 1]
+
+
+def _remember(fired: ir.Value, rounding: str, node: ir.Node) -> None:
+    """What people want to know of a neuron and its levels do not tell."""
+    made = fired.producer()
+    if made is not None:
+        made.metadata_props["snncc.rounding"] = rounding
+        made.metadata_props[NORM] = node.metadata_props.get(NORM, "1")
 
 
 def _required(value: ir.Value | None) -> ir.Value:

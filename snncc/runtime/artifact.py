@@ -40,7 +40,7 @@ SCHEMA_VERSION = 1
 PARTS = ("exact", "analog", "host", "approximate")
 
 _RUNNABLE = ("quantised", "spiking")
-_ARRAY_TYPES = ("int8", "int64")
+_ARRAY_TYPES = ("int8", "int64", "float32")
 _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch")
 _IN_MEMORY = 1 << 30  # protobuf cannot hold more than 2 GiB; larger graphs go through a file
 _MAX_TIMESTEPS = 4096
@@ -185,6 +185,7 @@ def _default_parts(program: Program) -> dict[str, list[str]]:
     return {
         "exact": [n.module or n.name for n in program.neurons],
         "analog": [n.module or n.name for n in analog],
+        "host": [readout.host for readout in program.readouts if readout.host],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,8 @@ class Output:
         scale: Real value of one integer unit.
         kind: ``potential`` of an accumulator, or spike ``counts``.
         over_time: ``each``: a result per timestep; ``sum``: one, the integers summed over T.
+        host: Linear layer that the host computes of the real values, by its module path.
+        weight, bias: Of that layer, float32.
     """
 
     name: str
@@ -200,11 +202,21 @@ class Output:
     scale: float
     kind: str
     over_time: str = "each"
+    host: str = ""
+    weight: Array | None = field(default=None, repr=False, compare=False)
+    bias: Array | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def real_shape(self) -> Shape:
+        """Of a result per sample, behind what the host computes."""
+        return self.shape if self.weight is None else self.weight.shape[:1]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; ``over_time`` only where it is not ``each``."""
-        data = {**asdict(self), "shape": list(self.shape)}
-        return {k: v for k, v in data.items() if (k, v) != ("over_time", "each")}
+        """Plain data; ``over_time`` and ``host`` only where they say something."""
+        names = ("name", "source", "scale", "kind", "over_time", "host")
+        data = {**{name: getattr(self, name) for name in names}, "shape": list(self.shape)}
+        unsaid = (("over_time", "each"), ("host", ""))
+        return {k: v for k, v in data.items() if (k, v) not in unsaid}
 
     def real(self, integers: Array) -> npt.NDArray[np.float32]:
         """Integers (T, N, ...) as the network's result: (N, ...), or (T, N, ...) if one for each.
@@ -213,6 +225,8 @@ class Output:
         """
         whole = integers.sum(axis=0, keepdims=True) if self.over_time == "sum" else integers
         values: npt.NDArray[np.float32] = (whole * self.scale).astype(np.float32)
+        if self.weight is not None:
+            values = values @ self.weight.T + self.bias
         return values[0] if len(values) == 1 else values
 
 
@@ -225,4 +239,5 @@ def _output(readout: Readout, by_name: Mapping[str, Any]) -> Output:
     is_potential = isinstance(by_name[readout.source], Accumulator)
     kind = "potential" if is_potential else "counts"
     shape, scale = tuple(readout.shape), float(readout.scale)
-    return Output(readout.name, shape, readout.source, scale, kind, readout.over_time)
+    host = (readout.host, readout.weight, readout.bias)
+    return Output(readout.name, shape, readout.source, scale, kind, readout.over_time, *host)

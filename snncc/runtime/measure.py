@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,8 @@ import onnx_ir as ir
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import attribute, label
 from snncc.ir.ops import NEURONS
-from snncc.ir.oracle import evaluate, teacher_forced
+from snncc.ir.oracle import affordable, evaluate, teacher_forced
+from snncc.passes.fold_scale import OUTPUT_SCALE
 
 __all__ = ["LayerChange", "Measured", "measure"]
 
@@ -69,7 +70,11 @@ class Measured:
 
 
 def measure(
-    trained: ir.Model, integer: ir.Model, quantised: ir.Model, feeds: Mapping[str, Array]
+    trained: ir.Model,
+    integer: ir.Model,
+    quantised: ir.Model,
+    feeds: Mapping[str, Array],
+    head: Callable[[Array], Array] | None = None,
 ) -> Measured:
     """Compare the trained network with its quantised form on data.
 
@@ -78,17 +83,18 @@ def measure(
         integer: Float graph behind fold-scale: the same integers, input on its grid.
         quantised: Integer graph.
         feeds: Inputs under all their names, with the same number of samples.
+        head: What the host makes of the results, real values; the class is taken behind it.
     """
     result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
-    for batch in _batches(feeds):
-        _add(result, trained, integer, quantised, batch)
+    for batch in _batches(feeds, affordable(integer, _BATCH)):
+        _add(result, trained, integer, quantised, batch, head)
     return result
 
 
-def _batches(feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+def _batches(feeds: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:
     size = len(next(iter(feeds.values())))
-    for start in range(0, size, _BATCH):
-        yield {name: x[start : start + _BATCH] for name, x in feeds.items()}
+    for start in range(0, size, batch):
+        yield {name: x[start : start + batch] for name, x in feeds.items()}
 
 
 def _fires(model: ir.Model) -> list[ir.Node]:
@@ -105,6 +111,7 @@ def _add(
     integer: ir.Model,
     quantised: ir.Model,
     feeds: Mapping[str, Array],
+    head: Callable[[Array], Array] | None,
 ) -> None:
     names = _names(integer)
     potentials = [str(n.inputs[0].name) for n in _fires(integer) if n.inputs[0] is not None]
@@ -122,7 +129,10 @@ def _add(
         layer.ties += _ties(node, floats[potentials[i]], given[name])
         layer.saturated += int((free[name] == D).sum())
         result.input_changed += int((before[i] != given[name]).sum())
-    result.same_class += _same_class(trained, feeds, free[out])
+    found = free[out]
+    if head is not None:
+        found = head(found * float(quantised.metadata_props.get(OUTPUT_SCALE, "1.0")))
+    result.same_class += _same_class(trained, feeds, found, head)
     result.samples += len(next(iter(feeds.values())))
 
 
@@ -140,9 +150,15 @@ def _ties(node: ir.Node, u: Array, counts: Array) -> int:
     return int((inside - np.floor(inside) == 0.5).sum())
 
 
-def _same_class(trained: ir.Model, feeds: Mapping[str, Array], integers: Array) -> int:
+def _same_class(
+    trained: ir.Model,
+    feeds: Mapping[str, Array],
+    found: Array,
+    head: Callable[[Array], Array] | None,
+) -> int:
     real = next(iter(evaluate(trained, feeds).values()))
-    flat = (real.reshape(len(real), -1), integers.reshape(len(integers), -1))
+    real = real if head is None else head(real)
+    flat = (real.reshape(len(real), -1), found.reshape(len(found), -1))
     same = flat[0].argmax(1) == flat[1].argmax(1)
     samples = len(next(iter(feeds.values())))
     return int(same.reshape(-1, samples).all(axis=0).sum())  # in every timestep, if many

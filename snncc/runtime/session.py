@@ -108,7 +108,7 @@ class Session:
         found = []
         for o in self.model.outputs:
             lead: list[int | str] = ["N"] if T == 1 or o.over_time == "sum" else [T, "N"]
-            found.append(NodeArg(o.name, [*lead, *o.shape], "tensor(float)"))
+            found.append(NodeArg(o.name, [*lead, *o.real_shape], "tensor(float)"))
         return found
 
     def run(

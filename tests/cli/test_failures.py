@@ -59,6 +59,8 @@ CASES = {
     "missing_file": (6, "compile {f}/none.pt " + TINY),
     "no_constructor": (2, "compile {f}/tiny.pt"),
     "unknown_constructor": (6, f"compile {{f}}/tiny.pt --arch={MODELS}:tinny"),
+    "unknown_network": (2, "compile {f}/tiny.pt --arch e-spikeformer-x"),
+    "weights_of_no_such_network": (6, "compile {f}/tiny.pt --arch e-spikeformer-s"),
     "wrong_arguments": (2, "compile {f}/tiny.pt " + TINY + ' --arch-args {{"width":3}}'),
     "wrong_keys": (6, "compile {f}/keys.pt " + TINY),
     "not_finite": (6, "compile {f}/nan.pt " + TINY),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from snncc.errors import VerificationError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import (
+    affordable,
     compare,
     evaluate,
     magnitudes,
@@ -186,3 +187,20 @@ def test_unsupported_parts_do_not_disturb_the_comparison() -> None:
     made.flatten().linear(3)
     x = np.random.default_rng(0).normal(size=(2, 1, 6, 6)).astype(np.float32)
     PassManager(FRONT, feeds={"x": x}).run(imported(made))
+
+
+def test_fewer_samples_of_large_networks_are_held_at_once():
+    def network(side: int) -> ir.Model:
+        text = f"""<ir_version: 10, opset_import: ["" : 21]>
+            n (float[N, 64, {side}, {side}] x) => (float[N, 64, {side}, {side}] y) {{
+                h = Relu (x)
+                y = Relu (h)
+            }}"""
+        model = ir.from_onnx_text(text)
+        for node in model.graph:
+            node.outputs[0].shape = ir.Shape(["N", 64, side, side])
+        return model
+
+    assert affordable(network(8), 32) == 32
+    assert affordable(network(512), 32) == 4
+    assert affordable(network(8192), 32) == 1

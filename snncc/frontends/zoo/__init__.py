@@ -1,0 +1,182 @@
+"""Published networks, written anew: ``--arch e-spikeformer-s`` and the like.
+
+Widths and depths are read off the checkpoint's tensors. What weights do not carry (largest spike
+count, norm, rounding, heads, scale of attention) are options with the family's defaults, and every
+one is reported with its origin.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from snncc.errors import BadInputError, UsageError
+from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeFormer
+from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer
+from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder
+from snncc.frontends.zoo.options import BASE, DVS, LARGE, chosen
+from snncc.frontends.zoo.parts import Layers
+from snncc.frontends.zoo.stored import base_shape, large_shape
+
+__all__ = ["Built", "build", "names"]
+
+_Tensors = Mapping[str, Any]
+_Make = Callable[[Any, Layers, Mapping[str, Any]], nn.Module]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network of the zoo, without weights.
+
+    Attributes:
+        module: In eval mode; its ``default_cfg`` is that of the published training.
+        options: What weights do not carry -> (value, origin).
+        read: What the tensors told, field by field.
+    """
+
+    module: nn.Module
+    options: dict[str, tuple[Any, str]]
+    read: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What stands behind a name.
+
+    Attributes:
+        make: Shape, layers and options -> network.
+        read: Tensors -> shape.
+        defaults: Options that weights do not carry, with the family's values.
+        widths: What the tensors must tell, 0: anything; none: anything at all.
+    """
+
+    make: _Make
+    read: Callable[[_Tensors], Any]
+    defaults: Mapping[str, Any]
+    widths: tuple[int, ...] | None = None
+
+
+def names() -> list[str]:
+    """All names of the zoo."""
+    return [*_NETWORKS]
+
+
+def build(name: str, given: Mapping[str, Any], tensors: _Tensors) -> Built:
+    """The network that a checkpoint's tensors belong to.
+
+    Args:
+        name: One of ``names()``.
+        given: Options, of those that weights do not carry.
+        tensors: By key; only keys and shapes are read.
+
+    Raises:
+        UsageError: There is no such name or option, or a value is outside its range.
+        BadInputError: The tensors are those of another network.
+    """
+    entry = _NETWORKS.get(name)
+    if entry is None:
+        raise UsageError(f"--arch {name}: no such network; {_offer(name)}")
+    options = chosen(name, entry.defaults, given)
+    shape = _read(name, entry, tensors)
+    _check_widths(name, entry, shape.widths)
+    _check_heads(name, options["heads"][0], shape.attended)
+    values = {key: value for key, (value, _) in options.items()}
+    layers = Layers(values["D"], values["norm"], values["rounding"])
+    module = entry.make(shape, layers, values).eval()
+    return Built(module, _as_used(options), vars(shape))
+
+
+def _as_used(options: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """The options with what a missing value stands for."""
+    meant = {"norm": options["D"][0], "scale": "2/sqrt(d)"}
+    return {
+        key: (meant[key] if value is None else value, origin)
+        for key, (value, origin) in options.items()
+    }
+
+
+def _read(name: str, entry: _Entry, tensors: _Tensors) -> Any:
+    try:
+        return entry.read(tensors)
+    except BadInputError as e:
+        raise BadInputError(f"--arch {name}: {e.message}; name another, or models.py:fn") from e
+
+
+def _offer(name: str) -> str:
+    near = difflib.get_close_matches(name, _NETWORKS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}the zoo has {', '.join(_NETWORKS)}; or name a constructor, models.py:fn"
+
+
+def _check_widths(name: str, entry: _Entry, widths: tuple[int, ...]) -> None:
+    if _fits(entry, widths):
+        return
+    same = [other for other, e in _NETWORKS.items() if e.read is entry.read and _fits(e, widths)]
+    raise BadInputError(
+        f"--arch {name}: the weights have widths {', '.join(map(str, widths))}; "
+        f"take --arch {same[0]}"
+    )
+
+
+def _check_heads(name: str, heads: int, widths: Sequence[int]) -> None:
+    if any(width % heads for width in widths):
+        raise UsageError(
+            f"--arch {name} --arch-args: heads is {heads}, give a divisor of "
+            f"{' and '.join(map(str, widths))}"
+        )
+
+
+def _fits(entry: _Entry, widths: tuple[int, ...]) -> bool:
+    return entry.widths is None or all(
+        want in (0, found) for want, found in zip(entry.widths, widths, strict=True)
+    )
+
+
+# -- families ------------------------------------------------------------------------------
+
+
+def _classifier(cls: Callable[..., nn.Module]) -> _Make:
+    def make(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
+        if not shape.classes:
+            raise BadInputError(
+                "the checkpoint has no head.weight; take --arch e-spikeformer-backbone or -mae"
+            )
+        return cls(shape, layers, options["heads"], options["scale"])
+
+    return make
+
+
+def _backbone(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
+    return Backbone(shape, layers, options["heads"], options["scale"], options["tap"])
+
+
+def _encoder(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
+    return MaskedAutoencoder(shape, layers, options["heads"], options["scale"])
+
+
+def _base(*widths: int) -> _Entry:
+    return _Entry(_classifier(ESpikeFormer), base_shape, BASE, widths)
+
+
+def _large(*widths: int) -> _Entry:
+    return _Entry(_classifier(LargeESpikeFormer), large_shape, LARGE, widths)
+
+
+#: The last of those that read tensors alike takes any widths: errors name the first that fits.
+_NETWORKS = {
+    "e-spikeformer-t": _base(24, 48, 96, 128),
+    "e-spikeformer-s": _base(32, 64, 128, 192),
+    "e-spikeformer-m": _base(48, 96, 192, 240),
+    "e-spikeformer-l": _base(64, 128, 256, 360),
+    "e-spikeformer": _Entry(_classifier(ESpikeFormer), base_shape, BASE),
+    "e-spikeformer-dvs": _Entry(_classifier(DvsESpikeFormer), base_shape, DVS),
+    "e-spikeformer-backbone": _Entry(_backbone, base_shape, {**BASE, "tap": 4}),
+    "e-spikeformer-12-512": _large(128, 256, 512),
+    "e-spikeformer-12-768": _large(0, 384, 768),
+    "e-spikeformer-large": _Entry(_classifier(LargeESpikeFormer), large_shape, LARGE),
+    "e-spikeformer-mae": _Entry(_encoder, large_shape, LARGE),
+}

@@ -1,0 +1,74 @@
+"""What the weights of a published network do not carry, with the families' values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snncc.errors import UsageError
+
+__all__ = ["BASE", "DVS", "LARGE", "chosen"]
+
+#: norm none: D itself. scale none: 2 / sqrt(channels of a head).
+BASE: Mapping[str, Any] = {
+    "D": 4,
+    "norm": None,
+    "rounding": "half-even",
+    "heads": 8,
+    "scale": None,
+}
+DVS: Mapping[str, Any] = {**BASE, "norm": 1.0}
+LARGE: Mapping[str, Any] = {**BASE, "rounding": "half-up", "scale": 0.125}
+
+_Judge = Callable[[Any], bool]
+
+
+def _integer(low: int, high: int) -> _Judge:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _positive(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is None or (is_number and math.isfinite(value) and value > 0)
+
+
+_RANGES: dict[str, tuple[_Judge, str]] = {
+    "D": (_integer(1, 255), "an integer from 1 to 255"),
+    "norm": (_positive, "a number above 0, or null for D"),
+    "rounding": (lambda value: value in ("half-even", "half-up"), "half-even or half-up"),
+    "heads": (_integer(1, 1024), "an integer from 1 to 1024"),
+    "scale": (_positive, "a number above 0"),
+    "tap": (_integer(1, 4), "1 to 4, for strides 2, 4, 8 and 16"),
+}
+
+
+def chosen(
+    name: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, tuple[Any, str]]:
+    """All options of a network -> (value, origin).
+
+    Args:
+        name: Of the network, for messages.
+        defaults: The family's values.
+        given: The user's.
+
+    Raises:
+        UsageError: An option is unknown, or a value is outside its range; all are named.
+    """
+    unknown = [key for key in given if key not in defaults]
+    if unknown:
+        raise UsageError(
+            f"--arch {name} --arch-args: no {', '.join(unknown)}; it takes {', '.join(defaults)}"
+        )
+    wrong = [
+        f"{key} is {value!r}, give {_RANGES[key][1]}"
+        for key, value in given.items()
+        if not _RANGES[key][0](value)
+    ]
+    if wrong:
+        raise UsageError(f"--arch {name} --arch-args: {'; '.join(wrong)}")
+    return {
+        key: (given.get(key, value), "given" if key in given else "the family's")
+        for key, value in defaults.items()
+    }

@@ -1,0 +1,103 @@
+"""What the tensors of an E-SpikeFormer checkpoint tell about the network, by key and shape.
+
+Widths are read here and never taken from a class's defaults: published files differ from the code
+published beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from snncc.errors import BadInputError
+from snncc.frontends.zoo.e_spikeformer import Shape
+from snncc.frontends.zoo.e_spikeformer_large import LargeShape
+
+__all__ = ["base_shape", "large_shape"]
+
+_STEM = "downsample1_1.encode_conv.weight"
+
+
+class _Stored:
+    """Shapes of tensors by key, without what wrappers put in front of all keys.
+
+    Args:
+        tensors: Of a checkpoint.
+
+    Raises:
+        BadInputError: They are not those of an E-SpikeFormer.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        stem = next((key for key in tensors if key.endswith(_STEM)), None)
+        if stem is None:
+            raise BadInputError(f"the checkpoint has no {_STEM}, so it is no E-SpikeFormer")
+        prefix = stem.removesuffix(_STEM)
+        self.shapes = {
+            key.removeprefix(prefix): tuple(tensor.shape) for key, tensor in tensors.items()
+        }
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.shapes
+
+    def rows(self, key: str) -> int:
+        """Size of a tensor's first axis.
+
+        Raises:
+            BadInputError: There is no such tensor.
+        """
+        if not self.shapes.get(key):
+            raise BadInputError(f"the checkpoint has no {key}, so it is none of this family")
+        return int(self.shapes[key][0])
+
+    def rows_or_none(self, key: str) -> int:
+        """Likewise; 0 if there is none."""
+        return self.rows(key) if key in self else 0
+
+    def blocks(self, stage: str) -> int:
+        """How many blocks a list of blocks has."""
+        numbers = {key.split(".")[1] for key in self.shapes if key.startswith(f"{stage}.")}
+        return len(numbers)
+
+    def channels(self) -> int:
+        """Of the input."""
+        return int(self.shapes[_STEM][1])
+
+
+def base_shape(tensors: Mapping[str, Any]) -> Shape:
+    """Widths and depths of a base network.
+
+    Raises:
+        BadInputError: The tensors are not those of one.
+    """
+    stored = _Stored(tensors)
+    names = ("downsample1_2", "downsample2", "downsample3", "downsample4")
+    first, second, third, fourth = (stored.rows(f"{name}.encode_conv.weight") for name in names)
+    return Shape(
+        widths=(first, second, third, fourth),
+        blocks=(stored.blocks("block3"), stored.blocks("block4")),
+        channels=stored.channels(),
+        classes=stored.rows_or_none("head.weight"),
+        layer_scale="block3.0.layer_scale1" in stored,
+    )
+
+
+def large_shape(tensors: Mapping[str, Any]) -> LargeShape:
+    """Widths, depths and parts of a large network, fine-tuned or masked.
+
+    Raises:
+        BadInputError: The tensors are not those of one.
+    """
+    stored = _Stored(tensors)
+    names = ("downsample1_2", "downsample2", "downsample3")
+    first, second, third = (stored.rows(f"{name}.encode_conv.weight") for name in names)
+    return LargeShape(
+        widths=(first, second, third),
+        blocks=stored.blocks("block3"),
+        hidden=stored.rows("block3.0.attn.q_conv.0.conv1.0.weight"),
+        rep_conv=stored.rows_or_none("block3.0.rep_conv.conv1.0.weight"),
+        channels=stored.channels(),
+        classes=stored.rows_or_none("head.weight"),
+        distilled="head_kd.weight" in stored,
+        layer_scale="block3.0.layer_scale1" in stored,
+    )

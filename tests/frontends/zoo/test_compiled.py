@@ -1,0 +1,98 @@
+"""Published networks, small: compiled, and the same on all engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import snncc
+from snncc.frontends.zoo.e_spikeformer import DvsESpikeFormer, ESpikeFormer, Shape
+from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShape
+from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder
+from snncc.frontends.zoo.parts import Layers
+
+BASE = Shape(widths=(8, 8, 16, 16), blocks=(1, 1), classes=5)
+SCALED = Shape(widths=(8, 8, 16, 16), blocks=(1, 0), channels=2, classes=5, layer_scale=True)
+LARGE = LargeShape((8, 16, 16), 1, hidden=24, rep_conv=20, classes=5, layer_scale=False)
+HALF_UP = Layers(rounding="half-up")
+
+
+def seen_noise(net: nn.Module, *shape: int) -> nn.Module:
+    """The network in eval mode, batch norms and layer scales such that its neurons fire."""
+    for name, value in net.named_parameters():
+        if "layer_scale" in name:
+            nn.init.uniform_(value, 0.5, 1.5)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.uniform_(module.weight, 1.0, 2.0)
+    with torch.no_grad():
+        net.train()(torch.randn(*shape))
+    return net.eval()
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "base": lambda: ESpikeFormer(BASE, Layers(), scale=8.0),
+    "large": lambda: LargeESpikeFormer(LARGE, HALF_UP, scale=8.0),
+    "masked encoder": lambda: MaskedAutoencoder(LARGE, HALF_UP, scale=8.0, patches=(2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_compiled_and_engines_agree(name):
+    torch.manual_seed(0)
+    net = seen_noise(NETWORKS[name](), 16, 3, 32, 32)
+    host = "head" if name == "large" else None
+    model = snncc.compile(net, pixels(4, 3, 32, 32), input_shape=(3, 32, 32), host=host)
+    assert model.report["verify"]["mismatched"] == 0
+    coverage = model.report["verify"]["coverage"]
+    assert coverage["fired"] == coverage["populations"] == len(model.program.neurons)
+
+
+def test_frames_of_an_event_camera_are_a_sequence():
+    torch.manual_seed(0)
+    net = seen_noise(DvsESpikeFormer(SCALED, Layers(norm=1.0)), 3, 8, 2, 32, 32)
+    counts = pixels(4, 3, 2, 32, 32) // 32
+    model = snncc.compile(net, counts, input_shape=(2, 32, 32), timesteps=3)
+    assert model.report["verify"]["mismatched"] == 0
+    assert model.program.timesteps == 3
+    scores = snncc.Session(model, engine="clocked").run(None, {model.input.name: counts})[0]
+    assert scores.shape == (4, 5)
+
+
+def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutions():
+    torch.manual_seed(0)
+    sparse = seen_noise(ESpikeFormer(BASE, Layers(sparse=True)), 16, 3, 32, 32)
+    plain = ESpikeFormer(BASE, Layers())
+    plain.load_state_dict(sparse.state_dict())
+    two = [snncc.compile(net.eval(), input_shape=(3, 32, 32), name="n") for net in (sparse, plain)]
+    (one, arrays), (other, others) = (model.program.to_json() for model in two)
+    assert one == other
+    assert arrays.keys() == others.keys()
+    assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
+
+
+def test_a_masked_encoder_fires_as_the_network_it_is_trained_for():
+    torch.manual_seed(0)
+    encoder = seen_noise(MaskedAutoencoder(LARGE, HALF_UP, patches=(2, 2)), 16, 3, 32, 32)
+    tuned = LargeESpikeFormer(LARGE, HALF_UP).eval()
+    kept = {k: v for k, v in encoder.state_dict().items() if k in tuned.state_dict()}
+    tuned.load_state_dict(kept, strict=False)
+    x = pixels(2, 3, 32, 32)
+    counts = []
+    for net in (encoder, tuned):
+        host = "head" if net is tuned else None
+        model = snncc.compile(net, input_shape=(3, 32, 32), name="n", host=host)
+        activity = snncc.Session(model, engine="clocked").trace({model.input.name: x})
+        modules = {n.name: n.module for n in model.program.neurons}
+        counts.append({modules[name]: found for name, found in activity.counts.items()})
+    assert counts[0].keys() == counts[1].keys()
+    assert all(np.array_equal(counts[0][name], counts[1][name]) for name in counts[0])
