@@ -23,7 +23,12 @@ from snncc.ir.program import (
     Source,
     pooled_size,
 )
-from snncc.ir.program_check import emitted_payload, potential_bounds, required_depth
+from snncc.ir.program_check import (
+    emitted_payload,
+    potential_bounds,
+    required_depth,
+    signed_sources,
+)
 
 __all__ = ["cases", "chain", "changed", "half_even_levels", "programs", "samples"]
 
@@ -163,12 +168,13 @@ class _Builder:
         node = Accumulator(
             self.name("v"), shape, tuple(projections), none, 0, 0, "m.linear", self.patches(shape)
         )
-        reach = max(map(abs, potential_bounds(node))) // 4 + 1
+        signed = signed_sources(node, {n.name: n for n in self.nodes})
+        reach = max(map(abs, potential_bounds(node, signed))) // 4 + 1
         bias = self.rng.integers(-reach, reach, bias_shape, endpoint=True)
         if self.ties:
             bias = (bias.astype(np.int64) >> 3) << 3
         node = replace(node, bias=bias.astype(np.int64))
-        low, high = potential_bounds(node)
+        low, high = potential_bounds(node, signed)
         self.nodes.append(replace(node, low=low, high=high))
 
     def patches(self, shape: tuple[int, ...]) -> Pair | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import fields, replace
 from math import prod
 from typing import Any
@@ -37,6 +37,7 @@ __all__ = [
     "firing_window",
     "potential_bounds",
     "required_depth",
+    "signed_sources",
     "weight_reach",
 ]
 
@@ -144,7 +145,7 @@ def _check_accumulator(node: Accumulator, seen: dict[str, Node]) -> None:
     bias = node.bias
     _require(isinstance(bias, np.ndarray) and bias.dtype == np.int64, "bias is not int64")
     _require(bias.shape in ((node.shape[0],), node.shape), f"bias has shape {bias.shape}")
-    low, high = potential_bounds(node)
+    low, high = potential_bounds(node, signed_sources(node, seen))
     _require(
         node.low <= low and high <= node.high,
         f"declared bounds [{node.low}, {node.high}] do not hold the proved [{low}, {high}]",
@@ -376,10 +377,21 @@ def emitted_payload(node: Node) -> int:
     return int(node.payload)  # type: ignore[union-attr]
 
 
-def potential_bounds(node: Accumulator) -> tuple[int, int]:
+def signed_sources(node: Accumulator, seen: Mapping[str, Node]) -> set[str]:
+    """What ``node`` reads that may be negative: potentials, never spikes or pixels."""
+    return {p.source for p in node.projections if _is_potential(seen[p.source], seen)}
+
+
+def _is_potential(node: Node, seen: Mapping[str, Node]) -> bool:
+    while isinstance(node, Pool):
+        node = seen[node.source]
+    return isinstance(node, Accumulator)
+
+
+def potential_bounds(node: Accumulator, signed: Container[str] = ()) -> tuple[int, int]:
     """Proved range of the potential: payload * positive and negative weight sums, plus bias.
 
-    A masked potential may be 0 besides.
+    A masked potential may be 0 besides. What the sources in ``signed`` emit may be negative.
     """
     low = high = np.zeros(node.shape[0], dtype=object)
     for p in node.projections:
@@ -387,6 +399,8 @@ def potential_bounds(node: Accumulator) -> tuple[int, int]:
             low, high = low - p.payload, high + p.payload
             continue
         rows = replace(p, shift=0).total().reshape(node.shape[0], -1)
+        if p.source in signed:
+            rows = np.concatenate([rows, -rows], axis=1)
         reach = p.payload << p.shift  # times Python's integers: nothing wraps round
         high = high + reach * np.maximum(rows, 0).sum(1).astype(object)
         low = low + reach * np.minimum(rows, 0).sum(1).astype(object)

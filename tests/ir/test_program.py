@@ -183,6 +183,22 @@ def test_bounds_are_reached_by_extreme_inputs(shift: int) -> None:
     assert potential_bounds(node) == tuple(sorted(((x @ weights[0] << shift) + 7).tolist()))
 
 
+def test_bounds_of_weights_that_read_potentials_hold_for_negative_ones() -> None:
+    def layer(name: str, source: str, payload: int, low: int, high: int) -> Accumulator:
+        p = Projection(source, "linear", (np.array([[-100]], np.int8),), payload)
+        return Accumulator(name, (1,), (p,), np.zeros(1, np.int64), low, high)
+
+    a, y = layer("a", "x", 255, -25500, 0), Readout("y", (1,), "b", 1.0)
+    for low, high, ok in ((-2550000, 0, False), (-2550000, 2550000, True)):
+        nodes = (Source("x", (1,), 255), a, layer("b", "a", 25500, low, high), y)
+        program = Program("net", nodes)
+        if ok:
+            program.validate()
+            continue
+        with pytest.raises(BadInputError, match=r"do not hold the proved \[-2550000, 2550000\]"):
+            program.validate()
+
+
 def test_bounds_beyond_64_bits_are_no_less() -> None:
     weights = np.full((1, 2**16), 127, np.int8)
     p = Projection("x", "linear", (weights,) * 3, 2**62, shift=16)
