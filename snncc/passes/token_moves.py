@@ -85,11 +85,12 @@ def _split(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
 
 
 def _gather(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
-    index, axis = constant(node.inputs[1]), attribute(node, "axis", 0)
-    if index is None or index.ndim != 0:
+    index, axis, x = constant(node.inputs[1]), attribute(node, "axis", 0), node.inputs[0]
+    size = axes_of(x)[axis] if x is not None else None
+    if index is None or index.ndim != 0 or size is None:
         return None
-    at = int(index)
-    found = _ranges(work, node, seen, axis, [(at, at + 1)] if at >= 0 else [(at, 0)])
+    at = int(index) % size
+    found = _ranges(work, node, seen, axis, [(at, at + 1)])
     if not found or not isinstance(found[0], Tokens):
         return None
     groups = list(found[0].groups)
@@ -111,7 +112,9 @@ def _ranges(
         return None
     found: list[Tokens | None] = []
     for start, stop in ranges:
-        start, stop = (min(i + size if i < 0 else i, size) for i in (start, stop or size))
+        start, stop = (min(i + size if i < 0 else i, size) for i in (start, stop))
+        if not 0 <= start < stop:
+            return None
         part = selected(view.groups, axis % len(view.groups), start, stop)
         twin = work.parts.of(view.twin, part[1], node) if part is not None else None
         if part is None or twin is None:
