@@ -30,17 +30,22 @@ def _integer(low: int, high: int) -> _Judge:
 
 def _positive(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value is None or (is_number and math.isfinite(value) and value > 0)
+    return is_number and math.isfinite(value) and value > 0
 
 
 _RANGES: dict[str, tuple[_Judge, str]] = {
     "D": (_integer(1, 255), "an integer from 1 to 255"),
-    "norm": (_positive, "a number above 0, or null for D"),
+    "norm": (_positive, "a number above 0"),
     "rounding": (lambda value: value in ("half-even", "half-up"), "half-even or half-up"),
     "heads": (_integer(1, 1024), "an integer from 1 to 1024"),
     "scale": (_positive, "a number above 0"),
     "tap": (_integer(1, 4), "1 to 4, for strides 2, 4, 8 and 16"),
 }
+
+
+def _fits(key: str, value: Any, defaults: Mapping[str, Any]) -> bool:
+    """Whether a value is in its range, or null where that means something."""
+    return _RANGES[key][0](value) or (value is None and defaults[key] is None)
 
 
 def chosen(
@@ -64,7 +69,7 @@ def chosen(
     wrong = [
         f"{key} is {value!r}, give {_RANGES[key][1]}"
         for key, value in given.items()
-        if not _RANGES[key][0](value)
+        if not _fits(key, value, defaults)
     ]
     if wrong:
         raise UsageError(f"--arch {name} --arch-args: {'; '.join(wrong)}")

@@ -33,10 +33,8 @@ class Layers:
 
     def fire(self, norm: float | None = None) -> IntegerFire:
         """Returns a neuron; ``norm`` overrides the network's."""
-        for given in (norm, self.norm):
-            if given is not None:
-                return IntegerFire(self.D, given, self.rounding)
-        return IntegerFire(self.D, float(self.D), self.rounding)
+        given = next((n for n in (norm, self.norm) if n is not None), self.D)
+        return IntegerFire(self.D, float(given), self.rounding)
 
     def conv(
         self,

@@ -263,6 +263,7 @@ def test_options_change_what_weights_do_not_carry_and_say_so():
         ("e-spikeformer", {"heads": 3}, r"heads is 3, give a divisor of 16 and 32"),
         ("e-spikeformer-backbone", {"tap": 5}, r"tap is 5, give 1 to 4"),
         ("e-spikeformer", {"scale": math.inf}, r"scale is inf, give a number above 0"),
+        ("e-spikeformer-dvs", {"norm": None}, r"norm is None, give a number above 0"),
     ],
 )
 def test_a_wrong_name_or_option_is_a_usage_error(name, options, message):
