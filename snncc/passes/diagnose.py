@@ -365,7 +365,7 @@ def _reaches_neuron(value: ir.Value) -> bool:
         return True
     passing = (
         "Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum",
-        "PatchMask",
+        "PatchMask", "Transpose", "Squeeze", "Unsqueeze",
     )  # fmt: skip
     readers = [user for user, _ in value.uses()]
     return any(
