@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -107,7 +107,7 @@ def _read(path: Path, executor: str, seconds: float) -> Ran:
 
 def _late(executor: str, timeout: float, job: Path) -> SnnccError:
     others = "; --executor direct is faster" if executor == "lava" else ""
-    lines = _lines(job)
+    lines = [line for line in _lines(job) if "resource_tracker" not in line]  # that was our doing
     said = f"; its last words: {lines[-1].strip()}" if lines else ""
     return SnnccError(
         f"lava, {executor} executor: no result within {timeout:g} s, all its processes were ended; "
@@ -201,8 +201,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

@@ -43,9 +43,9 @@ def test_everything_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> N
     assert found == [
         "x (Source): values up to 300, beyond 8 bits; quantise the input to uint8",
         "net.conv2 (Accumulator): weights from 'pool1' have 2 slices of 8 bits; "
-        "recompile with --weight-bits 8",
+        "fewer --weight-bits",
         "fc (Accumulator): the potential may reach 8,408,476, beyond the 24 bits of a state word "
-        "(8,388,607); recompile with --weight-bits 8",
+        "(8,388,607); fewer --weight-bits",
     ]
     assert not (tmp_path / "net").exists()
 
