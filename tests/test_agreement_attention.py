@@ -263,3 +263,34 @@ def test_a_train_without_its_last_tick_is_seen(one: Forms) -> None:
     node.replace_input_with(0, edit.op("Slice", q, *limits, name="cut", dtype=q.dtype))
     found = disagreements(replace(one, spiking=spiking))
     assert any("spiking" in line for line in found)
+
+
+# -- around attention ----------------------------------------------------------------------
+
+
+def test_an_embedding_of_positions_joins_the_layer_ahead_of_it() -> None:
+    net = Net((2, 6, 6), seed=5, rms=2.0).conv(4, stride=2, pads=1)
+    net.then("Reshape", net.const([0, 4, 9], int)).then("Transpose", perm=[0, 2, 1])
+    net.then("Add", net.const(net.rng.normal(size=(1, 9, 4))), module="positions")
+    net.then("Transpose", perm=[0, 2, 1]).then("Reshape", net.const([0, 4, 3, 3], int))
+    net.shape = (4, 3, 3)
+    attend(net.fire(4), 2, behind=0.125).conv(3, 1)
+    f = Forms.of(case_of(net, scale=2.0**-5), 8)
+    assert f.program.accumulators[0].bias.shape == (4, 3, 3)
+    assert disagreements(f) == []
+
+
+@pytest.mark.parametrize("first", ["features", "channels"])
+def test_tokens_end_in_a_mean_or_in_features(first: str) -> None:
+    net = Net((2, 6, 6), seed=6, rms=2.0).conv(6, stride=2, pads=1).fire(4)
+    attend(net, 2, behind=0.125)
+    net.then("Reshape", net.const([0, 6, 9], int))
+    if first == "channels":
+        net.then("Transpose", perm=[0, 2, 1])
+        net.then("ReduceMean", net.const([1], int), keepdims=0)
+        net.shape = (6,)
+    else:
+        net.then("Flatten", axis=1)
+        net.shape = (54,)
+    f = Forms.of(case_of(net.linear(3), scale=2.0**-5), 8)
+    assert disagreements(f) == []

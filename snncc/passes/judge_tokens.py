@@ -92,7 +92,7 @@ def _is_live(node: ir.Node) -> bool:
 
 def _between(node: ir.Node) -> tuple[str, str]:
     """What stands between the first product and the second."""
-    if node.op_type in _PRODUCTS:
+    if node.op_type in _PRODUCTS and _is_live(node):
         return node.metadata_props.get(REASON, "a product of three live values"), LINEAR_ATTENTION
     return f"{node.op_type} between q k^T and v", LINEAR_ATTENTION
 

@@ -19,12 +19,15 @@ from snncc.ir.graphs import constant, is_op, nodes, replace_value, static_shape
 from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.channel_parts import Parts
-from snncc.passes.token_nodes import MAP, RULES, SCALED, Work
+from snncc.passes.token_layers import LAYERS
+from snncc.passes.token_moves import MOVES
 from snncc.passes.token_products import NotAttentionError, Product, Tokens
 from snncc.passes.token_views import of_map
+from snncc.passes.token_work import MAP, SCALED, Rule, Work
 
 __all__ = ["FOLLOWED", "LOST", "PRODUCT", "REASON", "TOKENS", "RecogniseAttention"]
 
+_RULES: dict[str, Rule] = {**MOVES, **LAYERS}
 #: Metadata key of nodes that were followed but have no map: they hold tokens, or a product.
 FOLLOWED, TOKENS, PRODUCT = "snncc.followed", "tokens", "product"
 #: Metadata key of nodes that could be followed, but read what was lost ahead of them.
@@ -46,7 +49,7 @@ class RecogniseAttention(Pass):
         reader = _Reader(Work(Parts(self.name), self.name))
         for node in nodes(model):
             reader.visit(node)
-        if reader.changed:
+        if reader.changed or reader.views:
             common.RemoveUnusedNodesPass()(model)
         return len(list(nodes(model, "Attention")))
 
@@ -65,8 +68,8 @@ class _Reader:
 
     def visit(self, node: ir.Node) -> None:
         """Follow one node, if it regroups or reads what was regrouped."""
-        rule = RULES.get(node.op_type)
-        live = [v for v in node.inputs if v is not None and constant(v) is None]
+        rule = _RULES.get(node.op_type)
+        live = [v for v in node.inputs if v is not None and _holds_numbers(v)]
         is_concerned = any(v in self.views or v in self.lost for v in live)
         found: Sequence[Tokens | Product | None] | None = None
         if rule is not None and (is_concerned or node.op_type in _STARTS):
@@ -77,19 +80,19 @@ class _Reader:
         if found is None and is_concerned:
             if rule is not None and any(v in self.lost for v in live):
                 node.metadata_props[LOST] = "1"
-            self.lost.update(node.outputs)
+            self.lost.update(filter(_holds_numbers, node.outputs))
         for out, view in zip(node.outputs, found or (), strict=False):
             if view is not None:
                 self._settle(node, out, view)
 
     def _view(self, value: ir.Value | None) -> Tokens | Product | None:
         """What is known of an input; a map is a view of itself."""
-        if value is None or constant(value) is not None or value in self.lost:
+        if value is None or not _holds_numbers(value) or value in self.lost:
             return None
         if value in self.views:
             return self.views[value]
         size = static_shape(value)
-        if size is None or len(size) != 3 or value.dtype != ir.DataType.FLOAT:
+        if size is None or len(size) != 3:
             return None
         free = value.shape is not None and not isinstance(value.shape[0], int)
         return Tokens(of_map(size), value) if free else None
@@ -117,6 +120,11 @@ class _Reader:
         if len(out.shape or ()) != 2:
             return None
         return self.work.flattened(view, node, out)
+
+
+def _holds_numbers(value: ir.Value) -> bool:
+    """Whether a value is no constant, and no arithmetic on shapes."""
+    return constant(value) is None and value.dtype == ir.DataType.FLOAT
 
 
 def _is_unnamed(twin: ir.Value) -> bool:

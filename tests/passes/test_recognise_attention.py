@@ -11,6 +11,7 @@ import pytest
 from attention_modules import SPELLINGS, network
 from attention_nets import attend, tokens
 from float_networks import Net, imported
+from onnx import numpy_helper
 
 from snncc.errors import UnsupportedModelError, VerificationError
 from snncc.frontends.pytorch import import_module
@@ -270,3 +271,15 @@ def _split(net: Net, parts: list[str]) -> Any:
     from onnx import helper
 
     return helper.make_node("Split", [net.x, net.const([3, 3], np.int64)], parts, axis=1)
+
+
+@pytest.mark.parametrize(("index", "channels"), [(0, [0, 1]), (1, [2, 3]), (-1, [4, 5])])
+def test_one_of_joined_layers_is_gathered(index: int, channels: list[int]) -> None:
+    net = stem().conv(6, 1)
+    weight = next(w for w in reversed(net.weights) if len(w.dims) == 4)
+    net.fire(4).then("Reshape", net.const([0, 3, 2, 4, 4], int))
+    net.x, net.shape = net.node("Gather", net.x, net.const(index, np.int64), axis=1), (2, 4, 4)
+    model = recognised(net.flatten().linear(3))
+    layer = list(nodes(model, "Conv"))[-1]
+    kept = layer.inputs[1].const_value.numpy()  # type: ignore[union-attr]
+    np.testing.assert_array_equal(kept, numpy_helper.to_array(weight)[channels])

@@ -1,0 +1,107 @@
+"""What the rules for tokens work with: views, and new nodes on maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.ir.graphs import Edit, static_shape
+from snncc.passes.channel_parts import Parts
+from snncc.passes.token_products import Product, Tokens
+from snncc.passes.token_views import of_map, regrouped
+
+__all__ = [
+    "MAP",
+    "SCALED",
+    "Rule",
+    "View",
+    "Views",
+    "Work",
+    "attributes_of",
+    "axes_of",
+    "first_of",
+    "sizes_of",
+]
+
+Array = npt.NDArray[Any]
+View = Tokens | Product
+Views = Sequence[View | None] | None
+
+#: What follows the name of a value of tokens in that of its map.
+MAP = "/map"
+#: In that of a map times a number.
+SCALED = "/scaled"
+
+
+@dataclass
+class Work:
+    """Nodes on maps, ahead of those on tokens."""
+
+    parts: Parts
+    made_by: str
+
+    def map(
+        self, node: ir.Node, op_type: str, *inputs: ir.Value | None, shape: Sequence[int],
+        domain: str = "", attributes: dict[str, Any] | None = None, name: str = "",
+    ) -> ir.Value:  # fmt: skip
+        """A new map (C, H, W), or a new vector, ahead of ``node`` and named after its result."""
+        out, x = node.outputs[0], inputs[0]
+        samples = x.shape[0] if x is not None and x.shape is not None else None
+        return Edit(node, self.made_by).op(
+            op_type, *inputs, name=name or f"{out.name}{MAP}", dtype=ir.DataType.FLOAT,
+            shape=[samples, *shape], domain=domain, attributes=attributes or {},
+        )  # fmt: skip
+
+    def const(self, node: ir.Node, what: str, array: Array) -> ir.Value:
+        """A new constant, float32 unless it is of integers."""
+        kept = array.dtype.kind in "iu"
+        return Edit(node, self.made_by).const(
+            f"{node.outputs[0].name}.{what}", array if kept else array.astype(np.float32)
+        )
+
+    def scaled(self, view: Tokens, node: ir.Node) -> ir.Value:
+        """The map times the view's scale."""
+        if view.scale == 1.0:
+            return view.twin
+        factor = self.const(node, "scale", np.array(view.scale))
+        name = f"{node.outputs[0].name}{SCALED}"
+        return self.map(node, "Mul", view.twin, factor, shape=sizes_of(view), name=name)
+
+    def flattened(self, view: Tokens, node: ir.Node, out: ir.Value) -> ir.Value | None:
+        """The map as one axis of features, in its own order; None if the view has another."""
+        sizes = sizes_of(view)
+        whole = regrouped(of_map(sizes), (None, prod(sizes)))
+        if view.groups != whole:
+            return None
+        target = self.const(node, "flat", np.array([-1, prod(sizes)]))
+        return self.map(node, "Reshape", self.scaled(view, node), target, shape=[prod(sizes)])
+
+
+def sizes_of(view: Tokens) -> tuple[int, ...]:
+    """(C, H, W) of the map."""
+    return static_shape(view.twin) or ()
+
+
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """All attributes as plain values."""
+    return {name: a.value for name, a in node.attributes.items()}
+
+
+def axes_of(value: ir.Value) -> list[int | None]:
+    """Sizes of a value's axes, None for the one of samples."""
+    return [d if isinstance(d, int) else None for d in value.shape or ()]
+
+
+def first_of(seen: Sequence[View | None]) -> View | None:
+    """What is known of a node's first input."""
+    return seen[0] if seen else None
+
+
+#: What a node does, given what is known of its inputs; None: it cannot be followed.
+Rule = Callable[[Work, ir.Node, Sequence[View | None]], Views]
