@@ -40,7 +40,7 @@ NETWORKS = {
     "residual_d4": ("models", "residual", 4),
     "ssc_d4": ("models", "ssc", 4),
     "lif_t4": ("lif_models", "lif", 4),
-    "spikeformer_d4": ("spikeformer", "spikeformer", 8),
+    "spikeformer_d4": ("spikeformer", "spikeformer", 4),
     "cnn_d4_grid8": ("models_grid", "cnn_grid", 8),
 }
 BITS = (24, 16, 8, 4)

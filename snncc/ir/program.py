@@ -214,9 +214,8 @@ class Readout:
         source: Accumulator (potential) or neuron / pool of a neuron (spike counts).
         scale: Real value of one integer unit.
         over_time: ``each``: a result per timestep; ``sum``: the integers are summed over T.
-        host: Torch module path of a linear layer that the host computes of the real values; its
-            result is then the network's. Engines know nothing of it.
-        weight, bias: Of that layer, float32 (F_out, F_in) and (F_out,).
+        host, weight, bias: A linear layer that the host, no engine, computes of the real values:
+            its torch module path, float32 (F_out, F_in) and (F_out,).
     """
 
     name: str
@@ -381,14 +380,10 @@ def _restore(value: Any, arrays: Mapping[str, Array]) -> Any:
     if isinstance(value, dict):
         if "array" in value:
             return arrays[value["array"]]
-        return _projection_from_json(value, arrays)
+        return Projection(**{key: _restore(inner, arrays) for key, inner in value.items()})
     if isinstance(value, list):
         return tuple(_restore(v, arrays) for v in value)
     return value
-
-
-def _projection_from_json(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Projection:
-    return Projection(**{key: _restore(value, arrays) for key, value in entry.items()})
 
 
 def _node_from_json(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Node:
