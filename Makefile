@@ -7,8 +7,6 @@ PINS   := $(addprefix -c ,$(wildcard constraints/$(PYVER).txt))
 READY  := $(VENV)/.ready-$(PYVER)
 EX     := examples/fashion_mnist
 DEMO   := build/demo
-# Where snncc doctor --install-lava puts the environment of engine lava.
-export SNNCC_CACHE ?= $(CURDIR)/$(VENV)/cache
 
 .PHONY: demo test
 

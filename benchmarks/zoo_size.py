@@ -3,11 +3,11 @@
     python benchmarks/zoo_size.py e-spikeformer-s --pictures FOLDER
     python benchmarks/zoo_size.py e-spikeformer-12-768 --pictures FOLDER --weight-bits 8
 
-Published weights are not to be had here, so weights are random, and the statistics of batch norms
-are taken from the pictures: 0.1 to 0.3 of the neurons then fire at a tick, as in trained networks.
-What such a network says about a picture means nothing; what it costs and whether engines agree
-does. FOLDER holds pictures of any size, three channels; crops of them are taken. The checkpoint is
-written in the official container and compiled by the command line, in a process of its own.
+Weights are random, and the statistics of batch norms are taken from the pictures: 0.1 to 0.3 of the
+neurons then fire at a tick, as in trained networks. What such a network says about a picture means
+nothing; what it costs and whether engines agree does. FOLDER holds pictures of at least 224x224
+pixels; crops of them are taken. The checkpoint is written in the official container and compiled by
+the command line, in a process of its own.
 """
 
 from __future__ import annotations
@@ -74,16 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def crops(folder: Path, count: int) -> Array:
     """Returns uint8 ``[count, 3, 224, 224]``: parts of the pictures in ``folder``, by turns."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    paths = [p for p in found if min(Image.open(p).size) >= _SIDE]
     if not paths:
-        raise SystemExit(f"{folder}: no .png or .jpg")
+        raise SystemExit(f"{folder}: no .png or .jpg of at least {_SIDE}x{_SIDE}")
     rng = np.random.default_rng(0)
-    found = []
+    parts = []
     for i in range(count):
         picture = np.asarray(Image.open(paths[i % len(paths)]).convert("RGB"))
         top, left = (int(rng.integers(0, max(n - _SIDE, 0) + 1)) for n in picture.shape[:2])
-        found.append(picture[top : top + _SIDE, left : left + _SIDE].transpose(2, 0, 1))
-    return np.stack(found)
+        parts.append(picture[top : top + _SIDE, left : left + _SIDE].transpose(2, 0, 1))
+    return np.stack(parts)
 
 
 @torch.no_grad()

@@ -12,8 +12,11 @@ from snncc.errors import TargetError
 
 __all__ = ["export"]
 
-#: By these an earlier export is known.
-_PARTS = ("graph.json", "tensors.npz", "run.py", "README.md")
+#: All that an earlier export holds; what else is there is the user's, and never deleted.
+_PARTS = (
+    *("graph.json", "tensors.npz", "README.md", "processes", "__pycache__"),
+    *("run.py", "network.py", "executors.py", "files.py"),
+)
 
 
 @click.command("export", short_help="Write a compiled network in another tool's form.")

@@ -93,20 +93,22 @@ def check_output_folder(path: Path, force: bool, parts: Collection[str]) -> None
     Args:
         path: What is to be made; an empty folder is as good as none.
         force: An earlier result may be replaced.
-        parts: Names by which an earlier result is known.
+        parts: Names of all that a result holds.
 
     Raises:
         BadInputError: Something else is there, or ``force`` is not set, or the folder it is to be
             in is missing or read-only.
     """
+    if path.name in ("", ".."):
+        raise BadInputError(f"{path}: has no name of its own; give the folder's name")
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         raise BadInputError(f"{path}: is not a folder; choose another name")
     if path.is_dir() and (found := {entry.name for entry in path.iterdir()}):
         if not force:
             raise BadInputError(f"{path}: not empty; choose another name or replace it with -f")
-        if lost := sorted(set(parts) - found):
+        if other := sorted(found - set(parts)):
             raise BadInputError(
-                f"{path}: holds something else, as it has no {lost[0]}; choose another name"
+                f"{path}: holds what is no part of it, {other[0]}; move it or choose another name"
             )
     _check_parent(path)
 
@@ -133,9 +135,9 @@ def write_folder(
             os.rename(path, old)
         os.rename(part, path)
     except OSError as e:
-        if old.exists() and not path.exists():
-            os.rename(old, path)
         raise BadInputError(f"{path}: cannot be written ({e.strerror})") from e
     finally:
+        if old.exists() and not path.exists():  # interrupted between the two
+            os.rename(old, path)
         for folder in (part, old):
             shutil.rmtree(folder, ignore_errors=True)

@@ -164,8 +164,10 @@ def test_an_export_is_never_overwritten_by_chance(snncc, cnn, tmp_path):
     assert (done.code, done.stdout) == (6, "")
     assert "not empty; choose another name or replace it with -f" in done.stderr
     assert (out / "mine.txt").exists()
+    done = snncc("export", cnn, "--to", "lava", "-o", out, "-f")
+    assert (done.code, "holds what is no part of it, mine.txt" in done.stderr) == (6, True)
+    (out / "mine.txt").unlink()
     assert snncc("export", cnn, "--to", "lava", "-o", out, "-f").code == 0
-    assert not (out / "mine.txt").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -176,7 +178,8 @@ def test_force_replaces_only_an_export(snncc, cnn, tmp_path):
     file.write_text("precious")
     link.symlink_to(home)
     for out, words in (
-        (home, "holds something else, as it has no README.md"),
+        (home, "holds what is no part of it, mine.txt"),
+        (Path("."), "has no name of its own"),
         (file, "is not a folder"),
         (link, "is not a folder"),
         (tmp_path / "none" / "x", "make it first"),

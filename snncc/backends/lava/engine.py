@@ -39,7 +39,7 @@ def refusal(program: Program) -> str:
             "takes 8-bit weights and 24-bit potentials, so compile the network again: "
             "snncc compile … --target loihi2"
         )
-    return f"has no processes for {faults[0]}"
+    return f"cannot take {faults[0]}"
 
 
 class LavaEngine:

@@ -95,7 +95,7 @@ def _attention(program: Program, node: Attention) -> Found:
     q, k, _ = (train.shape for train in trains)
     reach = max(*reach_of(node.order, q, k, node.heads, (of_q, of_k, of_v)), node.payload)
     if reach >= STATE_LIMIT:
-        yield _too_wide("a product", reach), "use another engine"
+        yield _too_wide("a product", reach), "fewer levels or positions, or another engine"
 
 
 def _nothing(program: Program, node: Node) -> Found:

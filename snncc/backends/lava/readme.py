@@ -16,9 +16,9 @@ the quantised integer network computes. All of it runs on the CPU, in Lava's fix
 nothing here says that it fits or runs on a chip.
 
 ```console
-$ python3.10 -m venv lava && lava/bin/pip install lava-nc==0.10.0
-$ lava/bin/python run.py --input x.npy --output y.npz                    # one thread, fast
-$ lava/bin/python run.py --input x.npy --output y.npz --executor lava    # Lava's own runtime
+$ python3.10 -m venv ../lava && ../lava/bin/pip install lava-nc==0.10.0
+$ ../lava/bin/python run.py --input ../x.npy --output ../y.npz                    # one thread, fast
+$ ../lava/bin/python run.py --input ../x.npy --output ../y.npz --executor lava    # Lava's runtime
 ```
 `x.npy` holds integers 0 to {payload}, {samples}. `y.npz` holds for every population `counts/NAME`
 (T, N, …) and `tick_spikes/NAME` (T, D), with `--trains` also `trains/NAME` (T, D, N, …), and
@@ -87,8 +87,11 @@ def _carried(timesteps: int) -> str:
 def _result(entry: Entry) -> str:
     shape = ", ".join(map(str, entry["result_shape"]))
     over_time = "summed over T and " if entry["over_time"] == "sum" else ""
-    scale = f"{over_time}times {entry['scale']:g} what the trained network computes"
-    return f"- `readout/{entry['of']}` (T, N, {shape}), integers: {scale}"
+    meaning = "what the trained network computes"
+    if entry["host"]:
+        meaning = f"what `{entry['host']}` reads, a linear layer of the host that is not in here"
+    scale = f"{over_time}times {entry['scale']:g}"
+    return f"- `readout/{entry['of']}` (T, N, {shape}), integers; {scale} they are {meaning}"
 
 
 def _row(plan: Schedule, entry: Entry) -> str:

@@ -224,7 +224,15 @@ def _attention(plan: Schedule, node: Attention) -> None:
 
 
 def _readout(plan: Schedule, node: Readout) -> None:
-    _read_out(plan, node, node.source, "readout", scale=node.scale, over_time=node.over_time)
+    _read_out(
+        plan,
+        node,
+        node.source,
+        "readout",
+        scale=node.scale,
+        over_time=node.over_time,
+        host=node.host,
+    )
 
 
 def _read_out(

@@ -27,10 +27,10 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.lava.interpreter import environment, find_python
+from snncc.backends.lava.interpreter import environment
 from snncc.errors import SnnccError
 
-__all__ = ["EXECUTORS", "TIMEOUT", "Ran", "find_python", "run"]
+__all__ = ["EXECUTORS", "TIMEOUT", "Ran", "run"]
 
 EXECUTORS = ("direct", "lava")
 #: Seconds that a run may take, if not said otherwise.

@@ -61,7 +61,10 @@ class _Stored:
 
     def channels(self) -> int:
         """Of the input."""
-        return int(self.shapes[_STEM][1])
+        shape = self.shapes[_STEM]
+        if len(shape) != 4:
+            raise BadInputError(f"{_STEM} has shape {list(shape)}, so it is no such convolution")
+        return int(shape[1])
 
 
 def base_shape(tensors: Mapping[str, Any]) -> Shape:

@@ -141,7 +141,7 @@ def test_what_no_bits_help_against_is_said():
     masked = replace(program.accumulators[0], masked=(2, 2))
     nodes = tuple(masked if n.name == masked.name else n for n in program.nodes)
     text = refusal(replace(program, nodes=nodes))
-    assert text.startswith("has no processes for net.conv1 (Accumulator): masked patches")
+    assert text.startswith("cannot take net.conv1 (Accumulator): masked patches")
     assert TARGETS["lava"].refusal(program) == ""
 
 

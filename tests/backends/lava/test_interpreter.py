@@ -9,7 +9,6 @@ import pytest
 
 from snncc.backends.lava import interpreter
 from snncc.backends.lava.interpreter import environment_folder, find_python, python_310
-from snncc.backends.lava.worker import find_python as found_by_worker
 from snncc.errors import MissingDependencyError
 
 ANSWERS = {
@@ -63,10 +62,6 @@ def message(*given: str) -> str:
         find_python(*given)
     assert caught.value.exit_code == 7
     return caught.value.message
-
-
-def test_the_workers_own_is_the_same():
-    assert found_by_worker is find_python
 
 
 def test_without_any_python_it_is_said_how_to_get_one():

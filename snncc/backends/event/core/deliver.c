@@ -1,4 +1,4 @@
-/* What a projection brings: its padded map, its events, and a row of sums at a time. */
+/* What a projection brings: its padded map, its events, and a strip of sums at a time. */
 #include <string.h>
 
 #include "parts.h"

@@ -35,7 +35,7 @@ typedef struct {
     int32_t *products;  /* room for those of any one attention */
     int64_t *wide;      /* [strip][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
-    ev_team *team;      /* with whom rows are shared out, or NULL */
+    ev_team *team;      /* with whom strips are shared out, or NULL */
     void **blocks;      /* all that was allocated */
     size_t n_blocks;
 } ev_state;

@@ -26,6 +26,8 @@ __all__ = ["EXECUTORS", "Timing", "run_direct", "run_lava"]
 _COMPILE = {"pypy_channel_size": 2}
 #: How often to look whether all processes are well.
 _LOOK_S = 0.005
+#: How long to wait for the one that raised, where one that depends on it ended first.
+_LAST_WORDS_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,28 @@ def _watch(runtime: Any) -> None:
     while not any(port.probe() for port in runtime.service_to_runtime):
         ended = [actor for actor in actors if not actor.is_alive()]
         if ended:
+            words = _last_words(_speaking(actors) or ended)
             for actor in actors:
                 actor.terminate()
             runtime._messaging_infrastructure.smm.shutdown()
             runtime._is_started = False  # Lava itself can no longer stop it
-            raise RuntimeError(_last_words(ended))
+            raise RuntimeError(words)
         sleep(_LOOK_S)
     try:
         runtime.wait()
     except RuntimeError as e:
         runtime._is_started = False
         raise RuntimeError(_last_words(a for a in actors if a.exception) or str(e)) from e
+
+
+def _speaking(actors: Iterable[Any]) -> list[Any]:
+    """Those that raised, as soon as there is one."""
+    until = perf_counter() + _LAST_WORDS_S
+    while perf_counter() < until:
+        if found := [actor for actor in actors if actor.exception]:
+            return found
+        sleep(_LOOK_S)
+    return []
 
 
 def _last_words(actors: Iterable[Any]) -> str:

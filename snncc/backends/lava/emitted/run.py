@@ -66,6 +66,8 @@ def _checked(graph: Graph, x: Any) -> int:
     Raises:
         ValueError: Wrong shape, dtype or range.
     """
+    if not isinstance(x, np.ndarray):
+        raise ValueError("samples are to be one array in a .npy file")
     wanted, T = graph.description["input"], graph.description["timesteps"]
     shape, lead = tuple(wanted["shape"]), x.ndim - len(wanted["shape"])
     if lead not in (1, 2) or x.shape[lead:] != shape or (lead == 2 and len(x) != T) or 0 in x.shape:
@@ -95,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
             readouts_only=given.readouts_only, stock=given.stock,
         )  # fmt: skip
         np.savez(given.output, report=json.dumps(report), **arrays)
-    except (OSError, ValueError, OverflowError, RuntimeError) as e:
+    except (OSError, EOFError, ValueError, OverflowError, RuntimeError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
     print(json.dumps(report))
