@@ -54,4 +54,5 @@ def export(file: Path, form: str, out: Path, force: bool, as_json: bool) -> None
         return
     screen = Screen()
     screen.line("wrote", str(out), plural(processes, "process|processes"))
-    screen.line("runs", f"python3.10 {out / 'run.py'} --input x.npy --output y.npz")
+    command = f"python {out / 'run.py'} --input x.npy --output y.npz"
+    screen.line("runs", command, "(a Python 3.10 with lava-nc 0.10.0)")

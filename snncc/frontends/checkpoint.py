@@ -307,6 +307,12 @@ def _load_state(
     return list(missing), list(unexpected)
 
 
+def _nearest(key: str, names: list[str], of: Mapping[str, Any], shape: Any) -> list[str]:
+    """The name most like ``key`` among those whose tensor has the shape, if any is like it."""
+    same = [name for name in names if getattr(of.get(name), "shape", None) == shape]
+    return difflib.get_close_matches(key, same, n=1)
+
+
 def _describe(
     what: str,
     keys: list[str],
@@ -314,12 +320,16 @@ def _describe(
     others: list[str],
     theirs: Mapping[str, Any],
 ) -> list[Fault]:
-    """A fault per key, naming the nearest of the ``others`` that has the same shape."""
+    """A fault per key, naming the one of the ``others`` that is its nearest of the same shape.
+
+    Only if it is that one's nearest, too: renaming by a wrong hint would swap weights.
+    """
     faults = []
     for place, key in enumerate(keys):
         shape = getattr(own.get(key), "shape", None)
-        same = [name for name in others if getattr(theirs.get(name), "shape", None) == shape]
-        near = difflib.get_close_matches(key, same, n=1) if place < _MAX_HINTS else []
+        near = _nearest(key, others, theirs, shape) if place < _MAX_HINTS else []
+        if near and _nearest(near[0], keys, own, shape) != [key]:
+            near = []
         holder = "checkpoint" if what == "missing" else "network"
         todo = f"the {holder} has '{near[0]}' of the same shape" if near else ""
         faults.append(Fault(what, node=key, todo=todo))
