@@ -10,6 +10,7 @@ from torch import nn
 import snncc
 from snncc.errors import BadInputError, UsageError
 from snncc.nn import IntegerFire
+from snncc.passes.host_head import HostLayer
 from snncc.runtime.artifact import load
 
 
@@ -104,3 +105,9 @@ def test_a_convolution_at_the_end_stays_on_the_engines():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), IntegerFire(4), nn.Conv2d(2, 2, 3))
     with pytest.raises(UsageError, match="Conv is no linear layer"):
         snncc.compile(net, input_shape=(1, 8, 8), host="2")
+
+
+def test_the_layer_is_measured_with_its_bias():
+    weight, bias = np.float32([[1, 2], [3, 4], [5, 6]]), np.float32([0.5, -1, 2])
+    scores = HostLayer("head", weight, bias)(np.float32([[1, -1], [0, 2]]))
+    assert scores.tolist() == [[-0.5, -2, 1], [4.5, 7, 14]]

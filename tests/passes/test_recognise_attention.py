@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attention_nets
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -142,6 +143,16 @@ def test_the_scale_may_be_anywhere(places: str) -> None:
     where = {"first"} if places == "first" else where
     (found,) = attentions(attend(stem(), 2, scales=where))
     assert scale_behind(found) == 0.25 ** len(where)
+
+
+@pytest.mark.parametrize("place", ["q", "v", "first", "y"])
+def test_a_divisor_is_a_scale_too(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def divided(net: Net, x: str, wanted: bool, factor: float) -> str:
+        return net.node("Div", x, net.const(1 / factor)) if wanted else x
+
+    monkeypatch.setattr(attention_nets, "_scaled", divided)
+    (found,) = attentions(attend(stem(), 2, scales={place}))
+    assert scale_behind(found) == 0.25
 
 
 @pytest.mark.parametrize("heads", [1, 2, 8])
