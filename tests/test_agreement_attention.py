@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from attention_nets import attend
 from float_networks import Case, Net, case_of, examples, lowered
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from interpreter import interpret
+from test_agreement import BITS, Forms
 
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate
-from snncc.ir.program import Accumulator, Attention, Neuron, Program, Relay
-from snncc.passes.build_program import build_program
+from snncc.ir.program import Accumulator, Attention, Neuron, Relay
 from snncc.passes.quantise_input import QuantiseInput
-
-BITS = st.sampled_from([5, 8, 8, 12, 16, 24])
-
-
-@dataclass
-class Forms:
-    """One network as quantised graph, spiking graph and Program."""
-
-    case: Case
-    quantised: ir.Model
-    spiking: ir.Model
-    program: Program
-
-    @staticmethod
-    def of(case: Case, bits: int) -> Forms:
-        stages = lowered(case, bits, check=False).stages
-        quantised = stages["quantised"]
-        return Forms(case, quantised, stages["spiking"], build_program(quantised, "net"))
 
 
 def disagreements(f: Forms) -> list[str]:

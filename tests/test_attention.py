@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import snncc
 from snncc.compiler import InputOptions
 from snncc.ir.program import Attention, Program, Relay
-from snncc.nn import LIF
+from snncc.nn import LIF, IntegerFire
 from snncc.runtime.artifact import CompiledModel
 
 
@@ -95,3 +95,30 @@ def test_attention_of_neurons_with_memory() -> None:
     assert model.program.timesteps == 3
     assert model.report["verify"]["mismatched"] == 0
     assert model.report["verify"]["coverage"]["fired"] == 6
+
+
+class ScaledMean(nn.Module):
+    """The head reads half the mean, over all positions, of spikes laid out as tokens."""
+
+    default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fire, self.head = nn.Conv2d(1, 4, 2, 2), IntegerFire(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.fire(3 * self.embed(x)).flatten(2).transpose(1, 2)
+        scores: Tensor = self.head((tokens * 0.5).mean(1))
+        return scores
+
+
+def test_a_mean_over_scaled_tokens_keeps_the_scale() -> None:
+    torch.manual_seed(0)
+    net = ScaledMean().eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 1, 6, 6)).astype(np.uint8)
+    found = snncc.Session(snncc.compile(net, calibration=pixels, weight_bits=24)).run(
+        None, {"x": pixels}
+    )[0]
+    with torch.no_grad():
+        expected = net((torch.from_numpy(pixels) / 255 - 0.5) / 0.25).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -133,6 +133,13 @@ def test_shared_weights_need_no_more_cores_than_stored_ones():
     assert (conv2.cores_shared, conv2.cores_unrolled) == (8, 21)
 
 
+def test_an_attention_takes_neurons_for_its_matrix():
+    on = replace(LOIHI, neurons_per_core=7)
+    (row,) = [r for r in demands(one_attention()[0], on) if r.node == "a"]
+    assert row.neurons == 10 * 12 + 6 * 5  # what it emits, and k v^T of two heads
+    assert row.cores_shared == row.cores_unrolled == ceil(150 / 7)
+
+
 # -- compiling for it ----------------------------------------------------------------------
 
 

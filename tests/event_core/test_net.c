@@ -142,20 +142,26 @@ static void expect(const void *bytes, size_t size, int32_t node, const char *wha
     ev_net_free(net);
 }
 
+/* Each field by itself, in a network that is valid without. */
+static void expect_faults(const network *net, const fault_case *faults, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t size;
+        int64_t *bytes = network_bytes(net, &size);
+
+        expect(bytes, size, -1, NULL);
+        set(bytes, &faults[i]);
+        expect(bytes, size, faults[i].node, faults[i].what);
+        free(bytes);
+    }
+}
+
 static void test_fields(void)
 {
     network net;
 
     base(&net);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        size_t size;
-        int64_t *bytes = network_bytes(&net, &size);
-
-        expect(bytes, size, -1, NULL);
-        set(bytes, &cases[i]);
-        expect(bytes, size, cases[i].node, cases[i].what);
-        free(bytes);
-    }
+    expect_faults(&net, cases, sizeof(cases) / sizeof(*cases));
 }
 
 /* No prefix is a network, and nothing is read behind it. */
@@ -312,15 +318,7 @@ static void test_attention(void)
     network net;
 
     attend(&net);
-    for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
-        size_t size;
-        int64_t *bytes = network_bytes(&net, &size);
-
-        expect(bytes, size, -1, NULL);
-        set(bytes, &faults[i]);
-        expect(bytes, size, faults[i].node, faults[i].what);
-        free(bytes);
-    }
+    expect_faults(&net, faults, sizeof(faults) / sizeof(*faults));
 }
 
 /* Counts of a byte times so many positions or channels. */
