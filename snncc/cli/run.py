@@ -13,7 +13,7 @@ import click
 
 from snncc.cli.files import check_input_file, check_output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
-from snncc.cli.report_lines import mask_json, mask_line
+from snncc.cli.report_lines import mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
 from snncc.errors import BadInputError, UsageError
 
@@ -244,7 +244,7 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
             found |= _accuracy(classes, read.y)
     if mask := mask_json(session.model, read):
         found["mask"] = mask
-    return found
+    return found | ({"notes": list(read.notes)} if read.notes else {})
 
 
 def _scores(session: Session, tally: Tally) -> Array:
@@ -275,6 +275,8 @@ def _accuracy(classes: Array, labels: Array) -> dict[str, float]:
 
 def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     screen.line("ran", f"{found['name']} on {found['engine']}", _count(found), found["data"])
+    for line in note_lines(found.get("notes", ())):
+        screen.line(*line)
     if mask := found.get("mask"):
         screen.line(*mask_line(mask))
     if found["predictions"] is not None:

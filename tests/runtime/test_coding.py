@@ -173,12 +173,51 @@ def test_labels_from_a_file_of_their_own_overrule(tmp_path, kind):
     assert read_data(x, labels=file).y.tolist() == [2, 0, 1]
 
 
-def test_grey_images_get_their_channel_axis_where_the_network_wants_it(tmp_path):
-    file = npz(tmp_path / "x.npz", x=IMAGES)
-    assert read_data(file, shape=(1, 4, 5)).x.shape == (3, 1, 4, 5)
-    assert read_data(file, shape=(4, 5)).x.shape == (3, 4, 5)
-    idx = saved(tmp_path / "x.idx", idx_bytes(IMAGES))
-    assert read_data(idx, shape=(4, 5)).x.shape == (3, 4, 5)
+GREY = ("[N, 4, 5] taken as [N, 1, 4, 5], grey",)
+SEQUENCES = ("[N, 3, 4, 5] taken as [N, 3, 1, 4, 5], grey",)
+
+
+@pytest.mark.parametrize(
+    ("stored", "network", "read", "notes"),
+    [
+        ((3, 4, 5), (1, 4, 5), (3, 1, 4, 5), GREY),
+        ((1, 4, 5), (1, 4, 5), (1, 1, 4, 5), GREY),
+        ((3, 4, 5), (4, 5), (3, 4, 5), ()),
+        ((3, 1, 4, 5), (1, 4, 5), (3, 1, 4, 5), ()),
+        ((2, 3, 4, 5), (3, 1, 4, 5), (2, 3, 1, 4, 5), SEQUENCES),
+        ((2, 3, 4, 5), (3, 4, 5), (2, 3, 4, 5), ()),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npz", "idx"])
+def test_grey_images_get_their_channel_axis_with_a_word(
+    kind, stored, network, read, notes, tmp_path
+):
+    x = np.arange(np.prod(stored), dtype=np.uint8).reshape(stored)
+    file = tmp_path / "x"
+    npz(file, x=x) if kind == "npz" else saved(file, idx_bytes(x))
+    found = read_data(file, shape=network, limit=2)
+    assert (found.notes, found.x.shape) == (notes, (min(2, len(x)), *read[1:]))
+    assert found.x.tobytes() == x[:2].tobytes()
+
+
+@pytest.mark.parametrize("stored", [(3, 4, 6), (3, 5, 4), (4, 5), (2, 2, 4, 5)])
+def test_no_channel_axis_is_guessed_where_sizes_differ(stored, tmp_path):
+    file = npz(tmp_path / "x.npz", x=np.zeros(stored, np.uint8))
+    with pytest.raises(BadInputError, match="shape \\" + str([*stored])[:-1]):
+        read_data(file, shape=(1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "notes"),
+    [("f8", 0.1, ("float64 rounded to float32",)), ("f8", 0.5, ()), ("f4", 0.1, ()), ("u1", 1, ())],
+)
+def test_values_that_float32_does_not_hold_get_a_word(dtype, value, notes, tmp_path):
+    x = np.zeros((3, 2), dtype)
+    x[1, 1] = value
+    file = npz(tmp_path / "x.npz", x=x)
+    assert read_data(file, shape=(2,)).notes == notes
+    assert read_data(file, shape=(2,), limit=1).notes == ()
+    assert same(read_data(file, shape=(2,)).x, x)
 
 
 def test_limit_takes_the_first_samples_and_their_labels(tmp_path):
@@ -402,6 +441,7 @@ def test_check_input_returns_the_samples_contiguous_and_native():
         (np.zeros((2, 3, 4, 5), np.uint8), "float32", "dtype uint8, .*coding.normalise"),
         (np.zeros((2, 3, 4, 5), np.float16), "float32", "dtype float16"),
         (np.zeros((2, 3, 4, 5), bool), "uint8", "dtype bool"),
+        (np.zeros((2, 3, 4, 5), np.int64), "uint8", r"dtype int64, .*x.astype\(numpy.uint8\)"),
         (np.full((2, 3, 4, 5), None), "uint8", "dtype object"),
         (np.zeros((2, 3, 4, 5), np.uint8), "int8", "asks for int8"),
         (np.zeros((3, 4, 5), np.uint8), "uint8", "single sample: add a batch axis"),
@@ -414,6 +454,14 @@ def test_check_input_returns_the_samples_contiguous_and_native():
 def test_check_input_refuses_what_the_network_does_not_take(x, dtype, message):
     with pytest.raises(BadInputError, match=message):
         check_input(x, (3, 4, 5), dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"), [((2, 4, 5), (1, 4, 5)), ((2, 3, 4, 5), (3, 1, 4, 5))]
+)
+def test_check_input_adds_no_channel_axis_and_says_how_to(shape, network):
+    with pytest.raises(BadInputError, match=r"without their channel: .*expand_dims\(x, -3\)"):
+        check_input(np.zeros(shape, np.uint8), network, "uint8")
 
 
 @pytest.mark.parametrize(
