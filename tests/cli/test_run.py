@@ -29,7 +29,7 @@ def test_labels_of_their_own_file_overrule(snncc, cnn, tmp_path):
     bare = snncc("run", cnn, "--input", tmp_path / "x.npy")
     assert "accuracy   not measured: no labels" in bare.stdout
     labelled = snncc("run", cnn, "--input", tmp_path / "x.npy", "--labels", tmp_path / "y.npy")
-    assert "accuracy   100 % (standard error 0.0 points)" in labelled.stdout
+    assert "accuracy   100 % (95 % interval: 51.0 to 100.0 %)" in labelled.stdout
 
 
 def test_a_channel_axis_that_was_added_is_told(snncc, cnn, tmp_path):
