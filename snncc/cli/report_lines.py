@@ -333,7 +333,8 @@ def target_pieces(found: Mapping[str, Any]) -> list[str]:
     limits, bits = found["limits"], found["state_bits"]
     pieces = [f"{found['name']}: potentials take {bits} of {limits['state_bits']} bits, proved"]
     if not found["fits_bits"]:
-        pieces = [f"{found['name']}: does not fit its bits (8-bit weights, 24-bit potentials)"]
+        words = f"{limits['weight_bits']}-bit weights, {limits['state_bits']}-bit potentials"
+        pieces = [f"{found['name']}: does not fit its bits ({words})"]
     cores = f"{_cores(found['cores_shared'])} of {limits['cores']} cores"
     unrolled = f"{_cores(found['cores_unrolled'])} if every synapse is stored"
     verdict = "feasible" if found["feasible"] else "not feasible"
