@@ -156,6 +156,8 @@ class _Compilation:
         shape = input_shape(model)
         limit, masks = self.options.calibration_limit, self.patches is not None
         data = calibration_data(calibration, shape, limit, masks)
+        if data is not None and data.notes:
+            self.origins["calibration"] = ", ".join(data.notes)
         lead = int(is_sequence(model))
         made = self._contract(model, shape[lead:], data.x if data is not None else None)
         contract = replace(made, timesteps=shape[0] * lead)

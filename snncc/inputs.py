@@ -37,6 +37,8 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
+_DTYPES = (np.uint8, np.float32, np.float64)
+
 
 def input_shape(model: ir.Model) -> tuple[int, ...]:
     """Shape of one sample, as the imported graph has it; a sequence's begins with T."""
@@ -63,10 +65,11 @@ def frames_of(timesteps: int | None, batch_first: bool | None, config: Mapping[s
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples as they came, and their patch masks if there are any."""
+    """Samples, their patch masks if there are any, and what ``Dataset.notes`` says of them."""
 
     x: Array
     mask: Array | None = None
+    notes: tuple[str, ...] = ()
 
 
 def calibration_data(
@@ -94,8 +97,11 @@ def calibration_data(
     if mask is not None and np.shape(mask)[:1] != (len(given.x),):
         found = f"mask of shape {list(np.shape(mask))} for {len(given.x)} samples"
         raise BadInputError(f"calibration: {found}; give one mask for each")
+    if given.x.dtype not in _DTYPES:
+        hint = "give raw pixels as uint8, or real values as float32"
+        raise BadInputError(f"calibration: dtype {given.x.dtype}; {hint}")
     x = check_input(given.x[:limit], shape, "uint8" if given.x.dtype == np.uint8 else "float32")
-    return Samples(x, None if mask is None else mask[:limit])
+    return Samples(x, None if mask is None else mask[:limit], given.notes)
 
 
 def noise(contract: InputContract, samples: int) -> Samples:
@@ -115,7 +121,8 @@ def feeds_of(contract: InputContract, data: Samples) -> dict[str, Array]:
     """
     x = data.x
     if contract.dtype == "uint8" and x.dtype != np.uint8:
-        raise BadInputError("calibration: float samples for a uint8 input; use --input f32")
+        hint = "give raw pixels, or --input f32"
+        raise BadInputError(f"calibration: float samples for a uint8 input; {hint}")
     if contract.dtype != "uint8" and x.dtype == np.uint8:
         raise BadInputError("calibration: uint8 samples for a float input; use --input u8")
     real = contract.normalised(x) if contract.dtype == "uint8" else x

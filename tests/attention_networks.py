@@ -22,7 +22,8 @@ from snncc.ir.program import (
     Relay,
     Source,
 )
-from snncc.ir.program_check import emitted_payload, potential_bounds, required_depth
+from snncc.ir.program_bounds import bounded, emitted_payload
+from snncc.ir.program_timing import required_depth
 
 __all__ = ["attention_cases", "attention_programs", "one_attention"]
 
@@ -126,9 +127,8 @@ def one_attention(order: str = "kv", seed: int = 0) -> tuple[Program, np.ndarray
         p = Projection(source, "conv", (w,), payload)
         bias = rng.integers(0, scale, channels)
         made = Accumulator(f"{name}:v", (channels, 3, 4), (p,), bias, 0, 0, f"m.{name}")
-        low, high = potential_bounds(made)
         levels = half_even_levels(np.full(channels, scale), 4)
-        nodes.append(replace(made, low=low, high=high))
+        nodes.append(bounded(made, {source: reads}))
         nodes.append(Neuron(name, (channels, 3, 4), f"{name}:v", levels, depth, module=f"m.{name}"))
 
     population("stem", "x", 6, 0, 301)

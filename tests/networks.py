@@ -23,12 +23,8 @@ from snncc.ir.program import (
     Source,
     pooled_size,
 )
-from snncc.ir.program_check import (
-    emitted_payload,
-    potential_bounds,
-    required_depth,
-    signed_sources,
-)
+from snncc.ir.program_bounds import bounded, emitted_payload, potential_bounds
+from snncc.ir.program_timing import required_depth
 
 __all__ = ["cases", "chain", "changed", "half_even_levels", "programs", "samples"]
 
@@ -168,14 +164,12 @@ class _Builder:
         node = Accumulator(
             self.name("v"), shape, tuple(projections), none, 0, 0, "m.linear", self.patches(shape)
         )
-        signed = signed_sources(node, {n.name: n for n in self.nodes})
-        reach = max(map(abs, potential_bounds(node, signed))) // 4 + 1
+        seen = {n.name: n for n in self.nodes}
+        reach = max(map(abs, potential_bounds(node, seen))) // 4 + 1
         bias = self.rng.integers(-reach, reach, bias_shape, endpoint=True)
         if self.ties:
             bias = (bias.astype(np.int64) >> 3) << 3
-        node = replace(node, bias=bias.astype(np.int64))
-        low, high = potential_bounds(node, signed)
-        self.nodes.append(replace(node, low=low, high=high))
+        self.nodes.append(bounded(replace(node, bias=bias.astype(np.int64)), seen))
 
     def patches(self, shape: tuple[int, ...]) -> Pair | None:
         """Those of a mask that covers both the source and ``shape``; mostly none."""

@@ -1,7 +1,5 @@
 """A small network by hand: its Program, its quantised and spiking graphs, and its artefact."""
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 import onnx.parser
@@ -11,7 +9,7 @@ from onnx import numpy_helper
 from snncc.backends.integer import IntegerEngine
 from snncc.ir.ops import OPSET, VERSION, functions_of
 from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
-from snncc.ir.program_check import potential_bounds
+from snncc.ir.program_bounds import bounded
 from snncc.runtime.artifact import CompiledModel, manifest_of
 from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.reference import Reference
@@ -71,8 +69,7 @@ def accumulator(name, shape, source, kind, w, bias, payload, module):
     node = Accumulator(
         name, shape, (Projection(source, kind, (w,), payload, pads=pads),), bias, 0, 0, module
     )
-    low, high = potential_bounds(node)
-    return replace(node, low=low, high=high)
+    return bounded(node, {source: Source(source, (1,), payload)})
 
 
 def program(seed=0, timesteps=1):

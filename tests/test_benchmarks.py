@@ -28,7 +28,7 @@ from snncc.ir.program import (
     Source,
     pooled_size,
 )
-from snncc.ir.program_check import emitted_payload, potential_bounds
+from snncc.ir.program_bounds import bounded, emitted_payload
 from versus import trial
 from versus.cases import Case
 from versus.dense_form import exact_in_float32, thresholds
@@ -232,8 +232,9 @@ def ones(values: dict[str, Any]) -> Program:
     weights = (np.ones(values["weights"], np.int8),)
     p = Projection(**{"source": "x", "kind": "conv", **values, "weights": weights})
     shape = (6,) if p.kind == "linear" else (6, *sizes(p, (9, 7)))
-    layer = bounded(Accumulator("v", shape, (p,), np.zeros(6, np.int64), 0, 0))
-    program = Program("ones", (Source("x", (2, 9, 7), 1), layer, Readout("y", shape, "v", 1.0)))
+    x = Source("x", (2, 9, 7), 1)
+    layer = bounded(Accumulator("v", shape, (p,), np.zeros(6, np.int64), 0, 0), {"x": x})
+    program = Program("ones", (x, layer, Readout("y", shape, "v", 1.0)))
     program.validate()
     return program
 
@@ -245,11 +246,6 @@ def sizes(p: Projection, size: tuple[int, int]) -> tuple[int, ...]:
         )
         for i, n in enumerate(size)
     )
-
-
-def bounded(node: Accumulator) -> Accumulator:
-    low, high = potential_bounds(node)
-    return Accumulator(node.name, node.shape, node.projections, node.bias, low, high)
 
 
 def test_turns_give_every_engine_all_batches() -> None:
@@ -290,7 +286,8 @@ def residual() -> tuple[Program, np.ndarray]:
 
     def layer(name: str, inputs: list[Projection], shape: tuple[int, ...], border: bool) -> None:
         bias = rng.integers(-40, 40, shape if border else shape[:1]).astype(np.int64)
-        nodes.append(bounded(Accumulator(name, shape, tuple(inputs), bias, 0, 0)))
+        made = Accumulator(name, shape, tuple(inputs), bias, 0, 0)
+        nodes.append(bounded(made, {n.name: n for n in nodes}))
 
     def conv(source: str, channels: int) -> Projection:
         w = (rng.integers(-9, 10, (4, channels, 3, 3)).astype(np.int8),)

@@ -13,7 +13,8 @@ import snncc
 
 ROOT = Path(snncc.__file__).parent
 FLOORS = (
-    ("errors", "cache"),
+    ("errors",),
+    ("cache", "damage"),
     ("ir",),
     ("nn_state", "nn_grid"),
     ("nn",),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from snncc.backends.clocked import ClockedEngine
 from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection, Readout, Source
-from snncc.ir.program_check import emitted_payload, potential_bounds
+from snncc.ir.program_bounds import bounded, emitted_payload
 from snncc.passes.grids import largest_weight, slices
 from snncc.passes.levels import levels
 
@@ -96,7 +96,7 @@ class Builder:
         table = levels([Fraction(theta)], self.D, "half-even")
         v = v + bias.reshape(-1, *(1,) * (v.ndim - 2))
         shift = int(table[0, 0]) - int(np.quantile(_pooled(v) if pool else v, 1 - density))
-        self.nodes[-1] = _bounded(replace(accumulator, bias=bias + shift))
+        self.nodes[-1] = self._bounded(replace(accumulator, bias=bias + shift))
         counts = (v[..., np.newaxis] + shift >= table[0]).sum(-1, dtype=np.uint8)
         depth = sum(isinstance(n, Neuron) for n in self.nodes)
         self._add(Neuron(f"fire{depth + 1}", v.shape[1:], accumulator.name, table, depth), counts)
@@ -120,12 +120,14 @@ class Builder:
 
     def _accumulate(self, shape: tuple[int, ...], p: Projection) -> Builder:
         name = f"layer{1 + sum(isinstance(n, Accumulator) for n in self.nodes)}"
-        node = Accumulator(name, shape, (p,), np.zeros(shape[0], np.int64), 0, 0)
-        node = _bounded(node)
+        node = self._bounded(Accumulator(name, shape, (p,), np.zeros(shape[0], np.int64), 0, 0))
         source = Source(self.last.name, self.last.shape, emitted_payload(self.last))
         alone = Program("layer", (source, node, Readout("v", shape, name, 1.0)))
         self._add(node, ClockedEngine(alone).run(self.emitted).readouts["v"][0])
         return self
+
+    def _bounded(self, node: Accumulator) -> Accumulator:
+        return bounded(node, {n.name: n for n in self.nodes})
 
     def _centred(self, v: Array) -> tuple[Array, int]:
         """Biases (C,) that centre potentials (N, C, ...), and the odd threshold that fits them."""
@@ -142,11 +144,6 @@ class Builder:
         pool = Pool(name, shape, self.last.name, "max", (2, 2), (2, 2), (0, 0, 0, 0), self.D)
         self._add(pool, _pooled(self.emitted))
         return self
-
-
-def _bounded(node: Accumulator) -> Accumulator:
-    low, high = potential_bounds(node)
-    return replace(node, low=low, high=high)
 
 
 def _pooled(v: Array) -> Array:

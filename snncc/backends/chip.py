@@ -14,7 +14,7 @@ from importlib.resources import files
 from math import ceil, prod
 from typing import Any
 
-from snncc.backends.lava.limits import membrane_bounds, unsupported
+from snncc.backends.lava.limits import LAVA, Words, membrane_range, unsupported
 from snncc.errors import TargetError, UsageError
 from snncc.ir.program import Accumulator, Attention, Neuron, Node, Pool, Program, Relay
 
@@ -84,13 +84,18 @@ def chip(name: str) -> Chip:
 
 
 def require_fit(program: Program, name: str) -> None:
-    """Every weight and every potential fits the chip's bits, as it must in Lava's processes.
+    """Every weight and every potential fits the chip's bits, and those of Lava's processes.
 
     Raises:
         TargetError: Some do not; each layer with its bound.
     """
-    if faults := unsupported(program):
+    if faults := unsupported(program, _words(chip(name))):
         raise TargetError(f"the network does not fit {chip(name).name}", faults)
+
+
+def _words(on: Chip) -> Words:
+    """The chip's bits, as far as Lava's process models have as many."""
+    return Words(min(on.weight_bits, LAVA.weight_bits), min(on.state_bits, LAVA.state_bits))
 
 
 # -- what it takes -------------------------------------------------------------------------
@@ -183,7 +188,7 @@ def _fan_in(node: Accumulator | Pool | Relay) -> int:
 def _state_bits(program: Program, node: Accumulator | Pool | Relay) -> int:
     if not isinstance(node, Accumulator):
         return node.payload.bit_length() + 1
-    ranges = [membrane_bounds(program, n) for n in _populations(program, node)]
+    ranges = [membrane_range(program, n) for n in _populations(program, node)]
     ends = [abs(end) for pair in [(node.low, node.high), *ranges] for end in pair]
     return max(ends).bit_length() + 1
 
@@ -219,7 +224,7 @@ def demand_json(program: Program, name: str) -> dict[str, Any]:
         "weight_bytes": sum(row.weight_bytes for row in rows),
         "cores_shared": shared,
         "cores_unrolled": unrolled,
-        "fits_bits": not unsupported(program),
+        "fits_bits": not unsupported(program, _words(on)),
         "feasible": shared is not None and shared <= on.cores,
         "layers": [row.to_json() for row in rows],
     }

@@ -28,7 +28,7 @@ from snncc.ir.program import (
     Relay,
     Shape,
 )
-from snncc.ir.program_check import emitted_payload, weight_reach
+from snncc.ir.program_bounds import emitted_payload, weight_reach
 
 __all__ = [
     "Synapses",

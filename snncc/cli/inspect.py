@@ -136,7 +136,8 @@ def _observed(model: CompiledModel, data: Path, limit: int | None) -> dict[str, 
     masks = bool(model.input.patches)
     read = read_data(data, shape=model.input.sample, limit=limit, masks=masks)
     with progress_bar("observe", len(read.x)) as progress:
-        return observe(model, model.input.encode(read.x, read.mask), progress)
+        found = observe(model, model.input.encode(read.x, read.mask), progress)
+    return found | {"notes": read.notes}
 
 
 @contextmanager
@@ -229,7 +230,8 @@ def _seen(model: CompiledModel) -> list[tuple[str, ...]]:
     """What potentials were observed on."""
     found = model.report.get("observed")
     on = plural(found["samples"], "sample") if found else "nothing yet; give --input DATA"
-    return [("observed", f"on {on}"), ("",)]
+    notes = report_lines.note_lines(found.get("notes", ())) if found else []
+    return [("observed", f"on {on}"), *notes, ("",)]
 
 
 def _demand(model: CompiledModel) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ A figure that was not measured is called so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snncc.cli.screen import number, percent, plural, size
@@ -21,6 +21,7 @@ __all__ = [
     "mask_json",
     "mask_line",
     "network_line",
+    "note_lines",
     "target_pieces",
     "zoo_lines",
 ]
@@ -38,6 +39,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *zoo_lines(model.report.get("checkpoint")),
         _import(model),
         _input(model),
+        *_calibration(model),
         *_mask(model),
         _lowered(model),
         *_attention(model),
@@ -137,6 +139,17 @@ def _input(model: CompiledModel) -> Line:
     frames = f"{contract.timesteps} timesteps of " if contract.timesteps else ""
     head = f"{frames}{contract.dtype} {size(contract.shape)}"
     return ("input", f"{head}, {pieces}", _origins(model))
+
+
+def _calibration(model: CompiledModel) -> list[Line]:
+    """What calibration samples were taken for that they were not as stored."""
+    note = model.report["origins"].get("calibration")
+    return [("data", f"calibration: {note}")] if note else []
+
+
+def note_lines(notes: Sequence[str]) -> list[Line]:
+    """What samples are taken for that they are not as stored, if anything."""
+    return [("data", ", ".join(notes))] if notes else []
 
 
 def _mask(model: CompiledModel) -> list[Line]:
@@ -317,7 +330,8 @@ def target_pieces(found: Mapping[str, Any]) -> list[str]:
     limits, bits = found["limits"], found["state_bits"]
     pieces = [f"{found['name']}: potentials take {bits} of {limits['state_bits']} bits, proved"]
     if not found["fits_bits"]:
-        pieces = [f"{found['name']}: does not fit its bits (8-bit weights, 24-bit potentials)"]
+        words = f"{limits['weight_bits']}-bit weights, {limits['state_bits']}-bit potentials"
+        pieces = [f"{found['name']}: does not fit its bits ({words})"]
     cores = f"{_cores(found['cores_shared'])} of {limits['cores']} cores"
     unrolled = f"{_cores(found['cores_unrolled'])} if every synapse is stored"
     verdict = "feasible" if found["feasible"] else "not feasible"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snncc.cli.accuracy import accuracy, accuracy_text
 from snncc.cli.files import check_input_file, check_output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
-from snncc.cli.report_lines import mask_json, mask_line
+from snncc.cli.report_lines import mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
 from snncc.errors import BadInputError, UsageError
 
@@ -233,6 +233,7 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "predictions": None,
         "accuracy": None,
         "standard_error": None,
+        "interval": None,
         "sops_per_sample": rates.sops / len(read),
         "spikes_per_sample": rates.spikes / len(read),
         "rates": rates.to_json(),
@@ -241,10 +242,10 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         classes = _scores(session, tally).argmax(axis=1)
         found["predictions"] = classes.tolist()
         if read.y is not None:
-            found |= _accuracy(classes, read.y)
+            found |= accuracy(classes, read.y)
     if mask := mask_json(session.model, read):
         found["mask"] = mask
-    return found
+    return found | ({"notes": list(read.notes)} if read.notes else {})
 
 
 def _scores(session: Session, tally: Tally) -> Array:
@@ -267,18 +268,14 @@ def _clock(session: Session, tally: Tally) -> dict[str, int | float]:
     }
 
 
-def _accuracy(classes: Array, labels: Array) -> dict[str, float]:
-    share = float((classes == labels).mean())
-    error = math.sqrt(share * (1 - share) / len(labels))
-    return {"accuracy": share, "standard_error": error}
-
-
 def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     screen.line("ran", f"{found['name']} on {found['engine']}", _count(found), found["data"])
+    for line in note_lines(found.get("notes", ())):
+        screen.line(*line)
     if mask := found.get("mask"):
         screen.line(*mask_line(mask))
     if found["predictions"] is not None:
-        screen.line("accuracy", _accuracy_text(found))
+        screen.line("accuracy", accuracy_text(found))
         _show_classes(screen, found["predictions"])
     else:
         outputs = (f"{name} {size(shape)}" for name, shape in found["outputs"].items())
@@ -311,13 +308,6 @@ def _clock_texts(clock: Mapping[str, Any]) -> Iterator[str]:
 
 def _count(found: Mapping[str, Any]) -> str:
     return plural(found["samples"], "sample")
-
-
-def _accuracy_text(found: Mapping[str, Any]) -> str:
-    if found["accuracy"] is None:
-        return "not measured: no labels"
-    error = f"{100 * found['standard_error']:.1f}"
-    return f"{percent(found['accuracy'])} (standard error {error} points)"
 
 
 def _show_classes(screen: Screen, predictions: Sequence[int]) -> None:

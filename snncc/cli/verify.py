@@ -9,7 +9,7 @@ import click
 
 from snncc.cli.files import check_input_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
-from snncc.cli.report_lines import fired, mask_json, mask_line
+from snncc.cli.report_lines import fired, mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, plural, progress_bar, write_json
 from snncc.errors import UsageError
 
@@ -73,13 +73,13 @@ def verify_(
     if options and "lava" not in names:
         names_given = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise UsageError(f"{names_given}: of engine lava, which is not among --engines")
-    samples, mask = _samples(model, data, limit)
+    samples, told = _samples(model, data, limit)
     found = _verify(model, samples, names, {"lava": options})
     if as_json:
-        head = {"path": str(file), "name": model.name} | ({"mask": mask} if mask else {})
+        head = {"path": str(file), "name": model.name, **told}
         write_json({**head, **found.to_json(), "not_run": absent})
     else:
-        _show(Screen(), found, absent, mask)
+        _show(Screen(), found, absent, told)
     if found.mismatched:
         raise click.exceptions.Exit(_MISMATCH)
 
@@ -102,17 +102,18 @@ def _engines(given: str, model: CompiledModel) -> tuple[list[str], dict[str, str
 
 def _samples(
     model: CompiledModel, data: Path | None, limit: int | None
-) -> tuple[npt.NDArray[np.uint8] | None, dict[str, Any] | None]:
-    """Integers of the source, None for all those in the file; and which masks the data had."""
+) -> tuple[npt.NDArray[np.uint8] | None, dict[str, Any]]:
+    """Integers of the source, None for all those in the file; and what is to be told of them."""
     if data is not None:
         from snncc.runtime.coding import read_data
 
         takes_mask = bool(model.input.patches)
         read = read_data(data, shape=model.input.sample, limit=limit, masks=takes_mask)
-        return model.input.encode(read.x, read.mask), mask_json(model, read)
+        told = {"notes": list(read.notes), "mask": mask_json(model, read)}
+        return model.input.encode(read.x, read.mask), {k: v for k, v in told.items() if v}
     if limit is None or model.reference is None:
-        return None, None
-    return model.reference.x[:limit], None
+        return None, {}
+    return model.reference.x[:limit], {}
 
 
 def _verify(
@@ -134,13 +135,15 @@ def _verify(
 
 
 def _show(
-    screen: Screen, found: Verification, absent: dict[str, str], mask: dict[str, Any] | None
+    screen: Screen, found: Verification, absent: dict[str, str], told: dict[str, Any]
 ) -> None:
     stored = sum(m.mismatched for m in found.stored)
     against = f"{stored:,} differ from the vectors" if found.stored else "there are no vectors"
     samples = plural(found.samples, "sample")
     screen.line("integer", f"baseline, {samples}; recomputed, {against} in the file")
-    if mask is not None:
+    for line in note_lines(told.get("notes", ())):
+        screen.line(*line)
+    if mask := told.get("mask"):
         screen.line(*mask_line(mask))
     for name, verdict in found.engines.items():
         screen.line(

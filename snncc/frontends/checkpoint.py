@@ -6,12 +6,8 @@ file (``trust_pickle``).
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
-import pickle
-import re
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +20,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from snncc.errors import BadInputError, Fault, UsageError
+from snncc.frontends.checkpoint_file import load_content
 from snncc.frontends.constructor import build, load_constructor
 
 __all__ = ["LoadReport", "Weights", "build", "load_constructor", "load_weights", "read_weights"]
@@ -34,8 +31,6 @@ _PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.")
 _MAX_PREFIXES = 3
 _MAX_NESTING = 3
 _MAX_HINTS = 50  # comparing all keys of a large network with all others takes seconds
-_NO_CHECKPOINT = "not a PyTorch checkpoint, or truncated"
-_WANTED = re.compile(r"(?:GLOBAL|unrecognized function|but got) (\S+(?: \S+>)?)")
 _COUNTER = "num_batches_tracked"  # only training reads it
 
 
@@ -103,7 +98,7 @@ def read_weights(
     if which not in ("raw", "ema"):
         raise UsageError(f"--weights {which}: choose raw or ema")
     source = Path(path)
-    content = _load(source, trust_pickle)
+    content = load_content(source, trust_pickle)
     found = {"raw": _find(content, _RAW), "ema": _find(content, _EMA)}
     available = tuple(name for name, place in found.items() if place is not None)
     place = found[which]
@@ -113,32 +108,6 @@ def read_weights(
     tensors = _clean(source, state)
     place_name = container or "top level"
     return Weights(tensors, which, place_name, available, str(source), _versions(state))
-
-
-def _load(path: Path, trust_pickle: bool) -> Any:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats; what does not load is an error below
-            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except pickle.UnpicklingError as error:
-        raise BadInputError(f"{path}: {_why_not_unpickled(str(error))}") from error
-    except Exception as error:  # hostile bytes, and with trust_pickle anything the file runs
-        name, text = type(error).__name__, str(error).partition("\n")[0].partition(". ")[0]
-        what = "cannot be unpickled" if trust_pickle else _NO_CHECKPOINT
-        hint = "save it with torch.save(net.state_dict(), path)"
-        raise BadInputError(f"{path}: {what} ({name}: {text}); {hint}") from error
-
-
-def _why_not_unpickled(text: str) -> str:
-    wanted = _WANTED.search(text)
-    if wanted is None:
-        return f"{_NO_CHECKPOINT}, or a pickle of protocol 4 or later; save it with torch.save"
-    return (
-        f"the pickle wants to run code, {wanted[1]}; save net.state_dict() instead, or pass "
-        "--trust-pickle if you trust whoever made the file"
-    )
 
 
 _Place = tuple[str, Mapping[str, Any]]  # path of the keys, e.g. "['ema']['module']"; state dict

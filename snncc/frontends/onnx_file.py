@@ -15,6 +15,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError, Message
 
+from snncc.damage import damaged
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.quantised_file import standardised
 from snncc.frontends.tidy import tidy
@@ -50,18 +51,29 @@ def _read(path: Path) -> onnx.ModelProto:
         proto = onnx.load(str(path), load_external_data=False)
     except FileNotFoundError as e:
         raise BadInputError(f"{path}: no such file") from e
-    except (DecodeError, OSError, ValueError) as e:
-        raise BadInputError(f"{path}: not an ONNX file ({e})") from e
-    if not proto.graph.node:
-        raise BadInputError(f"{path}: not an ONNX file, or an empty graph")
+    except OSError as e:
+        raise BadInputError(f"{path}: cannot be read ({e.strerror or e})") from e
+    except (DecodeError, ValueError) as e:
+        raise damaged(path, str(e), "not an ONNX file") from e
+    if lacking := _lacking(proto):
+        raise damaged(path, lacking, "not an ONNX file")
     _check_text(proto, path)
     _check_external(proto, path)
     try:
         onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
-        raise BadInputError(f"{path}: external data cannot be read: {e}") from e
+        raise damaged(path, str(e), "its external data are") from e
     _check_arrays(proto, path)
     return proto
+
+
+def _lacking(proto: onnx.ModelProto) -> str:
+    """What a file is without that ends too early, though protobuf can read it."""
+    if not proto.graph.node:
+        return "no nodes"
+    known = {entry.domain or "ai.onnx" for entry in proto.opset_import}
+    unknown = {node.domain or "ai.onnx" for node in proto.graph.node} - known
+    return f"no opset of {', '.join(sorted(unknown))}" if unknown else ""
 
 
 def _check_arrays(proto: onnx.ModelProto, path: Path) -> None:
@@ -72,13 +84,13 @@ def _check_arrays(proto: onnx.ModelProto, path: Path) -> None:
         except Exception as e:  # whatever a damaged tensor provokes
             faults.append(Fault(f"its data do not fit its shape or type: {e}", tensor.name))
     if faults:
-        raise BadInputError(f"{path}: damaged weights", faults)
+        raise BadInputError(f"{path}: damaged weights; copy or download it again", faults)
 
 
 def _check_text(proto: onnx.ModelProto, path: Path) -> None:
     """Strings must be text: of a damaged file protobuf hands them out as bytes."""
     if not _is_text(proto):
-        raise BadInputError(f"{path}: damaged: names in it are not text")
+        raise damaged(path, "names in it are not text")
 
 
 def _is_text(message: Any) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from snncc.errors import BadInputError, Fault, UnsupportedModelError, UsageError
+from snncc.damage import damaged, require_whole_zip
+from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import find_leaves, forget, swapped
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
@@ -147,13 +148,15 @@ def import_exported(path: str | Path) -> ir.Model:
     if not Path(path).is_file():
         raise BadInputError(f"{path}: no such file")
     try:
+        with open(path, "rb") as file:
+            require_whole_zip(file, path)
         with _quiet():
             program = torch.export.load(path)
+    except SnnccError:
+        raise
     except Exception as e:
-        raise BadInputError(
-            f"{path}: not a torch.export program ({_first_line(e)}); "
-            "save one with torch.export.save(torch.export.export(model, args), path)"
-        ) from e
+        save = "torch.export.save(torch.export.export(model, args), path)"
+        raise damaged(path, _first_line(e), f"not written by {save}") from e
     return tidy(_export(program, None, None).model)
 
 

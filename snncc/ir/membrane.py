@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import NamedTuple
 
-__all__ = ["fixed_decay", "membrane_reach"]
+__all__ = ["Reach", "fixed_decay", "membrane_reach"]
 
 #: Bits of a decay that is no simple binary fraction.
 _SHIFT = 16
@@ -23,10 +24,22 @@ def fixed_decay(decay: float) -> tuple[int, int]:
     return round(exact * (1 << _SHIFT)), _SHIFT
 
 
+class Reach(NamedTuple):
+    """The largest absolute numbers of a membrane.
+
+    Attributes:
+        compared: What is compared with the levels.
+        widest: That, numerator * what stays, and what is left behind the spikes.
+    """
+
+    compared: int
+    widest: int
+
+
 def membrane_reach(
     timesteps: int, decay: tuple[int, int], drive: int, loss: int, delayed: bool = False
-) -> int:
-    """The largest absolute number on the way: numerator * what stays, and the membrane itself.
+) -> Reach:
+    """How far a membrane reaches that stays over timesteps.
 
     Args:
         timesteps: T.
@@ -45,4 +58,4 @@ def membrane_reach(
         if new == reach:
             break
         reach = new
-    return max(widest, reach + loss)
+    return Reach(reach, max(widest, reach + loss))

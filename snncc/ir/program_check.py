@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from math import prod
 from typing import Any
 
@@ -11,12 +11,10 @@ import numpy as np
 
 from snncc.errors import Fault
 from snncc.ir.attention import EXACT_PRODUCTS, ORDERS, reach_of
-from snncc.ir.membrane import membrane_reach
 from snncc.ir.program import (
     SLICE_LIMIT,
     TOTAL_LIMIT,
     Accumulator,
-    Array,
     Attention,
     Neuron,
     Node,
@@ -30,16 +28,10 @@ from snncc.ir.program import (
     pooled_size,
     sources_of,
 )
+from snncc.ir.program_bounds import emitted_payload, membrane_of, potential_bounds
+from snncc.ir.program_timing import firing_window, required_depth
 
-__all__ = [
-    "emitted_payload",
-    "faults_of",
-    "firing_window",
-    "potential_bounds",
-    "required_depth",
-    "signed_sources",
-    "weight_reach",
-]
+__all__ = ["faults_of"]
 
 #: Guards against absurd sizes in a hand-edited file: elements per sample, ticks, timesteps.
 MAX_ELEMENTS = 2**31
@@ -121,6 +113,7 @@ def _check_node(program: Program, node: Node, seen: dict[str, Node]) -> None:
     _require(prod(node.shape) < MAX_ELEMENTS, f"shape {node.shape} is too large")
     for name in sources_of(node):
         _require(name in seen, f"reads '{name}', which does not come before it")
+        _require(not isinstance(seen[name], Readout), "a readout emits nothing")
     if isinstance(node, Source):
         _require(0 < node.payload < 2**31, f"payload {node.payload} out of range")
     elif isinstance(node, Accumulator):
@@ -145,7 +138,7 @@ def _check_accumulator(node: Accumulator, seen: dict[str, Node]) -> None:
     bias = node.bias
     _require(isinstance(bias, np.ndarray) and bias.dtype == np.int64, "bias is not int64")
     _require(bias.shape in ((node.shape[0],), node.shape), f"bias has shape {bias.shape}")
-    low, high = potential_bounds(node, signed_sources(node, seen))
+    low, high = potential_bounds(node, seen)
     _require(
         node.low <= low and high <= node.high,
         f"declared bounds [{node.low}, {node.high}] do not hold the proved [{low}, {high}]",
@@ -244,27 +237,9 @@ def _check_carry(program: Program, node: Neuron, source: Node) -> None:
     assert taken is not None
     _require(taken.shape in ((1,), (node.shape[0],)), f"threshold has shape {taken.shape}")
     _require(int(taken.min()) > 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
-    loss = node.D * int(taken.max()) if node.carry != "hard" else 0
-    drive = emitted_payload(source) << node.fraction
-    is_late = node.carry == "delayed"
-    reach = membrane_reach(program.timesteps, node.decay, drive, loss, is_late)
+    drive = emitted_payload(source)
+    reach = membrane_of(node, program.timesteps, (-drive, drive)).widest
     _require(reach < TOTAL_LIMIT, "membrane may overflow int64")
-
-
-def required_depth(node: Node, seen: dict[str, Node]) -> int:
-    """First window in which all that ``node`` reads is complete."""
-    depth, visited, pending = 0, {node.name}, list(sources_of(node))
-    while pending:
-        name = pending.pop()
-        source = seen.get(name)
-        if name in visited or source is None:  # what is missing is another node's fault
-            continue
-        visited.add(name)
-        if isinstance(source, (Neuron, Relay)):
-            depth = max(depth, source.depth + 1)
-        else:
-            pending += sources_of(source)
-    return depth
 
 
 _NO_MAXIMUM = "max-pool over potentials or sums; only spikes and pixels have one tick by tick"
@@ -299,13 +274,6 @@ def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
     _require(node.shape == expected, f"gives {expected}, not {node.shape}")
     reach = emitted_payload(source) * (1 if node.kind == "max" else prod(kernel))
     _require(reach <= node.payload < TOTAL_LIMIT, f"payload {node.payload} is below {reach}")
-
-
-def firing_window(node: Node, seen: Mapping[str, Node]) -> int | None:
-    """The window in which a node emits binary spikes tick by tick; None: it emits no such train."""
-    while isinstance(node, Pool) and node.kind == "max":
-        node = seen[node.source]
-    return node.depth if isinstance(node, (Neuron, Relay)) else None
 
 
 def _check_relay(program: Program, node: Relay, seen: dict[str, Node]) -> None:
@@ -344,7 +312,6 @@ def _check_attention(node: Attention, seen: dict[str, Node]) -> None:
 
 def _check_readout(node: Readout, seen: dict[str, Node]) -> None:
     source = seen[node.source]
-    _require(not isinstance(source, Readout), "a readout emits nothing")
     kept = not isinstance(source, (Relay, Attention))
     _require(kept, f"reads '{node.source}', of which no engine keeps values")
     _require(prod(source.shape) == prod(node.shape), f"reads {source.shape} as {node.shape}")
@@ -365,50 +332,3 @@ def _check_host(node: Readout) -> None:
     _require(w.ndim == 2 and w.shape[1:] == node.shape, f"host weights {w.shape} do not fit")
     _require(b.shape == w.shape[:1], f"host bias {b.shape} does not fit")
     _require(bool(np.isfinite(w).all() and np.isfinite(b).all()), "a host layer is not finite")
-
-
-def emitted_payload(node: Node) -> int:
-    """Largest absolute value per element that ``node`` emits in one timestep."""
-    if isinstance(node, Neuron):
-        return node.D
-    if isinstance(node, Accumulator):
-        return max(abs(node.low), abs(node.high))
-    _require(not isinstance(node, Readout), "a readout emits nothing")
-    return int(node.payload)  # type: ignore[union-attr]
-
-
-def signed_sources(node: Accumulator, seen: Mapping[str, Node]) -> set[str]:
-    """What ``node`` reads that may be negative: potentials, never spikes or pixels."""
-    return {p.source for p in node.projections if _is_potential(seen[p.source], seen)}
-
-
-def _is_potential(node: Node, seen: Mapping[str, Node]) -> bool:
-    while isinstance(node, Pool):
-        node = seen[node.source]
-    return isinstance(node, Accumulator)
-
-
-def potential_bounds(node: Accumulator, signed: Container[str] = ()) -> tuple[int, int]:
-    """Proved range of the potential: payload * positive and negative weight sums, plus bias.
-
-    A masked potential may be 0 besides. What the sources in ``signed`` emit may be negative.
-    """
-    low = high = np.zeros(node.shape[0], dtype=object)
-    for p in node.projections:
-        if p.kind == "identity":
-            low, high = low - p.payload, high + p.payload
-            continue
-        rows = replace(p, shift=0).total().reshape(node.shape[0], -1)
-        if p.source in signed:
-            rows = np.concatenate([rows, -rows], axis=1)
-        reach = p.payload << p.shift  # times Python's integers: nothing wraps round
-        high = high + reach * np.maximum(rows, 0).sum(1).astype(object)
-        low = low + reach * np.minimum(rows, 0).sum(1).astype(object)
-    bias: Any = node.bias.reshape(node.shape[0], -1)
-    least, most = int((low + bias.min(1)).min()), int((high + bias.max(1)).max())
-    return (least, most) if node.masked is None else (min(least, 0), max(most, 0))
-
-
-def weight_reach(weights: Array) -> int:
-    """Largest sum of absolute weights over the outputs."""
-    return int(np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(1).max())

@@ -31,12 +31,8 @@ from snncc.ir.program import (
     Relay,
     Source,
 )
-from snncc.ir.program_check import (
-    emitted_payload,
-    firing_window,
-    potential_bounds,
-    required_depth,
-)
+from snncc.ir.program_bounds import bounded, emitted_payload
+from snncc.ir.program_timing import firing_window, required_depth
 from snncc.passes.fold_scale import NORM, OUTPUT_SCALE
 from snncc.passes.fold_time import TIMESTEPS
 
@@ -181,8 +177,7 @@ def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: dict[int, Pro
         0,
         _known_as(node),
     )
-    low, high = potential_bounds(made)
-    build.add(out, replace(made, low=low, high=high))
+    build.add(out, bounded(made, build.nodes))
 
 
 def _add(build: _Build, node: ir.Node) -> None:
@@ -203,8 +198,7 @@ def _add(build: _Build, node: ir.Node) -> None:
             projections.append(Projection(branch.name, "identity", payload=payload))
     module = _known_as(node)
     made = Accumulator(str(out.name), shape, tuple(projections), bias, 0, 0, module)
-    low, high = potential_bounds(made)
-    build.add(out, replace(made, low=low, high=high))
+    build.add(out, bounded(made, build.nodes))
 
 
 def _only_here(value: ir.Value, branch: Accumulator, shape: tuple[int, ...]) -> bool:
@@ -227,8 +221,7 @@ def _masked(build: _Build, node: ir.Node) -> None:
         none = np.zeros(shape[:1], dtype=np.int64)
         whole = Accumulator("", shape, (through,), none, 0, 0, _known_as(node))
     made = replace(whole, name=str(out.name), masked=(h, w))
-    low, high = potential_bounds(made)
-    build.add(out, replace(made, low=low, high=high))
+    build.add(out, bounded(made, build.nodes))
 
 
 def _no_node(build: _Build, node: ir.Node) -> None:
@@ -325,8 +318,7 @@ def _holder(build: _Build, out: ir.Value, pool: Pool | Attention) -> None:
     bias = np.zeros(pool.shape[0], dtype=np.int64)
     identity = Projection(pool.name, "identity", payload=pool.payload)
     made = Accumulator(str(out.name), pool.shape, (identity,), bias, 0, 0, pool.module)
-    low, high = potential_bounds(made)
-    build.add(out, replace(made, low=low, high=high))
+    build.add(out, bounded(made, build.nodes))
 
 
 _VISITORS = {

@@ -44,7 +44,7 @@ def membrane(grid: Grid, carry: Carry) -> Membrane | None:
         loss = carry.D * (int(max(thresholds)) + 1) if carry.reset != "hard" else 0
         drive, is_late = grid.payload << fraction, carry.reset == "delayed"
         reach = membrane_reach(carry.T, decay, drive, loss, is_late)
-        if reach < TOTAL_LIMIT:
+        if reach.widest < TOTAL_LIMIT:
             return _membrane(thresholds, carry, decay, fraction)
     return None
 

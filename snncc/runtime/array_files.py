@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from snncc.damage import damaged, require_whole_zip
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.masks import MASK
 
@@ -88,7 +89,7 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({reason(error)})") from error
     except Exception as error:  # numpy, zipfile and zlib raise nearly anything on hostile bytes
-        raise BadInputError(f"{path}: damaged or truncated ({reason(error)})") from error
+        raise damaged(path, reason(error)) from error
 
 
 def reason(error: Exception) -> str:
@@ -99,6 +100,7 @@ def reason(error: Exception) -> str:
 
 def _sniff(path: Path) -> str:
     with open(path, "rb") as file:
+        require_whole_zip(file, path)
         head = file.read(6)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "npz"
@@ -108,8 +110,7 @@ def _sniff(path: Path) -> str:
         return "idx.gz"
     if head[:2] == b"\0\0" and len(head) > 2 and head[2] in _IDX_TYPES:
         return "idx"
-    what = "unknown format" if head else "empty file"
-    raise BadInputError(f"{path}: {what}; expected {FORMATS}")
+    raise BadInputError(f"{path}: unknown format; expected {FORMATS}")
 
 
 def _read_single(path: Path, kind: str) -> Array:
@@ -188,12 +189,12 @@ def _read_exactly(
     """The rest of the stream as an array; ``room`` bounds its bytes before memory is taken."""
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=1) < 0 or needed > room:
-        message = f"{where}: truncated, header claims {list(shape)} {dtype}, {needed} bytes"
-        raise BadInputError(f"{message}, but at most {room} follow; copy the file again")
+        claim = f"its header claims {list(shape)} {dtype}, {needed} bytes"
+        raise damaged(where, f"{claim}, but at most {room} follow")
     out = np.empty(shape, dtype)
     filled = _fill(stream, out.reshape(-1).view(np.uint8).data)
     if filled < needed:
-        raise BadInputError(f"{where}: truncated, {filled} of {needed} bytes; copy the file again")
+        raise damaged(where, f"{filled} of {needed} bytes")
     if stream.read(1):  # also lets zip and gzip check their checksum
         raise BadInputError(f"{where}: bytes follow after {list(shape)} {dtype}; not a valid file")
     return out.astype(dtype.newbyteorder("="), copy=False)

@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ class Dataset:
         y: Class indices ``[N]`` int64, or None.
         origin: Where the samples came from, for reports: path and format.
         mask: Patch masks ``[N, ...]``, as stored, or None.
+        notes: What the samples are taken for that they are not as stored, for reports.
     """
 
     x: Array
     y: Array | None
     origin: str
     mask: Array | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -57,7 +59,7 @@ class Dataset:
         _check_limit(limit)
         y = None if self.y is None else self.y[:limit]
         mask = None if self.mask is None else self.mask[:limit]
-        return Dataset(self.x[:limit], y, self.origin, mask)
+        return replace(self, x=self.x[:limit], y=y, mask=mask)
 
 
 def read_data(
@@ -70,10 +72,12 @@ def read_data(
     """Read samples, and labels where there are any.
 
     npz: ``x``, or ``images``, or the only array; labels in ``y`` or ``labels``, patch masks in
-    ``mask``. npy and idx: the array; an idx array ``[N, H, W]`` becomes ``[N, 1, H, W]``. Sequences
-    are ``[N, T, C, H, W]`` or ``[N, T, F]``; grey ones may lack their C. Folder: one sub-folder per
-    class (sorted by name: class 0, 1, ...) or images alone; uint8, ``[N, 3, H, W]`` RGB or
-    ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not applied.
+    ``mask``. npy and idx: the array. Sequences are ``[N, T, C, H, W]`` or ``[N, T, F]``. Grey
+    images and sequences of them may lack their C, if the network's ``shape`` has one channel (an
+    idx array ``[N, H, W]`` also without a ``shape``): they get it, and ``notes`` says so. Folder:
+    one sub-folder per class (sorted by name: class 0, 1, ...) or images alone; uint8,
+    ``[N, 3, H, W]`` RGB or ``[N, 1, H, W]`` grey, in the order of the names; EXIF rotation is not
+    applied.
 
     Args:
         path: File or folder.
@@ -102,9 +106,11 @@ def read_data(
     if mask is not None and mask.shape[:1] != (total,):
         found = f"mask of shape {list(mask.shape)}"
         raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
+    x, notes = _with_channel(x, wanted, kind)
     if wanted is not None:
         _check_shape(x, wanted, str(source))
-    return Dataset(x, y, f"{source} ({kind})", mask).take(limit)
+        notes += _rounding(x[:limit])
+    return Dataset(x, y, f"{source} ({kind})", mask, notes).take(limit)
 
 
 def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
@@ -222,6 +228,8 @@ def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
         return "this is a single sample: add a batch axis, x[None]"
     if found[1:] == shape:
         return "there are no samples"
+    if _lacks_channel(found, shape):
+        return "grey images without their channel: add it, numpy.expand_dims(x, -3)"
     if len(shape) == 3 and found[1:] == (*shape[1:], shape[0]):
         return "channels are last: transpose with x.transpose(0, 3, 1, 2)"
     if len(shape) in (2, 4) and (hint := _sequence_hint(found, shape)):
@@ -247,11 +255,10 @@ def _sequence_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
 def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
     found = x.dtype.newbyteorder("=")
     if found != wanted and not (wanted == np.float32 and found == np.float64):
-        hint = (
-            "it takes raw pixels 0..255, normalisation is inside"
-            if wanted == np.uint8
-            else "convert first, raw pixels with snncc.runtime.coding.normalise"
-        )
+        hint = "convert first, raw pixels with snncc.runtime.coding.normalise"
+        if wanted == np.uint8:
+            hint = "it takes raw pixels 0..255, normalisation is inside"
+            hint += "; x.astype(numpy.uint8) if they are" if x.dtype.kind in "iu" else ""
         raise BadInputError(f"input: dtype {x.dtype}, the network takes {wanted}; {hint}")
     with np.errstate(over="ignore"):  # what overflows to infinity is refused right after
         return np.ascontiguousarray(x, dtype=wanted)
@@ -293,15 +300,31 @@ def _read_samples(path: Path, shape: tuple[int, ...] | None, _limit: int | None)
     x, y, kind = read_arrays(path)
     if x.ndim == 0 or x.size == 0:
         raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
-    return (np.expand_dims(x, -3) if _lacks_channel(x, shape, kind) else x), y, len(x), kind
+    return x, y, len(x), kind
 
 
-def _lacks_channel(x: Array, shape: tuple[int, ...] | None, kind: str) -> bool:
-    """Whether samples are grey images ``[H, W]``, or sequences of such."""
-    if shape is not None and len(shape) == 4:
-        return shape[1] == 1 and x.shape[1:] == (shape[0], *shape[2:])
-    is_grey = kind.startswith("idx") if shape is None else len(shape) == 3 and shape[0] == 1
-    return is_grey and x.ndim == 3
+def _with_channel(
+    x: Array, shape: tuple[int, ...] | None, kind: str
+) -> tuple[Array, tuple[str, ...]]:
+    """Grey samples with their channel axis, and a note of it if it was not stored."""
+    is_bare_idx = shape is None and kind.startswith("idx") and x.ndim == 3
+    if not (is_bare_idx or (shape is not None and _lacks_channel(x.shape, shape))):
+        return x, ()
+    with_channel = np.expand_dims(x, -3)
+    found, taken = (", ".join(map(str, ("N", *a.shape[1:]))) for a in (x, with_channel))
+    return with_channel, (f"[{found}] taken as [{taken}], grey",)
+
+
+def _lacks_channel(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether these are the grey images, or sequences of them, that ``shape`` wants with a C."""
+    return len(shape) in (3, 4) and shape[-3] == 1 and found[1:] == (*shape[:-3], *shape[-2:])
+
+
+def _rounding(x: Array) -> tuple[str, ...]:
+    """A note if ``check_input`` will change values."""
+    with np.errstate(over="ignore"):  # what overflows is refused there
+        is_rounded = x.dtype == np.float64 and not np.array_equal(x, x.astype(np.float32))
+    return ("float64 rounded to float32",) if is_rounded else ()
 
 
 # --- folders of images ----------------------------------------------------------------------------

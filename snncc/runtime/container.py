@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from snncc.damage import require_whole_zip
 from snncc.errors import BadInputError
 from snncc.runtime.array_files import reading
 
@@ -122,6 +123,7 @@ def read_members(file: BinaryIO, where: str) -> dict[str, bytes]:
         BadInputError: Not a zip, damaged, or with members that snncc does not write.
     """
     with reading(Path(where)):
+        require_whole_zip(file, where)
         if file.read(4) != b"PK\x03\x04":
             raise BadInputError(f"{where}: not a zip file; expected what snncc has written")
         size = file.seek(0, io.SEEK_END)

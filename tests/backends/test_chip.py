@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import accumulator, program
 
+from snncc.backends import chip as chips
 from snncc.backends.chip import CHIPS, chip, demand_json, demands, require_fit
-from snncc.backends.lava.limits import STATE_LIMIT
+from snncc.backends.lava.limits import LAVA, Words
 from snncc.backends.target import TARGETS
 from snncc.cli.compile import compile_
 from snncc.errors import TargetError, UsageError
@@ -49,8 +50,40 @@ def test_the_command_line_knows_them():
 
 
 def test_the_bits_are_those_that_lava_is_proved_for():
-    assert 2 ** (LOIHI.state_bits - 1) == STATE_LIMIT
+    assert Words(LOIHI.weight_bits, LOIHI.state_bits) == LAVA
     assert TARGETS["lava"].state_bits == LOIHI.state_bits - 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "weight", "fault"),
+    [
+        ({}, 127, ""),
+        ({"weight_bits": 16, "state_bits": 32}, 127, ""),
+        ({"weight_bits": 6}, 31, ""),
+        ({"weight_bits": 6}, -32, ""),
+        ({"weight_bits": 6}, 32, "net.fc (Accumulator): weights from 'x' reach 32, beyond 6 bits"),
+        ({"weight_bits": 6}, -33, "net.fc (Accumulator): weights from 'x' reach 32, beyond 6"),
+        ({"state_bits": 13}, 16, ""),
+        ({"state_bits": 13}, 17, "net.fc (Accumulator): the potential may reach 4,335, beyond the "
+                                 "13 bits of a state word (4,095)"),
+    ],
+)  # fmt: skip
+def test_the_bits_in_the_file_are_those_that_are_required(limits, weight, fault, monkeypatch):
+    monkeypatch.setattr(chips, "chip", lambda name: replace(LOIHI, **limits))
+    net = layer(np.array([[weight]], np.int8))
+    assert demand_json(net, "loihi2")["fits_bits"] is not bool(fault)
+    if not fault:
+        require_fit(net, "loihi2")
+        return
+    with pytest.raises(TargetError) as caught:
+        require_fit(net, "loihi2")
+    assert str(caught.value.faults[0]).startswith(fault)
+
+
+def test_more_bits_than_lava_has_help_nothing(monkeypatch):
+    monkeypatch.setattr(chips, "chip", lambda name: replace(LOIHI, state_bits=32))
+    with pytest.raises(TargetError, match="beyond the 24 bits"):
+        require_fit(layer(np.array([[1]], np.int8), 2**23), "loihi2")
 
 
 @pytest.mark.parametrize(("bias", "fits"), [(2**23 - 1 - 255, True), (2**23 - 255, False)])

@@ -15,7 +15,7 @@ from networks import chain, changed, half_even_levels, programs
 from snncc.backends import clocked
 from snncc.backends.clocked import ClockedEngine
 from snncc.ir.program import Accumulator, Neuron, Program, Projection, Readout, Source
-from snncc.ir.program_check import emitted_payload, potential_bounds
+from snncc.ir.program_bounds import bounded, emitted_payload
 
 
 def stream(draw_seed: int, program: Program, samples: int, steps: bool) -> np.ndarray:
@@ -42,8 +42,7 @@ def residual(depths: int, skip: int) -> Program:
     def accumulator(name: str, projections: list[Projection]) -> None:
         bias = rng.integers(-3, 6, 4)
         node = Accumulator(name, (4,), tuple(projections), bias, 0, 0)
-        low, high = potential_bounds(node)
-        nodes.append(Accumulator(name, (4,), tuple(projections), bias, low, high))
+        nodes.append(bounded(node, {n.name: n for n in nodes}))
 
     def linear(node: Any) -> Projection:
         weights = (rng.integers(-4, 6, (4, 4)).astype(np.int8),)

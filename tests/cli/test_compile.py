@@ -42,6 +42,31 @@ def test_compile_of_real_values_says_what_the_grid_changes(snncc, weights, tmp_p
     assert screen.stdout == golden
 
 
+def test_what_calibration_samples_are_taken_for_is_told(snncc, weights, tmp_path):
+    data, out = tmp_path / "x.npy", tmp_path / "tiny.snn"
+    np.save(data, np.random.default_rng(0).normal(size=(20, 6, 6)))
+    args = ("--input=f32", "--calibration", data, "-o", out)
+    note = "[N, 6, 6] taken as [N, 1, 6, 6], grey, float64 rounded to float32"
+    screen = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", *args)
+    assert f"\ndata       calibration: {note}\n" in screen.stdout
+    assert f"\ndata       calibration: {note}\n" in snncc("inspect", out).stdout
+
+
+@pytest.mark.parametrize(
+    ("dtype", "why"),
+    [
+        ("i8", "calibration: dtype int64; give raw pixels as uint8, or real values as float32"),
+        ("f4", "calibration: float samples for a uint8 input; give raw pixels, or --input f32"),
+    ],
+)
+def test_calibration_of_another_dtype_is_refused(dtype, why, snncc, weights, tmp_path):
+    data = tmp_path / "x.npy"
+    np.save(data, np.zeros((2, 1, 6, 6), dtype))
+    args = ("--calibration", data, "-o", tmp_path / "tiny.snn")
+    done = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", *args)
+    assert (done.code, done.stdout, done.stderr) == (6, "", f"error: {why}\n")
+
+
 def test_a_target_is_in_the_report_with_what_it_assumes(snncc, weights, tmp_path, golden):
     out = tmp_path / "tiny.snn"
     args = (weights("tiny"), f"--arch={MODELS}:tiny", "--target", "loihi2", "-o", out)

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import numpy as np
@@ -47,6 +48,9 @@ def files(tmp_path, cnn, weights):
         _state(tmp_path / f"{name}.pt", change)
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"state_dict": _Evil()}, protocol=2))
     (tmp_path / "cut.snn").write_bytes(cnn.read_bytes()[:-1000])
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "tiny.pt").read_bytes()[:1500])
+    (tmp_path / "cut.npz").write_bytes(Path(CALIBRATION).read_bytes()[:100_000])
+    (tmp_path / "cut.onnx").write_bytes(b"\x08\x0a\x3a\x7f")
     (tmp_path / "old.snn").write_text("precious")
     rng = np.random.default_rng(0)
     np.save(tmp_path / "float.npy", rng.random((2, 1, 28, 28), dtype=np.float32))
@@ -76,6 +80,9 @@ CASES = {
                                       f"--calibration {CALIBRATION}"),
     "range_of_raw_pixels": (2, "compile {f}/tiny.pt " + TINY + " -o {f}/x.snn --input-range 0,1"),
     "truncated_artefact": (6, "inspect {f}/cut.snn"),
+    "truncated_checkpoint": (6, "compile {f}/cut.pt " + TINY + " -o {f}/x.snn"),
+    "truncated_data": (6, "run {cnn} --input {f}/cut.npz"),
+    "truncated_graph": (6, "check {f}/cut.onnx"),
     "not_an_artefact": (6, "verify {f}/tiny.pt"),
     "missing_artefact": (6, "run {f}/none.snn --input {f}/float.npy"),
     "wrong_dtype": (6, "run {cnn} --input {f}/float.npy"),

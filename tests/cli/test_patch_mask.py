@@ -91,6 +91,15 @@ def test_wrong_masks_exit_6(snncc, masked, data, command, mask, message):
     assert "Traceback" not in done.stderr
 
 
+def test_lava_refuses_the_mask_ahead_of_the_bits(snncc, masked, data):
+    done = snncc("run", masked[1], "--input", data("masked"), "--engine", "lava")
+    assert (done.code, done.stdout) == (4, "")
+    assert done.stderr.splitlines()[0] == (
+        "error: engine 'lava' cannot take conv (Accumulator): masked patches; compile without "
+        "--patch-mask, and with --target loihi2; there are integer, spike-form, clocked, event"
+    )
+
+
 def test_a_network_for_whole_images_reads_no_masks(snncc, weights, data, tmp_path):
     out = tmp_path / "whole.snn"
     assert snncc("compile", weights("sparse"), ARCH, "-o", out).code == 0

@@ -29,7 +29,22 @@ def test_labels_of_their_own_file_overrule(snncc, cnn, tmp_path):
     bare = snncc("run", cnn, "--input", tmp_path / "x.npy")
     assert "accuracy   not measured: no labels" in bare.stdout
     labelled = snncc("run", cnn, "--input", tmp_path / "x.npy", "--labels", tmp_path / "y.npy")
-    assert "accuracy   100 % (standard error 0.0 points)" in labelled.stdout
+    assert "accuracy   100 % (95 % interval: 51.0 to 100.0 %)" in labelled.stdout
+
+
+def test_a_channel_axis_that_was_added_is_told(snncc, cnn, tmp_path):
+    file, note = tmp_path / "grey.npz", "[N, 28, 28] taken as [N, 1, 28, 28], grey"
+    np.savez(file, x=np.load(DATA)["x"][:4, 0])
+    grey, whole = ("--input", file, "--limit", 4), ("--input", DATA, "--limit", 4)
+    for command in (("run",), ("verify", "--engines", "event"), ("inspect", "bounds")):
+        name, *options = command
+        told = snncc(name, cnn, *options, *grey)
+        assert (told.code, f"data       {note}" in told.stdout.splitlines()) == (0, True)
+        assert "data  " not in snncc(name, cnn, *options, *whole).stdout
+    assert snncc("run", cnn, *grey, "--json").json["notes"] == [note]
+    assert snncc("verify", cnn, "--engines", "event", *grey, "--json").json["notes"] == [note]
+    found, plain = (snncc("run", cnn, *data, "--json").json for data in (grey, whole))
+    assert found["predictions"] == plain["predictions"]
 
 
 @pytest.mark.parametrize("engine", ["clocked", "spike-form"])

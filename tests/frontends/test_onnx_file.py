@@ -12,7 +12,7 @@ import pytest
 from float_networks import Net, examples
 from onnx import TensorProto, helper, numpy_helper
 
-from snncc.errors import BadInputError, SnnccError, UnsupportedModelError
+from snncc.errors import BadInputError, UnsupportedModelError
 from snncc.frontends.onnx_file import import_onnx
 from snncc.ir.graphs import attribute, nodes, provenance
 from snncc.ir.oracle import evaluate, session
@@ -252,7 +252,7 @@ def test_missing_and_short_external_data_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"'gone\.bin' is missing"):
         import_onnx(path)
     (tmp_path / "gone.bin").write_bytes(b"short")
-    with pytest.raises(BadInputError, match="external data cannot be read"):
+    with pytest.raises(BadInputError, match=r"cut off or damaged, or its external data are \("):
         import_onnx(path)
 
 
@@ -389,15 +389,6 @@ def test_a_bad_file_is_said_to_be_bad_and_why(
     assert capfd.readouterr() == ("", "")
     text = f"exit {caught.value.exit_code}\n{caught.value}\n"
     assert text.replace(str(tmp_path), "FOLDER") == golden
-
-
-def test_any_prefix_of_a_file_is_read_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    data = cnn().proto().SerializeToString()
-    for size in range(0, len(data), 97):
-        path.write_bytes(data[:size])
-        with pytest.raises(SnnccError):
-            import_onnx(path)
 
 
 def test_flipped_bytes_never_end_in_a_traceback(tmp_path: Path) -> None:

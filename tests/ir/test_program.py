@@ -23,9 +23,11 @@ from snncc.ir.program import (
     Source,
     pooled_size,
 )
-from snncc.ir.program_check import potential_bounds, required_depth
+from snncc.ir.program_bounds import bounded, emitted_payload, potential_bounds
+from snncc.ir.program_timing import required_depth
 
 QUICK = settings(max_examples=60, deadline=None)
+PIXELS = {"x": Source("x", (1,), 255)}
 
 
 def assert_identical(a: Any, b: Any, where: str = "") -> None:
@@ -180,7 +182,7 @@ def test_bounds_are_reached_by_extreme_inputs(shift: int) -> None:
     p = Projection("x", "linear", (weights,), 5, shift=shift)
     node = Accumulator("v", (1,), (p,), np.array([7], np.int64), 0, 0)
     x = np.array([[5, 0, 5], [0, 5, 0]])
-    assert potential_bounds(node) == tuple(sorted(((x @ weights[0] << shift) + 7).tolist()))
+    assert potential_bounds(node, PIXELS) == tuple(sorted(((x @ weights[0] << shift) + 7).tolist()))
 
 
 def test_bounds_of_weights_that_read_potentials_hold_for_negative_ones() -> None:
@@ -199,20 +201,31 @@ def test_bounds_of_weights_that_read_potentials_hold_for_negative_ones() -> None
             program.validate()
 
 
+def test_what_arrives_as_it_is_is_negative_only_if_it_is_a_potential() -> None:
+    v = Accumulator("v", (1,), (Projection("x", "identity", (), 255),), np.array([-9]), 0, 0)
+    assert potential_bounds(v, PIXELS) == (-9, 246)
+    v = bounded(v, PIXELS)
+    pool = Pool("s", (1,), "v", "sum", (1, 1), (1, 1), (0, 0, 0, 0), emitted_payload(v))
+    nodes = {**PIXELS, "v": v, "s": pool}
+    for source in ("v", "s"):
+        again = replace(v, name="w", projections=(Projection(source, "identity", (), 246),))
+        assert potential_bounds(again, nodes) == (-255, 237)
+
+
 def test_bounds_beyond_64_bits_are_no_less() -> None:
     weights = np.full((1, 2**16), 127, np.int8)
     p = Projection("x", "linear", (weights,) * 3, 2**62, shift=16)
     node = Accumulator("v", (1,), (p,), np.zeros(1, np.int64), 0, 0)
-    assert potential_bounds(node) == (0, 2**62 * 2**16 * 127 * (1 + 256 + 256**2) * 2**16)
+    assert potential_bounds(node, PIXELS) == (0, 2**62 * 2**16 * 127 * (1 + 256 + 256**2) * 2**16)
 
 
 def test_a_masked_potential_may_be_zero_whatever_its_bias() -> None:
     weights = np.array([[[[2]], [[0]]]], np.int8)
     p = Projection("x", "conv", (weights,), 5)
     node = Accumulator("v", (1, 2, 2), (p,), np.array([7], np.int64), 0, 0)
-    assert potential_bounds(node) == (7, 17)
-    assert potential_bounds(replace(node, masked=(1, 2))) == (0, 17)
-    assert potential_bounds(replace(node, bias=-node.bias - 10, masked=(1, 2))) == (-17, 0)
+    assert potential_bounds(node, PIXELS) == (7, 17)
+    assert potential_bounds(replace(node, masked=(1, 2)), PIXELS) == (0, 17)
+    assert potential_bounds(replace(node, bias=-node.bias - 10, masked=(1, 2)), PIXELS) == (-17, 0)
 
 
 def test_a_mask_needs_a_channel_of_its_own_in_the_source() -> None:

@@ -173,12 +173,51 @@ def test_labels_from_a_file_of_their_own_overrule(tmp_path, kind):
     assert read_data(x, labels=file).y.tolist() == [2, 0, 1]
 
 
-def test_grey_images_get_their_channel_axis_where_the_network_wants_it(tmp_path):
-    file = npz(tmp_path / "x.npz", x=IMAGES)
-    assert read_data(file, shape=(1, 4, 5)).x.shape == (3, 1, 4, 5)
-    assert read_data(file, shape=(4, 5)).x.shape == (3, 4, 5)
-    idx = saved(tmp_path / "x.idx", idx_bytes(IMAGES))
-    assert read_data(idx, shape=(4, 5)).x.shape == (3, 4, 5)
+GREY = ("[N, 4, 5] taken as [N, 1, 4, 5], grey",)
+SEQUENCES = ("[N, 3, 4, 5] taken as [N, 3, 1, 4, 5], grey",)
+
+
+@pytest.mark.parametrize(
+    ("stored", "network", "read", "notes"),
+    [
+        ((3, 4, 5), (1, 4, 5), (3, 1, 4, 5), GREY),
+        ((1, 4, 5), (1, 4, 5), (1, 1, 4, 5), GREY),
+        ((3, 4, 5), (4, 5), (3, 4, 5), ()),
+        ((3, 1, 4, 5), (1, 4, 5), (3, 1, 4, 5), ()),
+        ((2, 3, 4, 5), (3, 1, 4, 5), (2, 3, 1, 4, 5), SEQUENCES),
+        ((2, 3, 4, 5), (3, 4, 5), (2, 3, 4, 5), ()),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npz", "idx"])
+def test_grey_images_get_their_channel_axis_with_a_word(
+    kind, stored, network, read, notes, tmp_path
+):
+    x = np.arange(np.prod(stored), dtype=np.uint8).reshape(stored)
+    file = tmp_path / "x"
+    npz(file, x=x) if kind == "npz" else saved(file, idx_bytes(x))
+    found = read_data(file, shape=network, limit=2)
+    assert (found.notes, found.x.shape) == (notes, (min(2, len(x)), *read[1:]))
+    assert found.x.tobytes() == x[:2].tobytes()
+
+
+@pytest.mark.parametrize("stored", [(3, 4, 6), (3, 5, 4), (4, 5), (2, 2, 4, 5)])
+def test_no_channel_axis_is_guessed_where_sizes_differ(stored, tmp_path):
+    file = npz(tmp_path / "x.npz", x=np.zeros(stored, np.uint8))
+    with pytest.raises(BadInputError, match="shape \\" + str([*stored])[:-1]):
+        read_data(file, shape=(1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "notes"),
+    [("f8", 0.1, ("float64 rounded to float32",)), ("f8", 0.5, ()), ("f4", 0.1, ()), ("u1", 1, ())],
+)
+def test_values_that_float32_does_not_hold_get_a_word(dtype, value, notes, tmp_path):
+    x = np.zeros((3, 2), dtype)
+    x[1, 1] = value
+    file = npz(tmp_path / "x.npz", x=x)
+    assert read_data(file, shape=(2,)).notes == notes
+    assert read_data(file, shape=(2,), limit=1).notes == ()
+    assert same(read_data(file, shape=(2,)).x, x)
 
 
 def test_limit_takes_the_first_samples_and_their_labels(tmp_path):
@@ -227,25 +266,25 @@ def test_objects_are_never_unpickled(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "empty file; expected npz, npy, idx"),
+        (b"", r"cut off or damaged \(empty\); copy or download it again"),
         (b"hello", "unknown format; expected npz, npy, idx"),
-        (b"\0\0\x08", "damaged or truncated"),
+        (b"\0\0\x08", "cut off or damaged"),
         (b"\0\0\x08\0", "not an idx header"),
         (b"\0\0\x08\xff" + b"\1" * 2000, "not an idx header"),
-        (b"\0\0\x08\x02\0\0\0\x01", "damaged or truncated"),
-        (idx_bytes(IMAGES)[:-1], "truncated, header claims .* but at most 59 follow"),
+        (b"\0\0\x08\x02\0\0\0\x01", "cut off or damaged"),
+        (idx_bytes(IMAGES)[:-1], "its header claims .* but at most 59 follow"),
         (idx_bytes(IMAGES) + b"\0", "bytes follow after"),
         (idx_bytes(IMAGES[:0]), "no samples"),
         (b"\0\0\x0e\x04" + b"\xff" * 16 + b"data", "but at most 4 follow"),
         (
             gzip.compress(b"\0\0\x0e\x04" + b"\xff" * 16 + b"data", mtime=0),
-            "truncated, header claims",
+            "its header claims",
         ),
-        (gzip.compress(idx_bytes(IMAGES)[:-1], mtime=0), "truncated, 59 of 60 bytes"),
-        (gzip.compress(idx_bytes(IMAGES), mtime=0)[:-9], "damaged or truncated"),
+        (gzip.compress(idx_bytes(IMAGES)[:-1], mtime=0), "59 of 60 bytes"),
+        (gzip.compress(idx_bytes(IMAGES), mtime=0)[:-9], "cut off or damaged"),
         (gzip.compress(b"hello", mtime=0), "not an idx header"),
         (b"\x93NUMPY\3\0", "npy version"),
-        (b"PK\x03\x04....", "damaged or truncated"),
+        (b"PK\x03\x04....", "cut off or damaged"),
     ],
 )
 def test_a_file_that_is_not_what_it_claims_is_refused_by_name(tmp_path, data, message):
@@ -276,7 +315,7 @@ def test_a_header_of_an_array_larger_than_its_file_takes_no_memory(tmp_path):
         read_data(saved(tmp_path / "x.npy", buffer.getvalue()))
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("x.npy", buffer.getvalue())
-    with pytest.raises(BadInputError, match="array 'x': truncated, header claims"):
+    with pytest.raises(BadInputError, match=r"array 'x': cut off or damaged .*header claims"):
         read_data(tmp_path / "x.npz")
 
 
@@ -402,6 +441,7 @@ def test_check_input_returns_the_samples_contiguous_and_native():
         (np.zeros((2, 3, 4, 5), np.uint8), "float32", "dtype uint8, .*coding.normalise"),
         (np.zeros((2, 3, 4, 5), np.float16), "float32", "dtype float16"),
         (np.zeros((2, 3, 4, 5), bool), "uint8", "dtype bool"),
+        (np.zeros((2, 3, 4, 5), np.int64), "uint8", r"dtype int64, .*x.astype\(numpy.uint8\)"),
         (np.full((2, 3, 4, 5), None), "uint8", "dtype object"),
         (np.zeros((2, 3, 4, 5), np.uint8), "int8", "asks for int8"),
         (np.zeros((3, 4, 5), np.uint8), "uint8", "single sample: add a batch axis"),
@@ -414,6 +454,14 @@ def test_check_input_returns_the_samples_contiguous_and_native():
 def test_check_input_refuses_what_the_network_does_not_take(x, dtype, message):
     with pytest.raises(BadInputError, match=message):
         check_input(x, (3, 4, 5), dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"), [((2, 4, 5), (1, 4, 5)), ((2, 3, 4, 5), (3, 1, 4, 5))]
+)
+def test_check_input_adds_no_channel_axis_and_says_how_to(shape, network):
+    with pytest.raises(BadInputError, match=r"without their channel: .*expand_dims\(x, -3\)"):
+        check_input(np.zeros(shape, np.uint8), network, "uint8")
 
 
 @pytest.mark.parametrize(

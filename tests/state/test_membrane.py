@@ -34,6 +34,7 @@ def test_no_membrane_goes_beyond_its_reach(drive, decay, loss, losses, delayed):
     for x, some in zip(drive, losses, strict=False):
         product = decay[0] * v
         h = (product >> decay[1]) + x - owed
-        assert max(abs(product), abs(h)) <= reach
+        assert abs(h) <= reach.compared
         taken = max(-loss, min(some, loss))
         v, owed = (h, taken) if delayed else (h - taken, 0)
+        assert max(abs(product), abs(h), abs(v)) <= reach.widest

@@ -27,7 +27,7 @@ from snncc.ir.program import (
     Shape,
     Source,
 )
-from snncc.ir.program_check import weight_reach
+from snncc.ir.program_bounds import weight_reach
 
 __all__ = ["laid_out", "layout"]
 

@@ -34,12 +34,14 @@ def refusal(program: Program) -> str:
     faults = unsupported(program)
     if not faults:
         return ""
-    if any(fault.todo == FEWER_BITS for fault in faults):
+    others = [fault for fault in faults if fault.todo != FEWER_BITS]
+    if not others:
         return (
             "takes 8-bit weights and 24-bit potentials, so compile the network again: "
             "snncc compile … --target loihi2"
         )
-    return f"cannot take {faults[0]}"
+    more = ", and with --target loihi2" if len(others) < len(faults) else ""
+    return f"cannot take {others[0]}{more}"
 
 
 class LavaEngine:

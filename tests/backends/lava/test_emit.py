@@ -20,7 +20,7 @@ from networks import cases, half_even_levels
 
 from snncc.backends.lava.limits import unsupported
 from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
-from snncc.ir.program_check import emitted_payload, potential_bounds
+from snncc.ir.program_bounds import bounded, emitted_payload
 
 HERE = Path(__file__).parent
 
@@ -40,10 +40,15 @@ def stream(T: int = 1) -> tuple[Program, np.ndarray]:
             levels = levels << 2
         return Neuron(name, (4, 5, 6), source, levels, depth, **more)
 
+    held: dict[str, Accumulator] = {}
+
     def sums(name: str, *projections: Projection) -> Accumulator:
         node = Accumulator(name, (4, 5, 6), projections, rng.integers(-3000, 3000, 4), 0, 0)
-        low, high = potential_bounds(node)
-        return replace(node, low=low, high=high)
+        reads = {
+            p.source: held.get(p.source, Source(p.source, (1,), p.payload)) for p in projections
+        }
+        held[name] = bounded(node, reads)
+        return held[name]
 
     def whole(node: Accumulator) -> Projection:
         return Projection(node.name, "identity", (), emitted_payload(node))

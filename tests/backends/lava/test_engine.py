@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_model
+from networks import changed
 
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.lava import engine
@@ -118,8 +119,7 @@ def wide() -> Program:
     program = small_model.program()
     first = program.accumulators[0]
     (p,) = first.projections
-    layer = replace(first, projections=(replace(p, weights=(*p.weights, *p.weights)),))
-    return replace(program, nodes=tuple(layer if n is first else n for n in program.nodes))
+    return changed(program, first.name, projections=(replace(p, weights=p.weights * 2),))
 
 
 def test_a_network_of_many_bits_is_refused_with_its_layers_and_a_way_out():
@@ -138,11 +138,17 @@ def test_a_network_of_many_bits_is_refused_with_its_layers_and_a_way_out():
 
 def test_what_no_bits_help_against_is_said():
     program = small_model.program()
-    masked = replace(program.accumulators[0], masked=(2, 2))
-    nodes = tuple(masked if n.name == masked.name else n for n in program.nodes)
-    text = refusal(replace(program, nodes=nodes))
-    assert text.startswith("cannot take net.conv1 (Accumulator): masked patches")
+    assert refusal(changed(program, "conv1:v", masked=(2, 2))) == (
+        "cannot take net.conv1 (Accumulator): masked patches; compile without --patch-mask"
+    )
     assert TARGETS["lava"].refusal(program) == ""
+
+
+def test_what_no_bits_help_against_is_said_ahead_of_bits():
+    assert refusal(changed(wide(), "conv2:v", masked=(3, 3))) == (
+        "cannot take net.conv2 (Accumulator): masked patches; compile without --patch-mask, and "
+        "with --target loihi2"
+    )
 
 
 @pytest.mark.parametrize(

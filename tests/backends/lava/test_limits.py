@@ -17,9 +17,10 @@ from networks import cases, changed
 
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.lava.emit import write
-from snncc.backends.lava.limits import membrane_bounds, potential_range, unsupported
+from snncc.backends.lava.limits import membrane_range, unsupported
 from snncc.errors import TargetError
 from snncc.ir.program import Accumulator, Program, Projection, Readout, Source
+from snncc.ir.program_bounds import potential_bounds
 
 
 def faults(program: Program) -> list[str]:
@@ -96,7 +97,7 @@ def test_potentials_stay_within_the_proved_bounds(
     program, x = case
     found = ClockedEngine(program).run(x, [a.name for a in program.accumulators]).potentials
     for node in program.accumulators:
-        low, high = potential_range(program, node)
+        low, high = potential_bounds(node, program.by_name)
         assert low <= found[node.name].min()
         assert found[node.name].max() <= high
     compared["with Lava's bounds"] += 1
@@ -108,7 +109,7 @@ def test_negative_potentials_times_negative_weights_are_bound() -> None:
     b = replace(a, name="b", projections=(Projection("a", "linear", (w,), 25500),), low=-(2**40),
                 high=2**40)  # fmt: skip
     program = Program("two", (Source("x", (1,), 255), a, b, Readout("y", (1,), "b", 1.0)))
-    assert potential_range(program, b) == (-2550000, 2550000)
+    assert potential_bounds(b, program.by_name) == (-2550000, 2550000)
 
 
 def test_a_neuron_without_memory_is_bound_as_its_potential() -> None:
@@ -116,4 +117,4 @@ def test_a_neuron_without_memory_is_bound_as_its_potential() -> None:
     for neuron in program.neurons:
         source = program.by_name[neuron.source]
         assert isinstance(source, Accumulator)
-        assert membrane_bounds(program, neuron) == potential_range(program, source)
+        assert membrane_range(program, neuron) == potential_bounds(source, program.by_name)

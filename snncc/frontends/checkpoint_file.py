@@ -1,0 +1,94 @@
+"""What is in a file that torch.save has written, without running its code; or why not."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import pickle
+import pickletools
+import re
+import warnings
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snncc.damage import damaged, require_whole_zip
+from snncc.errors import BadInputError, SnnccError
+
+__all__ = ["load_content"]
+
+_SAVE = "torch.save(net.state_dict(), path)"
+_ZIP = b"PK\x03\x04"
+#: What a file begins with that has no zip around it; and how many pickles are ahead of its
+#: tensors: magic number, protocol, system, state.
+_LEGACY, _PICKLES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 4
+_WANTED = re.compile(r"(?:GLOBAL|unrecognized function|but got) (\S+(?: \S+>)?)")
+
+
+def load_content(path: Path, trust_pickle: bool = False) -> Any:
+    """What was saved, tensors on the CPU.
+
+    Args:
+        path: The file.
+        trust_pickle: Let it run code, as whole pickled modules need.
+
+    Raises:
+        BadInputError: It cannot be read, is cut off or damaged, is no such file, or wants to run
+            code without being trusted.
+    """
+    head = b""
+    try:
+        head = _head(path)
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats; what does not load is an error below
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except SnnccError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise damaged(path, "it points to places outside itself") from error
+        raise BadInputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # hostile bytes, and with trust_pickle anything the file runs
+        raise _not_loaded(path, error, head, trust_pickle) from error
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes; a zip that is cut off is refused."""
+    with open(path, "rb") as file:
+        require_whole_zip(file, path)
+        return file.read(len(_LEGACY))
+
+
+def _not_loaded(path: Path, error: Exception, head: bytes, trust_pickle: bool) -> BadInputError:
+    text = str(error)
+    wanted = _WANTED.search(text) if isinstance(error, pickle.UnpicklingError) else None
+    if wanted and not (head == _LEGACY and _is_cut_pickle(path)):
+        return BadInputError(
+            f"{path}: the pickle wants to run code, {wanted[1]}; save net.state_dict() instead, or "
+            "pass --trust-pickle if you trust whoever made the file"
+        )
+    first = text.partition("\n")[0].partition(". ")[0]
+    why = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    begins_as_torch = _LEGACY.startswith(head) or head.startswith(_ZIP)
+    if begins_as_torch and (not trust_pickle or _is_end_of_file(error)):
+        return damaged(path, why)
+    if trust_pickle:
+        return BadInputError(f"{path}: cannot be unpickled ({why}); save it with {_SAVE}")
+    return damaged(path, why, f"not written by {_SAVE}")
+
+
+def _is_cut_pickle(path: Path) -> bool:
+    """Whether one of the pickles ahead of the tensors has no end, perhaps in a class's name."""
+    try:
+        with open(path, "rb") as file:
+            for _ in range(_PICKLES):
+                deque(pickletools.genops(file), maxlen=0)
+    except Exception:  # nearly anything on damaged bytes
+        return True
+    return False
+
+
+def _is_end_of_file(error: Exception) -> bool:
+    return isinstance(error, (EOFError, pickle.UnpicklingError)) or "unexpected EOF" in str(error)
