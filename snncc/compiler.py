@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from snncc.backends.chip import require_fit
+from snncc.backends.target import make_engine
 from snncc.errors import Fault, UsageError, VerificationError
 from snncc.inputs import (
     Samples,
@@ -26,10 +27,12 @@ from snncc.inputs import (
     u8_contract,
 )
 from snncc.options import InputOptions, Options, bits_of
-from snncc.runtime.artifact import CompiledModel, manifest_of
+from snncc.report import make_report
+from snncc.runtime.artifact import RUNNABLE, CompiledModel, manifest_of
 from snncc.runtime.bounds import observe
 from snncc.runtime.coding import Dataset
 from snncc.runtime.contract import InputContract, by_timestep
+from snncc.runtime.graph_store import LiveGraphs, summarised
 from snncc.runtime.reference import Reference
 from snncc.runtime.verify import Verification, verify
 
@@ -53,6 +56,8 @@ Say = Callable[[str], None]
 #: Samples on which passes are validated, engines compared, and vectors kept in the file: so many
 #: at most, fewer of large networks.
 _CHECKED, _VERIFIED, _STORED = 8, 32, 8
+#: Passes whose graphs are read later: of others' weights no copy is kept.
+_WANTED = ("merge-linear", "commute-max-pool", "fold-scale")
 
 
 def compile(
@@ -146,8 +151,28 @@ class _Compilation:
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
         self.patches = _patches(options.patch_mask)
         self.host: HostLayer | None = None
+        self.verified = _VERIFIED
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
+        model, feeds, seen = self._compiled(calibration)
+        self.say("verify")
+        x = feeds[f"{model.input.name}:u8"]
+        verdict = verify(model, x[: self.verified])
+        _require_agreement(verdict)
+        few = x[: min(_STORED, self.verified)]
+        fed = by_timestep(few, model.input.shape)
+        model.reference = Reference.of(few, make_engine("integer", model).run(fed))
+        model.report["observed"] = observe(model, seen) if seen is not None else None
+        model.report["verify"] = verdict.to_json()
+        return model
+
+    def _compiled(
+        self, calibration: Dataset | Array | str | Path | None
+    ) -> tuple[CompiledModel, dict[str, Array], Array | None]:
+        """The network, samples, and the integers of those on which it was measured, if any.
+
+        What only passes need, earlier forms of all weights, is gone behind this.
+        """
         from snncc.ir.graphs import is_sequence
         from snncc.ir.oracle import affordable
 
@@ -165,7 +190,7 @@ class _Compilation:
             contract = masked_contract(contract, self.patches)
             self.origins["mask"] = _origin_of_masks(data)
         feeds = feeds_of(contract, data if data is not None else noise(contract, _CHECKED))
-        checked, verified = (affordable(model, most) for most in (_CHECKED, _VERIFIED))
+        checked, self.verified = (affordable(model, most) for most in (_CHECKED, _VERIFIED))
         few = {k: v[:checked] for k, v in feeds.items()}
         law = self._import_law(model, few)
         fitted, judged = self._halves(feeds)
@@ -174,8 +199,11 @@ class _Compilation:
         self.say("build-program")
         program = self._program(manager)
         measured = self._measure(manager, judged) if data is not None else None
+        found = make_report(
+            self.bits, self.origins, contract, manager, program, law, measured, self.options.target
+        )
         seen = judged[f"{contract.name}:u8"] if data is not None else None
-        return self._finish(manager, program, contract, feeds, law, measured, seen, verified)
+        return self._model(manager, program, contract, found), feeds, seen
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until`` or without what the host computes."""
@@ -296,7 +324,7 @@ class _Compilation:
             fit = replace(fit, feeds=fitted)
         passes = pipeline(source, self.bits, judged, fit, masked)
         observe = lambda record: self.say(record.name)  # noqa: E731
-        return PassManager(passes, feeds, self.dump_dir, observe)
+        return PassManager(passes, feeds, self.dump_dir, observe, _WANTED)
 
     def _program(self, manager: PassManager) -> Program:
         from snncc.passes.build_program import build_program
@@ -317,48 +345,25 @@ class _Compilation:
         integer = manager.after["fold-scale"]
         return measure(trained, integer, manager.stages["quantised"], feeds, self.host)
 
-    def _finish(
+    def _model(
         self,
         manager: PassManager,
         program: Program,
         contract: InputContract,
-        feeds: Mapping[str, Array],
-        law: ImportLaw | None,
-        measured: Measured | None,
-        seen: Array | None,
-        verified: int,
+        report: dict[str, Any],
     ) -> CompiledModel:
-        from snncc.backends.target import make_engine
-        from snncc.ir.graphs import to_proto
-        from snncc.report import make_report
-
-        self.say("verify")
-        graphs = {stage: to_proto(model) for stage, model in manager.stages.items()}
-        model = CompiledModel(
+        kept = self.options.keep_stages
+        graphs = {
+            stage: graph if kept or stage in RUNNABLE else summarised(graph)
+            for stage, graph in manager.stages.items()
+        }
+        return CompiledModel(
             program,
             manifest_of(program, contract),
-            graphs,
-            keep_stages=self.options.keep_stages,
+            LiveGraphs(graphs),
+            report,
+            keep_stages=kept,
         )
-        x = feeds[f"{contract.name}:u8"][:verified]
-        few = x[:_STORED]
-        fed = by_timestep(few, contract.shape)
-        model.reference = Reference.of(few, make_engine("integer", model).run(fed))
-        verdict = verify(model, x)
-        _require_agreement(verdict)
-        model.report = make_report(
-            self.bits,
-            self.origins,
-            contract,
-            manager,
-            program,
-            law,
-            measured,
-            observe(model, seen) if seen is not None else None,
-            verdict,
-            self.options.target,
-        )
-        return model
 
 
 def _require_agreement(verdict: Verification) -> None:

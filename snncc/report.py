@@ -9,7 +9,6 @@ from snncc.backends.chip import demand_json
 from snncc.ir.program import Accumulator, Program, sources_of
 from snncc.runtime.bounds import bounds
 from snncc.runtime.contract import InputContract
-from snncc.runtime.verify import Verification
 
 if TYPE_CHECKING:
     from snncc.frontends.import_law import ImportLaw
@@ -27,16 +26,14 @@ def make_report(
     program: Program,
     law: ImportLaw | None,
     measured: Measured | None,
-    observed: Mapping[str, Any] | None,
-    verdict: Verification,
     target: str | None = None,
 ) -> dict[str, Any]:
-    """Everything the compiler did, proved and measured.
+    """Everything the compiler did, proved and measured, ahead of ``observed`` and ``verify``.
 
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
-    with the trained network's class (None for results that are maps), ``observed`` what ``observe``
-    finds; all four are None without calibration data. ``target`` is what the network was compiled for and would take of it, or None.
+    with the trained network's class (None for results that are maps); all three are None without
+    calibration data. ``target`` is what the network was compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -60,7 +57,6 @@ def make_report(
         "windows": program.windows,
         "latency_ticks": program.latency,
         "bounds": bounds(program),
-        "observed": observed,
         "passes": [
             {"name": r.name, "rewrites": r.rewrites, "checked": r.checked, "worst": r.worst}
             for r in manager.records
@@ -68,7 +64,6 @@ def make_report(
         "import_law": _law(law),
         "input": contract.to_json(),
         "origins": dict(origins),
-        "verify": verdict.to_json(),
     }
 
 

@@ -13,6 +13,7 @@ from snncc.backends.clocked import ClockedEngine
 from snncc.backends.engine import Activity, Engine
 from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import Fault, SnnccError, UnsupportedModelError, VerificationError
+from snncc.ir.fed import FedGraph
 from snncc.ir.program import Program
 from versus.cases import Case
 from versus.measure import Call, Times, by_turns
@@ -108,7 +109,7 @@ class View:
 
     program: Program
 
-    def onnx(self, stage: str) -> bytes | str:
+    def fed(self, stage: str) -> FedGraph:
         """There is none.
 
         Raises:

@@ -6,22 +6,18 @@ name are the same quantity.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
 from onnx.helper import make_tensor_value_info
 
 from snncc.backends.engine import Activity, Progress
 from snncc.errors import BadInputError, SnnccError, UsageError
+from snncc.ir.fed import FedGraph
 from snncc.ir.ops import DOMAIN
 from snncc.ir.oracle import session
 from snncc.ir.program import Accumulator, Array, Neuron, Program, Readout
@@ -38,12 +34,12 @@ class _OnnxEngine:
     """Runs a graph timestep by timestep and reads its inner values.
 
     Args:
-        graph: Its model, the bytes of it, or its path (weights beside it).
+        graph: Its model, or that apart from its weights.
         program: The same network; it says what is read.
         threads: Of ONNX Runtime; 0 lets it choose.
 
     Raises:
-        BadInputError: The graph cannot be read, or lacks a value the Program names.
+        BadInputError: The graph lacks a value the Program names.
     """
 
     name: ClassVar[str]
@@ -52,13 +48,14 @@ class _OnnxEngine:
 
     def __init__(
         self,
-        graph: onnx.ModelProto | bytes | str | os.PathLike[str],
+        graph: FedGraph | onnx.ModelProto,
         program: Program,
         threads: int = 0,
     ) -> None:
         self.program, self.threads = program, threads
-        self._folder = Path(graph).parent if isinstance(graph, (str, os.PathLike)) else None
-        self._model = _loaded(graph, self.name)
+        given = graph if isinstance(graph, FedGraph) else FedGraph(graph)
+        self._model, self._weights = onnx.ModelProto(), given.weights
+        self._model.CopyFrom(given.proto)
         self._results = [str(value.name) for value in self._model.graph.output]
         _feed_integers(self._model.graph, program)
         #: Whether the graph itself goes through the timesteps, folded into its batch axis.
@@ -186,9 +183,10 @@ class _OnnxEngine:
 
     def _run_step(self, runner: Any, step: Array, wanted: list[str]) -> dict[str, Array]:
         entry = runner.get_inputs()[0]
-        fed = np.ascontiguousarray(step, dtype=_DTYPES.get(entry.type, np.uint8))
+        samples = np.ascontiguousarray(step, dtype=_DTYPES.get(entry.type, np.uint8))
         with _running(self.name):
-            return dict(zip(wanted, runner.run(wanted, {entry.name: fed}), strict=True))
+            found = runner.run(wanted, {entry.name: samples, **self._weights})
+        return dict(zip(wanted, found, strict=True))
 
     def _session(self, wanted: tuple[str, ...]) -> Any:
         if wanted not in self._sessions:
@@ -196,7 +194,8 @@ class _OnnxEngine:
             del outputs[:]
             outputs.extend(onnx.ValueInfoProto(name=name) for name in wanted)
             with _running(self.name):
-                self._sessions[wanted] = _opened(self._model, self._folder, self.threads)
+                graph = FedGraph(self._model, self._weights)
+                self._sessions[wanted] = session(graph.serialised(), self.threads)
         return self._sessions[wanted]
 
 
@@ -239,21 +238,6 @@ def _stacked(steps: list[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
 
-def _loaded(graph: onnx.ModelProto | bytes | str | os.PathLike[str], name: str) -> onnx.ModelProto:
-    """A copy of the model that can be edited; weights in files stay there."""
-    model = onnx.ModelProto()
-    try:
-        if isinstance(graph, onnx.ModelProto):
-            model.CopyFrom(graph)
-        elif isinstance(graph, bytes):
-            model.ParseFromString(graph)
-        else:
-            model.ParseFromString(Path(graph).read_bytes())
-    except (OSError, DecodeError) as e:
-        raise BadInputError(f"{name}: the graph cannot be read ({e})") from e
-    return model
-
-
 def _feed_integers(graph: onnx.GraphProto, program: Program) -> None:
     """Let the graph begin with integers: a QuantizeInput at its input is cut off."""
     inputs = {value.name: value for value in graph.input}
@@ -278,30 +262,6 @@ def _feed_timesteps(graph: onnx.GraphProto, program: Program) -> None:
     del graph.input[:], graph.value_info[:]  # what they say of shapes was of samples
     shape: list[str | int | None] = ["M", *program.source.shape]
     graph.input.extend(make_tensor_value_info(name, kind, shape) for name, kind in fed)
-
-
-def _opened(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:
-    """A session; a model from a file goes beside its weights for as long as it is opened."""
-    if folder is None:
-        return session(model, threads)
-    try:
-        handle, path = tempfile.mkstemp(suffix=".onnx", dir=folder)
-    except OSError:  # a folder that cannot be written
-        return _opened_elsewhere(model, folder, threads)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-        return session(path, threads)
-    finally:
-        os.unlink(path)
-
-
-def _opened_elsewhere(model: onnx.ModelProto, folder: Path, threads: int) -> Any:
-    with tempfile.TemporaryDirectory(prefix="snncc-") as copy:
-        for file in folder.iterdir():
-            if file.is_file() and file.suffix != ".onnx":
-                shutil.copyfile(file, Path(copy) / file.name)
-        return _opened(model, Path(copy), threads)
 
 
 @contextmanager

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from snncc.backends.engine import Engine
 from snncc.errors import Fault, MissingDependencyError, TargetError, UsageError
 from snncc.ir.program import TOTAL_LIMIT, Program
 
-__all__ = ["TARGETS", "ModelView", "Target", "make_engine"]
+if TYPE_CHECKING:
+    from snncc.ir.fed import FedGraph
+
+__all__ = ["TARGETS", "ModelView", "Target", "make_engine", "require_engine"]
 
 
 class ModelView(Protocol):
@@ -19,8 +22,8 @@ class ModelView(Protocol):
 
     program: Program
 
-    def onnx(self, stage: str) -> bytes | str:
-        """The graph of a stage as bytes or path, for ONNX Runtime."""
+    def fed(self, stage: str) -> FedGraph:
+        """The graph of a stage apart from its weights, for ONNX Runtime."""
         ...
 
 
@@ -40,6 +43,7 @@ class Target:
         state_bits: Of a membrane potential, sign not counted, that it holds.
         refusal: Why it cannot run a network, or nothing.
         faults: If so, all the places, as far as it knows them.
+        starts_slowly: Samples had better be given many at a time.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Target:
     state_bits: int = TOTAL_LIMIT.bit_length() - 1
     refusal: Callable[[Program], str] = lambda _: ""
     faults: Callable[[Program], list[Fault]] = lambda _: []
+    starts_slowly: bool = False
 
     @property
     def lacks(self) -> str:
@@ -69,13 +74,13 @@ class Target:
 def _integer(model: ModelView) -> Engine:
     from snncc.backends.integer import IntegerEngine
 
-    return IntegerEngine(model.onnx("quantised"), model.program)
+    return IntegerEngine(model.fed("quantised"), model.program)
 
 
 def _spike_form(model: ModelView) -> Engine:
     from snncc.backends.integer import SpikeFormEngine
 
-    return SpikeFormEngine(model.onnx("spiking"), model.program)
+    return SpikeFormEngine(model.fed("spiking"), model.program)
 
 
 def _clocked(model: ModelView, pipelined: bool = False) -> Engine:
@@ -168,18 +173,19 @@ TARGETS: dict[str, Target] = {
             state_bits=23,
             refusal=_lava_refusal,
             faults=_lava_faults,
+            starts_slowly=True,
         ),
     )
 }
 
 
-def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
-    """The engine of that name for a compiled network.
+def require_engine(name: str, model: ModelView, options: Collection[str] = ()) -> Target:
+    """What an engine of that name is made by, if it can be made for the network.
 
     Args:
         name: As on the command line.
         model: The network.
-        **options: Of the engine.
+        options: Names of those given for the engine.
 
     Raises:
         UsageError: There is no such engine, or it has no such option.
@@ -198,4 +204,18 @@ def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
         raise TargetError(
             f"engine '{name}' {why}; there are {others}", target.faults(model.program)
         )
-    return target.make(model, **options)
+    return target
+
+
+def make_engine(name: str, model: ModelView, **options: Any) -> Engine:
+    """The engine of that name for a compiled network.
+
+    Args:
+        name: As on the command line.
+        model: The network.
+        **options: Of the engine.
+
+    Raises:
+        UsageError, MissingDependencyError, TargetError: See ``require_engine``.
+    """
+    return require_engine(name, model, options).make(model, **options)

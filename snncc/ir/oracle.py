@@ -6,11 +6,9 @@ of before and after such a pass would compare a thing with itself.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, VerificationError
 from snncc.ir.carried import carry_of, near_border
-from snncc.ir.graphs import label, nodes, static_shape, to_proto
+from snncc.ir.fed import fed
+from snncc.ir.graphs import label, nodes, static_shape
 from snncc.ir.ops import NEURONS
 
 __all__ = [
@@ -40,10 +39,12 @@ Array = npt.NDArray[Any]
 
 #: Relative rounding margin of float32 rewrites, per element: |change| <= MARGIN * sum|w||a|.
 MARGIN = 1e-5
-#: Protobuf cannot hold more than 2 GiB; larger models go through a file with external data.
-_IN_MEMORY_LIMIT = 1 << 30
 #: Numbers of all values together that a comparison holds at once, a few times over.
 _VALUES_AT_ONCE = 1 << 27
+#: Numbers that are computed anew and compared at once.
+_COMPARED_AT_ONCE = 1 << 24
+#: Bytes of a float tensor whose absolute values are kept beside it.
+_SMALL = 1 << 16
 
 
 def session(model: onnx.ModelProto | bytes | str, threads: int = 0, optimise: bool = False) -> Any:
@@ -71,13 +72,9 @@ def _run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     given = {k: v for k, v in feeds.items() if k in wanted}
     if not names:
         return {}
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
-    if size < _IN_MEMORY_LIMIT:
-        return dict(zip(names, session(to_proto(model)).run(names, given), strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "model.onnx")
-        onnx.save(to_proto(model), path, save_as_external_data=True, location="weights.bin")
-        return dict(zip(names, session(path).run(names, given), strict=True))
+    graph = fed(model)
+    found = session(graph.serialised()).run(names, {**given, **graph.weights})
+    return dict(zip(names, found, strict=True))
 
 
 def _values(model: ir.Model) -> dict[str, ir.Value]:
@@ -109,8 +106,11 @@ def shared_values(before: ir.Model, after: ir.Model) -> list[str]:
     return [name for name in _values(after) if name in known]
 
 
-def _cut(model: ir.Model, names: Collection[str]) -> ir.Model:
-    """A copy in which each named value is an output, and its readers read a new input instead."""
+def _cut(model: ir.Model, names: Collection[str], wanted: Collection[str]) -> ir.Model:
+    """A copy in which readers of each named value read a new input, and those wanted are outputs.
+
+    What makes none of these is left out.
+    """
     copy = model.clone()
     values = _values(copy)
     for name in names:
@@ -118,12 +118,23 @@ def _cut(model: ir.Model, names: Collection[str]) -> ir.Model:
         fed = ir.Value(name=f"{name}@fed", shape=value.shape, type=value.type)
         copy.graph.inputs.append(fed)
         ir.convenience.replace_all_uses_with(value, fed, replace_graph_outputs=True)
-    copy.graph.outputs[:] = [values[name] for name in names]
+    copy.graph.outputs[:] = [values[name] for name in wanted]
+    for node in reversed(copy.graph):
+        if not any(o.uses() or o.is_graph_output() for o in node.outputs):
+            copy.graph.remove(node, safe=True)
+    for name, value in list(copy.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del copy.graph.initializers[name]
+    unread = [v for v in copy.graph.inputs if not v.uses() and not v.is_graph_output()]
+    copy.graph.inputs[:] = [v for v in copy.graph.inputs if v not in unread]
     return copy
 
 
 def teacher_forced(
-    model: ir.Model, feeds: Mapping[str, Array], given: Mapping[str, Array]
+    model: ir.Model,
+    feeds: Mapping[str, Array],
+    given: Mapping[str, Array],
+    wanted: Collection[str] | None = None,
 ) -> dict[str, Array]:
     """Recompute each value of ``given`` from the others as given: errors cannot travel.
 
@@ -131,11 +142,27 @@ def teacher_forced(
         model: Any stage.
         feeds: The graph's inputs.
         given: Reference values by name; cast to the dtype the graph has there.
+        wanted: Which of them to recompute; default: all.
     """
-    cut = _cut(model, given.keys())
-    values = _values(model)
-    fed = {f"{k}@fed": v.astype(_numpy_dtype(values[k])) for k, v in given.items()}
-    return _run(cut, {**feeds, **fed})
+    return _forced(model, feeds, given, wanted, lambda array: array)
+
+
+def _forced(
+    model: ir.Model,
+    feeds: Mapping[str, Array],
+    given: Mapping[str, Array],
+    wanted: Collection[str] | None,
+    seen: Callable[[Array], Array],
+) -> dict[str, Array]:
+    """See ``teacher_forced``; of each array the graph gets what ``seen`` makes of it."""
+    cut = _cut(model, given.keys(), given.keys() if wanted is None else wanted)
+    values, read = _values(model), {str(v.name) for v in cut.graph.inputs}
+    forced = {
+        f"{name}@fed": seen(array).astype(_numpy_dtype(values[name]), copy=False)
+        for name, array in given.items()
+        if f"{name}@fed" in read
+    }
+    return _run(cut, {**{k: seen(v) for k, v in feeds.items()}, **forced})
 
 
 def _numpy_dtype(value: ir.Value) -> Any:
@@ -143,12 +170,15 @@ def _numpy_dtype(value: ir.Value) -> Any:
 
 
 def magnitudes(
-    model: ir.Model, feeds: Mapping[str, Array], given: Mapping[str, Array]
+    model: ir.Model,
+    feeds: Mapping[str, Array],
+    given: Mapping[str, Array],
+    wanted: Collection[str] | None = None,
 ) -> dict[str, Array]:
     """sum|w||a| behind each value of ``given``: the same graph with everything positive.
 
     Weights, biases and fed values become absolute, subtraction becomes addition; a batch norm
-    adds the magnitudes of its two terms.
+    adds the magnitudes of its two terms. Arguments are those of ``teacher_forced``.
     """
     copy = model.clone()
     normalised = {
@@ -158,21 +188,34 @@ def magnitudes(
         for v, role in ((node.inputs[3], "mean"), (node.inputs[4], "var"))
         if v is not None
     }
-    for name, value in copy.graph.initializers.items():
+    for name, value in list(copy.graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or normalised.get(name) == "var":
             continue
-        sign = -1 if normalised.get(name) == "mean" else 1
-        value.const_value = ir.tensor(sign * np.abs(tensor.numpy()), name=name)
+        if tensor.nbytes > _SMALL and name not in normalised:
+            _read_absolute(copy.graph, value)
+        else:
+            sign = -1 if normalised.get(name) == "mean" else 1
+            value.const_value = ir.tensor(sign * np.abs(tensor.numpy()), name=name)
     for node in list(copy.graph):
         if node.op_type == "Sub" and node.outputs[0].dtype == ir.DataType.FLOAT:
             _turn_into_add(node)
-    absolute = {k: np.asarray(_positive(v)) for k, v in given.items()}  # integers are indices
-    return teacher_forced(copy, {k: _positive(v) for k, v in feeds.items()}, absolute)
+    return _forced(copy, feeds, given, wanted, _positive)
+
+
+def _read_absolute(graph: ir.Graph, weight: ir.Value) -> None:
+    """Readers of a large weight read its absolute values, which exist only while they are read."""
+    node = ir.Node("", "Abs", [weight])
+    absolute = node.outputs[0]
+    absolute.name, absolute.shape, absolute.type = f"{weight.name}@abs", weight.shape, weight.type
+    for reader, index in list(weight.uses()):
+        if reader is not node:
+            reader.replace_input_with(index, absolute)
+    graph.insert_before(graph[0], node)
 
 
 def _positive(array: Array) -> Array:
-    return np.abs(array) if array.dtype.kind == "f" else array
+    return np.abs(array) if array.dtype.kind == "f" else array  # integers are indices
 
 
 def _turn_into_add(node: ir.Node) -> None:
@@ -248,23 +291,59 @@ def validate_translation(
     names = shared_values(before, after)
     drives = {} if exact else _drives(before, after, names)
     inner = [u for u in drives.values() if u not in feeds]
-    given = evaluate(before, feeds, [*names, *dict.fromkeys(inner)])
-    known = {**feeds, **{u: given[u] for u in inner}}
-    given = {name: given[name] for name in names}
-    again = teacher_forced(after, feeds, given)
-    producers = _values(before)
-    for name, u in drives.items():
-        again[name] = _settled(producers[name].producer(), known[u], given[name], again[name])
-    scale = {} if exact else magnitudes(before, feeds, given)
-    found = [compare(n, given[n], again[n], scale.get(n)) for n in names]
-    if not exact and any(d.changed for d in found):
-        scale = {n: np.maximum(scale[n], m) for n, m in magnitudes(after, feeds, given).items()}
-        found = [compare(n, given[n], again[n], scale[n]) for n in names]
+    known = {**feeds, **evaluate(before, feeds, list(dict.fromkeys([*names, *inner])))}
+    work = _Comparison(before, after, feeds, {name: known[name] for name in names}, exact)
+    tied = {name: known[u] for name, u in drives.items()}
+    found = [d for part in _portions(work.given) for d in work.of(part, tied)]
     values = _values(after)
     faults = [_fault(values[d.name], d) for d in found if d.changed]
     if faults:
         raise VerificationError("the graph changed its meaning", faults)
     return found
+
+
+def _portions(given: Mapping[str, Array]) -> Iterator[list[str]]:
+    """Names of the values in their order, so many at once that copies of them take little."""
+    part: list[str] = []
+    size = 0
+    for name, array in given.items():
+        if part and size + array.size > _COMPARED_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(name)
+        size += array.size
+    if part:
+        yield part
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """Two graphs and the values that they share, ``given`` as ``before`` computes them."""
+
+    before: ir.Model
+    after: ir.Model
+    feeds: Mapping[str, Array]
+    given: Mapping[str, Array]
+    exact: bool
+
+    def of(self, names: Collection[str], drives: Mapping[str, Array]) -> list[Difference]:
+        """How ``after`` changed these values; ``drives`` is what neurons among them read."""
+        again = teacher_forced(self.after, self.feeds, self.given, names)
+        producers = _values(self.before)
+        for name in names:
+            if name in drives:
+                node = producers[name].producer()
+                again[name] = _settled(node, drives[name], self.given[name], again[name])
+        scale = {} if self.exact else self._magnitudes(self.before, names)
+        found = [compare(n, self.given[n], again[n], scale.get(n)) for n in names]
+        if self.exact or not any(d.changed for d in found):
+            return found
+        larger = self._magnitudes(self.after, names)
+        scale = {n: np.maximum(scale[n], larger[n]) for n in names}
+        return [compare(n, self.given[n], again[n], scale[n]) for n in names]
+
+    def _magnitudes(self, model: ir.Model, names: Collection[str]) -> dict[str, Array]:
+        return magnitudes(model, self.feeds, self.given, names)
 
 
 def _drives(before: ir.Model, after: ir.Model, names: Collection[str]) -> dict[str, str]:

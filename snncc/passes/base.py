@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,14 +85,16 @@ class PassManager:
         dump_dir: Write the graph's text after each pass there.
         observe: Called with each record.
         records: What was done.
+        kept: Names of the passes behind which the graph is wanted; none: all of them.
         stages: Last graph of every stage passed.
-        after: Graph behind every pass, by its name.
+        after: Graph behind the passes wanted, by name.
     """
 
     passes: Sequence[Pass]
     feeds: Mapping[str, npt.NDArray[Any]] | None = None
     dump_dir: Path | None = None
     observe: Callable[[PassRecord], None] | None = None
+    kept: Collection[str] | None = None
     records: list[PassRecord] = field(default_factory=list)
     stages: dict[str, ir.Model] = field(default_factory=dict)
     after: dict[str, ir.Model] = field(default_factory=dict)
@@ -138,7 +140,9 @@ class PassManager:
         record.worst = float(np.max([d.worst for d in found], initial=0.0))
 
     def _keep(self, model: ir.Model, index: int, name: str) -> None:
-        self.stages[stage_of(model)] = self.after[name] = model
+        self.stages[stage_of(model)] = model
+        if self.kept is None or name in self.kept:
+            self.after[name] = model
         if self.dump_dir is not None:
             from snncc.ir.text import dump
 

@@ -24,7 +24,14 @@ from snncc.ir.program import Accumulator, Program, sources_of
 from snncc.runtime.array_files import reading, reason
 from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
 from snncc.runtime.contract import InputContract, Output, outputs_of
-from snncc.runtime.graph_store import WEIGHTS, StoredGraphs, externalised, extract, summarised
+from snncc.runtime.graph_store import (
+    WEIGHTS,
+    LiveGraphs,
+    StoredGraphs,
+    externalised,
+    extract,
+    summarised,
+)
 from snncc.runtime.reference import Reference
 
 if TYPE_CHECKING:
@@ -32,14 +39,17 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["PARTS", "SCHEMA_VERSION", "CompiledModel", "load", "manifest_of"]
+    from snncc.ir.fed import FedGraph
+
+__all__ = ["PARTS", "RUNNABLE", "SCHEMA_VERSION", "CompiledModel", "load", "manifest_of"]
 
 #: Version of the file format; a reader refuses any other.
 SCHEMA_VERSION = 1
 #: How parts of a network are computed; the keys of the manifest's ``parts``.
 PARTS = ("exact", "analog", "host", "approximate")
+#: Stages that engines run: of these every file has the weights.
+RUNNABLE = ("quantised", "spiking")
 
-_RUNNABLE = ("quantised", "spiking")
 _ARRAY_TYPES = ("int8", "int64", "float32")
 _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch")
 _IN_MEMORY = 1 << 30  # protobuf cannot hold more than 2 GiB; larger graphs go through a file
@@ -134,8 +144,22 @@ class CompiledModel:
         blob = Blob()
         return self._extracted(stage, {stage: externalised(graph, blob)}, blob.tobytes())
 
+    def fed(self, stage: str) -> FedGraph:
+        """A graph apart from its weights, which nobody copies.
+
+        Raises:
+            BadInputError: The model has no such graph, or has it without weights.
+        """
+        from snncc.ir.fed import FedGraph
+
+        if stage not in self.graphs or not self._keeps_weights(stage):
+            raise BadInputError(f"{self.name}: no graph '{stage}' with weights")
+        if isinstance(self.graphs, (LiveGraphs, StoredGraphs)):
+            return self.graphs.fed(stage)
+        return FedGraph(self.graphs[stage])
+
     def _keeps_weights(self, stage: str) -> bool:
-        return self.keep_stages or stage in _RUNNABLE
+        return self.keep_stages or stage in RUNNABLE
 
     def _extracted(self, stage: str, graphs: Mapping[str, bytes], blob: bytes) -> str:
         """Path of a graph in a folder with its weights, written if it is not there."""
@@ -240,11 +264,15 @@ def _members_of(model: CompiledModel) -> dict[str, bytes]:
         "program.json": _json_bytes({**program, "arrays": entries}),
         "report.json": _json_bytes(model.report),
     }
-    for stage in sorted(model.graphs):
-        if model._keeps_weights(stage):
-            members[f"graphs/{stage}.onnx"] = externalised(model.graphs[stage], blob)
+    live = model.graphs
+    for stage in sorted(live):
+        graph = live.source(stage) if isinstance(live, LiveGraphs) else live[stage]
+        if isinstance(graph, bytes):
+            members[f"stages/{stage}.onnx"] = graph
+        elif model._keeps_weights(stage):
+            members[f"graphs/{stage}.onnx"] = externalised(graph, blob)
         else:
-            members[f"stages/{stage}.onnx"] = summarised(model.graphs[stage])
+            members[f"stages/{stage}.onnx"] = summarised(graph)
     if model.reference is not None:
         members["reference.npz"] = model.reference.to_npz()
     members[WEIGHTS] = blob.tobytes()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snncc.cache import cache_folder
 from snncc.errors import BadInputError, SnnccError
@@ -22,9 +24,20 @@ from snncc.runtime.container import ALIGNMENT, Blob, sha256
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
     from google.protobuf.message import Message
 
-__all__ = ["WEIGHTS", "WEIGHTS_KEY", "StoredGraphs", "externalised", "extract", "summarised"]
+    from snncc.ir.fed import FedGraph
+
+__all__ = [
+    "WEIGHTS",
+    "WEIGHTS_KEY",
+    "LiveGraphs",
+    "StoredGraphs",
+    "externalised",
+    "extract",
+    "summarised",
+]
 
 WEIGHTS = "weights.bin"
 #: Metadata key under which a graph input that stands for a weight has its statistics.
@@ -35,58 +48,94 @@ _INLINE = 256
 # -- writing -------------------------------------------------------------------------------
 
 
-def externalised(model: onnx.ModelProto, blob: Blob) -> bytes:
+@dataclass(frozen=True)
+class _Weight:
+    """An initializer on its way into a file.
+
+    Attributes:
+        name, data_type, dims: As in protobuf.
+        data: Its bytes, little endian.
+        values: Makes the array.
+    """
+
+    name: str
+    data_type: int
+    dims: Sequence[int]
+    data: bytes
+    values: Callable[[], npt.NDArray[Any]]
+
+
+def externalised(model: onnx.ModelProto | ir.Model, blob: Blob) -> bytes:
     """The model with its weights in the blob, serialised; the model is left as it is."""
-    shell = _without_initializers(model)
-    for tensor in model.graph.initializer:
+    shell, weights = _taken_apart(model)
+    for weight in weights:
         new = shell.graph.initializer.add()
-        data = _raw(tensor)
-        new.name, new.data_type = tensor.name, tensor.data_type
-        new.dims.extend(tensor.dims)
-        if len(data) < _INLINE:
-            new.raw_data = data
+        new.name, new.data_type = weight.name, weight.data_type
+        new.dims.extend(weight.dims)
+        if len(weight.data) < _INLINE:
+            new.raw_data = weight.data
         else:
-            _refer(new, blob.add(data), len(data))
+            _refer(new, blob.add(weight.data), len(weight.data))
     return bytes(shell.SerializeToString(deterministic=True))
 
 
-def summarised(model: onnx.ModelProto) -> bytes:
+def summarised(model: onnx.ModelProto | ir.Model) -> bytes:
     """The model with its weights turned into inputs that carry their statistics, serialised."""
     from onnx.helper import make_tensor_value_info
 
-    shell = _without_initializers(model)
+    shell, weights = _taken_apart(model)
     inputs = {value.name for value in shell.graph.input}
-    for tensor in model.graph.initializer:
-        data = _raw(tensor)
-        if len(data) < _INLINE:
-            shell.graph.initializer.add().CopyFrom(tensor)
+    for w in weights:
+        if len(w.data) < _INLINE:
+            small = shell.graph.initializer.add(name=w.name, data_type=w.data_type, dims=w.dims)
+            small.raw_data = w.data
             continue
-        if tensor.name not in inputs:
-            shape = list(tensor.dims)
-            shell.graph.input.append(make_tensor_value_info(tensor.name, tensor.data_type, shape))
-        info = next(value for value in shell.graph.input if value.name == tensor.name)
-        info.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(_statistics(tensor, data)))
+        if w.name not in inputs:
+            shell.graph.input.append(make_tensor_value_info(w.name, w.data_type, w.dims))
+        info = next(value for value in shell.graph.input if value.name == w.name)
+        info.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(_statistics(w)))
     return bytes(shell.SerializeToString(deterministic=True))
 
 
-def _statistics(tensor: onnx.TensorProto, data: bytes) -> dict[str, Any]:
-    from onnx.numpy_helper import to_array
-
-    values = to_array(tensor).astype(np.float64)
+def _statistics(weight: _Weight) -> dict[str, Any]:
+    values = weight.values().astype(np.float64)
     names = ("min", "mean", "max", "std")
     figures = {name: float(getattr(values, name)()) for name in names}
-    return {**figures, "sha256": sha256(data)}
+    return {**figures, "sha256": sha256(weight.data)}
 
 
-def _raw(tensor: onnx.TensorProto) -> bytes:
+def _taken_apart(
+    model: onnx.ModelProto | ir.Model,
+) -> tuple[onnx.ModelProto, Iterator[_Weight]]:
+    """A copy of the model without weights, and these, one at a time."""
+    import onnx
+
+    if isinstance(model, onnx.ModelProto):
+        return _without_initializers(model), map(_weight_of, model.graph.initializer)
+    from snncc.ir.graphs import to_proto
+
+    copy = model.clone()
+    copy.graph.initializers.clear()
+    held = [(name, v.const_value) for name, v in model.graph.initializers.items()]
+    return to_proto(copy), (_weight_in_memory(name, tensor) for name, tensor in held)
+
+
+def _weight_in_memory(name: str, tensor: Any) -> _Weight:
+    return _Weight(name, tensor.dtype.value, tensor.shape.numpy(), tensor.tobytes(), tensor.numpy)
+
+
+def _weight_of(tensor: onnx.TensorProto) -> _Weight:
     from onnx.numpy_helper import to_array
 
     if tensor.external_data:
         raise SnnccError(f"weight '{tensor.name}' is in a file of its own; load it before saving")
     if tensor.HasField("raw_data"):
-        return tensor.raw_data
-    array = to_array(tensor)
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        data = tensor.raw_data
+    else:
+        array = to_array(tensor)
+        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    dims = tuple(tensor.dims)
+    return _Weight(tensor.name, tensor.data_type, dims, data, lambda: to_array(tensor))
 
 
 def _refer(tensor: onnx.TensorProto, offset: int, length: int) -> None:
@@ -117,6 +166,49 @@ def _copy_fields(source: Message, target: Message, skipped: str) -> None:
             setattr(target, field.name, value)
 
 
+# -- in memory -----------------------------------------------------------------------------
+
+
+class LiveGraphs(Mapping[str, "onnx.ModelProto"]):
+    """Stage -> graph of a network just compiled; weights are where the compiler has them.
+
+    Args:
+        stages: Stage -> graph; or ``summarised``, whose weights need not stay in memory.
+    """
+
+    def __init__(self, stages: Mapping[str, ir.Model | bytes]) -> None:
+        self._stages = dict(stages)
+
+    def __getitem__(self, stage: str) -> onnx.ModelProto:
+        import onnx
+
+        from snncc.ir.graphs import to_proto
+
+        found = self._stages[stage]
+        if not isinstance(found, bytes):
+            return to_proto(found)
+        summary = onnx.ModelProto()
+        summary.ParseFromString(found)
+        return summary
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stages)
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def source(self, stage: str) -> ir.Model | bytes:
+        """The graph as it was given."""
+        return self._stages[stage]
+
+    def fed(self, stage: str) -> FedGraph:
+        """The graph apart from its weights."""
+        from snncc.ir.fed import FedGraph, fed
+
+        found = self._stages[stage]
+        return FedGraph(self[stage]) if isinstance(found, bytes) else fed(found)
+
+
 # -- reading -------------------------------------------------------------------------------
 
 
@@ -136,11 +228,7 @@ class StoredGraphs(Mapping[str, "onnx.ModelProto"]):
     def __getitem__(self, stage: str) -> onnx.ModelProto:
         if stage not in self._loaded:
             model = self.light(stage)
-            for tensor in _external(model):
-                offset, length = _place(tensor)
-                tensor.raw_data = self.blob[offset : offset + length]
-                tensor.ClearField("external_data")
-                tensor.ClearField("data_location")
+            self._fill_in(model)
             self._loaded[stage] = model
         return self._loaded[stage]
 
@@ -149,6 +237,34 @@ class StoredGraphs(Mapping[str, "onnx.ModelProto"]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def fed(self, stage: str) -> FedGraph:
+        """The graph apart from its weights, which are read where they are in the blob.
+
+        Raises:
+            BadInputError: See ``light``.
+        """
+        from onnx.helper import tensor_dtype_to_np_dtype
+
+        from snncc.ir.fed import FedGraph
+
+        model, weights = self.light(stage), {}
+        for tensor in [t for t in model.graph.initializer if t.external_data]:
+            offset, _ = _place(tensor)
+            dtype = np.dtype(tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
+            flat = np.frombuffer(self.blob, dtype, prod(tensor.dims), offset)
+            weights[tensor.name] = flat.reshape(tensor.dims)
+            model.graph.initializer.remove(tensor)
+        self._fill_in(model)
+        return FedGraph(model, weights)
+
+    def _fill_in(self, model: onnx.ModelProto) -> None:
+        """Weights that the model refers to become its own."""
+        for tensor in _external(model):
+            offset, length = _place(tensor)
+            tensor.raw_data = self.blob[offset : offset + length]
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
 
     def light(self, stage: str) -> onnx.ModelProto:
         """A fresh copy of the graph, its weights still in the blob.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.engine import Activity, Progress
-from snncc.backends.target import make_engine
+from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import UsageError
 from snncc.ir.program import Accumulator, Neuron
 from snncc.runtime.artifact import CompiledModel, load
@@ -94,7 +94,7 @@ class Session:
     @property
     def starts_slowly(self) -> bool:
         """Whether samples had better be given many at a time."""
-        return bool(getattr(self._engine, "starts_slowly", False))
+        return TARGETS[self.engine].starts_slowly
 
     def get_inputs(self) -> list[NodeArg]:
         """The input, of sequences ``[N, T, *shape]``, and the patch mask where there is one."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, Progress
-from snncc.backends.target import TARGETS, make_engine
+from snncc.backends.engine import Activity, Engine, Progress
+from snncc.backends.target import make_engine, require_engine
 from snncc.errors import UsageError
 from snncc.ir.program import Program
 from snncc.runtime.artifact import CompiledModel
@@ -101,7 +101,7 @@ class Verification:
 def verify(
     model: CompiledModel,
     x: Array | None = None,
-    engines: Sequence[str] | None = None,
+    engines: Sequence[str] = _ENGINES,
     progress: Progress | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Verification:
@@ -114,8 +114,7 @@ def verify(
         model: Compiled or loaded.
         x: Integers of the source, uint8 (N, *shape), sequences (N, T, *shape); default: the stored
             samples.
-        engines: To compare, by name; default: spike-form, clocked and event, as far as they can
-            run the network.
+        engines: To compare, by name.
         progress: Called with the number of samples done, per engine.
         options: Of engines, by name.
 
@@ -124,39 +123,79 @@ def verify(
         TargetError: One of ``engines`` cannot run the network.
         MissingDependencyError: An engine cannot run here.
     """
-    if engines is None:
-        engines = [n for n in _ENGINES if not TARGETS[n].refusal(model.program)]
-    shape = model.input.shape
-    judge = make_engine("integer", model)
-    given = options or {}
-    others = {n: make_engine(n, model, **given.get(n, {})) for n in engines if n != "integer"}
-    kept = model.reference
-    stored = kept.compare(judge.run(by_timestep(kept.x, shape))) if kept else []
+    others = _Engines(model, [n for n in engines if n != "integer"], options or {})
+    judge, kept = make_engine("integer", model), model.reference
+    stored = kept.compare(judge.run(by_timestep(kept.x, model.input.shape))) if kept else []
     samples = x if x is not None else kept.x if kept else None
     if samples is None:
         raise UsageError("the file holds no samples; give some with --input")
-    verdicts = {name: EngineVerdict() for name in others}
-    peaks: list[Activity] = []
-    populations = [n.name for n in model.program.neurons]
-    slow = any(getattr(engine, "starts_slowly", False) for engine in others.values())
-    batch = _batch(model.program, *(_MANY if slow else _FEW))
+    work = _Comparison(model, judge, others, progress or (lambda _: None))
+    batch = _batch(model.program, *(_MANY if others.start_slowly else _FEW))
     for start in range(0, len(samples), batch):
-        part = by_timestep(samples[start : start + batch], shape)
-        expected = judge.run(part, batch=batch)
-        peaks.append(_peaks(expected))
+        work.add(samples[start : start + batch], start, is_last=start + batch >= len(samples))
+    return Verification(len(samples), stored, work.verdicts, work.covered(len(samples)))
+
+
+class _Engines:
+    """Engines by name, made when they are needed.
+
+    Behind the last samples each goes before the next is made: those of a large network hold a copy
+    of all its weights, each its own.
+    """
+
+    def __init__(
+        self,
+        model: CompiledModel,
+        names: Sequence[str],
+        options: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.model, self.options = model, {name: options.get(name, {}) for name in names}
+        targets = [require_engine(name, model, given) for name, given in self.options.items()]
+        self.start_slowly = any(target.starts_slowly for target in targets)
+        self._made: dict[str, Engine] = {}
+
+    def take(self, name: str, is_last: bool) -> Engine:
+        """The engine, for the last time or not."""
+        engine = self._made.pop(name, None)
+        if engine is None:
+            engine = make_engine(name, self.model, **self.options[name])
+        if not is_last:
+            self._made[name] = engine
+        return engine
+
+
+class _Comparison:
+    """All engines against ``judge``, batch by batch."""
+
+    def __init__(
+        self, model: CompiledModel, judge: Engine, engines: _Engines, progress: Progress
+    ) -> None:
+        self.model, self.judge, self.engines, self.progress = model, judge, engines, progress
+        self.verdicts = {name: EngineVerdict() for name in engines.options}
+        self._peaks: list[Activity] = []
+        self._spikes = 0
+
+    def add(self, samples: Array, offset: int, is_last: bool) -> None:
+        """Compare one batch, whose first sample is number ``offset``."""
+        part = by_timestep(samples, self.model.input.shape)
+        expected = self.judge.run(part, batch=len(samples))
+        expected.spikes = _thermometers(expected, self.model.program)
+        self._peaks.append(_peaks(expected))
         spikes = sum(int(c.sum(dtype=np.int64)) for c in expected.counts.values())
-        expected.spikes = _thermometers(expected, model.program)
-        for name, engine in others.items():
-            got = engine.run(part, probes=populations, batch=batch)
-            verdicts[name].add(mismatch(expected, got), spikes, start)
-            if progress is not None:
-                progress(min(batch, len(samples) - start))
-    for name, engine in others.items():
-        verdicts[name].ran = getattr(engine, "run_report", None)
-    covered = coverage(Activity.join(peaks) if peaks else Activity(), model.program)
-    total = max((v.spikes for v in verdicts.values()), default=covered.spikes)
-    covered = replace(covered, spikes=total, samples=len(samples))
-    return Verification(len(samples), stored, verdicts, covered)
+        self._spikes += spikes
+        for name, verdict in self.verdicts.items():
+            engine = self.engines.take(name, is_last)
+            got = engine.run(part, probes=list(expected.spikes), batch=len(samples))
+            verdict.add(mismatch(expected, got), spikes, offset)
+            verdict.ran = getattr(engine, "run_report", None)
+            del engine, got  # before the next is made
+            self.progress(len(samples))
+
+    def covered(self, samples: int) -> Coverage:
+        """What all the samples exercised."""
+        peaks = Activity.join(self._peaks) if self._peaks else Activity()
+        found = coverage(peaks, self.model.program)
+        return replace(found, spikes=self._spikes, samples=samples)
 
 
 def _batch(program: Program, samples: int, elements: int) -> int:

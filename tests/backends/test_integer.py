@@ -1,13 +1,14 @@
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import small_model
 
-from snncc.backends import integer
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
 from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import BadInputError, MissingDependencyError, UsageError
+from snncc.ir.fed import fed
 from snncc.runtime.result import mismatch
 
 PROBES = ["fire1", "fire2", "conv1:v", "conv2:v", "fc:v"]
@@ -65,37 +66,13 @@ def test_timesteps_run_one_after_the_other(engine, quantised, spiking):
 
 
 @pytest.mark.parametrize("real_input", [False, True])
-@pytest.mark.parametrize("form", ["proto", "bytes", "path"])
-def test_every_form_of_a_graph_takes_the_same_integers(
-    program, clocked, tmp_path, form, real_input
-):
+@pytest.mark.parametrize("apart", [False, True])
+def test_both_forms_of_a_graph_take_the_same_integers(program, clocked, apart, real_input):
     model = small_model.graph(small_model.BODY, real_input=real_input)
-    graph = {"proto": model, "bytes": model.SerializeToString()}.get(form)
-    if form == "path":
-        graph = tmp_path / "a.onnx"
-        onnx.save(
-            model, graph, save_as_external_data=True, location="weights.bin", size_threshold=256
-        )
+    graph = fed(ir.from_proto(model)) if apart else model
+    assert not apart or graph.weights
     got = IntegerEngine(graph, program).run(small_model.samples(), batch=3)
     assert not differences(clocked, got)
-    if form == "path":
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "weights.bin"]
-
-
-def test_a_graph_in_a_folder_that_cannot_be_written_still_runs(
-    program, quantised, clocked, tmp_path, monkeypatch
-):
-    path = tmp_path / "a.onnx"
-    onnx.save(quantised, path, save_as_external_data=True, location="weights.bin")
-    make = integer.tempfile.mkstemp
-
-    def refuse(suffix, dir):
-        if dir == tmp_path:
-            raise PermissionError(13, "read-only")
-        return make(suffix=suffix, dir=dir)
-
-    monkeypatch.setattr(integer.tempfile, "mkstemp", refuse)
-    assert not differences(clocked, IntegerEngine(path, program).run(small_model.samples()))
 
 
 def test_outputs_are_found_by_place_where_names_differ(program, clocked):
@@ -114,10 +91,6 @@ def test_a_graph_of_another_network_is_refused(program, quantised, spiking):
         IntegerEngine(spiking, program)
     with pytest.raises(BadInputError, match="no populations fire1, fire2"):
         SpikeFormEngine(quantised, program)
-    with pytest.raises(BadInputError, match="cannot be read"):
-        IntegerEngine(b"\xff" * 40, program)
-    with pytest.raises(BadInputError, match="cannot be read"):
-        IntegerEngine("absent.onnx", program)
     broken = onnx.ModelProto()
     broken.CopyFrom(quantised)
     del broken.graph.initializer[:]

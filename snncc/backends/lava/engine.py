@@ -61,8 +61,6 @@ class LavaEngine:
     """
 
     name: ClassVar[str] = "lava"
-    #: Starting a run takes longer than some samples do.
-    starts_slowly: ClassVar[bool] = True
 
     def __init__(
         self,
