@@ -136,7 +136,8 @@ _OPTIONS = (
     click.option(
         "--host",
         metavar="NODE",
-        help="Let the host compute the last linear layer, which reads potentials.",
+        multiple=True,
+        help="Let the host compute the last linear layer, which reads potentials; repeat for more.",
     ),
 )
 
@@ -167,7 +168,7 @@ class Request:
     allow_unexpected: bool
     patch_mask: tuple[int, int] | None
     until: str | None
-    host: str | None
+    host: tuple[str, ...]
 
     @property
     def is_checkpoint(self) -> bool:
