@@ -278,7 +278,9 @@ def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
 
     found = read_weights(request.model, which, request.trust_pickle)
     built = zoo.build(arch, arguments, found.tensors)
-    told = {"name": arch, "options": built.options, "read": built.read}
+    told = {
+        "name": arch, "options": built.options, "read": built.read, "left_out": built.left_out
+    }  # fmt: skip
     return built.module, found, {"zoo": told}
 
 

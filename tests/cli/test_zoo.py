@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch import nn
 
 from snncc.frontends.zoo.e_spikeformer import ESpikeFormer, Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShape
+from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.parts import Layers
+from snncc.runtime.artifact import load
 
 SHAPE = Shape(widths=(8, 8, 16, 16), blocks=(1, 0), classes=5)
 LARGE = LargeShape((8, 16, 16), 1, hidden=24, rep_conv=20, classes=5, distilled=True)
@@ -112,3 +115,36 @@ def test_what_the_host_must_be_given_is_said(snncc, distilled):
     screen = snncc("check", distilled[0], "--arch=e-spikeformer-large", "--input-shape", "3,32,32")
     assert screen.code == 3
     assert "--host head" in " ".join((screen.stdout + screen.stderr).split())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_masked_autoencoder_compiles_to_the_program_of_its_vanilla_network(
+    snncc, tmp_path, dtype
+):
+    """Pretrained weights, and the same under the keys of fine-tuning, up to the same node."""
+    torch.manual_seed(0)
+    plain = replace(LARGE, distilled=False, layer_scale=False)
+    masked = MaskedShape(**vars(plain), tokens=4, decoder=(24, 2, 40))
+    pretrained = seen_noise(MaskedAutoencoder(masked, Layers(rounding="half-up"))).to(dtype)
+    tuned = LargeESpikeFormer(plain, Layers(rounding="half-up")).to(dtype).state_dict()
+    tuned |= {key: value for key, value in pretrained.state_dict().items() if key in tuned}
+    programs = []
+    for name, state, more in (
+        ("mae", pretrained.state_dict(), []),
+        ("large", tuned, ["--until", "block3.0", "--input-shape", "3,32,32"]),
+    ):
+        torch.save({"model": state, **PARTS}, tmp_path / f"{name}.pth")
+        screen = snncc(
+            "compile", tmp_path / f"{name}.pth", f"--arch=e-spikeformer-{name}", *more,
+            "--name", "encoder", "-o", tmp_path / f"{name}.snn",
+        )  # fmt: skip
+        assert screen.code == 0
+        assert "0 missing, 0 unexpected" in screen.stdout
+        left = "left out: pos_embed, mask_token, decoder_pos_embed, norm, decoder_embed, decoder_"
+        assert (left in screen.stdout) == (name == "mae")
+        programs.append(load(tmp_path / f"{name}.snn").program.to_json())
+    (one, arrays), (other, others) = programs
+    assert one == other
+    assert arrays.keys() == others.keys()
+    assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
+    assert len(one["nodes"]) > 40
