@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from snncc.ir.program import Program
     from snncc.passes import PassManager
     from snncc.passes.diagnose import Diagnosis
-    from snncc.passes.host_head import HostLayer
+    from snncc.passes.host_head import HostPart
     from snncc.runtime.measure import Measured
 
 __all__ = ["InputOptions", "Options", "check", "compile"]
@@ -150,7 +150,7 @@ class _Compilation:
         self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
         self.patches = _patches(options.patch_mask)
-        self.host: HostLayer | None = None
+        self.host: HostPart | None = None
         self.verified = _VERIFIED
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:

@@ -113,7 +113,7 @@ class _Builder:
 
     def build(self, name: str) -> fx.GraphModule:
         """The network; the root holds its layers under the module paths of their origin."""
-        from snncc.passes.fold_scale import OUTPUT_SCALE
+        from snncc.passes.fold_scale import output_scales
 
         self.made[self.model.graph.inputs[0]] = self.graph.placeholder("x")
         for node in self.model.graph:
@@ -122,7 +122,7 @@ class _Builder:
         if self.faults:
             raise UnsupportedModelError("the network cannot be put on a grid", self.faults)
         out = self.made[self.model.graph.outputs[0]]
-        scale = float(self.model.metadata_props.get(OUTPUT_SCALE, "1.0"))
+        scale = output_scales(self.model)[0]
         if scale != 1.0:
             out = self.graph.call_function(operator.mul, (out, scale))
         self.graph.output(out)

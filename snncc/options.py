@@ -56,8 +56,9 @@ class Options:
             second input; None: they run on whole images. Image and sparse layers are masked, as
             ``with snncc.nn.masked(net, mask): net(apply_patch_mask(x, mask))`` does.
         until: Compile only up to this node or module; its value is the result.
-        host: The network's last linear layer, where that reads potentials without a neuron ahead of
-            it: the host computes it. The engines' result, bit-equal, is what it reads.
+        host: The network's last linear layer or layers, where one reads potentials without a neuron
+            ahead of it: the host computes them, and what is affine behind them. The engines'
+            results, bit-equal, are what that reads.
         keep_stages: Store earlier graphs with their weights.
         dump_ir: Write the graph's text after every pass there.
         calibration_limit: Use only so many calibration samples, from the first.
@@ -75,7 +76,7 @@ class Options:
     input: InputOptions = field(default_factory=InputOptions)
     patch_mask: Sequence[int] | None = None
     until: str | None = None
-    host: str | None = None
+    host: str | Sequence[str] | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None
     calibration_limit: int | None = None

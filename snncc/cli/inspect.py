@@ -220,6 +220,7 @@ def _summary(model: CompiledModel) -> list[tuple[str, ...]]:
         ("name", model.name),
         *report_lines.all_lines(model),
         *(_output(output) for output in model.outputs),
+        *_sums(model),
         ("stored", samples, f"graphs: {stages}"),
         ("made by", ", ".join(f"{name} {version}" for name, version in tools.items())),
         ("",),
@@ -257,3 +258,9 @@ def _output(output: Output) -> tuple[str, str]:
     kind = "membrane potentials" if output.kind == "potential" else "spike counts"
     host = f", then {output.host} on the host: {size(output.real_shape)}" if output.host else ""
     return "output", f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}{host}"
+
+
+def _sums(model: CompiledModel) -> list[tuple[str, ...]]:
+    """What the host adds up."""
+    joined = [result for result in model.results if len(result.parts) > 1]
+    return [("result", f"{r.name} = {' + '.join(p.name for p in r.parts)}") for r in joined]

@@ -136,7 +136,8 @@ _OPTIONS = (
     click.option(
         "--host",
         metavar="NODE",
-        help="Let the host compute the last linear layer, which reads potentials.",
+        multiple=True,
+        help="Let the host compute the last linear layer, which reads potentials; repeat for more.",
     ),
 )
 
@@ -167,7 +168,7 @@ class Request:
     allow_unexpected: bool
     patch_mask: tuple[int, int] | None
     until: str | None
-    host: str | None
+    host: tuple[str, ...]
 
     @property
     def is_checkpoint(self) -> bool:
@@ -277,7 +278,9 @@ def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
 
     found = read_weights(request.model, which, request.trust_pickle)
     built = zoo.build(arch, arguments, found.tensors)
-    told = {"name": arch, "options": built.options, "read": built.read}
+    told = {
+        "name": arch, "options": built.options, "read": built.read, "left_out": built.left_out
+    }  # fmt: skip
     return built.module, found, {"zoo": told}
 
 

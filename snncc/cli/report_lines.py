@@ -80,7 +80,11 @@ def zoo_lines(checkpoint: dict[str, Any] | None) -> list[Line]:
         by_origin.setdefault(origin, []).append(f"{key}={_word(value)}")
     parts = [f"{' '.join(found)} ({origin})" for origin, found in by_origin.items()]
     read = " ".join(f"{key}={_word(value)}" for key, value in zoo["read"].items())
-    return [("zoo", zoo["name"], "    ".join(parts)), ("", f"{read} (from the weights)")]
+    lines: list[Line] = [("zoo", zoo["name"], *parts), ("", f"{read} (from the weights)")]
+    if left := zoo.get("left_out"):
+        names = f"{', '.join(left)}: {sum(left.values()):,} of {checkpoint['parameters']:,} params"
+        lines.append(("", f"loaded, and left out: {names}"))
+    return lines
 
 
 def _word(value: Any) -> str:

@@ -169,10 +169,10 @@ def _check_paths(
 
 
 def _classes(session: Session) -> int:
-    """How many classes the only output scores; 0 if it is something else."""
-    outputs = session.model.outputs
-    shape = outputs[0].real_shape
-    return shape[0] if len(outputs) == 1 and len(shape) == 1 else 0
+    """How many classes the only result scores; 0 if it is something else."""
+    results = session.model.results
+    shape = results[0].shape
+    return shape[0] if len(results) == 1 and len(shape) == 1 else 0
 
 
 def _check_labels(read: Dataset, session: Session) -> None:
@@ -208,9 +208,9 @@ def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
     """Outputs as real numbers, and what the probes recorded."""
     from snncc.runtime.coding import write_npz
 
-    outputs = {output.name: output for output in session.model.outputs}
+    integers = tally.readouts()
     arrays: dict[str, Array] = {
-        f"output.{k}": outputs[k].real(v) for k, v in tally.readouts().items()
+        f"output.{result.name}": result.real(integers) for result in session.model.results
     }
     arrays |= {f"spikes.{k}": v for k, v in tally.spikes().items()}
     arrays |= {f"potential.{k}": v for k, v in tally.potentials().items()}
@@ -229,7 +229,7 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "samples": len(read),
         "seconds": round(seconds, 3),
         "samples_per_second": round(len(read) / max(seconds, 1e-9), 1),
-        "outputs": {o.name: list(o.real_shape) for o in session.model.outputs},
+        "outputs": {r.name: list(r.shape) for r in session.model.results},
         "predictions": None,
         "accuracy": None,
         "standard_error": None,
@@ -250,9 +250,8 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
 
 def _scores(session: Session, tally: Tally) -> Array:
     """Of each sample, integers where they say it all, summed over timesteps."""
-    output = session.model.outputs[0]
-    integers = tally.readouts()[output.name]
-    return output.real(integers) if output.host else integers.sum(axis=0)
+    (result,), integers = session.model.results, tally.readouts()
+    return result.real(integers) if result.hosts else integers[result.name].sum(axis=0)
 
 
 def _clock(session: Session, tally: Tally) -> dict[str, int | float]:

@@ -212,10 +212,11 @@ class Readout:
         name: The output's name, as in the model.
         shape: Per sample.
         source: Accumulator (potential) or neuron / pool of a neuron (spike counts).
-        scale: Real value of one integer unit.
+        scale: Real value of one integer unit, or of what that adds to the host's sum.
         over_time: ``each``: a result per timestep; ``sum``: the integers are summed over T.
         host, weight, bias: A linear layer that the host, no engine, computes of the real values:
-            its torch module path, float32 (F_out, F_in) and (F_out,).
+            its torch module path, float32 (F_out, F_in) and (F_out,). Where any readout has one,
+            the network's result is the sum of all readouts.
     """
 
     name: str

@@ -68,6 +68,14 @@ def _global_faults(program: Program) -> Iterator[str]:
         yield "no readout"
     if not 0 < program.timesteps <= MAX_TIMESTEPS or not 0 < program.ticks <= MAX_TICKS:
         yield f"timesteps {program.timesteps} and ticks {program.ticks} out of range"
+    if any(r.host for r in program.readouts) and len({*map(_result, program.readouts)}) > 1:
+        yield "readouts that the host adds are of different shape or time"
+
+
+def _result(readout: Readout) -> tuple[Any, str]:
+    """What a readout is behind the host's layer: shape, and which timesteps."""
+    w = readout.weight
+    return readout.shape if w is None else w.shape[:1], readout.over_time
 
 
 def _require(condition: bool, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -33,7 +34,7 @@ from snncc.ir.program import (
 )
 from snncc.ir.program_bounds import bounded, emitted_payload
 from snncc.ir.program_timing import firing_window, required_depth
-from snncc.passes.fold_scale import NORM, OUTPUT_SCALE
+from snncc.passes.fold_scale import NORM, output_scales
 from snncc.passes.fold_time import TIMESTEPS
 
 __all__ = ["build_program"]
@@ -59,18 +60,23 @@ def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> P
             work.add(value, Source(str(value.name), _shape(value)[work.lead :], 255))
     for node in model.graph:
         work.visit(node)
-    out = model.graph.outputs[0]
-    scale = float(model.metadata_props.get(OUTPUT_SCALE, "1.0"))
-    source = work.names[out]
-    module = getattr(work.nodes[source], "module", "")
-    over_time = "sum" if is_op(out.producer(), "TimeSum") else "each"
-    readout = Readout("output", _shape(out), source, scale, module, over_time)
-    nodes = (*work.nodes.values(), readout)
+    nodes = (*work.nodes.values(), *_readouts(model, work))
     ticks = max((n.D for n in nodes if isinstance(n, Neuron)), default=1)
     T = timesteps or int(model.metadata_props.get(TIMESTEPS, "1"))
     program = Program(name, nodes, T, ticks)
     program.validate()
     return program
+
+
+def _readouts(model: ir.Model, work: _Build) -> Iterator[Readout]:
+    """The graph's results; one alone is named ``output``, several are numbered."""
+    outs, scales = model.graph.outputs, output_scales(model)
+    for i, (out, scale) in enumerate(zip(outs, scales, strict=True)):
+        source = work.names[out]
+        module = getattr(work.nodes[source], "module", "")
+        over_time = "sum" if is_op(out.producer(), "TimeSum") else "each"
+        name = "output" if len(outs) == 1 else f"output{i}"
+        yield Readout(name, _shape(out), source, scale, module, over_time)
 
 
 def _known_as(node: ir.Node) -> str:

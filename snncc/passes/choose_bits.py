@@ -62,9 +62,9 @@ class ChooseBits(Pass):
             if left > self.goal * low.total and gains[i] > 0:
                 raised.add(i)
                 left -= gains[i]
-        result = _grid_of(model.graph.outputs[0], grids)
-        if result is not None and low.classes > self.goal * low.samples:
-            raised.add(result)
+        if low.classes > self.goal * low.samples:
+            results = (_grid_of(out, grids) for out in model.graph.outputs)
+            raised |= {grid for grid in results if grid is not None}
         names = [str(v.name) for i in sorted(raised) for v in grids[i]]
         Precision(LOW, dict.fromkeys(names, _HIGH)).write(model)
         return len(raised)
@@ -83,14 +83,15 @@ class _Changes:
     def of(model: ir.Model, feeds: Mapping[str, Array], bits: int, fit: Fit | None) -> _Changes:
         """Every layer with ``bits``, fed with what the float network gives it."""
         fires = [n for n in nodes(model, "IntegerFire") if n.inputs[0] is not None]
-        names, out = [str(n.outputs[0].name) for n in fires], str(model.graph.outputs[0].name)
+        names, outs = [str(n.outputs[0].name) for n in fires], _results(model)
         quantised = model.clone()
         QuantiseWeights(bits, fit).run(quantised)
-        result = str(quantised.graph.outputs[0].name)
-        real = evaluate(model, feeds, list(dict.fromkeys([*names, out])))
+        real = evaluate(model, feeds, list(dict.fromkeys([*names, *outs])))
         given = {name: real[name] for name in names}
-        # the result's own values are read by nobody; they only say that it is wanted
-        wanted = given if result in given else {**given, result: np.zeros_like(real[out])}
+        pairs = zip(outs, _results(quantised), strict=True)
+        results = {after: real[before] for before, after in pairs if after not in given}
+        # the results' own values are read by nobody; they only say that they are wanted
+        wanted = given | {name: np.zeros_like(x) for name, x in results.items()}
         forced = teacher_forced(quantised, feeds, wanted)
         counts: dict[ir.Value, int] = {}
         for fire, name in zip(fires, names, strict=True):
@@ -98,8 +99,12 @@ class _Changes:
             changed = int((given[name] != forced[name]).sum())
             if potential is not None:
                 counts[potential] = counts.get(potential, 0) + changed
-        classes = 0 if result in given else _changed_classes(real[out], forced[result])
-        return _Changes(counts, sum(v.size for v in given.values()), classes, len(real[out]))
+        classes = sum(_changed_classes(x, forced[name]) for name, x in results.items())
+        return _Changes(counts, sum(v.size for v in given.values()), classes, len(real[outs[0]]))
+
+
+def _results(model: ir.Model) -> list[str]:
+    return [str(value.name) for value in model.graph.outputs]
 
 
 def _changed_classes(one: Array, two: Array) -> int:

@@ -185,11 +185,21 @@ def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
             return "its weights are not constant", "export in eval mode with fixed weights"
         return LINEAR
     if kind == "potential":
+        ends = node.op_type == "Gemm" and _is_the_end(node.outputs[0])
+        host = f", or give it to the host, --host {label(node)}" if ends else ""
         return (
             "follows a linear layer without a neuron between, and cannot be merged with it",
-            "put a neuron between them",
+            f"put a neuron between them{host}",
         )
     return None
+
+
+def _is_the_end(value: ir.Value) -> bool:
+    """Whether sums and factors alone lead from a value to the result."""
+    return all(
+        (is_branch_sum(user) or read_affine(user) is not None) and _is_the_end(user.outputs[0])
+        for user, _ in value.uses()
+    )
 
 
 def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
@@ -15,10 +16,10 @@ from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import identity_layer, linear_behind, read_linear, write_linear
 
-__all__ = ["NORM", "OUTPUT_SCALE", "FoldScale"]
+__all__ = ["NORM", "FoldScale", "output_scales", "write_output_scales"]
 
-#: Metadata key of the model: real value of one unit of the graph's output.
-OUTPUT_SCALE = "snncc.output_scale"
+#: Metadata key of the model: real value of one unit of each of the graph's outputs.
+_OUTPUT_SCALES = "snncc.output_scales"
 #: Metadata key of a neuron: the norm that it was trained with, folded now.
 NORM = "snncc.norm"
 
@@ -37,9 +38,19 @@ class FoldScale(Pass):
         scales: dict[ir.Value, float] = {}
         for node in nodes(model):
             count += _RULES.get(node.op_type, _pass_on)(node, scales, self.name)
-        out = model.graph.outputs[0]
-        model.metadata_props[OUTPUT_SCALE] = repr(scales.get(out, 1.0))
+        write_output_scales(model, [scales.get(out, 1.0) for out in model.graph.outputs])
         return count
+
+
+def output_scales(model: ir.Model) -> list[float]:
+    """Real value of one unit of each of the graph's outputs, in their order."""
+    stored = model.metadata_props.get(_OUTPUT_SCALES)
+    return [*map(float, stored.split())] if stored else [1.0] * len(model.graph.outputs)
+
+
+def write_output_scales(model: ir.Model, scales: Sequence[float]) -> None:
+    """Keep them with the graph."""
+    model.metadata_props[_OUTPUT_SCALES] = " ".join(map(repr, scales))
 
 
 def _average_of_potential(pool: ir.Node, made_by: str) -> int:

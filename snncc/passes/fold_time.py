@@ -295,12 +295,13 @@ class Folding:
     def finish(self) -> None:
         """Make the twins the graph; sum the result over time if a mean is due."""
         graph = self.model.graph
-        out = graph.outputs[0]
         self._require_no_faults()
-        found = self.seen.get(out)
-        if found is None or found.layout not in ("apart", "flat", "mean"):
-            raise UnsupportedModelError(_no_result(found))
-        graph.outputs[0] = self._mean(out, found.twin) if found.layout == "mean" else found.twin
+        for i, out in enumerate(graph.outputs):
+            found = self.seen.get(out)
+            if found is None or found.layout not in ("apart", "flat", "mean"):
+                raise UnsupportedModelError(_no_result(found))
+            is_mean = found.layout == "mean"
+            graph.outputs[i] = self._mean(out, found.twin) if is_mean else found.twin
         common.RemoveUnusedNodesPass()(self.model)
         self.model.metadata_props[TIMESTEPS] = str(self.T)
 

@@ -48,9 +48,9 @@ class LowerToSpikes(Pass):
                 node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
                 _carry(node, ticks, ticks[x])
-        out = model.graph.outputs[0]
-        if out in ticks:
-            _result(model, out, ticks[out], self.name)
+        for i, out in enumerate(model.graph.outputs):
+            if out in ticks:
+                model.graph.outputs[i] = _result(model, out, ticks[out], self.name)
         return count
 
 
@@ -132,7 +132,7 @@ def _summed(node: ir.Node, x: ir.Value, D: int, made_by: str) -> ir.Value:
     return edit.own("SpikeSum", apart, name=name, dtype=ir.DataType.INT32, shape=[None, *size])
 
 
-def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> None:
+def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> ir.Value:
     """Counts as a result: the ticks summed."""
     size, last = static_shape(out) or (), list(model.graph)[-1]
     edit = Edit(last, made_by)
@@ -154,4 +154,4 @@ def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> None:
         assert node is not None
         model.graph.remove(node)
         model.graph.append(node)
-    model.graph.outputs[0] = total
+    return total

@@ -28,7 +28,7 @@ from snncc.ir.graphs import (
 from snncc.ir.program import SLICE_LIMIT
 from snncc.passes.base import Pass
 from snncc.passes.fit_weights import Fit, fit
-from snncc.passes.fold_scale import NORM, OUTPUT_SCALE
+from snncc.passes.fold_scale import NORM, output_scales, write_output_scales
 from snncc.passes.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.levels import levels
 from snncc.passes.linear import Linear, is_branch_sum, linear_behind, read_affine, read_linear
@@ -118,13 +118,15 @@ class _Work:
 
     def finish(self) -> None:
         """Make the twins the graph's results and drop the float nodes."""
-        out = self.model.graph.outputs[0]
-        scale = float(self.model.metadata_props.get(OUTPUT_SCALE, "1.0"))
-        unit = scale / float(self.grids[out].thresholds[0])
-        self.model.metadata_props[OUTPUT_SCALE] = repr(unit)
-        if any(self.grids[out].shifts):
-            raise UnsupportedModelError(f"the result '{out.name}' is shifted; add a linear layer")
-        self.model.graph.outputs[0] = self.twins[out]
+        outs = [*self.model.graph.outputs]
+        if shifted := [str(out.name) for out in outs if any(self.grids[out].shifts)]:
+            named = ", ".join(shifted)
+            raise UnsupportedModelError(f"the result '{named}' is shifted; add a linear layer")
+        thresholds = [float(self.grids[out].thresholds[0]) for out in outs]
+        scales = output_scales(self.model)
+        units = [scale / one for scale, one in zip(scales, thresholds, strict=True)]
+        write_output_scales(self.model, units)
+        self.model.graph.outputs[:] = [self.twins[out] for out in outs]
         for node in reversed(list(self.model.graph)):
             remove_dead(node)
         for old, new in self.twins.items():

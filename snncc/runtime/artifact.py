@@ -23,7 +23,7 @@ from snncc.errors import BadInputError
 from snncc.ir.program import Accumulator, Program, sources_of
 from snncc.runtime.array_files import reading, reason
 from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
-from snncc.runtime.contract import InputContract, Output, outputs_of
+from snncc.runtime.contract import InputContract, Output, Result, outputs_of, results_of
 from snncc.runtime.graph_store import (
     WEIGHTS,
     LiveGraphs,
@@ -95,8 +95,13 @@ class CompiledModel:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What the network gives."""
+        """What engines return."""
         return outputs_of(self.program)
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """What the network computes: the outputs, or what the host makes of them."""
+        return results_of(self.program)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the model; the same model gives the same bytes, whole or not at all.

@@ -14,7 +14,7 @@ from snncc.ir.program import Accumulator, Program, Readout, Shape
 from snncc.runtime.coding import check_input, normalise
 from snncc.runtime.masks import MASK, check_mask, with_planes
 
-__all__ = ["InputContract", "Output", "by_timestep", "outputs_of"]
+__all__ = ["InputContract", "Output", "Result", "by_timestep", "outputs_of", "results_of"]
 
 Array = npt.NDArray[Any]
 
@@ -183,7 +183,7 @@ def _are_patches(value: object, shape: Shape, dtype: str) -> bool:
 
 @dataclass(frozen=True)
 class Output:
-    """One result: the integers of ``source`` times ``scale``.
+    """What engines return of one node: the integers of ``source`` times ``scale``.
 
     Attributes:
         name: As in the model.
@@ -230,8 +230,49 @@ class Output:
         return values[0] if len(values) == 1 else values
 
 
+@dataclass(frozen=True)
+class Result:
+    """What the network computes: an output, or the sum of several that the host joins.
+
+    Attributes:
+        name: That of the output; of a sum ``output``.
+        parts: What it is a sum of, all of one shape behind what the host computes.
+    """
+
+    name: str
+    parts: tuple[Output, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """Per sample, behind what the host computes."""
+        return self.parts[0].real_shape
+
+    @property
+    def over_time(self) -> str:
+        """``each``: a result per timestep; ``sum``: one."""
+        return self.parts[0].over_time
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Layers that the host computes, by module path."""
+        return tuple(part.host for part in self.parts if part.host)
+
+    def real(self, integers: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+        """The outputs' integers (T, N, ...) as real values; see ``Output.real``."""
+        values = [part.real(integers[part.name]) for part in self.parts]
+        return np.asarray(sum(values[1:], start=values[0]))
+
+
+def results_of(program: Program) -> tuple[Result, ...]:
+    """The results of a Program: one if the host has a part in it, else one for each output."""
+    outputs = outputs_of(program)
+    if len(outputs) > 1 and any(output.host for output in outputs):
+        return (Result("output", outputs),)
+    return tuple(Result(output.name, (output,)) for output in outputs)
+
+
 def outputs_of(program: Program) -> tuple[Output, ...]:
-    """The results of a Program, in the model's order."""
+    """What engines return of a Program, in the model's order."""
     return tuple(_output(r, program.by_name) for r in program.readouts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,12 @@ from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import attribute, label
 from snncc.ir.ops import NEURONS
 from snncc.ir.oracle import affordable, evaluate, teacher_forced
-from snncc.passes.fold_scale import OUTPUT_SCALE
+from snncc.passes.fold_scale import output_scales
 
 __all__ = ["LayerChange", "Measured", "measure"]
 
 Array = npt.NDArray[Any]
+Head = Callable[[Sequence[Array]], Array]
 _BATCH = 64
 
 
@@ -75,7 +76,7 @@ def measure(
     integer: ir.Model,
     quantised: ir.Model,
     feeds: Mapping[str, Array],
-    head: Callable[[Array], Array] | None = None,
+    head: Head | None = None,
 ) -> Measured:
     """Compare the trained network with its quantised form on data.
 
@@ -84,7 +85,8 @@ def measure(
         integer: Float graph behind fold-scale: the same integers, input on its grid.
         quantised: Integer graph.
         feeds: Inputs under all their names, with the same number of samples.
-        head: What the host makes of the results, real values; the class is taken behind it.
+        head: What the host makes of the graph's results, real values; the class is that of its own
+            result. Without, of the first.
     """
     result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
     for batch in _batches(feeds, affordable(integer, _BATCH)):
@@ -112,7 +114,7 @@ def _add(
     integer: ir.Model,
     quantised: ir.Model,
     feeds: Mapping[str, Array],
-    head: Callable[[Array], Array] | None,
+    head: Head | None,
 ) -> None:
     names = _names(integer)
     potentials = [str(n.inputs[0].name) for n in _fires(integer) if n.inputs[0] is not None]
@@ -120,8 +122,8 @@ def _add(
     floats = evaluate(integer, feeds, list(dict.fromkeys(names + potentials)))
     given = {name: floats[name] for name in names}
     forced = teacher_forced(quantised, feeds, given)
-    out = str(quantised.graph.outputs[0].name)
-    free = evaluate(quantised, feeds, list(dict.fromkeys([*names, out])))
+    outs = [str(value.name) for value in quantised.graph.outputs]
+    free = evaluate(quantised, feeds, list(dict.fromkeys([*names, *outs])))
     for i, node in enumerate(_fires(integer)):
         layer, name, D = result.layers[i], names[i], attribute(node, "D")
         layer.total += before[i].size
@@ -130,10 +132,11 @@ def _add(
         layer.ties += _ties(node, floats[potentials[i]], given[name])
         layer.saturated += int((free[name] == D).sum())
         result.input_changed += int((before[i] != given[name]).sum())
-    found = free[out]
-    if head is not None:
-        found = head(found * float(quantised.metadata_props.get(OUTPUT_SCALE, "1.0")))
-    same = _same_class(trained, feeds, found, head)
+    reals = [*evaluate(trained, feeds).values()]
+    scales = output_scales(quantised)
+    found = [free[out] * scale for out, scale in zip(outs, scales, strict=True)]
+    real, free_real = (x[0] if head is None else head(x) for x in (reals, found))
+    same = _same_class(real, free_real, len(next(iter(feeds.values()))))
     result.same_class = None if same is None else (result.same_class or 0) + same
     result.samples += len(next(iter(feeds.values())))
 
@@ -152,17 +155,9 @@ def _ties(node: ir.Node, u: Array, counts: Array) -> int:
     return int((inside - np.floor(inside) == 0.5).sum())
 
 
-def _same_class(
-    trained: ir.Model,
-    feeds: Mapping[str, Array],
-    found: Array,
-    head: Callable[[Array], Array] | None,
-) -> int | None:
-    real = next(iter(evaluate(trained, feeds).values()))
-    real = real if head is None else head(real)
+def _same_class(real: Array, found: Array, samples: int) -> int | None:
     if np.prod(real.shape[2:]) > 1:
         return None
     flat = (real.reshape(len(real), -1), found.reshape(len(found), -1))
     same = flat[0].argmax(1) == flat[1].argmax(1)
-    samples = len(next(iter(feeds.values())))
     return int(same.reshape(-1, samples).all(axis=0).sum())  # in every timestep, if many

@@ -103,12 +103,12 @@ class Session:
         return [NodeArg(c.name, ["N", *c.sample], _TYPES[c.dtype]), *mask]
 
     def get_outputs(self) -> list[NodeArg]:
-        """The outputs, in the model's order; those of each of T > 1 timesteps begin with T."""
+        """The results, in the model's order; those of each of T > 1 timesteps begin with T."""
         T = self.model.program.timesteps
         found = []
-        for o in self.model.outputs:
-            lead: list[int | str] = ["N"] if T == 1 or o.over_time == "sum" else [T, "N"]
-            found.append(NodeArg(o.name, [*lead, *o.real_shape], "tensor(float)"))
+        for r in self.model.results:
+            lead: list[int | str] = ["N"] if T == 1 or r.over_time == "sum" else [T, "N"]
+            found.append(NodeArg(r.name, [*lead, *r.shape], "tensor(float)"))
         return found
 
     def run(
@@ -117,7 +117,7 @@ class Session:
         feed: Feed | Array,
         progress: Progress | None = None,
     ) -> list[npt.NDArray[np.float32]]:
-        """Outputs as real numbers: integers times their scale.
+        """Results as real numbers: integers times their scale, and what the host makes of them.
 
         Args:
             output_names: Which, in this order; None for all.
@@ -134,17 +134,17 @@ class Session:
             BadInputError: Samples of the wrong shape or dtype, or not finite.
             UsageError: An unknown input or output name.
         """
-        outputs = {o.name: o for o in self.model.outputs}
-        names = list(outputs) if output_names is None else list(output_names)
-        if unknown := [name for name in names if name not in outputs]:
-            raise UsageError(f"no output {_quoted(unknown)}; there are {_quoted(outputs)}")
+        results = {r.name: r for r in self.model.results}
+        names = list(results) if output_names is None else list(output_names)
+        if unknown := [name for name in names if name not in results]:
+            raise UsageError(f"no output {_quoted(unknown)}; there are {_quoted(results)}")
         integers = self.run_integers(feed, progress)
-        return [outputs[name].real(integers[name]) for name in names]
+        return [results[name].real(integers) for name in names]
 
     def run_integers(
         self, feed: Feed | Array, progress: Progress | None = None
     ) -> dict[str, npt.NDArray[np.int64]]:
-        """Output name -> integers, ``[T, N, *shape]``; see ``run``."""
+        """Name in ``model.outputs`` -> what the engine returns, ``[T, N, *shape]``; see ``run``."""
         return self._engine.infer(self._integers(feed), self.batch, progress)
 
     def trace(

@@ -14,7 +14,7 @@ from snncc.ir.graphs import attribute, constant, nodes
 from snncc.ir.oracle import evaluate, teacher_forced
 from snncc.passes import PassManager, pipeline
 from snncc.passes.build_program import build_program
-from snncc.passes.fold_scale import OUTPUT_SCALE
+from snncc.passes.fold_scale import output_scales
 from snncc.passes.grids import largest_weight
 
 BITS = st.sampled_from(range(4, 25))
@@ -94,7 +94,7 @@ def test_other_widths_are_usage_errors(bits: int) -> None:
 def test_the_result_has_one_scale_for_all_classes() -> None:
     case = case_of(cnn(), samples=16)
     found = stages(case, 16)
-    unit = float(found["quantised"].metadata_props[OUTPUT_SCALE])
+    (unit,) = output_scales(found["quantised"])
     (scores,) = evaluate(found["quantised"], case.feeds).values()
     (real,) = evaluate(found["integer"], case.feeds).values()
     assert scores.dtype == np.int64

@@ -66,7 +66,7 @@ def readme(plan: Schedule, name: str) -> str:
         samples=f"(N, {shape}){sequence}",
         frame=_ticks(program.ticks),
         carried=_carried(program.timesteps),
-        results="\n".join(_result(e) for e in plan.entries if e.get("writes") == "readout"),
+        results=_results([e for e in plan.entries if e.get("writes") == "readout"]),
         interval=_ticks(program.timesteps * program.ticks),
         latency=_ticks(plan.latency + (program.timesteps - 1) * program.ticks),
         rows="\n".join(_row(plan, entry) for entry in plan.entries),
@@ -84,10 +84,16 @@ def _carried(timesteps: int) -> str:
     return f"one of {timesteps} timesteps of a sample" if timesteps > 1 else "one sample"
 
 
-def _result(entry: Entry) -> str:
+def _results(entries: list[Entry]) -> str:
+    is_sum = len(entries) > 1 and any(entry["host"] for entry in entries)
+    added = ["- the network's result is the sum of them all, on the host"] if is_sum else []
+    return "\n".join([*(_result(entry, is_sum) for entry in entries), *added])
+
+
+def _result(entry: Entry, is_sum: bool) -> str:
     shape = ", ".join(map(str, entry["result_shape"]))
     over_time = "summed over T and " if entry["over_time"] == "sum" else ""
-    meaning = "what the trained network computes"
+    meaning = "a part of the result" if is_sum else "what the trained network computes"
     if entry["host"]:
         meaning = f"what `{entry['host']}` reads, a linear layer of the host that is not in here"
     scale = f"{over_time}times {entry['scale']:g}"

@@ -17,10 +17,10 @@ from torch import nn
 from snncc.errors import BadInputError, UsageError
 from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeFormer
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer
-from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder
-from snncc.frontends.zoo.options import BASE, DVS, LARGE, chosen
+from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
+from snncc.frontends.zoo.options import BACKBONE, BASE, DVS, LARGE, MASKED, chosen
 from snncc.frontends.zoo.parts import Layers
-from snncc.frontends.zoo.stored import base_shape, large_shape
+from snncc.frontends.zoo.stored import base_shape, large_shape, masked_shape
 
 __all__ = ["Built", "build", "names"]
 
@@ -36,11 +36,13 @@ class Built:
         module: In eval mode; its ``default_cfg`` is that of the published training.
         options: What weights do not carry -> (value, origin).
         read: What the tensors told, field by field.
+        left_out: Parameters and modules that are loaded and not compiled -> how many numbers.
     """
 
     module: nn.Module
     options: dict[str, tuple[Any, str]]
     read: dict[str, Any]
+    left_out: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,27 @@ def build(name: str, given: Mapping[str, Any], tensors: _Tensors) -> Built:
     values = {key: value for key, (value, _) in options.items()}
     layers = Layers(values["D"], values["norm"], values["rounding"])
     module = entry.make(shape, layers, values).eval()
-    return Built(module, _as_used(options), vars(shape))
+    return Built(module, _as_used(options, shape), vars(shape), _left_out(module))
 
 
-def _as_used(options: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+def _as_used(options: dict[str, tuple[Any, str]], shape: Any) -> dict[str, tuple[Any, str]]:
     """The options with what a missing value stands for."""
     meant = {"norm": options["D"][0], "scale": "2/sqrt(d)"}
-    return {
-        key: (meant[key] if value is None else value, origin)
+    used = {
+        key: (meant.get(key) if value is None else value, origin)
         for key, (value, origin) in options.items()
     }
+    if used.get("patches") == (None, "the family's"):
+        used["patches"] = shape.square, "a square of all tokens"
+    return used
+
+
+def _left_out(module: nn.Module) -> dict[str, int]:
+    found = dict.fromkeys(getattr(module, "left_out", ()), 0)
+    for key, parameter in module.named_parameters():
+        if (name := key.split(".")[0]) in found:
+            found[name] += parameter.numel()
+    return found
 
 
 def _read(name: str, entry: _Entry, tensors: _Tensors) -> Any:
@@ -139,12 +152,10 @@ def _fits(entry: _Entry, widths: tuple[int, ...]) -> bool:
 # -- families ------------------------------------------------------------------------------
 
 
-def _classifier(cls: Callable[..., nn.Module]) -> _Make:
+def _classifier(cls: Callable[..., nn.Module], headless: str) -> _Make:
     def make(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
         if not shape.classes:
-            raise BadInputError(
-                "the checkpoint has no head.weight; take --arch e-spikeformer-backbone or -mae"
-            )
+            raise BadInputError(f"the checkpoint has no head.weight; take --arch {headless}")
         return cls(shape, layers, options["heads"], options["scale"])
 
     return make
@@ -155,15 +166,37 @@ def _backbone(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Modu
 
 
 def _encoder(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
-    return MaskedAutoencoder(shape, layers, options["heads"], options["scale"])
+    patches = _patches(shape, options["patches"])
+    return MaskedAutoencoder(shape, layers, options["heads"], options["scale"], patches)
+
+
+def _patches(shape: MaskedShape, given: Sequence[int] | None) -> tuple[int, int] | None:
+    if given is None and shape.square is not None:
+        return None
+    if given is None:
+        raise BadInputError(
+            f"pos_embed has {shape.tokens} tokens, no square; give --arch-args "
+            "'{\"patches\": [H, W]}'"
+        )
+    down, across = given
+    if down * across != shape.tokens:
+        raise UsageError(
+            f"--arch-args: patches {down} x {across} are {down * across}, and pos_embed has "
+            f"{shape.tokens} tokens"
+        )
+    return down, across
+
+
+_BASE = _classifier(ESpikeFormer, "e-spikeformer-backbone")
+_LARGE = _classifier(LargeESpikeFormer, "e-spikeformer-mae")
 
 
 def _base(*widths: int) -> _Entry:
-    return _Entry(_classifier(ESpikeFormer), base_shape, BASE, widths)
+    return _Entry(_BASE, base_shape, BASE, widths)
 
 
 def _large(*widths: int) -> _Entry:
-    return _Entry(_classifier(LargeESpikeFormer), large_shape, LARGE, widths)
+    return _Entry(_LARGE, large_shape, LARGE, widths)
 
 
 #: The last of those that read tensors alike takes any widths: errors name the first that fits.
@@ -172,11 +205,13 @@ _NETWORKS = {
     "e-spikeformer-s": _base(32, 64, 128, 192),
     "e-spikeformer-m": _base(48, 96, 192, 240),
     "e-spikeformer-l": _base(64, 128, 256, 360),
-    "e-spikeformer": _Entry(_classifier(ESpikeFormer), base_shape, BASE),
-    "e-spikeformer-dvs": _Entry(_classifier(DvsESpikeFormer), base_shape, DVS),
-    "e-spikeformer-backbone": _Entry(_backbone, base_shape, {**BASE, "tap": 4}),
+    "e-spikeformer": _Entry(_BASE, base_shape, BASE),
+    "e-spikeformer-dvs": _Entry(
+        _classifier(DvsESpikeFormer, "e-spikeformer-backbone"), base_shape, DVS
+    ),
+    "e-spikeformer-backbone": _Entry(_backbone, base_shape, BACKBONE),
     "e-spikeformer-12-512": _large(128, 256, 512),
     "e-spikeformer-12-768": _large(0, 384, 768),
-    "e-spikeformer-large": _Entry(_classifier(LargeESpikeFormer), large_shape, LARGE),
-    "e-spikeformer-mae": _Entry(_encoder, large_shape, LARGE),
+    "e-spikeformer-large": _Entry(_LARGE, large_shape, LARGE),
+    "e-spikeformer-mae": _Entry(_encoder, masked_shape, MASKED),
 }

@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 _LAYER_SCALE = 1e-6  # what training starts from
+#: The last module ahead of each tap.
+_LAST = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_2", "block4")
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,12 @@ class Backbone(ESpikeFormer):
         super().__init__(shape, layers, heads, scale)
         self.tap = tap
         self.tap_fire = layers.fire()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Modules behind the tap, which compiled networks do not have."""
+        own = [name for name, _ in self.named_children() if not name.endswith("_fire")]
+        return tuple(own[own.index(_LAST[self.tap - 1]) + 1 :])
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns spike counts over norm ``[N, C, H / stride, W / stride]`` of images."""

@@ -181,7 +181,8 @@ class ConvStages(nn.Module):
 class LargeESpikeFormer(ConvStages):
     """The network that was fine-tuned for classification.
 
-    Its head reads mean potentials, with no neuron ahead of it: ``--host head``.
+    Its head reads mean potentials, with no neuron ahead of it: ``--host head``. The second head, of
+    distilled networks, reads spike counts; scores are the mean of both.
 
     Args:
         shape: Widths, depths, and what else the weights tell.

@@ -11,7 +11,8 @@ al., arXiv:2301.03580, the decoder after He et al., arXiv:2111.06377.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
@@ -20,57 +21,99 @@ from snncc.frontends.zoo.e_spikeformer_large import ConvStages, LargeBlock, Larg
 from snncc.frontends.zoo.parts import Layers, through
 from snncc.nn import apply_patch_mask, masked
 
-__all__ = ["MaskedAutoencoder"]
+__all__ = ["PATCH", "MaskedAutoencoder", "MaskedShape"]
 
+PATCH = 16  # pixels of a patch, down and across
 _EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class MaskedShape(LargeShape):
+    """What the weights of a masked autoencoder tell about it.
+
+    Head, layer scale and distillation of a LargeShape are not looked at.
+
+    Attributes:
+        tokens: Patches of an image.
+        decoder: Width of the decoder, how many blocks it has, and channels inside their MLP; ():
+            the encoder stands alone.
+    """
+
+    tokens: int = 196
+    decoder: tuple[int, int, int] | tuple[()] = (256, 4, 1024)
+
+    @property
+    def square(self) -> tuple[int, int] | None:
+        """Patches down and across of a square image; none if there is none of so many."""
+        side = isqrt(self.tokens)
+        return (side, side) if side * side == self.tokens else None
 
 
 class MaskedAutoencoder(ConvStages):
     """Encoder and decoder; called with images it is the encoder alone, which the compiler reads.
 
     Args:
-        shape: Of the encoder; its head, layer scale and distillation are not looked at.
+        shape: Of encoder and decoder.
         layers: Makes neurons and convolutions; the latter are made sparse.
         heads: Of every attention in the encoder.
         scale: Likewise.
-        decoder: Width and number of the decoder's blocks; 0 blocks: no decoder.
-        decoder_heads: Of its attention.
-        patches: Patches of an image, down and across; each is 16 by 16 pixels.
+        patches: Patches of an image, down and across; default: as many.
+        decoder_heads: Of the decoder's attention.
+
+    Raises:
+        ValueError: There are not as many patches as tokens.
     """
 
     def __init__(
         self,
-        shape: LargeShape,
+        shape: MaskedShape,
         layers: Layers,
         heads: int = 8,
         scale: float = 0.125,
-        decoder: tuple[int, int] = (256, 4),
+        patches: tuple[int, int] | None = None,
         decoder_heads: int = 4,
-        patches: tuple[int, int] = (14, 14),
     ) -> None:
         super().__init__(replace(layers, sparse=True), shape)
-        width, (inner, depth), tokens = shape.widths[-1], decoder, patches[0] * patches[1]
-        self.patches = patches
+        grid = patches or shape.square
+        if grid is None or grid[0] * grid[1] != shape.tokens:
+            raise ValueError(f"patches {grid} are not {shape.tokens}")
+        self.patches = grid
+        if self.default_cfg:
+            sides = (shape.channels, PATCH * grid[0], PATCH * grid[1])
+            self.default_cfg = {**self.default_cfg, "input_size": sides}
         plain = replace(shape, layer_scale=False)
         self.block3 = nn.ModuleList(
             LargeBlock(layers, plain, heads, scale) for _ in range(shape.blocks)
         )
-        self.norm = nn.BatchNorm1d(width)
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width), requires_grad=False)
-        if depth:
-            self.decoder_embed = nn.Linear(width, inner)
-            self.mask_token = nn.Parameter(torch.zeros(1, 1, inner))  # no token is left out
-            position = _sines(inner, *patches)[None]
-            self.decoder_pos_embed = nn.Parameter(position, requires_grad=False)
-            self.decoder_blocks = nn.ModuleList(_Block(inner, decoder_heads) for _ in range(depth))
-            self.decoder_norm = nn.LayerNorm(inner, _EPS)
-            self.decoder_pred = nn.Linear(inner, 16 * 16 * shape.channels)
+        if shape.decoder:
+            self._add_decoder(shape, *shape.decoder, decoder_heads)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the last potentials ``[N, C, H / 16, W / 16]`` of normalised images.
+    def _add_decoder(
+        self, shape: MaskedShape, inner: int, depth: int, hidden: int, heads: int
+    ) -> None:
+        width = shape.widths[-1]
+        self.norm = nn.BatchNorm1d(width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, shape.tokens, width), requires_grad=False)
+        self.decoder_embed = nn.Linear(width, inner)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, inner))  # no token is left out
+        position = _sines(inner, *self.patches)[None]
+        self.decoder_pos_embed = nn.Parameter(position, requires_grad=False)
+        self.decoder_blocks = nn.ModuleList(_Block(inner, hidden, heads) for _ in range(depth))
+        self.decoder_norm = nn.LayerNorm(inner, _EPS)
+        self.decoder_pred = nn.Linear(inner, PATCH * PATCH * shape.channels)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Parameters and modules that compiled networks do not have: pretraining alone reads them.
 
         The batch norm ``norm`` is the decoder's: fine-tuning drops it.
         """
+        alone = ("norm", "pos_embed", "mask_token")
+        own = dict.fromkeys(key.split(".")[0] for key, _ in self.named_parameters())
+        return tuple(name for name in own if name in alone or name.startswith("decoder_"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the last potentials ``[N, C, H / 16, W / 16]`` of normalised images."""
         return through(self.block3, self.embedded(x))
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -100,14 +143,12 @@ class MaskedAutoencoder(ConvStages):
 class _Block(nn.Module):
     """A plain transformer block: softmax attention and an MLP, each behind a layer norm."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, hidden: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, _EPS)
         self.attn = _SoftmaxAttention(width, heads)
         self.norm2 = nn.LayerNorm(width, _EPS)
-        self.mlp = nn.ModuleDict(
-            {"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)}
-        )
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns tokens of the shape of ``x``, ``[N, tokens, C]``."""
@@ -138,7 +179,7 @@ class _SoftmaxAttention(nn.Module):
 def _patches(x: Tensor) -> Tensor:
     """Returns the pixels of 16 by 16 patches, channels last: ``[N, patches, 256 * channels]``."""
     n, channels, height, width = x.shape
-    y = x.reshape(n, channels, height // 16, 16, width // 16, 16)
+    y = x.reshape(n, channels, height // PATCH, PATCH, width // PATCH, PATCH)
     return y.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from snncc.errors import UsageError
 
-__all__ = ["BASE", "DVS", "LARGE", "chosen"]
+__all__ = ["BACKBONE", "BASE", "DVS", "LARGE", "MASKED", "chosen"]
 
 #: norm none: D itself. scale none: 2 / sqrt(channels of a head).
 BASE: Mapping[str, Any] = {
@@ -19,7 +19,10 @@ BASE: Mapping[str, Any] = {
     "scale": None,
 }
 DVS: Mapping[str, Any] = {**BASE, "norm": 1.0}
+BACKBONE: Mapping[str, Any] = {**BASE, "tap": 4}
 LARGE: Mapping[str, Any] = {**BASE, "rounding": "half-up", "scale": 0.125}
+#: patches none: those of a square image.
+MASKED: Mapping[str, Any] = {**LARGE, "patches": None}
 
 _Judge = Callable[[Any], bool]
 
@@ -33,12 +36,18 @@ def _positive(value: Any) -> bool:
     return is_number and math.isfinite(value) and value > 0
 
 
+def _pair(value: Any) -> bool:
+    is_list = isinstance(value, (list, tuple)) and len(value) == 2
+    return is_list and all(type(number) is int and 1 <= number <= 1024 for number in value)
+
+
 _RANGES: dict[str, tuple[_Judge, str]] = {
     "D": (_integer(1, 255), "an integer from 1 to 255"),
     "norm": (_positive, "a number above 0"),
     "rounding": (lambda value: value in ("half-even", "half-up"), "half-even or half-up"),
     "heads": (_integer(1, 1024), "an integer from 1 to 1024"),
     "scale": (_positive, "a number above 0"),
+    "patches": (_pair, "[H, W], how many there are down and across"),
     "tap": (_integer(1, 4), "1 to 4, for strides 2, 4, 8 and 16"),
 }
 

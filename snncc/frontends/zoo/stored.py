@@ -12,10 +12,12 @@ from typing import Any
 from snncc.errors import BadInputError
 from snncc.frontends.zoo.e_spikeformer import Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeShape
+from snncc.frontends.zoo.masked_autoencoder import MaskedShape
 
-__all__ = ["base_shape", "large_shape"]
+__all__ = ["base_shape", "large_shape", "masked_shape"]
 
 _STEM = "downsample1_1.encode_conv.weight"
+_PRETRAINING = ("norm.", "pos_embed", "mask_token", "decoder_")
 
 
 class _Stored:
@@ -40,15 +42,22 @@ class _Stored:
     def __contains__(self, key: str) -> bool:
         return key in self.shapes
 
-    def rows(self, key: str) -> int:
-        """Size of a tensor's first axis.
+    def size(self, key: str, axis: int) -> int:
+        """Size of an axis of a tensor.
 
         Raises:
-            BadInputError: There is no such tensor.
+            BadInputError: There is no such tensor, or it has fewer axes.
         """
-        if not self.shapes.get(key):
+        shape = self.shapes.get(key, ())
+        if not shape:
             raise BadInputError(f"the checkpoint has no {key}, so it is none of this family")
-        return int(self.shapes[key][0])
+        if axis >= len(shape):
+            raise BadInputError(f"{key} has shape {list(shape)}, so it is none of this family")
+        return int(shape[axis])
+
+    def rows(self, key: str) -> int:
+        """Size of a tensor's first axis; see ``size``."""
+        return self.size(key, 0)
 
     def rows_or_none(self, key: str) -> int:
         """Likewise; 0 if there is none."""
@@ -104,3 +113,18 @@ def large_shape(tensors: Mapping[str, Any]) -> LargeShape:
         distilled="head_kd.weight" in stored,
         layer_scale="block3.0.layer_scale1" in stored,
     )
+
+
+def masked_shape(tensors: Mapping[str, Any]) -> MaskedShape:
+    """The same of a masked autoencoder; its decoder may be missing as a whole.
+
+    Raises:
+        BadInputError: The tensors are not those of one.
+    """
+    encoder, stored = large_shape(tensors), _Stored(tensors)
+    if not any(key.startswith(_PRETRAINING) for key in stored.shapes):
+        return MaskedShape(**vars(encoder), decoder=())
+    blocks = stored.blocks("decoder_blocks")
+    hidden = stored.rows("decoder_blocks.0.mlp.fc1.weight")
+    decoder = (stored.rows("decoder_embed.weight"), blocks, hidden)
+    return MaskedShape(**vars(encoder), tokens=stored.size("pos_embed", 1), decoder=decoder)

@@ -12,12 +12,13 @@ from torch import nn
 import snncc
 from snncc.frontends.zoo.e_spikeformer import DvsESpikeFormer, ESpikeFormer, Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShape
-from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder
+from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.parts import Layers
 
 BASE = Shape(widths=(8, 8, 16, 16), blocks=(1, 1), classes=5)
 SCALED = Shape(widths=(8, 8, 16, 16), blocks=(1, 0), channels=2, classes=5, layer_scale=True)
 LARGE = LargeShape((8, 16, 16), 1, hidden=24, rep_conv=20, classes=5, layer_scale=False)
+MASKED = MaskedShape(**vars(LARGE), tokens=4)
 HALF_UP = Layers(rounding="half-up")
 
 
@@ -42,7 +43,7 @@ def pixels(*shape: int) -> np.ndarray:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "base": lambda: ESpikeFormer(BASE, Layers(), scale=8.0),
     "large": lambda: LargeESpikeFormer(LARGE, HALF_UP, scale=8.0),
-    "masked encoder": lambda: MaskedAutoencoder(LARGE, HALF_UP, scale=8.0, patches=(2, 2)),
+    "masked encoder": lambda: MaskedAutoencoder(MASKED, HALF_UP, scale=8.0),
 }
 
 
@@ -82,7 +83,7 @@ def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutio
 
 def test_a_masked_encoder_fires_as_the_network_it_is_trained_for():
     torch.manual_seed(0)
-    encoder = seen_noise(MaskedAutoencoder(LARGE, HALF_UP, patches=(2, 2)), 16, 3, 32, 32)
+    encoder = seen_noise(MaskedAutoencoder(MASKED, HALF_UP), 16, 3, 32, 32)
     tuned = LargeESpikeFormer(LARGE, HALF_UP).eval()
     kept = {k: v for k, v in encoder.state_dict().items() if k in tuned.state_dict()}
     tuned.load_state_dict(kept, strict=False)

@@ -14,12 +14,13 @@ from snncc.frontends import zoo
 from snncc.frontends.checkpoint import load_weights, read_weights
 from snncc.frontends.zoo.e_spikeformer import Attention, DvsESpikeFormer, ESpikeFormer, Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShape
-from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder
+from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.parts import Layers
 
 HALF_UP = Layers(rounding="half-up")
 TINY = Shape(widths=(16, 16, 16, 32), blocks=(1, 1), classes=5)
 TINY_LARGE = LargeShape(widths=(8, 16, 16), blocks=1, hidden=24, classes=5, layer_scale=False)
+TINY_MASKED = MaskedShape(**vars(TINY_LARGE), tokens=4)
 
 
 def parameters(net: nn.Module) -> int:
@@ -162,7 +163,7 @@ def test_a_large_network_has_the_official_keys_and_no_others(rep_conv):
 
 def test_a_masked_encoder_has_the_keys_of_the_network_it_is_trained_for():
     vanilla = LargeESpikeFormer(TINY_LARGE, HALF_UP).state_dict()
-    masked = MaskedAutoencoder(TINY_LARGE, HALF_UP).state_dict()
+    masked = MaskedAutoencoder(TINY_MASKED, HALF_UP).state_dict()
     shared = {key: value.shape for key, value in vanilla.items() if not key.startswith("head")}
     assert {key: masked[key].shape for key in shared} == shared
     others = {key.split(".")[0] for key in masked.keys() - shared.keys()}
@@ -198,7 +199,7 @@ def test_attention_is_the_product_of_counts_head_by_head():
 
 def test_a_mask_of_ones_changes_nothing_and_masked_patches_stay_silent():
     torch.manual_seed(0)
-    net = MaskedAutoencoder(TINY_LARGE, HALF_UP, patches=(2, 2)).eval()
+    net = MaskedAutoencoder(TINY_MASKED, HALF_UP).eval()
     x = torch.randn(2, 3, 32, 32)
     plain = net.reconstruct(x, torch.ones(2, 1, 2, 2))
     tokens = net.norm(net(x).flatten(2)).transpose(1, 2)
@@ -215,7 +216,7 @@ def test_a_mask_of_ones_changes_nothing_and_masked_patches_stay_silent():
 
 def test_the_loss_hides_masked_patches_and_standardises_them():
     torch.manual_seed(0)
-    net = MaskedAutoencoder(TINY_LARGE, HALF_UP, patches=(2, 2)).eval()
+    net = MaskedAutoencoder(TINY_MASKED, HALF_UP).eval()
     x = torch.randn(1, 3, 32, 32)
     mask = torch.tensor([[[[1.0, 0.0], [1.0, 1.0]]]])
     before = net.loss(x, mask)
@@ -240,6 +241,86 @@ def test_widths_and_parts_are_read_off_the_tensors():
     built = zoo.build("e-spikeformer-large", {}, state)
     assert built.read == vars(large)
     built.module.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("widths", "rep_conv", "encoder", "alone"),
+    [
+        ((128, 256, 512), 512, 82_502_952 - 513_000 - 24 * 512, 3_636_992),  # no head, no scales
+        ((192, 384, 768), 0, 170_810_824 - 769_000 - 24 * 768, 3_753_216),
+    ],
+)
+def test_masked_autoencoders_of_the_published_widths_are_read_whole(
+    widths, rep_conv, encoder, alone
+):
+    shape = MaskedShape(widths, hidden=widths[-1] * 3 // 2, rep_conv=rep_conv, classes=0,
+                        layer_scale=False)  # fmt: skip
+    with torch.device("meta"):
+        state = MaskedAutoencoder(shape, HALF_UP).half().state_dict()
+        built = zoo.build("e-spikeformer-mae", {}, state)
+    assert built.read == vars(shape)
+    assert (shape.tokens, shape.decoder) == (196, (256, 4, 1024))
+    found = built.module.state_dict()
+    assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in state.items()}
+    assert [*built.left_out] == [
+        "pos_embed", "mask_token", "decoder_pos_embed", "norm", "decoder_embed", "decoder_blocks",
+        "decoder_norm", "decoder_pred",
+    ]  # fmt: skip
+    assert sum(built.left_out.values()) == alone
+    assert parameters(built.module) == encoder + alone
+
+
+def test_the_size_of_a_masked_autoencoders_images_comes_from_its_positions():
+    small = MaskedShape(**vars(TINY_LARGE) | {"classes": 0}, tokens=9, decoder=(24, 2, 40))
+    state = MaskedAutoencoder(small, HALF_UP).state_dict()
+    assert [*state["decoder_pos_embed"].shape] == [1, 9, 24]
+    assert [*state["decoder_blocks.1.mlp.fc2.weight"].shape] == [24, 40]
+    built = zoo.build("e-spikeformer-mae", {}, state)
+    assert built.read == vars(small)
+    assert built.options["patches"] == ((3, 3), "a square of all tokens")
+    assert built.module.default_cfg["input_size"] == (3, 48, 48)
+    built.module.load_state_dict(state)
+
+
+def test_patches_that_are_no_square_are_given():
+    shape = MaskedShape(**vars(TINY_LARGE), tokens=6)
+    state = MaskedAutoencoder(shape, HALF_UP, patches=(2, 3)).state_dict()
+    built = zoo.build("e-spikeformer-mae", {"patches": [2, 3]}, state)
+    assert built.options["patches"] == ([2, 3], "given")
+    assert built.module.default_cfg["input_size"] == (3, 32, 48)
+    assert built.module.reconstruct(torch.zeros(1, 3, 32, 48), torch.ones(1, 1, 2, 3)).shape == (
+        1, 6, 768,
+    )  # fmt: skip
+    with pytest.raises(BadInputError, match=r"6 tokens, no square; give .*\"patches\": \[H, W\]"):
+        zoo.build("e-spikeformer-mae", {}, state)
+    with pytest.raises(UsageError, match="patches 2 x 4 are 8, and pos_embed has 6 tokens"):
+        zoo.build("e-spikeformer-mae", {"patches": [2, 4]}, state)
+    with pytest.raises(UsageError, match=r"patches is 6, give \[H, W\]"):
+        zoo.build("e-spikeformer-mae", {"patches": 6}, state)
+
+
+def test_an_encoder_may_stand_alone_but_no_half_of_a_decoder():
+    state = MaskedAutoencoder(TINY_MASKED, HALF_UP).state_dict()
+    vanilla = LargeESpikeFormer(TINY_LARGE, HALF_UP).state_dict()
+    encoder = {key: value for key, value in state.items() if key in vanilla}
+    built = zoo.build("e-spikeformer-mae", {}, encoder)
+    assert built.module.state_dict().keys() == encoder.keys()
+    assert (built.read["decoder"], built.left_out) == ((), {})
+    del state["pos_embed"]
+    with pytest.raises(BadInputError, match="no pos_embed"):
+        zoo.build("e-spikeformer-mae", {}, state)
+
+
+@pytest.mark.parametrize(
+    ("tap", "left"),
+    [(1, ["downsample1_2", "ConvBlock1_2", "downsample2"]), (3, ["downsample3"]), (4, ["head"])],
+)
+def test_what_lies_behind_a_tap_is_left_out(tap, left):
+    state = ESpikeFormer(TINY, Layers()).state_dict()
+    found = zoo.build("e-spikeformer-backbone", {"tap": tap}, state).left_out
+    assert [*found][: len(left)] == left
+    assert [*found][-1] == "head"
+    assert found["head"] == 32 * 5 + 5
 
 
 def test_options_change_what_weights_do_not_carry_and_say_so():
