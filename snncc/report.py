@@ -35,9 +35,9 @@ def make_report(
 
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
-    with the trained network's class, ``observed`` what ``observe`` finds; without calibration data
-    all that is measured is None. ``target`` is what the network was compiled for and would take of
-    it, or None.
+    with the trained network's class (None for results that are maps), ``observed`` what ``observe``
+    finds; without calibration data all that is measured is None. ``target`` is what the network was
+    compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -50,7 +50,7 @@ def make_report(
         "weight_bits": weight_bits,
         "layer_bits": _layer_bits(manager),
         "samples": measured.samples if measured else 0,
-        "agreement": _ratio(measured.same_class, measured.samples) if measured else None,
+        "agreement": _agreement(measured),
         "changed": measured.share("end_to_end") if measured else None,
         "changed_teacher_forced": measured.share("teacher_forced") if measured else None,
         **_changed_ahead(contract, measured),
@@ -103,6 +103,12 @@ def _changed_ahead(contract: InputContract, measured: Measured | None) -> dict[s
 
 def _ratio(part: int, whole: int) -> float:
     return part / max(whole, 1)
+
+
+def _agreement(measured: Measured | None) -> float | None:
+    if measured is None or measured.same_class is None:
+        return None
+    return _ratio(measured.same_class, measured.samples)
 
 
 def _layers(program: Program, measured: Measured | None) -> list[dict[str, Any]]:

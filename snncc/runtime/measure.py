@@ -52,13 +52,14 @@ class Measured:
         layers: Per population, in topological order.
         input_changed: Activations changed ahead of all weights, end to end: by input quantisation
             and, as both graphs are float32, by its rounding; of raw uint8 by that alone.
-        same_class: Samples whose class is the trained network's.
+        same_class: Samples whose class is the trained network's; None where the result is a map,
+            of potentials or spikes at many positions, which has no class.
     """
 
     samples: int = 0
     layers: list[LayerChange] = field(default_factory=list)
     input_changed: int = 0
-    same_class: int = 0
+    same_class: int | None = 0
 
     @property
     def total(self) -> int:
@@ -133,7 +134,8 @@ def _add(
     found = free[out]
     if head is not None:
         found = head(found * float(quantised.metadata_props.get(OUTPUT_SCALE, "1.0")))
-    result.same_class += _same_class(trained, feeds, found, head)
+    same = _same_class(trained, feeds, found, head)
+    result.same_class = None if same is None else (result.same_class or 0) + same
     result.samples += len(next(iter(feeds.values())))
 
 
@@ -156,9 +158,11 @@ def _same_class(
     feeds: Mapping[str, Array],
     found: Array,
     head: Callable[[Array], Array] | None,
-) -> int:
+) -> int | None:
     real = next(iter(evaluate(trained, feeds).values()))
     real = real if head is None else head(real)
+    if np.prod(real.shape[2:]) > 1:
+        return None
     flat = (real.reshape(len(real), -1), found.reshape(len(found), -1))
     same = flat[0].argmax(1) == flat[1].argmax(1)
     samples = len(next(iter(feeds.values())))
