@@ -32,8 +32,9 @@ def make_report(
 
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
-    with the trained network's class (None for results that are maps); all three are None without
-    calibration data. ``target`` is what the network was compiled for and would take of it, or None.
+    with the trained network's class (None for results that are maps); without calibration data all
+    that is measured is None. ``target`` is what the network was compiled for and would take of it,
+    or None.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -49,7 +50,7 @@ def make_report(
         "agreement": _agreement(measured),
         "changed": measured.share("end_to_end") if measured else None,
         "changed_teacher_forced": measured.share("teacher_forced") if measured else None,
-        "changed_by_input": _ratio(measured.input_changed, measured.total) if measured else None,
+        **_changed_ahead(contract, measured),
         "saturated": measured.share("saturated") if measured else None,
         "ties": sum(layer.ties for layer in measured.layers) if measured else None,
         "layers": _layers(program, measured),
@@ -76,6 +77,23 @@ def _layer_bits(manager: PassManager) -> dict[str, int]:
     layers = manager.stages["integer"].graph
     made = {str(v.name): label(node) for node in layers for v in node.outputs}
     return {made.get(name, name): count for name, count in bits.items()}
+
+
+def _changed_ahead(contract: InputContract, measured: Measured | None) -> dict[str, float | None]:
+    """The share of activations that input quantisation changes, and that float32 rounding does.
+
+    Raw pixels are quantised already, so what differs there is rounding: of potentials on a border,
+    or next to one, in two graphs that are the same but for the order of operations. With real
+    inputs the two cannot be told apart, and rounding is None.
+    """
+    if measured is None:
+        return {"changed_by_input": None, "changed_by_rounding": None}
+    share = _ratio(measured.input_changed, measured.total)
+    is_raw = contract.dtype == "uint8"
+    return {
+        "changed_by_input": 0.0 if is_raw else share,
+        "changed_by_rounding": share if is_raw else None,
+    }
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import Case, Net, case_of, examples, lowered, networks
+from float_networks import Case, Net, case_of, examples, lowered
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from interpreter import interpret
+from random_networks import networks
 
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.engine import Engine

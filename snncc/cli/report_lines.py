@@ -190,9 +190,9 @@ def _raw_input(model: CompiledModel, contract: InputContract) -> str:
     maps = [a for a in model.program.accumulators if (a.module or a.name) in layers]
     borders = " incl. borders" if any(len(a.shape) > 1 and a.bias.ndim > 1 for a in maps) else ""
     folded = f"mean {_values(contract.mean)} std {_values(contract.std)} folded into"
-    changed = model.report["changed_by_input"]
-    verdict = f"changes {percent(changed)} of activations" if changed else "exact"
-    return f"{folded} {_names(layers)}{borders}: {verdict}"
+    rounded = model.report.get("changed_by_rounding")
+    rounding = f"; float32 alone rounds {percent(rounded)} of activations otherwise"
+    return f"{folded} {_names(layers)}{borders}: exact{rounding if rounded else ''}"
 
 
 def _real_input(model: CompiledModel) -> str:

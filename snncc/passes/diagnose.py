@@ -37,6 +37,7 @@ from snncc.passes.judge_tokens import (
     read_tokens,
 )
 from snncc.passes.linear import is_branch_sum, read_affine, read_linear
+from snncc.passes.macs import macs_of, multiplying
 from snncc.passes.recognise_integer_fire import (
     ROUNDINGS,
     clamp_of,
@@ -58,8 +59,8 @@ class Diagnosis:
         near_misses: Those of the faults that are almost neurons.
         activations_found: Neurons and faulty activations together.
         activations_lowered: Neurons that can be lowered.
-        macs, macs_lowerable: Multiply-accumulates of all linear layers; of those whose input and
-            output are of the right kind.
+        macs, macs_lowerable: Multiply-accumulates of all linear layers, attention and products; of
+            those whose input and output are of the right kind.
         until: Label of the last neuron with nothing faulty upstream, if there is any fault.
     """
 
@@ -346,7 +347,7 @@ def _summary(
     near: list[Fault],
     until: str,
 ) -> Diagnosis:
-    layers = [n for n in model.graph if n.op_type in ("Conv", "Gemm")]
+    layers = multiplying(model)
     neurons = sum(n.op_type in NEURONS for n in model.graph)
     almost = [f for f in near if f.todo != LINEAR_ATTENTION]
     activations = sum(f in almost or ADVICE.get(f.kind, OTHER)[1] == NEURON for f in faults)
@@ -364,10 +365,11 @@ def _summary(
 
 def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
     """Whether integers come in and a neuron or the result takes what goes out."""
-    x = node.inputs[0]
-    if x is None or kinds.get(x) not in ("source", "spikes", "sums"):
-        return False
-    return kinds.get(node.outputs[0]) == "potential" and _reaches_neuron(node.outputs[0])
+    out, read = node.outputs[0], {kinds.get(x) for x in node.inputs if x in kinds}
+    if node.op_type == "Attention":
+        return read == {"spikes"} and kinds.get(out) == "attention" and _reaches_neuron(out)
+    is_layer = node.op_type in ("Conv", "Gemm") and read <= {"source", "spikes", "sums"}
+    return is_layer and kinds.get(out) == "potential" and _reaches_neuron(out)
 
 
 def _reaches_neuron(value: ir.Value) -> bool:
@@ -382,12 +384,3 @@ def _reaches_neuron(value: ir.Value) -> bool:
         r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))
         for r in readers
     )
-
-
-def macs_of(node: ir.Node) -> int:
-    """Multiply-accumulates of a Conv or Gemm per sample; 0 when shapes are unknown."""
-    weight, out = node.inputs[1], static_shape(node.outputs[0])
-    if weight is None or weight.shape is None or out is None:
-        return 0
-    per_output = prod(d for d in weight.shape[1:] if isinstance(d, int))
-    return per_output * prod(out)

@@ -18,6 +18,7 @@ from snncc.passes.token_views import of_map, regrouped
 
 __all__ = [
     "MAP",
+    "MAP_OF",
     "SCALED",
     "Rule",
     "View",
@@ -37,6 +38,8 @@ Views = Sequence[View | None] | None
 MAP = "/map"
 #: In that of a map times a number.
 SCALED = "/scaled"
+#: Metadata key of a node on maps: which value of tokens it computes.
+MAP_OF = "snncc.map_of"
 
 
 @dataclass
@@ -53,10 +56,13 @@ class Work:
         """A new map (C, H, W), or a new vector, ahead of ``node`` and named after its result."""
         out, x = node.outputs[0], inputs[0]
         samples = x.shape[0] if x is not None and x.shape is not None else None
-        return Edit(node, self.made_by).op(
+        made = Edit(node, self.made_by).op(
             op_type, *inputs, name=name or f"{out.name}{MAP}", dtype=ir.DataType.FLOAT,
             shape=[samples, *shape], domain=domain, attributes=attributes or {},
         )  # fmt: skip
+        if (maker := made.producer()) is not None:
+            maker.metadata_props[MAP_OF] = str(out.name)
+        return made
 
     def const(self, node: ir.Node, what: str, array: Array) -> ir.Value:
         """A new constant, float32 unless it is of integers."""

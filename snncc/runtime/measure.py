@@ -51,7 +51,8 @@ class Measured:
     Attributes:
         samples: How many.
         layers: Per population, in topological order.
-        input_changed: Activations changed by input quantisation alone (0 for raw uint8).
+        input_changed: Activations changed ahead of all weights, end to end: by input quantisation
+            and, as both graphs are float32, by its rounding; of raw uint8 by that alone.
         same_class: Samples whose class is the trained network's; None where the result is a map,
             of potentials or spikes at many positions, which has no class.
     """

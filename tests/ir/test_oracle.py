@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import Case, Net, case_of, examples, imported, lowered, networks
+from float_networks import Case, Net, case_of, examples, imported, lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_networks import networks
 
 from snncc.errors import VerificationError
 from snncc.ir.graphs import nodes

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from float_networks import Case, Net, case_of, examples, lowered, networks
+from float_networks import Case, Net, case_of, examples, lowered
 from hypothesis import assume, given, settings
+from random_networks import networks
 
 from snncc.errors import SnnccError, UnsupportedModelError
 from snncc.ir.graphs import nodes

@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from float_networks import Case, Net, examples, imported, networks
+from float_networks import Case, Net, examples, imported
 from hypothesis import given, settings
+from random_networks import networks
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes

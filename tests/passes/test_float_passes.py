@@ -13,8 +13,9 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import Case, Net, case_of, examples, imported, networks
+from float_networks import Case, Net, case_of, examples, imported
 from hypothesis import given, settings
+from random_networks import networks
 
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate

@@ -5,9 +5,10 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import Case, Net, case_of, examples, imported, lowered, networks
+from float_networks import Case, Net, case_of, examples, imported, lowered
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from random_networks import networks
 
 from snncc.errors import UnsupportedModelError, UsageError
 from snncc.ir.graphs import attribute, constant, nodes

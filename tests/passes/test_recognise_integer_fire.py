@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import SPELLINGS, Net, case_of, imported, lowered
+from float_networks import Net, case_of, imported, lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from neuron_spellings import SPELLINGS
 
 from snncc.ir.graphs import attribute, nodes
 from snncc.ir.oracle import evaluate

@@ -4,57 +4,19 @@ import gzip
 import io
 import pickle
 import struct
-import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from data_files import IMAGES, ONE_FOLDER, arrays, idx_bytes, npz, same, saved
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 
-from snncc.errors import BadInputError, MissingDependencyError, UsageError
-from snncc.runtime.coding import check_input, normalise, read_data, write_npz
-
-IDX_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
-ONE_FOLDER = settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
-IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    code = IDX_CODES[array.dtype.str[1:]]
-    header = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def saved(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def npz(path: Path, **arrays: np.ndarray) -> Path:
-    write_npz(path, overwrite=True, **arrays)
-    return path
-
-
-def png(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
-
-
-def arrays(min_dims: int = 1) -> st.SearchStrategy[np.ndarray]:
-    shapes = hnp.array_shapes(min_dims=min_dims, max_dims=4, max_side=4)
-    return st.sampled_from(sorted(IDX_CODES)).flatmap(lambda kind: hnp.arrays(kind, shapes))
-
-
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
+from snncc.errors import BadInputError, UsageError
+from snncc.runtime.coding import read_data, write_npz
 
 # --- round trips ----------------------------------------------------------------------------------
 
@@ -347,177 +309,3 @@ def test_samples_of_another_shape_are_refused_with_both_shapes(tmp_path):
     file = npz(tmp_path / "x.npz", x=IMAGES)
     with pytest.raises(BadInputError, match=r"shape \[3, 4, 5\], the network takes \[N, 3, 8, 8\]"):
         read_data(file, shape=(3, 8, 8))
-
-
-# --- folders of images ----------------------------------------------------------------------------
-
-
-def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
-    for label, name in enumerate(["ant", "bee", "cat"]):
-        png(tmp_path / name / "1.png", np.full((4, 5, 3), label, np.uint8))
-        png(tmp_path / name / "0.png", np.full((4, 5, 3), 10 + label, np.uint8))
-    (tmp_path / "ant" / "notes.txt").write_text("not an image")
-    data = read_data(tmp_path, shape=(3, 4, 5))
-    assert data.y.tolist() == [0, 0, 1, 1, 2, 2]
-    assert data.x[:, 0, 0, 0].tolist() == [10, 0, 11, 1, 12, 2]
-    assert (data.x.dtype, data.x.shape) == (np.uint8, (6, 3, 4, 5))
-    assert len(read_data(tmp_path, limit=3)) == 3
-
-
-def test_flat_images_have_no_labels_but_can_be_given_some(tmp_path):
-    png(tmp_path / "images" / "a.png", IMAGES[0])
-    png(tmp_path / "images" / "b.png", IMAGES[1])
-    data = read_data(tmp_path / "images")
-    assert data.y is None
-    assert same(data.x, IMAGES[:2, None])
-    labels = npz(tmp_path / "y.npz", y=np.array([4, 5]))
-    assert read_data(tmp_path / "images", labels=labels, limit=1).y.tolist() == [4]
-
-
-def test_images_are_decoded_to_the_channels_of_the_network(tmp_path):
-    png(tmp_path / "a.png", IMAGES[0])
-    assert same(read_data(tmp_path, shape=(3, 4, 5)).x, IMAGES[:1, None].repeat(3, axis=1))
-    assert same(read_data(tmp_path, shape=(1, 4, 5)).x, IMAGES[:1, None])
-
-
-def test_an_image_of_another_size_is_named_with_both_sizes(tmp_path):
-    png(tmp_path / "a.png", IMAGES[0])
-    png(tmp_path / "b.png", IMAGES[0].T.copy())
-    with pytest.raises(BadInputError, match=r"b.png: image is 5x4, expected 4x5; .* preprocess"):
-        read_data(tmp_path, shape=(1, 4, 5))
-
-
-def test_images_that_cannot_be_decoded_to_8_bits_are_refused(tmp_path):
-    with pytest.raises(BadInputError, match="no images"):
-        read_data(tmp_path)
-    png(tmp_path / "16" / "a.png", IMAGES[0].astype(np.uint16))
-    with pytest.raises(BadInputError, match="pixels of more than 8 bits"):
-        read_data(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInputError, match="no images in empty"):
-        read_data(tmp_path)
-    png(tmp_path / "a.png", IMAGES[0])
-    with pytest.raises(BadInputError, match="both images and sub-folders"):
-        read_data(tmp_path)
-    with pytest.raises(BadInputError, match=r"images are \[1|3, H, W\]"):
-        read_data(tmp_path, shape=(784,))
-
-
-def test_a_truncated_image_is_named(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
-    png(tmp_path / "a.png", noise)
-    saved(tmp_path / "a.png", (tmp_path / "a.png").read_bytes()[:400])
-    with pytest.raises(BadInputError, match=r"a\.png: "):
-        read_data(tmp_path)
-    saved(tmp_path / "a.png", b"not a png")
-    with pytest.raises(BadInputError, match=r"a\.png: cannot be read"):
-        read_data(tmp_path)
-
-
-def test_without_pillow_the_message_says_how_to_get_it(tmp_path, monkeypatch):
-    png(tmp_path / "a.png", IMAGES[0])
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'snncc\[images\]'"):
-        read_data(tmp_path)
-
-
-# --- check_input and normalise --------------------------------------------------------------------
-
-
-def test_check_input_returns_the_samples_contiguous_and_native():
-    x = np.arange(12, dtype=">f8").reshape(3, 4).T
-    out = check_input(x, (3,), "float32")
-    assert out.dtype == np.float32
-    assert out.flags.c_contiguous
-    assert (out == x).all()
-    assert check_input(out, (3,), np.float32) is out
-
-
-@pytest.mark.parametrize(
-    ("x", "dtype", "message"),
-    [
-        ([1, 2], "uint8", "a list, not a numpy array"),
-        (np.zeros((2, 3, 4, 5), np.float32), "uint8", "dtype float32, .* raw pixels 0..255"),
-        (np.zeros((2, 3, 4, 5), np.uint8), "float32", "dtype uint8, .*coding.normalise"),
-        (np.zeros((2, 3, 4, 5), np.float16), "float32", "dtype float16"),
-        (np.zeros((2, 3, 4, 5), bool), "uint8", "dtype bool"),
-        (np.zeros((2, 3, 4, 5), np.int64), "uint8", r"dtype int64, .*x.astype\(numpy.uint8\)"),
-        (np.full((2, 3, 4, 5), None), "uint8", "dtype object"),
-        (np.zeros((2, 3, 4, 5), np.uint8), "int8", "asks for int8"),
-        (np.zeros((3, 4, 5), np.uint8), "uint8", "single sample: add a batch axis"),
-        (np.zeros((2, 4, 5, 3), np.uint8), "uint8", "channels are last"),
-        (np.zeros((0, 3, 4, 5), np.uint8), "uint8", "there are no samples"),
-        (np.zeros((2, 60), np.uint8), "uint8", r"shape \[2, 60\], the network takes \[N, 3, 4, 5"),
-        (np.uint8(1)[...], "uint8", r"shape \[\]"),
-    ],
-)
-def test_check_input_refuses_what_the_network_does_not_take(x, dtype, message):
-    with pytest.raises(BadInputError, match=message):
-        check_input(x, (3, 4, 5), dtype)
-
-
-@pytest.mark.parametrize(
-    ("shape", "network"), [((2, 4, 5), (1, 4, 5)), ((2, 3, 4, 5), (3, 1, 4, 5))]
-)
-def test_check_input_adds_no_channel_axis_and_says_how_to(shape, network):
-    with pytest.raises(BadInputError, match=r"without their channel: .*expand_dims\(x, -3\)"):
-        check_input(np.zeros(shape, np.uint8), network, "uint8")
-
-
-@pytest.mark.parametrize(
-    ("shape", "hint"),
-    [
-        ((3, 2, 4), r"timesteps are first: transpose with x.swapaxes\(0, 1\)"),
-        ((2, 4), "static samples, it takes sequences of 3 timesteps"),
-        ((2, 1, 4), "sequences of 1 timestep, it takes 3"),
-        ((2, 3, 5), "nothing is resized"),
-    ],
-)
-def test_check_input_refuses_sequences_that_are_others(shape, hint):
-    with pytest.raises(BadInputError, match=hint):
-        check_input(np.zeros(shape, np.uint8), (3, 4), "uint8")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_check_input_names_the_first_value_that_is_not_finite(value):
-    x = np.zeros((2, 3))
-    x[1, 1:] = value
-    with pytest.raises(BadInputError, match=r"at index \[1, 1\], 2 such values"):
-        check_input(x, (3,), "float32")
-
-
-@given(
-    x=hnp.arrays("u1", (2, 3, 2, 2)),
-    mean=st.lists(st.floats(0, 1), min_size=3, max_size=3),
-    std=st.lists(st.floats(0.1, 1), min_size=3, max_size=3),
-)
-def test_normalise_rounds_every_step_to_float32_per_channel(x, mean, std):
-    out = normalise(x, mean, std)
-    assert out.dtype == np.float32
-    for channel in range(3):
-        pixels = x[:, channel].astype(np.float32) / np.float32(255)
-        expected = (pixels - np.float32(mean[channel])) / np.float32(std[channel])
-        assert same(out[:, channel], expected)
-
-
-def test_normalise_takes_one_number_for_all_channels():
-    x = np.full((1, 3, 1, 1), 255, np.uint8)
-    assert (normalise(x, [0.5], [0.5]) == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("mean", "std", "message"),
-    [
-        ([0, 0], [1], "--mean: 2 values for 3 channels"),
-        ([0], [0], "--std: .* above 0"),
-        ([np.nan], [1], "--mean: .* finite"),
-    ],
-)
-def test_normalise_refuses_statistics_that_do_not_fit(mean, std, message):
-    with pytest.raises(UsageError, match=message):
-        normalise(np.zeros((1, 3, 2, 2), np.uint8), mean, std)
-
-
-def test_normalise_wants_raw_pixels():
-    with pytest.raises(BadInputError, match="expected raw uint8"):
-        normalise(np.zeros((1, 3), np.float32), [0], [1])

@@ -1,0 +1,65 @@
+"""What the report says of the input: raw pixels lose nothing, whatever float32 does at borders."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import snncc
+from snncc.cli.report_lines import all_lines
+from snncc.compiler import InputOptions
+from snncc.nn import IntegerFire
+
+MEAN, STD = 0.1, 0.3
+PIXELS = np.arange(256, dtype=np.uint8).reshape(-1, 1)
+
+
+def network(border: float) -> nn.Module:
+    """One neuron, whose potential is pixel / 20 + border."""
+    net = nn.Sequential(nn.Linear(1, 1), IntegerFire(8), nn.Linear(1, 2))
+    with torch.no_grad():
+        net[0].weight[:] = 255 * STD / 20
+        net[0].bias[:] = 255 * MEAN / 20 + border
+    return net
+
+
+def compiled(border: float, **more: object) -> snncc.CompiledModel:
+    given = {"input": InputOptions(mean=(MEAN,), std=(STD,)), "weight_bits": 24, **more}
+    data = given.pop("calibration", PIXELS)
+    return snncc.compile(network(border), calibration=data, input_shape=(1,), **given)
+
+
+def line(model: snncc.CompiledModel) -> str:
+    return next(pieces[1] for pieces in map(list, all_lines(model)) if pieces[0] == "input")
+
+
+def test_what_float32_rounds_otherwise_is_not_the_inputs_change():
+    on_border = compiled(0.0)  # pixels 10, 30, 50, ... are ties
+    share = on_border.report["changed_by_rounding"]
+    assert on_border.report["ties"] > 0
+    assert share > 0
+    assert on_border.report["changed_by_input"] == 0
+    assert ": exact; float32 alone rounds " in line(on_border)
+
+
+def test_without_borders_it_rounds_nothing_otherwise():
+    off_border = compiled(0.013)
+    assert off_border.report["changed_by_rounding"] == off_border.report["changed_by_input"] == 0
+    assert line(off_border).endswith(": exact")
+
+
+def test_real_inputs_are_quantised_and_that_is_measured():
+    x = np.random.default_rng(0).normal(size=(256, 1)).astype(np.float32)
+    real = compiled(0.0, input=InputOptions(mode="f32"), calibration=x)
+    assert real.report["changed_by_input"] > 0
+    assert real.report["changed_by_rounding"] is None
+    assert "of activations" in line(real)
+
+
+@pytest.mark.parametrize("mode", ["u8", "f32"])
+def test_without_data_nothing_is_claimed(mode):
+    limits = {"mean": (MEAN,), "std": (STD,)} if mode == "u8" else {"range": (-1.0, 1.0)}
+    model = compiled(0.0, input=InputOptions(mode=mode, **limits), calibration=None)
+    assert model.report["changed_by_input"] is None
+    assert model.report["changed_by_rounding"] is None
+    assert line(model).endswith(": exact" if mode == "u8" else ": changes not measured")
