@@ -58,6 +58,8 @@ class Options:
         until: Compile only up to this node or module; its value is the result.
         host: The network's last linear layer, where that reads potentials without a neuron ahead of
             it: the host computes it. The engines' result, bit-equal, is what it reads.
+        verify_samples: Compare engines on so many samples, as far as there are; default: 32, of
+            large networks fewer.
         keep_stages: Store earlier graphs with their weights.
         dump_ir: Write the graph's text after every pass there.
         calibration_limit: Use only so many calibration samples, from the first.
@@ -76,6 +78,7 @@ class Options:
     patch_mask: Sequence[int] | None = None
     until: str | None = None
     host: str | None = None
+    verify_samples: int | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None
     calibration_limit: int | None = None

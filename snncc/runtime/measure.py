@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.backends.engine import Progress
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import attribute, label
 from snncc.ir.ops import NEURONS
@@ -76,6 +77,7 @@ def measure(
     quantised: ir.Model,
     feeds: Mapping[str, Array],
     head: Callable[[Array], Array] | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Compare the trained network with its quantised form on data.
 
@@ -85,10 +87,13 @@ def measure(
         quantised: Integer graph.
         feeds: Inputs under all their names, with the same number of samples.
         head: What the host makes of the results, real values; the class is taken behind it.
+        progress: Called with the number of samples done.
     """
     result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
     for batch in _batches(feeds, affordable(integer, _BATCH)):
         _add(result, trained, integer, quantised, batch, head)
+        if progress is not None:
+            progress(len(next(iter(batch.values()))))
     return result
 
 
