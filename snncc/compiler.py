@@ -35,7 +35,7 @@ from snncc.runtime.coding import Dataset
 from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.graph_store import LiveGraphs, summarised
 from snncc.runtime.reference import Reference
-from snncc.runtime.verify import ENGINES, affordable_samples, require_agreement, verify
+from snncc.runtime.verify import ENGINES, affordable_samples, batch_of, require_agreement, verify
 from snncc.steps import Steps, Tell
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ class _Compilation:
         require_agreement(verdict)
         few = whole[:_STORED]
         fed = by_timestep(few, model.input.shape)
-        model.reference = Reference.of(few, make_engine("integer", model).run(fed))
+        batch = batch_of(model.program)
+        activity = make_engine("integer", model).run(fed, batch=batch)
+        model.reference = Reference.of(few, activity)
         model.report["observed"] = self._observed(model, seen)
         model.report["verify"] = {**verdict.to_json(), "available": len(x), "layers": self.layers}
         return model

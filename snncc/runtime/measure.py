@@ -121,7 +121,9 @@ def _add(
 ) -> None:
     names = _names(integer)
     potentials = [str(n.inputs[0].name) for n in _fires(integer) if n.inputs[0] is not None]
-    before = _counts(trained, feeds)
+    real = str(trained.graph.outputs[0].name)
+    floating = evaluate(trained, feeds, list(dict.fromkeys([*_names(trained), real])))
+    before = _counts(trained, floating)
     floats = evaluate(integer, feeds, list(dict.fromkeys(names + potentials)))
     given = {name: floats[name] for name in names}
     forced = teacher_forced(quantised, feeds, given)
@@ -138,14 +140,14 @@ def _add(
     found = free[out]
     if head is not None:
         found = head(found * float(quantised.metadata_props.get(OUTPUT_SCALE, "1.0")))
-    same = _same_class(trained, feeds, found, head)
+    samples = len(next(iter(feeds.values())))
+    same = _same_class(floating[real] if head is None else head(floating[real]), found, samples)
     result.same_class = None if same is None else (result.same_class or 0) + same
-    result.samples += len(next(iter(feeds.values())))
+    result.samples += samples
 
 
-def _counts(trained: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
+def _counts(trained: ir.Model, values: Mapping[str, Array]) -> list[Array]:
     """Spike counts of the trained network: its activations times their norm."""
-    values = evaluate(trained, feeds, _names(trained))
     fires = _fires(trained)
     return [np.rint(values[str(n.outputs[0].name)] * attribute(n, "norm")) for n in fires]
 
@@ -157,17 +159,10 @@ def _ties(node: ir.Node, u: Array, counts: Array) -> int:
     return int((inside - np.floor(inside) == 0.5).sum())
 
 
-def _same_class(
-    trained: ir.Model,
-    feeds: Mapping[str, Array],
-    found: Array,
-    head: Callable[[Array], Array] | None,
-) -> int | None:
-    real = next(iter(evaluate(trained, feeds).values()))
-    real = real if head is None else head(real)
+def _same_class(real: Array, found: Array, samples: int) -> int | None:
+    """Samples with the same class in every timestep; None for results that are maps."""
     if np.prod(real.shape[2:]) > 1:
         return None
     flat = (real.reshape(len(real), -1), found.reshape(len(found), -1))
     same = flat[0].argmax(1) == flat[1].argmax(1)
-    samples = len(next(iter(feeds.values())))
-    return int(same.reshape(-1, samples).all(axis=0).sum())  # in every timestep, if many
+    return int(same.reshape(-1, samples).all(axis=0).sum())

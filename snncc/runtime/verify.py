@@ -23,6 +23,7 @@ __all__ = [
     "EngineVerdict",
     "Verification",
     "affordable_samples",
+    "batch_of",
     "require_agreement",
     "verify",
 ]
@@ -135,13 +136,15 @@ def verify(
         MissingDependencyError: An engine cannot run here.
     """
     others = _Engines(model, [n for n in engines if n != "integer"], options or {})
+    batch = batch_of(model.program, others.start_slowly)
     judge, kept = make_engine("integer", model), model.reference
-    stored = kept.compare(judge.run(by_timestep(kept.x, model.input.shape))) if kept else []
+    stored = []
+    if kept is not None:
+        stored = kept.compare(judge.run(by_timestep(kept.x, model.input.shape), batch=batch))
     samples = x if x is not None else kept.x if kept else None
     if samples is None:
         raise UsageError("the file holds no samples; give some with --input")
     work = _Comparison(model, judge, others, progress or (lambda _: None))
-    batch = _batch(model.program, *(_MANY if others.start_slowly else _FEW))
     for start in range(0, len(samples), batch):
         work.add(samples[start : start + batch], start, is_last=start + batch >= len(samples))
     return Verification(len(samples), stored, work.verdicts, work.covered(len(samples)))
@@ -155,6 +158,13 @@ def affordable_samples(program: Program) -> int:
     pairs = walk_projections(program)
     macs = sum(prod(a.shape) * prod(p.weights[0].shape[1:]) for a, p in pairs if p.weights)
     return max(1, min(_MOST, _WORK // max(macs * program.timesteps, 1)))
+
+
+def batch_of(program: Program, many: bool = False) -> int:
+    """Samples whose spike trains fit comfortably in memory; ``many`` if engines start slowly."""
+    samples, elements = _MANY if many else _FEW
+    trains = sum(prod(n.shape) * n.D for n in program.neurons) * program.timesteps
+    return max(1, min(samples, elements // max(trains, 1)))
 
 
 def require_agreement(verdict: Verification) -> None:
@@ -234,12 +244,6 @@ class _Comparison:
         peaks = Activity.join(self._peaks) if self._peaks else Activity()
         found = coverage(peaks, self.model.program)
         return replace(found, spikes=self._spikes, samples=samples)
-
-
-def _batch(program: Program, samples: int, elements: int) -> int:
-    """Samples whose spike trains fit comfortably in memory."""
-    trains = sum(prod(n.shape) * n.D for n in program.neurons) * program.timesteps
-    return max(1, min(samples, elements // max(trains, 1)))
 
 
 def _peaks(activity: Activity) -> Activity:

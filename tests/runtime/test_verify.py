@@ -56,7 +56,7 @@ def test_engines_go_one_after_the_other_behind_the_last_samples(model, monkeypat
 
     make_engine = module.make_engine
     monkeypatch.setattr(module, "make_engine", make)
-    monkeypatch.setattr(module, "_batch", lambda *_: batch)
+    monkeypatch.setattr(module, "batch_of", lambda *_: batch)
     assert verify(model, small_model.samples()).mismatched == 0
     assert (len(alive), max(alive)) == (3, most)
 
@@ -64,7 +64,7 @@ def test_engines_go_one_after_the_other_behind_the_last_samples(model, monkeypat
 def test_batches_are_compared_as_one(model, monkeypatch):
     x = small_model.samples()
     whole = verify(model, x)
-    monkeypatch.setattr(module, "_batch", lambda *_: 2)
+    monkeypatch.setattr(module, "batch_of", lambda *_: 2)
     assert verify(model, x).to_json() == whole.to_json()
     assert whole.coverage.spikes == whole.engines["event"].spikes > 0
 
