@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--weight-bits", default="16")
     parser.add_argument("--samples", type=int, default=4, help="pictures to calibrate with")
+    parser.add_argument("--verify-samples", help="on so many engines are compared, whole")
     parser.add_argument("--until", metavar="NODE", help="only up to this node or module")
     parser.add_argument("--time", action="store_true", help="event against ONNX Runtime")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -117,6 +118,7 @@ def compiled(given: argparse.Namespace, pictures: Array, folder: Path) -> dict[s
     command += ["--arch", given.name, "--weight-bits", given.weight_bits]
     command += ["--calibration", str(folder / "pictures.npz"), "-o", str(folder / "net.snn")]
     command += ["--until", given.until] if given.until else []
+    command += ["--verify-samples", given.verify_samples] if given.verify_samples else []
     command += ["--keep-stages"] if given.time else []
     if "-12-" in given.name:
         command += ["--host", "head"]
@@ -139,6 +141,7 @@ def compiled(given: argparse.Namespace, pictures: Array, folder: Path) -> dict[s
         "peak_mb": round(used.ru_maxrss / 1024),
         "file_mb": round(report["bytes"] / 1e6, 1),
         "samples": report["verify"]["samples"],
+        "samples_by_layer": report["verify"]["layers"]["samples"],
         "mismatched": report["verify"]["mismatched"],
         "changed": report["changed"],
         "changed_teacher_forced": report["changed_teacher_forced"],

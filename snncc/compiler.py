@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from snncc.backends.chip import require_fit
 from snncc.backends.target import make_engine
-from snncc.errors import Fault, UsageError, VerificationError
+from snncc.errors import UsageError
 from snncc.inputs import (
-    Samples,
     calibration_data,
     f32_contract,
     feeds_of,
@@ -23,6 +22,8 @@ from snncc.inputs import (
     input_shape,
     masked_contract,
     noise,
+    origin_of_masks,
+    patches_of,
     range_of,
     u8_contract,
 )
@@ -34,7 +35,8 @@ from snncc.runtime.coding import Dataset
 from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.graph_store import LiveGraphs, summarised
 from snncc.runtime.reference import Reference
-from snncc.runtime.verify import Verification, verify
+from snncc.runtime.verify import ENGINES, affordable_samples, batch_of, require_agreement, verify
+from snncc.steps import Steps, Tell
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -51,11 +53,10 @@ if TYPE_CHECKING:
 __all__ = ["InputOptions", "Options", "check", "compile"]
 
 Array = npt.NDArray[Any]
-Say = Callable[[str], None]
 
-#: Samples on which passes are validated, engines compared, and vectors kept in the file: so many
-#: at most, fewer of large networks.
-_CHECKED, _VERIFIED, _STORED = 8, 32, 8
+#: Samples on which passes are validated and layers compared one by one, and vectors in the file:
+#: so many at most.
+_CHECKED, _STORED = 8, 8
 #: Passes whose graphs are read later: of others' weights no copy is kept.
 _WANTED = ("merge-linear", "commute-max-pool", "fold-scale")
 
@@ -64,7 +65,7 @@ def compile(
     network: torch.nn.Module | str | Path,
     calibration: Dataset | Array | str | Path | None = None,
     options: Options | None = None,
-    say: Say | None = None,
+    say: Tell | None = None,
     **more: Any,
 ) -> CompiledModel:
     """Compile a trained network; nothing is written.
@@ -76,7 +77,7 @@ def compile(
             ``patch_mask`` a data set may have masks; without, half of the patches are masked at
             random.
         options: All choices; or give them as keywords (``weight_bits=8``).
-        say: Called with the name of each step.
+        say: Called with each step as it begins, and again with each part of it that is done.
         **more: Fields of Options.
 
     Raises:
@@ -119,27 +120,11 @@ def _merge(options: Options | None, more: dict[str, Any]) -> Options:
         raise UsageError(f"compile: {e}") from e
 
 
-def _patches(given: Sequence[int] | None) -> tuple[int, int] | None:
-    """The number of patches, of two positive integers."""
-    if given is None:
-        return None
-    sizes = tuple(given) if isinstance(given, Sequence) else ()
-    if len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
-        raise UsageError(f"--patch-mask {given!r}: H,W is expected, the number of patches")
-    return sizes[0], sizes[1]
-
-
-def _origin_of_masks(data: Samples | None) -> str:
-    if data is not None and data.mask is not None:
-        return "the calibration data"
-    return "random, half of the patches" + ("" if data is None else ": the data has none")
-
-
 class _Compilation:
     """One run of the compiler, step by step."""
 
-    def __init__(self, network: torch.nn.Module | str | Path, options: Options, say: Say) -> None:
-        self.network, self.options, self.say = network, options, say
+    def __init__(self, network: torch.nn.Module | str | Path, options: Options, say: Tell) -> None:
+        self.network, self.options, self.steps = network, options, Steps(say)
         self.bits = bits_of(options)
         is_path = isinstance(network, (str, Path))
         self.module: Any = None if is_path else network
@@ -149,22 +134,33 @@ class _Compilation:
         self.name = options.name or default
         self.origins = dict(options.origins)
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
-        self.patches = _patches(options.patch_mask)
+        self.patches = patches_of(options.patch_mask)
         self.host: HostPart | None = None
-        self.verified = _VERIFIED
+        self.layers: dict[str, Any] = {}
+        if options.verify_samples is not None and options.verify_samples < 1:
+            raise UsageError(f"--verify-samples {options.verify_samples} is not positive")
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         model, feeds, seen = self._compiled(calibration)
-        self.say("verify")
         x = feeds[f"{model.input.name}:u8"]
-        verdict = verify(model, x[: self.verified])
-        _require_agreement(verdict)
-        few = x[: min(_STORED, self.verified)]
+        whole = x[: self.options.verify_samples or affordable_samples(model.program)]
+        self.steps.begin("verify", len(whole) * len(ENGINES))
+        verdict = verify(model, whole, progress=self.steps.advance)
+        require_agreement(verdict)
+        few = whole[:_STORED]
         fed = by_timestep(few, model.input.shape)
-        model.reference = Reference.of(few, make_engine("integer", model).run(fed))
-        model.report["observed"] = observe(model, seen) if seen is not None else None
-        model.report["verify"] = verdict.to_json()
+        batch = batch_of(model.program)
+        activity = make_engine("integer", model).run(fed, batch=batch)
+        model.reference = Reference.of(few, activity)
+        model.report["observed"] = self._observed(model, seen)
+        model.report["verify"] = {**verdict.to_json(), "available": len(x), "layers": self.layers}
         return model
+
+    def _observed(self, model: CompiledModel, seen: Array | None) -> dict[str, Any] | None:
+        if seen is None:
+            return None
+        self.steps.begin("observe", len(seen))
+        return observe(model, seen, self.steps.advance)
 
     def _compiled(
         self, calibration: Dataset | Array | str | Path | None
@@ -176,7 +172,7 @@ class _Compilation:
         from snncc.ir.graphs import is_sequence
         from snncc.ir.oracle import affordable
 
-        self.say("import")
+        self.steps.begin("import")
         model = self.imported()
         shape = input_shape(model)
         limit, masks = self.options.calibration_limit, self.patches is not None
@@ -188,15 +184,17 @@ class _Compilation:
         contract = replace(made, timesteps=shape[0] * lead)
         if self.patches is not None:
             contract = masked_contract(contract, self.patches)
-            self.origins["mask"] = _origin_of_masks(data)
-        feeds = feeds_of(contract, data if data is not None else noise(contract, _CHECKED))
-        checked, self.verified = (affordable(model, most) for most in (_CHECKED, _VERIFIED))
-        few = {k: v[:checked] for k, v in feeds.items()}
-        law = self._import_law(model, few)
+            self.origins["mask"] = origin_of_masks(data)
+        wanted = max(_CHECKED, self.options.verify_samples or 0)
+        feeds = feeds_of(contract, data if data is not None else noise(contract, wanted))
+        few = {k: v[: affordable(model, _CHECKED)] for k, v in feeds.items()}
         fitted, judged = self._halves(feeds)
         manager = self._manager(contract, few, fitted if data is not None else None)
+        self.steps.plan(self._steps_after_import(manager, data is not None))
+        law = self._import_law(model, few)
         manager.run(model)
-        self.say("build-program")
+        self.layers = self._layers(manager, feeds, few)
+        self.steps.begin("build-program")
         program = self._program(manager)
         measured = self._measure(manager, judged) if data is not None else None
         found = make_report(
@@ -204,6 +202,11 @@ class _Compilation:
         )
         seen = judged[f"{contract.name}:u8"] if data is not None else None
         return self._model(manager, program, contract, found), feeds, seen
+
+    def _steps_after_import(self, manager: PassManager, has_data: bool) -> int:
+        laws = ("layer by layer", "build-program", "verify")
+        measured = ("measure", "observe") if has_data else ()
+        return int(self._has_law) + len(manager.passes) + len(laws) + len(measured)
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until`` or without what the host computes."""
@@ -284,12 +287,17 @@ class _Compilation:
 
     # -- the steps -------------------------------------------------------------------------
 
+    @property
+    def _has_law(self) -> bool:
+        """Whether there is a module that computes what the graph does."""
+        return self.module is not None and not self.options.until
+
     def _import_law(self, model: ir.Model, feeds: Mapping[str, Array]) -> ImportLaw | None:
-        if self.module is None or self.options.until:
+        if not self._has_law:
             return None
         from snncc.frontends.import_law import check_import
 
-        self.say("import law")
+        self.steps.begin("import law")
         x, *masks = (feeds[str(value.name)] for value in model.graph.inputs)
         mask = masks[0] if masks else None
         return check_import(self.module, model, x, mask, self._frames)
@@ -323,8 +331,27 @@ class _Compilation:
             fitted, judged = halves(fit.feeds)
             fit = replace(fit, feeds=fitted)
         passes = pipeline(source, self.bits, judged, fit, masked)
-        observe = lambda record: self.say(record.name)  # noqa: E731
-        return PassManager(passes, feeds, self.dump_dir, observe, _WANTED)
+        return PassManager(passes, feeds, self.dump_dir, self.steps.begin, _WANTED)
+
+    def _layers(
+        self, manager: PassManager, feeds: Mapping[str, Array], first: Mapping[str, Array]
+    ) -> dict[str, Any]:
+        """Every layer of the spike form by itself, fed with the integers of ``integer``.
+
+        Of large networks the last pass has done that on few samples, ``first``.
+        """
+        from snncc.ir.oracle import validate_translation
+
+        done, elements = len(next(iter(first.values()))), manager.records[-1].elements
+        samples = min(_CHECKED, len(next(iter(feeds.values()))))
+        before, after = manager.stages["quantised"], manager.stages["spiking"]
+        self.steps.begin("layer by layer", samples)
+        self.steps.advance(done)
+        for start in range(done, samples, done):
+            part = {k: v[start : min(start + done, samples)] for k, v in feeds.items()}
+            elements += sum(d.total for d in validate_translation(before, after, part, exact=True))
+            self.steps.advance(len(next(iter(part.values()))))
+        return {"engine": "spike-form", "samples": samples, "elements": elements, "mismatched": 0}
 
     def _program(self, manager: PassManager) -> Program:
         from snncc.passes.build_program import build_program
@@ -340,10 +367,11 @@ class _Compilation:
     def _measure(self, manager: PassManager, feeds: Mapping[str, Array]) -> Measured:
         from snncc.runtime.measure import measure
 
-        self.say("measure")
+        self.steps.begin("measure", len(next(iter(feeds.values()))))
         trained = manager.after["commute-max-pool"]
         integer = manager.after["fold-scale"]
-        return measure(trained, integer, manager.stages["quantised"], feeds, self.host)
+        quantised, told = manager.stages["quantised"], self.steps.advance
+        return measure(trained, integer, quantised, feeds, self.host, told)
 
     def _model(
         self,
@@ -363,16 +391,4 @@ class _Compilation:
             LiveGraphs(graphs),
             report,
             keep_stages=kept,
-        )
-
-
-def _require_agreement(verdict: Verification) -> None:
-    faults = [
-        Fault(f"{engine}: {m.mismatched} of {m.total} differ, first {m.first}", m.name, m.kind)
-        for engine, found in verdict.engines.items()
-        for m in found.worst.values()
-    ]
-    if verdict.mismatched:
-        raise VerificationError(
-            f"engines disagree in {verdict.mismatched} places; please report this network", faults
         )

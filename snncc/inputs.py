@@ -31,6 +31,8 @@ __all__ = [
     "input_shape",
     "masked_contract",
     "noise",
+    "origin_of_masks",
+    "patches_of",
     "range_of",
     "u8_contract",
 ]
@@ -194,3 +196,20 @@ def floats(values: Sequence[float] | float | None, default: float) -> tuple[floa
         return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=np.float64)))
     except (TypeError, ValueError) as e:
         raise UsageError(f"mean or std {values!r}: numbers are expected") from e
+
+
+def patches_of(given: Sequence[int] | None) -> tuple[int, int] | None:
+    """The number of patches, of two positive integers."""
+    if given is None:
+        return None
+    sizes = tuple(given) if isinstance(given, Sequence) else ()
+    if len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
+        raise UsageError(f"--patch-mask {given!r}: H,W is expected, the number of patches")
+    return sizes[0], sizes[1]
+
+
+def origin_of_masks(data: Samples | None) -> str:
+    """Whose masks a network with patches is checked with, for people."""
+    if data is not None and data.mask is not None:
+        return "the calibration data"
+    return "random, half of the patches" + ("" if data is None else ": the data has none")

@@ -59,6 +59,8 @@ class Options:
         host: The network's last linear layer or layers, where one reads potentials without a neuron
             ahead of it: the host computes them, and what is affine behind them. The engines'
             results, bit-equal, are what that reads.
+        verify_samples: Compare engines on so many samples, as far as there are; default: 32, of
+            large networks fewer.
         keep_stages: Store earlier graphs with their weights.
         dump_ir: Write the graph's text after every pass there.
         calibration_limit: Use only so many calibration samples, from the first.
@@ -77,6 +79,7 @@ class Options:
     patch_mask: Sequence[int] | None = None
     until: str | None = None
     host: str | Sequence[str] | None = None
+    verify_samples: int | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None
     calibration_limit: int | None = None

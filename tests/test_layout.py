@@ -22,7 +22,7 @@ FLOORS = (
     ("grid",),
     ("backends",),
     ("runtime",),
-    ("report", "inputs", "options"),
+    ("report", "inputs", "options", "steps"),
     ("compiler",),
     ("cli",),
     ("__main__",),

@@ -15,8 +15,9 @@ import click
 from snncc.cli import report_lines
 from snncc.cli.files import check_dump_folder, check_input_file, check_output_file
 from snncc.cli.network import Network, Request, network_options, numbers, read_network
-from snncc.cli.screen import Screen, file_size, spinner, write_json
+from snncc.cli.screen import Screen, file_size, steps, write_json
 from snncc.errors import TargetError, UnsupportedModelError, UsageError
+from snncc.steps import Step
 
 if TYPE_CHECKING:
     from snncc.compiler import Options
@@ -41,6 +42,7 @@ class _Choices:
     bias_correction: bool | None
     calibration: Path | None
     calibration_limit: int | None
+    verify_samples: int | None
     name: str | None
     keep_stages: bool
     dump_ir: Path | None
@@ -113,6 +115,12 @@ def _bits(value: str) -> int | str:
 @click.option(
     "--calibration-limit", type=click.IntRange(min=1), metavar="N", help="Only the first N of them."
 )
+@click.option(
+    "--verify-samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compare engines on N samples. Default: 32, of large networks fewer.",
+)
 @click.option("--name", metavar="NAME", help="Of the network. Default: the file's.")
 @click.option("--keep-stages", is_flag=True, help="Store earlier graphs with their weights, too.")
 @click.option(
@@ -137,7 +145,7 @@ def compile_(as_json: bool, **given: Any) -> None:
     out = choices.out or Path(f"{name}.snn")
     _check(request, choices, out)
     try:
-        network, model = _compile(request, choices, name)
+        network, model = _compile(request, choices, name, quiet=as_json)
     except UnsupportedModelError as e:
         hint = "nothing written; snncc check shows how far an exact prefix reaches"
         raise UnsupportedModelError(f"{e.message}; {hint}", e.faults) from e
@@ -169,9 +177,11 @@ def _check(request: Request, choices: _Choices, out: Path) -> None:
         check_dump_folder(choices.dump_ir, choices.force)
 
 
-def _compile(request: Request, choices: _Choices, name: str) -> tuple[Network, CompiledModel]:
-    with spinner() as say, redirect_stdout(sys.stderr):  # the network's code may print
-        say("read the network")
+def _compile(
+    request: Request, choices: _Choices, name: str, quiet: bool
+) -> tuple[Network, CompiledModel]:
+    with steps(quiet) as say, redirect_stdout(sys.stderr):  # the network's code may print
+        say(Step("read the network"))
         network = read_network(request)
         import snncc
 
@@ -195,6 +205,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         patch_mask=request.patch_mask,
         until=request.until,
         host=request.host,
+        verify_samples=choices.verify_samples,
         keep_stages=choices.keep_stages,
         dump_ir=choices.dump_ir,
         calibration_limit=choices.calibration_limit,

@@ -359,6 +359,19 @@ def _verify(model: CompiledModel) -> Line:
         "verify",
         f"{samples}{kind}: {', '.join(verdict['engines'])} == integer, {differ}",
         fired(covered),
+        _layer_by_layer(verdict),
+    )
+
+
+def _layer_by_layer(verdict: dict[str, Any]) -> str:
+    """What was compared on more samples than the whole network was; nothing if none were."""
+    layers = verdict.get("layers") or {"samples": 0}
+    if layers["samples"] <= verdict["samples"]:
+        return ""
+    samples = plural(layers["samples"], "sample")
+    return (
+        f"{samples} layer by layer, {layers['engine']} fed with the counts of integer: "
+        f"{layers['mismatched']:,} of {layers['elements']:,} values differ"
     )
 
 

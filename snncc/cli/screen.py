@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from snncc.steps import Step
+
 __all__ = [
     "Screen",
     "file_size",
@@ -29,6 +31,7 @@ __all__ = [
     "progress_bar",
     "size",
     "spinner",
+    "steps",
     "write_json",
 ]
 
@@ -160,6 +163,37 @@ def spinner() -> Iterator[Callable[[str], None]]:
         return
     with _console(sys.stderr).status("…") as status:
         yield status.update
+
+
+@contextmanager
+def steps(quiet: bool = False) -> Iterator[Callable[[Step], None]]:
+    """A function to tell which step is at work; seen only if stderr is a terminal, and then gone.
+
+    Args:
+        quiet: Show nothing there either.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_console(sys.stderr), transient=True) as progress:
+        task = progress.add_task("…", total=None)
+        yield lambda step: progress.update(
+            task, description=_step_text(step), total=step.of or None, completed=_completed(step)
+        )
+
+
+def _step_text(step: Step) -> str:
+    """``7/24 fold-scale``, ``23/24 verify 5/12``."""
+    number = f"{step.number}/{step.of} " if step.of else ""
+    return f"{number}{step.name}" + (f" {step.done:,}/{step.parts:,}" if step.parts else "")
+
+
+def _completed(step: Step) -> float:
+    """Steps that are done, and the part of the one at work."""
+    return step.number - 1 + (step.done / step.parts if step.parts else 0)
 
 
 @contextmanager

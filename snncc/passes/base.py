@@ -64,6 +64,7 @@ class PassRecord:
         rewrites: Places rewritten.
         seconds: Wall time of the pass, without checks.
         checked: Shared values compared by the oracle (0: not compared).
+        elements: Of them.
         worst: Largest |change| / sum|w||a| over them.
     """
 
@@ -71,6 +72,7 @@ class PassRecord:
     rewrites: int
     seconds: float
     checked: int = 0
+    elements: int = 0
     worst: float = 0.0
 
 
@@ -83,7 +85,7 @@ class PassManager:
         feeds: Inputs for translation validation, under every name the input has in any stage;
             none: no validation.
         dump_dir: Write the graph's text after each pass there.
-        observe: Called with each record.
+        begin: Called with the name of each pass ahead of it.
         records: What was done.
         kept: Names of the passes behind which the graph is wanted; none: all of them.
         stages: Last graph of every stage passed.
@@ -93,7 +95,7 @@ class PassManager:
     passes: Sequence[Pass]
     feeds: Mapping[str, npt.NDArray[Any]] | None = None
     dump_dir: Path | None = None
-    observe: Callable[[PassRecord], None] | None = None
+    begin: Callable[[str], None] | None = None
     kept: Collection[str] | None = None
     records: list[PassRecord] = field(default_factory=list)
     stages: dict[str, ir.Model] = field(default_factory=dict)
@@ -116,6 +118,8 @@ class PassManager:
             raise SnnccError(
                 f"{step.name}: wants stage '{step.stage_in}', not '{stage_of(before)}'"
             )
+        if self.begin is not None:
+            self.begin(step.name)
         after, start = before.clone(), time.perf_counter()
         try:
             record = PassRecord(step.name, step.run(after), time.perf_counter() - start)
@@ -128,15 +132,13 @@ class PassManager:
             e.add_note(f"in pass {step.name}") if hasattr(e, "add_note") else None
             raise
         self.records.append(record)
-        if self.observe is not None:
-            self.observe(record)
         return after
 
     def _validate(self, step: Pass, before: ir.Model, after: ir.Model, record: PassRecord) -> None:
         if self.feeds is None or step.law == "lossy" or not record.rewrites:
             return
         found = validate_translation(before, after, self.feeds, exact=step.law == "exact")
-        record.checked = len(found)
+        record.checked, record.elements = len(found), sum(d.total for d in found)
         record.worst = float(np.max([d.worst for d in found], initial=0.0))
 
     def _keep(self, model: ir.Model, index: int, name: str) -> None:

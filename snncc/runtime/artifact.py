@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snncc.errors import BadInputError
-from snncc.ir.program import Accumulator, Program, sources_of
+from snncc.ir.program import Program
 from snncc.runtime.array_files import reading, reason
 from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
 from snncc.runtime.contract import InputContract, Output, Result, outputs_of, results_of
@@ -32,6 +31,7 @@ from snncc.runtime.graph_store import (
     extract,
     summarised,
 )
+from snncc.runtime.manifest import PARTS, SCHEMA_VERSION, check_manifest, manifest_of
 from snncc.runtime.reference import Reference
 
 if TYPE_CHECKING:
@@ -43,15 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PARTS", "RUNNABLE", "SCHEMA_VERSION", "CompiledModel", "load", "manifest_of"]
 
-#: Version of the file format; a reader refuses any other.
-SCHEMA_VERSION = 1
-#: How parts of a network are computed; the keys of the manifest's ``parts``.
-PARTS = ("exact", "analog", "host", "approximate")
 #: Stages that engines run: of these every file has the weights.
 RUNNABLE = ("quantised", "spiking")
 
 _ARRAY_TYPES = ("int8", "int64", "float32")
-_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch")
 _IN_MEMORY = 1 << 30  # protobuf cannot hold more than 2 GiB; larger graphs go through a file
 _MAX_TIMESTEPS = 4096
 _REAL_FIELDS = ("scale", "norm")
@@ -113,7 +108,7 @@ class CompiledModel:
         if os.path.lexists(target) and not overwrite:
             raise BadInputError(f"{target}: exists already; choose another name or overwrite (-f)")
         self.program.validate()
-        _check_manifest(self.manifest, self.program)
+        check_manifest(self.manifest, self.program)
         members = _members_of(self)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
@@ -173,89 +168,6 @@ class CompiledModel:
             hashes = "".join(name + sha256(data) for name, data in sorted(files.items()))
             self._folders[stage] = extract(files, sha256(hashes.encode()))
         return str(self._folders[stage][0] / f"{stage}.onnx")
-
-
-# -- the manifest --------------------------------------------------------------------------
-
-
-def manifest_of(
-    program: Program,
-    contract: InputContract,
-    parts: Mapping[str, Collection[str]] | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """The manifest of a network.
-
-    Args:
-        program: The network.
-        contract: What it takes.
-        parts: Names of layers by how they are computed, keys of ``PARTS``; by default neurons are
-            ``exact`` and what reads the input is ``analog``.
-        **more: Further plain data.
-    """
-    given = _default_parts(program) if parts is None else parts
-    return {
-        **more,
-        "schema_version": SCHEMA_VERSION,
-        "name": program.name,
-        "timesteps": program.timesteps,
-        "ticks": program.ticks,
-        "rounding": sorted({n.rounding for n in program.neurons}),
-        "input": contract.to_json(),
-        "outputs": [output.to_json() for output in outputs_of(program)],
-        "parts": {kind: list(given.get(kind, ())) for kind in PARTS},
-        "tools": tool_versions(),
-    }
-
-
-def _default_parts(program: Program) -> dict[str, list[str]]:
-    source = program.source.name
-    analog = [n for n in program.nodes if isinstance(n, Accumulator) and source in sources_of(n)]
-    return {
-        "exact": [n.module or n.name for n in program.neurons],
-        "analog": [n.module or n.name for n in analog],
-        "host": [readout.host for readout in program.readouts if readout.host],
-    }
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of snncc and of the installed packages it works with; nothing is imported."""
-    found = {}
-    for name in ("snncc", *_TOOLS):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _check_manifest(manifest: Mapping[str, Any], program: Program) -> None:
-    """What the manifest says again must be what the Program says."""
-    contract = InputContract.from_json(manifest.get("input"))
-    said = {key: manifest.get(key) for key in ("name", "timesteps", "ticks", "outputs")}
-    meant = {
-        "name": program.name,
-        "timesteps": program.timesteps,
-        "ticks": program.ticks,
-        "outputs": [output.to_json() for output in outputs_of(program)],
-    }
-    wrong = [key for key in said if said[key] != meant[key]]
-    if contract.source_shape != tuple(program.source.shape):
-        wrong.append("input.shape")
-    masks = {a.masked for a in program.accumulators}
-    if contract.patches and masks - {None, contract.patches}:
-        wrong.append("input.patches")
-    if contract.timesteps not in (0, program.timesteps):
-        wrong.append("input.timesteps")
-    if not _are_parts(manifest.get("parts")):
-        wrong.append("parts")
-    if wrong:
-        raise BadInputError(f"manifest: {', '.join(wrong)} not as in the program")
-
-
-def _are_parts(value: Any) -> bool:
-    if not isinstance(value, dict) or sorted(value) != sorted(PARTS):
-        return False
-    lists = all(isinstance(names, list) for names in value.values())
-    return lists and all(isinstance(name, str) for names in value.values() for name in names)
 
 
 # -- writing -------------------------------------------------------------------------------
@@ -333,7 +245,7 @@ def _model_of(members: dict[str, bytes], where: str) -> CompiledModel:
     manifest = _read_manifest(members)
     hashes = manifest.pop("members")
     program = _read_program(members["program.json"], members[WEIGHTS])
-    _check_manifest(manifest, program)
+    check_manifest(manifest, program)
     reference = None
     if "reference.npz" in members:
         reference = Reference.from_npz(members["reference.npz"], program, "reference.npz")

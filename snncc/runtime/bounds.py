@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bits_of", "bounds", "observe"]
 
-_BATCH = 64
+#: Samples observed at once, and bytes of their potentials: so many at most.
+_BATCH, _BYTES = 64, 2**28
 
 
 def bounds(program: Program) -> list[dict[str, Any]]:
@@ -75,8 +77,9 @@ def observe(
     engine, shape = make_engine("integer", model), model.input.shape
     ranges: dict[str, tuple[Any, Any]] = {}
     names = [a.name for a in model.program.accumulators]
-    for start in range(0, len(x), _BATCH):
-        part = x[start : start + _BATCH]
+    batch = _batch(model.program)
+    for start in range(0, len(x), batch):
+        part = x[start : start + batch]
         seen = engine.run(by_timestep(part, shape), probes=names, batch=len(part)).potentials
         for name in names:
             low, high = ranges.get(name, (seen[name].min(), seen[name].max()))
@@ -86,6 +89,12 @@ def observe(
     found = {name: [int(v) for v in pair] for name, pair in ranges.items()}
     _require_proved(model.program, found)
     return {"samples": len(x), "ranges": found}
+
+
+def _batch(program: Program) -> int:
+    """Samples whose potentials fit comfortably in memory."""
+    each = 8 * sum(prod(a.shape) for a in program.accumulators) * program.timesteps
+    return max(1, min(_BATCH, _BYTES // max(each, 1)))
 
 
 def _require_proved(program: Program, ranges: dict[str, list[int]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.backends.engine import Progress
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import attribute, label
 from snncc.ir.ops import NEURONS
@@ -78,6 +79,7 @@ def measure(
     quantised: ir.Model,
     feeds: Mapping[str, Array],
     head: Head | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Compare the trained network with its quantised form on data.
 
@@ -88,10 +90,13 @@ def measure(
         feeds: Inputs under all their names, with the same number of samples.
         head: What the host makes of the graph's results, real values; the class is that of its own
             result. Without, of the first.
+        progress: Called with the number of samples done.
     """
     result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
     for batch in _batches(feeds, affordable(integer, _BATCH)):
         _add(result, trained, integer, quantised, batch, head)
+        if progress is not None:
+            progress(len(next(iter(batch.values()))))
     return result
 
 
@@ -119,11 +124,12 @@ def _add(
 ) -> None:
     names = _names(integer)
     potentials = [str(n.inputs[0].name) for n in _fires(integer) if n.inputs[0] is not None]
-    before = _counts(trained, feeds)
+    finals, outs = ([str(v.name) for v in m.graph.outputs] for m in (trained, quantised))
+    floating = evaluate(trained, feeds, list(dict.fromkeys([*_names(trained), *finals])))
+    before = _counts(trained, floating)
     floats = evaluate(integer, feeds, list(dict.fromkeys(names + potentials)))
     given = {name: floats[name] for name in names}
     forced = teacher_forced(quantised, feeds, given)
-    outs = [str(value.name) for value in quantised.graph.outputs]
     free = evaluate(quantised, feeds, list(dict.fromkeys([*names, *outs])))
     for i, node in enumerate(_fires(integer)):
         layer, name, D = result.layers[i], names[i], attribute(node, "D")
@@ -133,18 +139,18 @@ def _add(
         layer.ties += _ties(node, floats[potentials[i]], given[name])
         layer.saturated += int((free[name] == D).sum())
         result.input_changed += int((before[i] != given[name]).sum())
-    reals = [*evaluate(trained, feeds).values()]
+    reals = [floating[name] for name in finals]
     scales = output_scales(quantised)
     found = [free[out] * scale for out, scale in zip(outs, scales, strict=True)]
     real, free_real = (x[0] if head is None else head(x) for x in (reals, found))
-    same = _same_class(real, free_real, len(next(iter(feeds.values()))))
+    samples = len(next(iter(feeds.values())))
+    same = _same_class(real, free_real, samples)
     result.same_class = None if same is None else (result.same_class or 0) + same
-    result.samples += len(next(iter(feeds.values())))
+    result.samples += samples
 
 
-def _counts(trained: ir.Model, feeds: Mapping[str, Array]) -> list[Array]:
+def _counts(trained: ir.Model, values: Mapping[str, Array]) -> list[Array]:
     """Spike counts of the trained network: its activations times their norm."""
-    values = evaluate(trained, feeds, _names(trained))
     fires = _fires(trained)
     return [np.rint(values[str(n.outputs[0].name)] * attribute(n, "norm")) for n in fires]
 
@@ -157,8 +163,9 @@ def _ties(node: ir.Node, u: Array, counts: Array) -> int:
 
 
 def _same_class(real: Array, found: Array, samples: int) -> int | None:
+    """Samples with the same class in every timestep; None for results that are maps."""
     if np.prod(real.shape[2:]) > 1:
         return None
     flat = (real.reshape(len(real), -1), found.reshape(len(found), -1))
     same = flat[0].argmax(1) == flat[1].argmax(1)
-    return int(same.reshape(-1, samples).all(axis=0).sum())  # in every timestep, if many
+    return int(same.reshape(-1, samples).all(axis=0).sum())

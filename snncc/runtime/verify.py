@@ -12,16 +12,28 @@ import numpy.typing as npt
 
 from snncc.backends.engine import Activity, Engine, Progress
 from snncc.backends.target import make_engine, require_engine
-from snncc.errors import UsageError
-from snncc.ir.program import Program
+from snncc.errors import Fault, UsageError, VerificationError
+from snncc.ir.program import Program, walk_projections
 from snncc.runtime.artifact import CompiledModel
 from snncc.runtime.contract import by_timestep
 from snncc.runtime.result import Coverage, Mismatch, coverage, mismatch
 
-__all__ = ["EngineVerdict", "Verification", "verify"]
+__all__ = [
+    "ENGINES",
+    "EngineVerdict",
+    "Verification",
+    "affordable_samples",
+    "batch_of",
+    "require_agreement",
+    "verify",
+]
 
 Array = npt.NDArray[Any]
-_ENGINES = ("spike-form", "clocked", "event")
+#: What a network is compared on where nobody says more.
+ENGINES = ("spike-form", "clocked", "event")
+#: Dense multiply-adds, over all samples, that comparing whole networks may take by default; with D
+#: ticks, on slow engines, half a minute or so on a core. And the most samples.
+_WORK, _MOST = 2**35, 32
 
 #: Samples, and elements of their spike trains, compared at once; more where an engine takes long
 #: to start.
@@ -101,7 +113,7 @@ class Verification:
 def verify(
     model: CompiledModel,
     x: Array | None = None,
-    engines: Sequence[str] = _ENGINES,
+    engines: Sequence[str] = ENGINES,
     progress: Progress | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Verification:
@@ -124,16 +136,52 @@ def verify(
         MissingDependencyError: An engine cannot run here.
     """
     others = _Engines(model, [n for n in engines if n != "integer"], options or {})
+    batch = batch_of(model.program, others.start_slowly)
     judge, kept = make_engine("integer", model), model.reference
-    stored = kept.compare(judge.run(by_timestep(kept.x, model.input.shape))) if kept else []
+    stored = []
+    if kept is not None:
+        stored = kept.compare(judge.run(by_timestep(kept.x, model.input.shape), batch=batch))
     samples = x if x is not None else kept.x if kept else None
     if samples is None:
         raise UsageError("the file holds no samples; give some with --input")
     work = _Comparison(model, judge, others, progress or (lambda _: None))
-    batch = _batch(model.program, *(_MANY if others.start_slowly else _FEW))
     for start in range(0, len(samples), batch):
         work.add(samples[start : start + batch], start, is_last=start + batch >= len(samples))
     return Verification(len(samples), stored, work.verdicts, work.covered(len(samples)))
+
+
+def affordable_samples(program: Program) -> int:
+    """Samples on which a network is compared whole by default: 32, of large ones fewer, 1 at least.
+
+    So many that they take 2^35 dense multiply-adds in all: 32 up to 1 G per sample, 4 up to 8 G.
+    """
+    pairs = walk_projections(program)
+    macs = sum(prod(a.shape) * prod(p.weights[0].shape[1:]) for a, p in pairs if p.weights)
+    return max(1, min(_MOST, _WORK // max(macs * program.timesteps, 1)))
+
+
+def batch_of(program: Program, many: bool = False) -> int:
+    """Samples whose spike trains fit comfortably in memory; ``many`` if engines start slowly."""
+    samples, elements = _MANY if many else _FEW
+    trains = sum(prod(n.shape) * n.D for n in program.neurons) * program.timesteps
+    return max(1, min(samples, elements // max(trains, 1)))
+
+
+def require_agreement(verdict: Verification) -> None:
+    """Nothing differs.
+
+    Raises:
+        VerificationError: Engines disagree: a fault of the compiler, never of the network.
+    """
+    faults = [
+        Fault(f"{engine}: {m.mismatched} of {m.total} differ, first {m.first}", m.name, m.kind)
+        for engine, found in verdict.engines.items()
+        for m in found.worst.values()
+    ]
+    if verdict.mismatched:
+        raise VerificationError(
+            f"engines disagree in {verdict.mismatched} places; please report this network", faults
+        )
 
 
 class _Engines:
@@ -196,12 +244,6 @@ class _Comparison:
         peaks = Activity.join(self._peaks) if self._peaks else Activity()
         found = coverage(peaks, self.model.program)
         return replace(found, spikes=self._spikes, samples=samples)
-
-
-def _batch(program: Program, samples: int, elements: int) -> int:
-    """Samples whose spike trains fit comfortably in memory."""
-    trains = sum(prod(n.shape) * n.D for n in program.neurons) * program.timesteps
-    return max(1, min(samples, elements // max(trains, 1)))
 
 
 def _peaks(activity: Activity) -> Activity:

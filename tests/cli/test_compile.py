@@ -67,6 +67,32 @@ def test_calibration_of_another_dtype_is_refused(dtype, why, snncc, weights, tmp
     assert (done.code, done.stdout, done.stderr) == (6, "", f"error: {why}\n")
 
 
+def test_engines_are_compared_on_as_many_samples_as_wanted(snncc, weights, tmp_path, golden):
+    data, out = tmp_path / "x.npy", tmp_path / "tiny.snn"
+    np.save(data, np.random.default_rng(0).integers(0, 256, (20, 1, 6, 6), dtype=np.uint8))
+    args = (weights("tiny"), f"--arch={MODELS}:tiny", "--calibration", data, "-o", out)
+    screen = snncc("compile", *args, "--verify-samples", 3)
+    assert screen.stdout == golden
+    layers = "8 samples layer by layer, spike-form fed with the counts of integer"
+    assert f"    {layers}: 0 of 2,144 values differ\n" in snncc("inspect", out).stdout
+    few = snncc("compile", *args, "-f", "--verify-samples", 3, "--json").json["verify"]
+    assert (few["samples"], few["layers"]["samples"], few["available"]) == (3, 8, 20)
+    many = snncc("compile", *args, "-f", "--json").json["verify"]
+    assert (many["samples"], many["layers"]) == (20, few["layers"])
+
+
+def test_layers_of_large_networks_are_compared_a_few_samples_at_a_time(
+    snncc, weights, tmp_path, monkeypatch
+):
+    """As many as fit into memory, until all have been seen."""
+    args = (weights("tiny"), f"--arch={MODELS}:tiny", "-o", tmp_path / "tiny.snn", "--json")
+    whole = snncc("compile", *args).json["verify"]["layers"]
+    monkeypatch.setattr("snncc.ir.oracle._VALUES_AT_ONCE", 1)
+    assert snncc("compile", *args, "-f").json["verify"]["layers"] == whole
+    assert (whole["samples"], whole["mismatched"], whole["engine"]) == (8, 0, "spike-form")
+    assert whole["elements"] > 0
+
+
 def test_a_target_is_in_the_report_with_what_it_assumes(snncc, weights, tmp_path, golden):
     out = tmp_path / "tiny.snn"
     args = (weights("tiny"), f"--arch={MODELS}:tiny", "--target", "loihi2", "-o", out)

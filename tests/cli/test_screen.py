@@ -2,12 +2,14 @@
 
 import io
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snncc.cli.screen import Screen, file_size, human, percent, plural, printable
+from snncc.cli.screen import Screen, file_size, human, percent, plural, printable, steps
+from snncc.steps import Step
 
 
 class _Stream(io.StringIO):
@@ -97,3 +99,29 @@ def test_words():
     ]  # fmt: skip
     assert [file_size(n) for n in (12, 412_345, 1_517_818)] == ["12 B", "412 kB", "1.5 MB"]
     assert [human(n) for n in (3.14159, 1999, 1_570_000)] == ["3.14", "2 k", "1.57 M"]
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+def _told(monkeypatch, is_terminal, quiet=False):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = _Stream(is_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with steps(quiet) as say:
+        say(Step("import"))
+        say(Step("verify", 9, 11, done=4, parts=12))
+        time.sleep(0.3)  # pictures are drawn ten times a second
+    monkeypatch.undo()
+    return stream.getvalue()
+
+
+def test_a_terminal_sees_which_step_runs_and_how_far_it_is(monkeypatch):
+    text = _told(monkeypatch, is_terminal=True)
+    assert "9/11 verify 4/12" in text
+    assert text.endswith("\x1b[2K")  # the line is gone behind it
+
+
+def test_nothing_is_told_where_nobody_looks(monkeypatch):
+    assert _told(monkeypatch, is_terminal=False) == ""
+    assert _told(monkeypatch, is_terminal=True, quiet=True) == ""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from random_networks import networks
 
 from snncc.errors import VerificationError
+from snncc.ir import oracle
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import (
     affordable,
@@ -98,6 +99,24 @@ def test_the_magnitude_of_a_layer_is_the_sum_of_absolute_products() -> None:
     np.testing.assert_allclose(size, np.abs(x) @ w.T + b, rtol=1e-6)
 
 
+def test_magnitudes_of_large_weights_are_those_of_small_ones(monkeypatch) -> None:
+    model = imported(net())
+    values = evaluate(model, CASE.feeds, shared_values(model, model))
+    expected = magnitudes(model, CASE.feeds, values)
+    monkeypatch.setattr(oracle, "_SMALL", 0)
+    for name, size in magnitudes(model, CASE.feeds, values).items():
+        np.testing.assert_allclose(size, expected[name], rtol=1e-6)
+
+
+def test_values_can_be_computed_anew_one_by_one(stages: dict[str, ir.Model]) -> None:
+    model = stages["integer"]
+    values = evaluate(model, CASE.feeds, shared_values(model, model))
+    for name, value in values.items():
+        (found,) = teacher_forced(model, CASE.feeds, values, [name]).items()
+        assert found[0] == name
+        np.testing.assert_array_equal(found[1], value)
+
+
 # -- comparison ----------------------------------------------------------------------------
 
 
@@ -151,6 +170,19 @@ def test_a_wrong_weight_is_found_at_its_layer_and_nowhere_else(data: st.DataObje
     index = data.draw(st.sampled_from([1, 2]))
     weight = layers[name].inputs[index].name
     assert changed(model, scaled(model, weight, 1.1)) == [name]
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_values_are_compared_in_portions(
+    stages: dict[str, ir.Model], monkeypatch, at_once: int
+) -> None:
+    model = stages["quantised"]
+    whole = validate_translation(model, model.clone(), CASE.feeds, exact=True)
+    fires = list(nodes(model, "FireCount"))
+    mutant = scaled(model, str(fires[1].inputs[1].name), 1.1)  # type: ignore[union-attr]
+    monkeypatch.setattr(oracle, "_COMPARED_AT_ONCE", at_once)
+    assert validate_translation(model, model.clone(), CASE.feeds, exact=True) == whole
+    assert changed(model, mutant, exact=True) == [fires[1].outputs[0].name]
 
 
 def test_a_wrong_level_is_found_at_its_population_and_nowhere_else(

@@ -12,7 +12,7 @@ from float_networks import Net, case_of, imported
 from snncc.errors import SnnccError, UnsupportedModelError, VerificationError
 from snncc.ir.graphs import nodes
 from snncc.ir.text import dump
-from snncc.passes import Pass, PassManager, PassRecord, pipeline
+from snncc.passes import Pass, PassManager, pipeline
 
 CASE = case_of(Net((1, 8, 8), rms=2.0).conv(2).batch_norm().fire(4).flatten().linear(3))
 PASSES = pipeline(CASE.source, 8)
@@ -107,11 +107,19 @@ def test_a_pass_wants_its_stage() -> None:
         PassManager([lower]).run(imported(CASE.net))
 
 
-def test_each_record_is_shown_as_it_is_made() -> None:
-    seen: list[PassRecord] = []
-    manager = PassManager(PASSES, observe=seen.append)
+def test_each_pass_is_named_before_it_runs() -> None:
+    begun: list[tuple[str, int]] = []
+    manager = PassManager(PASSES)
+    manager.begin = lambda name: begun.append((name, len(manager.records)))
     manager.run(imported(CASE.net))
-    assert seen == manager.records
+    assert begun == [(record.name, i) for i, record in enumerate(manager.records)]
+
+
+def test_only_the_graphs_wanted_are_kept() -> None:
+    manager = PassManager(PASSES, kept=("fold-scale",))
+    manager.run(imported(CASE.net))
+    assert list(manager.after) == ["fold-scale"]
+    assert list(manager.stages) == ["imported", "integer", "quantised", "spiking"]
 
 
 def test_graphs_are_dumped_in_order(tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ def test_the_range_is_that_of_the_potentials(n):
     }
 
 
+def test_large_networks_are_observed_a_sample_at_a_time(monkeypatch):
+    model, x, done = compiled(), samples(5), []
+    whole = observe(model, x)
+    monkeypatch.setattr("snncc.runtime.bounds._BYTES", 1)
+    assert observe(model, x, done.append) == whole
+    assert done == [1] * 5
+
+
 def test_samples_are_counted_as_they_are_done():
     done: list[int] = []
     observe(compiled(), samples(130), done.append)
