@@ -14,9 +14,10 @@ from snncc.frontends.zoo.e_spikeformer import Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeShape
 from snncc.frontends.zoo.masked_autoencoder import MaskedShape
 
-__all__ = ["base_shape", "large_shape", "masked_shape"]
+__all__ = ["base_shape", "large_shape", "masked_shape", "norm_shapes"]
 
 _STEM = "downsample1_1.encode_conv.weight"
+_NORM = ".Norm"
 _PRETRAINING = ("norm.", "pos_embed", "mask_token", "decoder_")
 
 
@@ -74,6 +75,12 @@ class _Stored:
         if len(shape) != 4:
             raise BadInputError(f"{_STEM} has shape {list(shape)}, so it is no such convolution")
         return int(shape[1])
+
+
+def norm_shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Neuron, by module path -> shape of the norms that it has learnt."""
+    shapes = _Stored(tensors).shapes
+    return {key.removesuffix(_NORM): size for key, size in shapes.items() if key.endswith(_NORM)}
 
 
 def base_shape(tensors: Mapping[str, Any]) -> Shape:
