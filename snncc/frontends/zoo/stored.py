@@ -49,8 +49,8 @@ class _Stored:
         Raises:
             BadInputError: There is no such tensor, or it has fewer axes.
         """
-        shape = self.shapes.get(key, ())
-        if not shape:
+        shape = self.shapes.get(key)
+        if shape is None:
             raise BadInputError(f"the checkpoint has no {key}, so it is none of this family")
         if axis >= len(shape):
             raise BadInputError(f"{key} has shape {list(shape)}, so it is none of this family")

@@ -387,8 +387,13 @@ def test_weights_of_another_network_are_named():
     with pytest.raises(BadInputError, match=r"has no downsample1_1.encode_conv.weight"):
         zoo.build("e-spikeformer-s", {}, {"weight": torch.zeros(2)})
     del state["head.weight"]
-    with pytest.raises(BadInputError, match=r"no head.weight"):
+    with pytest.raises(BadInputError, match=r"no head.weight; take --arch e-spikeformer-backbone"):
         zoo.build("e-spikeformer-m", {}, state)
+    with pytest.raises(BadInputError, match=r"head.weight has shape \[\], so it is none"):
+        zoo.build("e-spikeformer-m", {}, state | {"head.weight": torch.zeros(())})
+    encoder = MaskedAutoencoder(TINY_MASKED, HALF_UP).state_dict()
+    with pytest.raises(BadInputError, match=r"no head.weight; take --arch e-spikeformer-mae"):
+        zoo.build("e-spikeformer-large", {}, encoder)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
