@@ -41,7 +41,9 @@ NETWORKS = {
     "ssc_d4": ("models", "ssc", 4),
     "lif_t4": ("lif_models", "lif", 4),
     "spikeformer_d4": ("spikeformer", "spikeformer", 4),
+    "spikeformer_ssc_d4": ("spikeformer", "spikeformer_ssc", 4),
     "cnn_d4_grid8": ("models_grid", "cnn_grid", 8),
+    "spikeformer_d4_grid8": ("models_grid", "spikeformer_grid", 8),
 }
 BITS = (24, 16, 8, 4)
 #: What helps at 8 bits.

@@ -108,6 +108,8 @@ class _Builder:
         self.made: dict[ir.Value, fx.Node] = {}
         self.faults: list[Fault] = []
         self.paths: set[str] = set()
+        parts = (_identifiers(label(node)).split(".") for node in model.graph)
+        self.containers = {".".join(p[:i]) for p in parts for i in range(1, len(p))}
 
     def build(self, name: str) -> fx.GraphModule:
         """The network; the root holds its layers under the module paths of their origin."""
@@ -169,8 +171,11 @@ class _Builder:
         )
 
     def _path(self, node: ir.Node) -> str:
-        """The origin's module path, made unique and fit for a Python name."""
-        base = path = ".".join(re.sub(r"\W", "_", part) or "_" for part in label(node).split("."))
+        """The origin's module path, made unique; no other node's path may lead through it."""
+        base = _identifiers(label(node))
+        if base in self.containers:
+            base += f".{node.op_type.lower()}"
+        path = base
         count = 1
         while path in self.paths:
             count += 1
@@ -242,6 +247,11 @@ class _Builder:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+def _identifiers(path: str) -> str:
+    """The module path with every part fit for a Python name."""
+    return ".".join(re.sub(r"\W", "_", part) or "_" for part in path.split("."))
 
 
 def _is_share(value: Array, count: int) -> bool:

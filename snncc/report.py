@@ -35,8 +35,8 @@ def make_report(
 
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
-    with the trained network's class, ``observed`` what ``observe`` finds; all four are None without
-    calibration data. ``target`` is what the network was compiled for and would take of it, or None.
+    with the trained network's class (None for results that are maps), ``observed`` what ``observe``
+    finds; all four are None without calibration data. ``target`` is what the network was compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -49,7 +49,7 @@ def make_report(
         "weight_bits": weight_bits,
         "layer_bits": _layer_bits(manager),
         "samples": measured.samples if measured else 0,
-        "agreement": _ratio(measured.same_class, measured.samples) if measured else None,
+        "agreement": _agreement(measured),
         "changed": measured.share("end_to_end") if measured else None,
         "changed_teacher_forced": measured.share("teacher_forced") if measured else None,
         "changed_by_input": _ratio(measured.input_changed, measured.total) if measured else None,
@@ -85,6 +85,12 @@ def _layer_bits(manager: PassManager) -> dict[str, int]:
 
 def _ratio(part: int, whole: int) -> float:
     return part / max(whole, 1)
+
+
+def _agreement(measured: Measured | None) -> float | None:
+    if measured is None or measured.same_class is None:
+        return None
+    return _ratio(measured.same_class, measured.samples)
 
 
 def _layers(program: Program, measured: Measured | None) -> list[dict[str, Any]]:

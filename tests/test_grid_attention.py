@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 import snncc
+from snncc.frontends.zoo.e_spikeformer import TransformerBlock
+from snncc.frontends.zoo.parts import Layers
 from snncc.ir.program import Attention
 from snncc.nn import SpikeAttention
 
@@ -38,3 +40,15 @@ def test_gradients_reach_q_k_and_v() -> None:
     network.train()(torch.randint(0, 256, (8, 1, 6, 6)).float()).sum().backward()
     reached = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
     assert {"q", "k", "v"} <= reached
+
+
+def test_an_attention_keeps_the_layers_within_its_module() -> None:
+    torch.manual_seed(0)
+    block = TransformerBlock(Layers(4), 8, heads=2, expand_v=1, mlp=2, scale=0.5)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, padding=1), block, Layers(4).fire())
+    grid = snncc.on_grid(network.eval(), weight_bits=8, input_shape=(1, 6, 6))
+    inside = {name.removeprefix("1.attn.").split(".")[0] for name, _ in grid.named_modules()}
+    assert {"q_conv", "k_conv", "v_conv", "attention", "attn_fire", "proj_conv"} <= inside
+    pixels = torch.randint(0, 256, (16, 1, 6, 6))
+    model = snncc.compile(grid.eval(), calibration=pixels.numpy().astype(np.uint8), weight_bits=8)
+    assert model.report["changed"] == 0

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from fashion_files import write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
-    head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-    path.write_bytes(gzip.compress(head + values.tobytes()))
-
-
 @pytest.fixture
 def images(tmp_path):
-    sample = np.load(ROOT / "examples/fashion_mnist/test_1000.npz")
-    for split, part in (("t10k", slice(0, 12)), ("train", slice(12, 30))):
-        write_idx(tmp_path / f"{split}-images-idx3-ubyte.gz", sample["x"][part, 0])
-        write_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz", sample["y"][part])
-    return tmp_path
+    return write_folder(tmp_path, test=12, train=18)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

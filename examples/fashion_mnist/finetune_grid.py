@@ -1,16 +1,16 @@
-"""Fine-tunes a trained network of models.py on the compiler's integer grid, on the CPU.
+"""Fine-tunes a trained network of this folder on the compiler's integer grid, on the CPU.
 
 What it saves compiles with the same --weight-bits without a single changed activation.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from pathlib import Path
 
 import click
-import models
 import numpy as np
 import torch
 from data import DEBIAN_FOLDER, read_split
@@ -27,7 +27,7 @@ _BIAS_RATE = 0.01
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--arch", default="cnn", help="Constructor in models.py.")
+@click.option("--arch", default="models:cnn", help="Module of this folder, and constructor in it.")
 @click.option("--from", "start_from", required=True, type=Path, help="Its trained state dict.")
 @click.option("--grid", "bits", default=8, type=click.IntRange(4, 24), help="Weight bits.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
@@ -53,10 +53,10 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     try:
-        trained = getattr(models, arch)()
+        trained = _constructed(arch)
         load_weights(trained, read_weights(start_from))
         net = snncc.on_grid(trained, bits)
-    except (AttributeError, SnnccError) as e:
+    except (ImportError, AttributeError, SnnccError) as e:
         raise click.ClickException(str(e)) from e
     train, test = _tensors(folder, "train"), _tensors(folder, "t10k")
     click.echo(f"{arch} on a grid of {bits} bits, not tuned: test {accuracy(net, *test):.2%}")
@@ -71,6 +71,13 @@ def main(
         click.echo(f"epoch {epoch}/{epochs}  loss {loss:.4f}  test {right:.2%}  {seconds:.0f} s")
     _save(net, out)
     click.echo(f"wrote {out}  {out.stat().st_size:,} bytes")
+
+
+def _constructed(arch: str) -> nn.Module:
+    """Returns the untrained network of ``module:constructor``."""
+    module, _, name = arch.partition(":")
+    net: nn.Module = getattr(importlib.import_module(module), name)()
+    return net
 
 
 def _optimiser(net: nn.Module, lr: float) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ It takes normalised images as the networks of ``models`` do. Train it on one thr
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from train import evaluate, save, tensors, train_epoch
 from snncc.frontends.zoo.e_spikeformer import ConvBlock, TransformerBlock
 from snncc.frontends.zoo.parts import Downsampling, Layers, through
 
-__all__ = ["SmallESpikeFormer", "spikeformer"]
+__all__ = ["SmallESpikeFormer", "spikeformer", "spikeformer_ssc"]
 
 _BLOCKS = 2
 
@@ -29,12 +30,14 @@ _BLOCKS = 2
 class SmallESpikeFormer(nn.Module):
     """A convolution block on 14x14 positions, two transformer blocks on 7x7, and a head.
 
+    Sparse convolutions stand ahead of the transformer blocks only; those see all tokens.
     Attention is ``fire((q kᵀ) v scale)`` of spike counts over D; with scale 1/2 and D = 4 the
     product of the counts themselves is multiplied by 2^-7.
 
     Args:
         layers: Makes neurons and convolutions.
         width: Channels of the convolution block; transformer blocks have three times as many.
+        channels: Of the images.
     """
 
     #: What the compiler takes as default for --input-shape, --mean and --std.
@@ -42,14 +45,17 @@ class SmallESpikeFormer(nn.Module):
         "input_size": (1, 28, 28), "mean": (models.MEAN,), "std": (models.STD,)
     }  # fmt: skip
 
-    def __init__(self, layers: Layers, width: int) -> None:
+    #: Patches down and across that sparse convolutions take masks of, 4x4 pixels each.
+    mask_size: ClassVar = (7, 7)
+
+    def __init__(self, layers: Layers, width: int, channels: int = 1) -> None:
         super().__init__()
-        wide = 3 * width
-        self.downsample1 = Downsampling(layers, 1, width, reads_image=True)
+        wide, plain = 3 * width, replace(layers, sparse=False)
+        self.downsample1 = Downsampling(layers, channels, width, reads_image=True)
         self.block1 = ConvBlock(layers, width, expansion=2)
         self.downsample2 = Downsampling(layers, width, wide)
         self.block2 = nn.ModuleList(
-            TransformerBlock(layers, wide, heads=4, expand_v=2, mlp=3, scale=0.5)
+            TransformerBlock(plain, wide, heads=4, expand_v=2, mlp=3, scale=0.5)
             for _ in range(_BLOCKS)
         )
         self.head_fire = layers.fire(norm=1.0)
@@ -58,8 +64,11 @@ class SmallESpikeFormer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, 10]`` of normalised images ``[N, 1, 28, 28]``."""
-        x = through(self.block2, self.downsample2(self.block1(self.downsample1(x))))
-        return self.head(self.head_fire(x.mean((2, 3))))
+        return self.head(self.head_fire(self.encoded(x).mean((2, 3))))
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """Returns the last block's potentials ``[N, 3 * width, 7, 7]``."""
+        return through(self.block2, self.downsample2(self.block1(self.downsample1(x))))
 
     def _spread(self, D: int) -> None:
         """Starts batch norms so that potentials span 0 to D and the branches add little at first.
@@ -79,9 +88,27 @@ def spikeformer(D: int = 4, width: int = 32) -> SmallESpikeFormer:
     return SmallESpikeFormer(Layers(D), width)
 
 
+def spikeformer_ssc(D: int = 4, width: int = 32) -> SmallESpikeFormer:
+    """Returns the network with SpikeSparseConv ahead of its transformer blocks, keys unchanged."""
+    return SmallESpikeFormer(Layers(D, sparse=True), width)
+
+
+def load_encoder(net: nn.Module, path: Path) -> None:
+    """Copies what masked pretraining left at ``path``: sparse layers have the keys of plain ones.
+
+    Its decoder stays behind; the head is new.
+    """
+    state = {k: w for k, w in torch.load(path).items() if not k.startswith("decoder_")}
+    wanted = {key for key in net.state_dict() if not key.startswith("head.")}
+    if state.keys() != wanted:
+        raise click.ClickException(f"{path}: its keys are not those that pretrain.py writes")
+    net.load_state_dict(state, strict=False)
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--d", "D", default=4, help="Largest spike count of a neuron.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
+@click.option("--from", "pretrained", type=Path, help="State dict of pretrain.py to start from.")
 @click.option("--epochs", default=9, type=click.IntRange(min=1))
 @click.option("--lr", default=5e-3, help="Peak of the one-cycle schedule.")
 @click.option("--batch", default=64, type=click.IntRange(min=1))
@@ -91,6 +118,7 @@ def spikeformer(D: int = 4, width: int = 32) -> SmallESpikeFormer:
 def main(
     D: int,
     folder: Path,
+    pretrained: Path | None,
     epochs: int,
     lr: float,
     batch: int,
@@ -103,6 +131,8 @@ def main(
     torch.manual_seed(seed)
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
     net = spikeformer(D).to(memory_format=torch.channels_last)
+    if pretrained is not None:
+        load_encoder(net, pretrained)
     click.echo(f"{sum(weight.numel() for weight in net.parameters()):,} parameters, D={D}")
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

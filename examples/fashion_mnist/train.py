@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from snncc.errors import UsageError
 from snncc.nn import IntegerFire, apply_patch_mask, masked, random_patch_mask
 
-__all__ = ["evaluate", "save", "tensors", "train_epoch"]
+__all__ = ["evaluate", "mirrored", "normalised", "save", "tensors", "train_epoch"]
 
 
 _AT_LEAST_ONE = click.IntRange(min=1)
@@ -118,7 +118,7 @@ def train_epoch(
     steps = len(x) // batch
     total = 0.0
     for index in torch.randperm(len(x))[: steps * batch].split(batch):
-        images = _normalised(_mirrored(x[index]))
+        images = normalised(mirrored(x[index]))
         scores = _masked_scores(net, images, mask_ratio) if mask_ratio else net(images)
         loss = nn.functional.cross_entropy(scores, y[index])
         schedule.optimizer.zero_grad()
@@ -152,7 +152,7 @@ def evaluate(
     hooks = [layer.register_forward_hook(add_rate) for layer in layers]
     correct = 0
     for images, labels in zip(x.split(batch), y.split(batch), strict=True):
-        correct += int((net(_normalised(images)).argmax(1) == labels).sum())
+        correct += int((net(normalised(images)).argmax(1) == labels).sum())
     for hook in hooks:
         hook.remove()
     return correct / len(x), rates
@@ -197,12 +197,12 @@ def tensors(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
 
 
-def _normalised(images: Tensor) -> Tensor:
+def normalised(images: Tensor) -> Tensor:
     """Returns what the networks take: float32, mean 0 and standard deviation 1."""
     return (images.float() / 255 - models.MEAN) / models.STD
 
 
-def _mirrored(images: Tensor) -> Tensor:
+def mirrored(images: Tensor) -> Tensor:
     """Returns the images, each mirrored left to right with probability one half."""
     mirror = torch.rand(len(images), 1, 1, 1) < 0.5
     return torch.where(mirror, images.flip(-1), images)

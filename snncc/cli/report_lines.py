@@ -276,13 +276,10 @@ def _weights(model: CompiledModel) -> Line:
     more = 16 if bits < 16 else 24
     is_free = report["changed"] and bits < 24 and not report.get("target")
     hint = f"(--weight-bits {more} for fewer)" if is_free else ""
-    same = f"same class {percent(report['agreement'])}"
-    return (
-        "weights",
-        f"{head} changes {percent(report['changed'])} of activations, {same}, "
-        f"{plural(report['samples'], 'sample')}",
-        hint,
-    )
+    shares = [f"changes {percent(report['changed'])} of activations"]
+    if report["agreement"] is not None:
+        shares.append(f"same class {percent(report['agreement'])}")
+    return "weights", f"{head} {', '.join([*shares, plural(report['samples'], 'sample')])}", hint
 
 
 def _auto_bits(layers: dict[str, int]) -> str:

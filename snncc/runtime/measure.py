@@ -52,13 +52,14 @@ class Measured:
         samples: How many.
         layers: Per population, in topological order.
         input_changed: Activations changed by input quantisation alone (0 for raw uint8).
-        same_class: Samples whose class is the trained network's.
+        same_class: Samples whose class is the trained network's; None where the result is a map,
+            of potentials or spikes at many positions, which has no class.
     """
 
     samples: int = 0
     layers: list[LayerChange] = field(default_factory=list)
     input_changed: int = 0
-    same_class: int = 0
+    same_class: int | None = 0
 
     @property
     def total(self) -> int:
@@ -135,7 +136,8 @@ def _add(
     scales = output_scales(quantised)
     found = [free[out] * scale for out, scale in zip(outs, scales, strict=True)]
     real, free_real = (x[0] if head is None else head(x) for x in (reals, found))
-    result.same_class += _same_class(real, free_real, len(next(iter(feeds.values()))))
+    same = _same_class(real, free_real, len(next(iter(feeds.values()))))
+    result.same_class = None if same is None else (result.same_class or 0) + same
     result.samples += len(next(iter(feeds.values())))
 
 
@@ -153,7 +155,9 @@ def _ties(node: ir.Node, u: Array, counts: Array) -> int:
     return int((inside - np.floor(inside) == 0.5).sum())
 
 
-def _same_class(real: Array, found: Array, samples: int) -> int:
+def _same_class(real: Array, found: Array, samples: int) -> int | None:
+    if np.prod(real.shape[2:]) > 1:
+        return None
     flat = (real.reshape(len(real), -1), found.reshape(len(found), -1))
     same = flat[0].argmax(1) == flat[1].argmax(1)
     return int(same.reshape(-1, samples).all(axis=0).sum())  # in every timestep, if many

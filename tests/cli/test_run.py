@@ -58,9 +58,10 @@ def test_results_are_never_overwritten_by_chance(snncc, cnn, tmp_path):
 
 def test_an_output_that_is_no_class_score_is_called_so(snncc, weights, tmp_path):
     out, data = tmp_path / "part.snn", tmp_path / "x.npz"
-    arch = "--arch=tests/cli_models.py:tiny"
-    assert snncc("compile", weights("tiny"), arch, "--until", "fire", "-o", out).code == 0
     np.savez(data, x=np.zeros((2, 1, 6, 6), np.uint8), y=np.array([0, 99]))
+    arch, given = "--arch=tests/cli_models.py:tiny", ("--calibration", data, "-o", out)
+    done = snncc("compile", weights("tiny"), arch, "--until", "fire", *given)
+    assert "of activations, 2 samples" in done.stdout
     done = snncc("run", out, "--input", data)
     assert "4x4x4    not class scores" in done.stdout
     assert "accuracy" not in done.stdout

@@ -1,0 +1,93 @@
+"""The training scripts of the small E-SpikeFormer run one after the other, on few images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fashion_files import write_folder
+from PIL import Image
+
+from snncc.runtime.artifact import load
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+FASHION = EXAMPLES / "fashion_mnist"
+
+
+def run(folder: Path, *arguments: object) -> str:
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("idx"), test=12, train=48)
+
+
+@pytest.fixture(scope="module")
+def pretrained(data):
+    few = ("--data", data, "--epochs", "1", "--batch", "16")
+    run(FASHION, "pretrain.py", *few, "--out", data / "mae.pt")
+    return data / "mae.pt"
+
+
+def test_fine_tuning_starts_from_what_masked_pretraining_left(data, pretrained):
+    few = ("--data", data, "--epochs", "1", "--batch", "16", "--lr", "1e-9")
+    tuned = data / "tuned.pt"
+    run(FASHION, "spikeformer.py", "--from", pretrained, *few, "--out", tuned)
+    before, after = (torch.load(path) for path in (pretrained, tuned))
+    assert {key for key in before.keys() - after.keys() if not key.startswith("decoder_")} == set()
+    assert {key.split(".")[0] for key in after.keys() - before.keys()} == {"head"}
+    name = "block1.conv1.weight"
+    assert torch.allclose(before[name], after[name], atol=1e-6)
+
+
+def test_a_checkpoint_of_something_else_is_not_started_from(data):
+    command = [sys.executable, "spikeformer.py", "--from", "cnn_d4.pt", "--data", str(data)]
+    command += ["--out", str(data / "none.pt")]
+    done = subprocess.run(command, cwd=FASHION, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "not those that pretrain.py writes" in done.stderr
+    assert not (data / "none.pt").exists()
+
+
+def test_a_network_with_attention_is_tuned_on_the_grid(data):
+    arguments = ("--arch", "spikeformer:spikeformer", "--from", "spikeformer_d4.pt")
+    few = ("--data", data, "--epochs", "1", "--batch", "16", "--lr", "0.5")
+    run(FASHION, "finetune_grid.py", *arguments, *few, "--out", data / "grid8.pt")
+    shipped = torch.load(FASHION / "spikeformer_d4_grid8.pt")
+    assert torch.load(data / "grid8.pt").keys() == shipped.keys()
+
+
+def test_the_same_network_trains_on_colour_pictures(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (16, 1024, 3)).astype(np.uint8)
+    for name in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
+        Image.fromarray(rows).save(tmp_path / f"{name}.png")
+    (tmp_path / "train_lables.json").write_text(str([i % 10 for i in range(80)]))
+    (tmp_path / "test_lables.json").write_text(str([i % 10 for i in range(16)]))
+    few = ("--epochs", "1", "--batch", "16")
+    out = tmp_path / "cifar.pt"
+    said = run(EXAMPLES / "cifar10", "spikeformer_cifar.py", "--data", tmp_path, *few, "--out", out)
+    assert "382,826 parameters, D=4" in said
+    assert np.load(out.with_suffix(".npz"))["x"].shape == (16, 3, 32, 32)
+
+
+def test_masked_pretraining_compiles_to_the_network_of_plain_convolutions(tmp_path):
+    programs = []
+    for sparse in ("true", "false"):
+        out = tmp_path / f"{sparse}.snn"
+        arch = ("--arch", "pretrain.py:spikeformer_mae", "--arch-args", f'{{"sparse": {sparse}}}')
+        arguments = ("spikeformer_mae.pt", *arch, "--name", "mae", "-o", out)
+        run(FASHION, "-m", "snncc", "compile", *arguments)
+        programs.append(load(out).program.to_json())
+    (one, arrays), (other, others) = programs
+    assert one == other
+    assert len(one["nodes"]) > 50
+    assert arrays.keys() == others.keys()
+    assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
