@@ -114,7 +114,8 @@ def _as_used(options: dict[str, tuple[Any, str]], shape: Any) -> dict[str, tuple
         for key, (value, origin) in options.items()
     }
     if used.get("patches") == (None, "the family's"):
-        used["patches"] = shape.square, "a square of all tokens"
+        told = "a square of all tokens" if shape.tokens else "the family's"
+        used["patches"] = shape.square, told
     return used
 
 
@@ -193,7 +194,7 @@ def _patches(shape: MaskedShape, given: Sequence[int] | None) -> tuple[int, int]
             "'{\"patches\": [H, W]}'"
         )
     down, across = given
-    if down * across != shape.tokens:
+    if shape.tokens not in (0, down * across):
         raise UsageError(
             f"--arch-args: patches {down} x {across} are {down * across}, and pos_embed has "
             f"{shape.tokens} tokens"

@@ -130,7 +130,7 @@ def masked_shape(tensors: Mapping[str, Any]) -> MaskedShape:
     """
     encoder, stored = large_shape(tensors), _Stored(tensors)
     if not any(key.startswith(_PRETRAINING) for key in stored.shapes):
-        return MaskedShape(**vars(encoder), decoder=())
+        return MaskedShape(**vars(encoder), tokens=0, decoder=())
     blocks = stored.blocks("decoder_blocks")
     hidden = stored.rows("decoder_blocks.0.mlp.fc1.weight")
     decoder = (stored.rows("decoder_embed.weight"), blocks, hidden)

@@ -306,7 +306,10 @@ def test_an_encoder_may_stand_alone_but_no_half_of_a_decoder():
     encoder = {key: value for key, value in state.items() if key in vanilla}
     built = zoo.build("e-spikeformer-mae", {}, encoder)
     assert built.module.state_dict().keys() == encoder.keys()
-    assert (built.read["decoder"], built.left_out) == ((), {})
+    assert (built.read["tokens"], built.read["decoder"], built.left_out) == (0, (), {})
+    assert built.options["patches"] == ((14, 14), "the family's")
+    wide = zoo.build("e-spikeformer-mae", {"patches": [2, 4]}, encoder)
+    assert wide.module.default_cfg["input_size"] == (3, 32, 64)
     del state["pos_embed"]
     with pytest.raises(BadInputError, match="no pos_embed"):
         zoo.build("e-spikeformer-mae", {}, state)
