@@ -48,7 +48,7 @@ def test_an_attention_keeps_the_layers_within_its_module() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, padding=1), block, Layers(4).fire())
     grid = snncc.on_grid(network.eval(), weight_bits=8, input_shape=(1, 6, 6))
     inside = {name.removeprefix("1.attn.").split(".")[0] for name, _ in grid.named_modules()}
-    assert {"q_conv", "k_conv", "v_conv", "attention", "attn_fire", "proj_conv"} <= inside
+    assert {"q_conv", "k_conv", "v_conv", "attention", "attn_spike", "proj_conv"} <= inside
     pixels = torch.randint(0, 256, (16, 1, 6, 6))
     model = snncc.compile(grid.eval(), calibration=pixels.numpy().astype(np.uint8), weight_bits=8)
     assert model.report["changed"] == 0

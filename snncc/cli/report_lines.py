@@ -92,7 +92,7 @@ def _word(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "default", True: "yes", False: "no"}[value]
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_word, value))
+        return ",".join(map(_word, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

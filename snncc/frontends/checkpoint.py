@@ -214,7 +214,7 @@ def load_weights(
         faults += _describe("unexpected", unexpected, tensors, missing, expected)
     if faults:
         message = f"{weights.source}: {weights.which} weights at {weights.container} do not fit"
-        raise BadInputError(f"{message}, faults: {len(faults)}; check --arch, --arch-args", faults)
+        raise BadInputError(f"{message}, faults: {len(faults)}; {_advice(faults)}", faults)
     return LoadReport(
         missing=tuple(missing),
         unexpected=tuple(stored.get(key, key) for key in unexpected),
@@ -222,6 +222,12 @@ def load_weights(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         stripped=stripped,
     )
+
+
+def _advice(faults: list[Fault]) -> str:
+    if any(fault.what != "unexpected" for fault in faults):
+        return "check --arch, --arch-args"
+    return "check --arch, or leave them out with --allow-unexpected"
 
 
 def _choose_prefix(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
+from snncc.passes.attention_scales import APART
 from snncc.passes.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TOKENS
 
 __all__ = [
@@ -103,6 +104,9 @@ def _judge_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
     wrong = [letter for letter, kind in found if kind not in ("spikes", "real")]
     if not wrong:
         return Verdict()
+    if apart := node.metadata_props.get(APART):
+        what = f"{apart} of attention: factors differ within a head"
+        return Verdict((what, "one factor for all channels of a head; those of v may differ"))
     return Verdict((f"{', '.join(wrong)} of attention are no spikes", "a neuron behind each"))
 
 

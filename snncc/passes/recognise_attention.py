@@ -17,6 +17,7 @@ import onnx_ir.passes.common as common
 
 from snncc.ir.graphs import constant, is_op, nodes, replace_value, static_shape
 from snncc.ir.ops import NEURONS
+from snncc.passes.attention_scales import pull_out
 from snncc.passes.base import Pass
 from snncc.passes.channel_parts import Parts
 from snncc.passes.token_layers import LAYERS
@@ -49,7 +50,7 @@ class RecogniseAttention(Pass):
         reader = _Reader(Work(Parts(self.name), self.name))
         for node in nodes(model):
             reader.visit(node)
-        if reader.changed or reader.views:
+        if pull_out(model, self.name) or reader.changed or reader.views:
             common.RemoveUnusedNodesPass()(model)
         return len(list(nodes(model, "Attention")))
 

@@ -19,8 +19,9 @@ from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeF
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer
 from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.options import BACKBONE, BASE, DVS, LARGE, MASKED, chosen
-from snncc.frontends.zoo.parts import Layers
-from snncc.frontends.zoo.stored import base_shape, large_shape, masked_shape
+from snncc.frontends.zoo.parts import Layers, NormedFire
+from snncc.frontends.zoo.stored import base_shape, large_shape, masked_shape, norm_shapes
+from snncc.nn import IntegerFire
 
 __all__ = ["Built", "build", "names"]
 
@@ -88,8 +89,21 @@ def build(name: str, given: Mapping[str, Any], tensors: _Tensors) -> Built:
     _check_heads(name, options["heads"][0], shape.attended)
     values = {key: value for key, (value, _) in options.items()}
     layers = Layers(values["D"], values["norm"], values["rounding"])
-    module = entry.make(shape, layers, values).eval()
-    return Built(module, _as_used(options, shape), vars(shape), _left_out(module))
+    module = entry.make(shape, layers, values)
+    learnt = _add_norms(module, norm_shapes(tensors))
+    read = vars(shape) | ({"learnt_norms": learnt} if learnt else {})
+    return Built(module.eval(), _as_used(options, shape), read, _left_out(module))
+
+
+def _add_norms(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Neurons of which the checkpoint has norms get them; how many. The others' keys are left."""
+    neurons = {path: m for path, m in module.named_modules() if isinstance(m, IntegerFire)}
+    found = [path for path in shapes if path in neurons]
+    for path in found:
+        parent, _, name = path.rpartition(".")
+        normed = NormedFire(neurons[path], shapes[path])
+        setattr(module.get_submodule(parent), name, normed)
+    return len(found)
 
 
 def _as_used(options: dict[str, tuple[Any, str]], shape: Any) -> dict[str, tuple[Any, str]]:
@@ -100,7 +114,8 @@ def _as_used(options: dict[str, tuple[Any, str]], shape: Any) -> dict[str, tuple
         for key, (value, origin) in options.items()
     }
     if used.get("patches") == (None, "the family's"):
-        used["patches"] = shape.square, "a square of all tokens"
+        told = "a square of all tokens" if shape.tokens else "the family's"
+        used["patches"] = shape.square, told
     return used
 
 
@@ -179,7 +194,7 @@ def _patches(shape: MaskedShape, given: Sequence[int] | None) -> tuple[int, int]
             "'{\"patches\": [H, W]}'"
         )
     down, across = given
-    if down * across != shape.tokens:
+    if shape.tokens not in (0, down * across):
         raise UsageError(
             f"--arch-args: patches {down} x {across} are {down * across}, and pos_embed has "
             f"{shape.tokens} tokens"

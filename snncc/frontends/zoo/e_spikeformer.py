@@ -72,18 +72,18 @@ class ConvBlock(nn.Module):
         super().__init__()
         hidden = expansion * width
         self.Conv = SepSpike(layers, width, kernel)
-        self.fire1 = layers.fire()
+        self.spike1 = layers.fire()
         self.conv1 = layers.conv(width, hidden, 3)
         self.bn1 = layers.bn(hidden)
-        self.fire2 = layers.fire()
+        self.spike2 = layers.fire()
         self.conv2 = layers.conv(hidden, width, 3)
         self.bn2 = layers.bn(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns membrane potentials of the shape of ``x``, ``[N, C, H, W]``."""
         x = x + self.Conv(x)
-        y = self.bn1(self.conv1(self.fire1(x)))
-        added: Tensor = self.bn2(self.conv2(self.fire2(y)))
+        y = self.bn1(self.conv1(self.spike1(x)))
+        added: Tensor = self.bn2(self.conv2(self.spike2(y)))
         return x + added
 
 
@@ -112,26 +112,26 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.scale = 2 * (width // heads) ** -0.5 if scale is None else scale
-        self.fire = layers.fire()
+        self.head_spike = layers.fire()
         self.q_conv = layers.conv_bn(width, width)
-        self.q_fire = layers.fire()
+        self.q_spike = layers.fire()
         self.k_conv = layers.conv_bn(width, width)
-        self.k_fire = layers.fire()
+        self.k_spike = layers.fire()
         self.v_conv = layers.conv_bn(width, expand_v * width)
-        self.v_fire = layers.fire()
-        self.attn_fire = layers.fire()
+        self.v_spike = layers.fire()
+        self.attn_spike = layers.fire()
         self.proj_conv = layers.conv_bn(expand_v * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what is added to the membrane potential ``x``, of its shape."""
-        spikes = self.fire(x)
-        q = self._by_head(self.q_fire(self.q_conv(spikes)))
-        k = self._by_head(self.k_fire(self.k_conv(spikes)))
-        v = self._by_head(self.v_fire(self.v_conv(spikes)))
+        spikes = self.head_spike(x)
+        q = self._by_head(self.q_spike(self.q_conv(spikes)))
+        k = self._by_head(self.k_spike(self.k_conv(spikes)))
+        v = self._by_head(self.v_spike(self.v_conv(spikes)))
         y = (q @ k.transpose(-2, -1)) @ v * self.scale
         n, _, height, width = x.shape
         potential = y.transpose(-2, -1).reshape(n, -1, height, width)
-        added: Tensor = self.proj_conv(self.attn_fire(potential))
+        added: Tensor = self.proj_conv(self.attn_spike(potential))
         return added
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class ESpikeFormer(nn.Module):
         self.downsample4 = Downsampling(layers, third, fourth, stride=1)
         self.block4 = _blocks(shape.blocks[1], layers, fourth, more)
         if shape.classes:
-            self.head_fire = layers.fire(norm=1.0)
+            self.spike = layers.fire(norm=1.0)
             self.head = nn.Linear(fourth, shape.classes)
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -225,7 +225,7 @@ class ESpikeFormer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, classes]`` of images ``[N, channels, H, W]``."""
         pooled = self.features(x)[-1].mean((2, 3))
-        scores: Tensor = self.head(self.head_fire(pooled))
+        scores: Tensor = self.head(self.spike(pooled))
         return scores
 
 
@@ -271,15 +271,15 @@ class Backbone(ESpikeFormer):
     ) -> None:
         super().__init__(shape, layers, heads, scale)
         self.tap = tap
-        self.tap_fire = layers.fire()
+        self.tap_spike = layers.fire()
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Modules behind the tap, which compiled networks do not have."""
-        own = [name for name, _ in self.named_children() if not name.endswith("_fire")]
+        own = [name for name, _ in self.named_children() if not name.endswith("spike")]
         return tuple(own[own.index(_LAST[self.tap - 1]) + 1 :])
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns spike counts over norm ``[N, C, H / stride, W / stride]`` of images."""
-        fired: Tensor = self.tap_fire(self.features(x)[self.tap - 1])
+        fired: Tensor = self.tap_spike(self.features(x)[self.tap - 1])
         return fired

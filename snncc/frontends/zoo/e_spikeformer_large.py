@@ -59,14 +59,14 @@ class _ConvPair(nn.Module):
     def __init__(self, layers: Layers, width: int, expansion: int = 4) -> None:
         super().__init__()
         hidden = expansion * width
-        self.fire1 = layers.fire()
+        self.spike1 = layers.fire()
         self.conv1 = nn.Sequential(layers.conv_bn(width, hidden, 3, bias=True))
-        self.fire2 = layers.fire()
+        self.spike2 = layers.fire()
         self.conv2 = nn.Sequential(layers.conv_bn(hidden, width, 3, bias=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns membrane potentials of the shape of ``x``, ``[N, C, H, W]``."""
-        added: Tensor = self.conv2(self.fire2(self.conv1(self.fire1(x))))
+        added: Tensor = self.conv2(self.spike2(self.conv1(self.spike1(x))))
         return x + added
 
 
@@ -94,11 +94,11 @@ class _Attention(nn.Module):
     def __init__(self, layers: Layers, width: int, hidden: int, heads: int, scale: float) -> None:
         super().__init__()
         self.heads, self.scale = heads, scale
-        self.fire = layers.fire()
-        self.q_conv, self.q_fire = self._projection(width, hidden), layers.fire()
-        self.k_conv, self.k_fire = self._projection(width, hidden), layers.fire()
-        self.v_conv, self.v_fire = self._projection(width, hidden), layers.fire()
-        self.attn_fire = layers.fire()
+        self.head_spike = layers.fire()
+        self.q_conv, self.q_spike = self._projection(width, hidden), layers.fire()
+        self.k_conv, self.k_spike = self._projection(width, hidden), layers.fire()
+        self.v_conv, self.v_spike = self._projection(width, hidden), layers.fire()
+        self.attn_spike = layers.fire()
         self.proj_conv = self._projection(width, hidden)
 
     @staticmethod
@@ -107,12 +107,12 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what is added to the membrane potential ``x``, ``[N, C, tokens]``."""
-        spikes = self.fire(x)
-        q = self._by_head(self.q_fire(self.q_conv(spikes)))
-        k = self._by_head(self.k_fire(self.k_conv(spikes)))
-        v = self._by_head(self.v_fire(self.v_conv(spikes)))
+        spikes = self.head_spike(x)
+        q = self._by_head(self.q_spike(self.q_conv(spikes)))
+        k = self._by_head(self.k_spike(self.k_conv(spikes)))
+        v = self._by_head(self.v_spike(self.v_conv(spikes)))
         y = q @ (k.transpose(-2, -1) @ v) * self.scale
-        added: Tensor = self.proj_conv(self.attn_fire(y.transpose(-2, -1).flatten(1, 2)))
+        added: Tensor = self.proj_conv(self.attn_spike(y.transpose(-2, -1).flatten(1, 2)))
         return added
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class LargeBlock(nn.Module):
     def __init__(self, layers: Layers, shape: LargeShape, heads: int, scale: float) -> None:
         super().__init__()
         width = shape.widths[-1]
-        self.rep_fire = layers.fire() if shape.rep_conv else None
+        self.rep_spike = layers.fire() if shape.rep_conv else None
         self.rep_conv = _TwoLayers(width, shape.rep_conv) if shape.rep_conv else None
         self.attn = _Attention(layers, width, shape.hidden or width * 3 // 2, heads, scale)
         self.mlp = Mlp(layers, width)
@@ -142,8 +142,8 @@ class LargeBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns membrane potentials of the shape of ``x``, ``[N, C, H, W]``."""
-        if self.rep_conv is not None and self.rep_fire is not None:
-            x = x + self.rep_conv(self.rep_fire(x.flatten(2))).reshape(x.shape)
+        if self.rep_conv is not None and self.rep_spike is not None:
+            x = x + self.rep_conv(self.rep_spike(x.flatten(2))).reshape(x.shape)
         x = x + _scaled(self.attn(x.flatten(2)), self.layer_scale1).reshape(x.shape)
         return x + _scaled(self.mlp(x.flatten(2)), self.layer_scale2).reshape(x.shape)
 
@@ -204,13 +204,13 @@ class LargeESpikeFormer(ConvStages):
             LargeBlock(layers, shape, heads, scale) for _ in range(shape.blocks)
         )
         self.head = nn.Linear(width, shape.classes)
-        self.head_fire = layers.fire(norm=1.0) if shape.distilled else None
+        self.spike = layers.fire(norm=1.0) if shape.distilled else None
         self.head_kd = nn.Linear(width, shape.classes) if shape.distilled else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns class scores ``[N, classes]`` of images ``[N, channels, H, W]``."""
         pooled = through(self.block3, self.embedded(x)).mean((2, 3))
         scores: Tensor = self.head(pooled)
-        if self.head_kd is not None and self.head_fire is not None:
-            scores = (scores + self.head_kd(self.head_fire(pooled))) / 2
+        if self.head_kd is not None and self.spike is not None:
+            scores = (scores + self.head_kd(self.spike(pooled))) / 2
         return scores

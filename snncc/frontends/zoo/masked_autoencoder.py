@@ -24,6 +24,7 @@ from snncc.nn import apply_patch_mask, masked
 __all__ = ["PATCH", "MaskedAutoencoder", "MaskedShape"]
 
 PATCH = 16  # pixels of a patch, down and across
+_TOKENS = 196  # of ImageNet's pictures
 _EPS = 1e-6
 
 
@@ -34,19 +35,20 @@ class MaskedShape(LargeShape):
     Head, layer scale and distillation of a LargeShape are not looked at.
 
     Attributes:
-        tokens: Patches of an image.
+        tokens: Patches of an image; 0: nothing tells how many, as where the encoder stands alone.
         decoder: Width of the decoder, how many blocks it has, and channels inside their MLP; ():
             the encoder stands alone.
     """
 
-    tokens: int = 196
+    tokens: int = _TOKENS
     decoder: tuple[int, int, int] | tuple[()] = (256, 4, 1024)
 
     @property
     def square(self) -> tuple[int, int] | None:
         """Patches down and across of a square image; none if there is none of so many."""
-        side = isqrt(self.tokens)
-        return (side, side) if side * side == self.tokens else None
+        tokens = self.tokens or _TOKENS
+        side = isqrt(tokens)
+        return (side, side) if side * side == tokens else None
 
 
 class MaskedAutoencoder(ConvStages):
@@ -75,7 +77,7 @@ class MaskedAutoencoder(ConvStages):
     ) -> None:
         super().__init__(replace(layers, sparse=True), shape)
         grid = patches or shape.square
-        if grid is None or grid[0] * grid[1] != shape.tokens:
+        if grid is None or shape.tokens not in (0, grid[0] * grid[1]):
             raise ValueError(f"patches {grid} are not {shape.tokens}")
         self.patches = grid
         if self.default_cfg:

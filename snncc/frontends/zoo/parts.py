@@ -5,14 +5,25 @@ Attributes carry the names that published checkpoints use as keys; neurons have 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from snncc.nn import IntegerFire, SparseBatchNorm2d, SpikeSparseConv2d
 
-__all__ = ["Downsampling", "Layers", "Mlp", "SepSpike", "event_cfg", "image_cfg", "through"]
+__all__ = [
+    "Downsampling",
+    "Layers",
+    "Mlp",
+    "NormedFire",
+    "SepSpike",
+    "event_cfg",
+    "image_cfg",
+    "through",
+]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,25 @@ class Layers:
         return nn.Sequential(conv, self.bn(outputs))
 
 
+class NormedFire(nn.Module):
+    """A neuron whose spike counts are divided by learnt numbers, mostly one for each channel.
+
+    Args:
+        fire: The neuron; its norm is replaced.
+        shape: Of the numbers, which broadcasts against what the neuron reads.
+    """
+
+    def __init__(self, fire: IntegerFire, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.fire = IntegerFire(fire.D, 1.0, fire.rounding)
+        self.Norm = nn.Parameter(torch.full(tuple(shape), float(fire.D)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns spike counts over their norms, of the shape of ``x``."""
+        fired: Tensor = self.fire(x) / self.Norm
+        return fired
+
+
 class Downsampling(nn.Module):
     """Neuron, convolution with bias, batch norm; the first one reads the image without a neuron."""
 
@@ -69,13 +99,13 @@ class Downsampling(nn.Module):
     ) -> None:
         super().__init__()
         kernel = 7 if reads_image else 3
-        self.fire = nn.Identity() if reads_image else layers.fire()
+        self.encode_spike = nn.Identity() if reads_image else layers.fire()
         self.encode_conv = layers.conv(inputs, outputs, kernel, stride, bias=True)
         self.encode_bn = layers.bn(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns membrane potentials ``[N, outputs, H / stride, W / stride]``."""
-        potential: Tensor = self.encode_bn(self.encode_conv(self.fire(x)))
+        potential: Tensor = self.encode_bn(self.encode_conv(self.encode_spike(x)))
         return potential
 
 
@@ -85,18 +115,18 @@ class SepSpike(nn.Module):
     def __init__(self, layers: Layers, width: int, kernel: int, expansion: int = 2) -> None:
         super().__init__()
         hidden = expansion * width
-        self.fire1 = layers.fire()
+        self.spike1 = layers.fire()
         self.pwconv1 = layers.conv_bn(width, hidden)
-        self.fire2 = layers.fire()
+        self.spike2 = layers.fire()
         self.dwconv = layers.conv_bn(hidden, hidden, kernel, groups=hidden)
-        self.fire3 = layers.fire()
+        self.spike3 = layers.fire()
         self.pwconv2 = layers.conv_bn(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what is added to the membrane potential ``x``, of its shape."""
-        x = self.pwconv1(self.fire1(x))
-        x = self.dwconv(self.fire2(x))
-        added: Tensor = self.pwconv2(self.fire3(x))
+        x = self.pwconv1(self.spike1(x))
+        x = self.dwconv(self.spike2(x))
+        added: Tensor = self.pwconv2(self.spike3(x))
         return added
 
 
@@ -106,17 +136,17 @@ class Mlp(nn.Module):
     def __init__(self, layers: Layers, width: int, expansion: int = 4) -> None:
         super().__init__()
         hidden = expansion * width
-        self.fire1 = layers.fire()
+        self.fc1_spike = layers.fire()
         self.fc1_conv = nn.Conv1d(width, hidden, 1)
         self.fc1_bn = nn.BatchNorm1d(hidden)
-        self.fire2 = layers.fire()
+        self.fc2_spike = layers.fire()
         self.fc2_conv = nn.Conv1d(hidden, width, 1)
         self.fc2_bn = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what is added to the membrane potential ``x``, ``[N, C, tokens]``."""
-        x = self.fc1_bn(self.fc1_conv(self.fire1(x)))
-        added: Tensor = self.fc2_bn(self.fc2_conv(self.fire2(x)))
+        x = self.fc1_bn(self.fc1_conv(self.fc1_spike(x)))
+        added: Tensor = self.fc2_bn(self.fc2_conv(self.fc2_spike(x)))
         return added
 
 

@@ -14,9 +14,10 @@ from snncc.frontends.zoo.e_spikeformer import Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeShape
 from snncc.frontends.zoo.masked_autoencoder import MaskedShape
 
-__all__ = ["base_shape", "large_shape", "masked_shape"]
+__all__ = ["base_shape", "large_shape", "masked_shape", "norm_shapes"]
 
 _STEM = "downsample1_1.encode_conv.weight"
+_NORM = ".Norm"
 _PRETRAINING = ("norm.", "pos_embed", "mask_token", "decoder_")
 
 
@@ -48,8 +49,8 @@ class _Stored:
         Raises:
             BadInputError: There is no such tensor, or it has fewer axes.
         """
-        shape = self.shapes.get(key, ())
-        if not shape:
+        shape = self.shapes.get(key)
+        if shape is None:
             raise BadInputError(f"the checkpoint has no {key}, so it is none of this family")
         if axis >= len(shape):
             raise BadInputError(f"{key} has shape {list(shape)}, so it is none of this family")
@@ -74,6 +75,12 @@ class _Stored:
         if len(shape) != 4:
             raise BadInputError(f"{_STEM} has shape {list(shape)}, so it is no such convolution")
         return int(shape[1])
+
+
+def norm_shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Neuron, by module path -> shape of the norms that it has learnt."""
+    shapes = _Stored(tensors).shapes
+    return {key.removesuffix(_NORM): size for key, size in shapes.items() if key.endswith(_NORM)}
 
 
 def base_shape(tensors: Mapping[str, Any]) -> Shape:
@@ -123,7 +130,7 @@ def masked_shape(tensors: Mapping[str, Any]) -> MaskedShape:
     """
     encoder, stored = large_shape(tensors), _Stored(tensors)
     if not any(key.startswith(_PRETRAINING) for key in stored.shapes):
-        return MaskedShape(**vars(encoder), decoder=())
+        return MaskedShape(**vars(encoder), tokens=0, decoder=())
     blocks = stored.blocks("decoder_blocks")
     hidden = stored.rows("decoder_blocks.0.mlp.fc1.weight")
     decoder = (stored.rows("decoder_embed.weight"), blocks, hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from torch import nn
 
 import snncc
-from snncc.frontends.zoo.e_spikeformer import DvsESpikeFormer, ESpikeFormer, Shape
+from snncc.frontends import zoo
+from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeFormer, Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShape
 from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.parts import Layers
+from snncc.nn import IntegerFire
 
 BASE = Shape(widths=(8, 8, 16, 16), blocks=(1, 1), classes=5)
 SCALED = Shape(widths=(8, 8, 16, 16), blocks=(1, 0), channels=2, classes=5, layer_scale=True)
@@ -67,6 +70,34 @@ def test_frames_of_an_event_camera_are_a_sequence():
     assert model.program.timesteps == 3
     scores = snncc.Session(model, engine="clocked").run(None, {model.input.name: counts})[0]
     assert scores.shape == (4, 5)
+
+
+def test_a_segmentation_backbone_divides_by_norms_that_it_has_learnt():
+    """Layer scales, and a norm for each channel, of q and k for each head, behind its neurons."""
+    torch.manual_seed(0)
+    shape = replace(SCALED, channels=3, classes=0)
+    plain = Backbone(shape, Layers(), 8, 8.0, 4)
+    sizes: dict[str, torch.Size] = {}
+    for name, module in plain.named_modules():
+        if isinstance(module, IntegerFire) and name != "tap_spike":
+            module.register_forward_hook(lambda _m, _a, y, name=name: sizes.update({name: y.shape}))
+    plain.eval()(torch.zeros(1, 3, 32, 32))
+    norms = {}
+    for name, (_, channels, *rest) in sizes.items():
+        of_products = name.endswith((".q_spike", ".k_spike"))
+        numbers = torch.empty(8 if of_products else channels).uniform_(2, 6)
+        spread = numbers.repeat_interleave(channels // len(numbers))
+        norms[f"{name}.Norm"] = spread.reshape(1, channels, *(1 for _ in rest))
+    built = zoo.build("e-spikeformer-backbone", {"scale": 8.0}, plain.state_dict() | norms)
+    assert built.read["learnt_norms"] == len(norms) == 34
+    built.module.load_state_dict(plain.state_dict() | norms)
+    net = seen_noise(built.module, 16, 3, 32, 32)
+    model = snncc.compile(net, pixels(4, 3, 32, 32), input_shape=(3, 32, 32), weight_bits=24)
+    assert model.report["verify"]["mismatched"] == 0
+    assert [*model.report["verify"]["engines"]] == ["spike-form", "clocked", "event"]
+    assert not model.report["verify"]["coverage"]["silent"]
+    assert model.report["import_law"]["changed"] == 0
+    assert model.report["changed"] == 0
 
 
 def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutions():

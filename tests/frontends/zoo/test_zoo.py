@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -180,13 +181,13 @@ def test_attention_is_the_product_of_counts_head_by_head():
     attention = Attention(layers, width=8, heads=2, expand_v=3).eval()
     x = torch.randn(2, 8, 3, 3) * 3
     seen = {}
-    for name in ("q_fire", "k_fire", "v_fire", "attn_fire"):
+    for name in ("q_spike", "k_spike", "v_spike", "attn_spike"):
         module = getattr(attention, name)
         module.register_forward_hook(
             lambda _m, args, out, name=name: seen.update({name: (args[0], out)})
         )
     attention(x)
-    q, k, v = (seen[f"{name}_fire"][1].flatten(2) for name in "qkv")
+    q, k, v = (seen[f"{name}_spike"][1].flatten(2) for name in "qkv")
     wanted = torch.zeros(2, 24, 9)
     for channel in range(24):
         head = channel // 12
@@ -194,7 +195,7 @@ def test_attention_is_the_product_of_counts_head_by_head():
         weights = torch.einsum("ncq,nck->nqk", q[:, mine], k[:, mine])
         wanted[:, channel] = torch.einsum("nqk,nk->nq", weights, v[:, channel])
     wanted *= 2 / math.sqrt(4)
-    torch.testing.assert_close(seen["attn_fire"][0].flatten(2), wanted)
+    torch.testing.assert_close(seen["attn_spike"][0].flatten(2), wanted)
 
 
 def test_a_mask_of_ones_changes_nothing_and_masked_patches_stay_silent():
@@ -305,10 +306,36 @@ def test_an_encoder_may_stand_alone_but_no_half_of_a_decoder():
     encoder = {key: value for key, value in state.items() if key in vanilla}
     built = zoo.build("e-spikeformer-mae", {}, encoder)
     assert built.module.state_dict().keys() == encoder.keys()
-    assert (built.read["decoder"], built.left_out) == ((), {})
+    assert (built.read["tokens"], built.read["decoder"], built.left_out) == (0, (), {})
+    assert built.options["patches"] == ((14, 14), "the family's")
+    wide = zoo.build("e-spikeformer-mae", {"patches": [2, 4]}, encoder)
+    assert wide.module.default_cfg["input_size"] == (3, 32, 64)
     del state["pos_embed"]
     with pytest.raises(BadInputError, match="no pos_embed"):
         zoo.build("e-spikeformer-mae", {}, state)
+
+
+def test_norms_that_were_learnt_are_read_off_their_keys():
+    """A segmentation backbone with a learnt number for each channel, behind some of its neurons."""
+    net = ESpikeFormer(replace(TINY, classes=0, layer_scale=True), Layers())
+    shapes = {
+        "downsample2.encode_spike": (1, 16, 1, 1),
+        "ConvBlock1_1.0.Conv.spike2": (1, 16, 1, 1),
+        "block3.0.attn.head_spike": (1, 16, 1, 1),
+        "block3.0.mlp.fc2_spike": (1, 64, 1),
+    }
+    learnt = {f"{path}.Norm": torch.rand(shape) + 1 for path, shape in shapes.items()}
+    state = net.state_dict() | learnt
+    built = zoo.build("e-spikeformer-backbone", {}, {f"backbone.{k}": v for k, v in state.items()})
+    assert built.read["learnt_norms"] == 4
+    built.module.load_state_dict(state)
+    neuron = built.module.block3[0].mlp.fc2_spike
+    x = torch.randn(2, 64, 4) * 3
+    wanted = x.clamp(0, 4).round() / learnt["block3.0.mlp.fc2_spike.Norm"]
+    assert torch.equal(neuron(x), wanted)
+    lost = state | {"block3.0.attn.Norm": torch.ones(1)}
+    built = zoo.build("e-spikeformer-backbone", {}, lost)
+    assert [*lost.keys() - built.module.state_dict().keys()] == ["block3.0.attn.Norm"]
 
 
 @pytest.mark.parametrize(
@@ -326,13 +353,13 @@ def test_what_lies_behind_a_tap_is_left_out(tap, left):
 def test_options_change_what_weights_do_not_carry_and_say_so():
     state = ESpikeFormer(TINY, Layers()).state_dict()
     built = zoo.build("e-spikeformer", {"D": 8, "norm": 2, "heads": 4}, state)
-    neuron = built.module.block3[0].attn.q_fire
+    neuron = built.module.block3[0].attn.q_spike
     assert (neuron.D, neuron.norm, neuron.rounding) == (8, 2.0, "half-even")
-    assert (built.module.head_fire.D, built.module.head_fire.norm) == (8, 1.0)
+    assert (built.module.spike.D, built.module.spike.norm) == (8, 1.0)
     assert built.module.block3[0].attn.heads == 4
     assert built.options["D"] == (8, "given")
     assert built.options["rounding"] == ("half-even", "the family's")
-    assert zoo.build("e-spikeformer", {}, state).module.block3[0].attn.q_fire.norm == 4.0
+    assert zoo.build("e-spikeformer", {}, state).module.block3[0].attn.q_spike.norm == 4.0
 
 
 @pytest.mark.parametrize(
@@ -363,8 +390,13 @@ def test_weights_of_another_network_are_named():
     with pytest.raises(BadInputError, match=r"has no downsample1_1.encode_conv.weight"):
         zoo.build("e-spikeformer-s", {}, {"weight": torch.zeros(2)})
     del state["head.weight"]
-    with pytest.raises(BadInputError, match=r"no head.weight"):
+    with pytest.raises(BadInputError, match=r"no head.weight; take --arch e-spikeformer-backbone"):
         zoo.build("e-spikeformer-m", {}, state)
+    with pytest.raises(BadInputError, match=r"head.weight has shape \[\], so it is none"):
+        zoo.build("e-spikeformer-m", {}, state | {"head.weight": torch.zeros(())})
+    encoder = MaskedAutoencoder(TINY_MASKED, HALF_UP).state_dict()
+    with pytest.raises(BadInputError, match=r"no head.weight; take --arch e-spikeformer-mae"):
+        zoo.build("e-spikeformer-large", {}, encoder)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
