@@ -36,8 +36,7 @@ def make_report(
     ``changed`` is the share of activations that differ end to end from the trained network,
     ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
     with the trained network's class (None for results that are maps), ``observed`` what ``observe``
-    finds; all four are None without calibration data. ``target`` is what the network was compiled
-    for and would take of it, or None.
+    finds; all four are None without calibration data. ``target`` is what the network was compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
 
