@@ -70,6 +70,37 @@ def test_a_container_and_a_name_are_enough(snncc, container, tmp_path, golden):
     assert snncc("verify", out).code == 0
 
 
+def _lost(state):
+    return {key: value for key, value in state.items() if ".q_conv.1." not in key}
+
+
+def _swapped(state):
+    one, two = "downsample1_2.encode_conv.weight", "downsample3.encode_conv.weight"
+    return state | {one: state[two], two: state[one]}
+
+
+@pytest.mark.parametrize(
+    ("arch", "change", "message"),
+    [
+        ("e-spikeformer-s", dict, "widths 8, 8, 16, 16; take --arch e-spikeformer\n"),
+        ("e-spikeformer", _lost, "faults: 4; check --arch"),
+        ("e-spikeformer", _swapped, "faults: "),
+        ("e-spikeformer-large", dict, "no block3.0.attn.q_conv.0.conv1.0.weight"),
+        (
+            "e-spikeformer",
+            lambda state: state | {"neck.weight": torch.zeros(2)},
+            "faults: 1; check --arch, or leave them out with --allow-unexpected",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_bad_input(snncc, container, arch, change, message):
+    state = change(torch.load(container, weights_only=False)["model"])
+    torch.save({"model": {f"module.{k}": v for k, v in state.items()}, **PARTS}, container)
+    screen = snncc("check", container, f"--arch={arch}", "--input-shape", "3,32,32")
+    assert screen.code == 6
+    assert message in screen.stderr
+
+
 def test_check_says_what_weights_do_not_carry(snncc, container):
     screen = snncc(
         "check", container, "--arch=e-spikeformer-backbone", "--arch-args", '{"tap": 1, "D": 8}',

@@ -61,13 +61,15 @@ def test_a_network_is_compiled_and_engines_agree(name):
     assert coverage["fired"] == coverage["populations"] == len(model.program.neurons)
 
 
-def test_frames_of_an_event_camera_are_a_sequence():
+@pytest.mark.parametrize("norm", [1.0, 8.0])  # of HARDVS and of Gesture: neither is D
+def test_frames_of_an_event_camera_are_a_sequence(norm):
     torch.manual_seed(0)
-    net = seen_noise(DvsESpikeFormer(SCALED, Layers(norm=1.0)), 3, 8, 2, 32, 32)
+    net = seen_noise(DvsESpikeFormer(SCALED, Layers(norm=norm)), 3, 8, 2, 32, 32)
     counts = pixels(4, 3, 2, 32, 32) // 32
     model = snncc.compile(net, counts, input_shape=(2, 32, 32), timesteps=3)
     assert model.report["verify"]["mismatched"] == 0
-    assert model.program.timesteps == 3
+    assert (model.program.timesteps, model.program.ticks) == (3, 4)
+    assert model.report["import_law"]["changed"] == 0
     scores = snncc.Session(model, engine="clocked").run(None, {model.input.name: counts})[0]
     assert scores.shape == (4, 5)
 
