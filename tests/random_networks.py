@@ -90,7 +90,7 @@ class _Author:
             self.pool_of_potential()
         self.neuron(D)
         if self.spatial and self.flip(4):
-            self.pool_of_spikes()
+            self.pool()
 
     def neuron(self, D: int) -> None:
         """A neuron in any spelling."""
@@ -170,26 +170,21 @@ class _Author:
             self.net.affine("Mul", values, per_channel=True).affine("Add", 0.25)
 
     def pool_of_potential(self) -> None:
-        net = self.net
-        if min(net.shape[1:]) < 2:
-            return
-        kind = self.pick("MaxPool", "AveragePool", "mean")
-        if kind == "mean":
-            net.mean(keep=self.flip())
-        else:
-            net.pool(kind, 2, self.pick(1, 2), self.pick(0, 1))
-        if kind != "MaxPool" and self.flip(3):
+        """A pool and, where it averages, perhaps scales behind it."""
+        if self.pool() not in ("MaxPool", "") and self.flip(3):
             self.scales()
 
-    def pool_of_spikes(self) -> None:
+    def pool(self) -> str:
+        """Which pool there is now, if the map is large enough for one."""
         net = self.net
         if min(net.shape[1:]) < 2:
-            return
-        kind = self.pick("MaxPool", "AveragePool", "mean")
+            return ""
+        kind = str(self.pick("MaxPool", "AveragePool", "mean"))
         if kind == "mean":
             net.mean(keep=self.flip())
         else:
             net.pool(kind, 2, self.pick(1, 2), self.pick(0, 1))
+        return kind
 
     def head(self) -> None:
         """A linear readout, or the spikes themselves."""

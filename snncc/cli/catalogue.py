@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.screen import Screen, write_json
+from snncc.cli.shared_options import json_option
 from snncc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["ops", "targets"]
 
 
 @click.command("targets", short_help="List what compiled networks run on.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def targets(as_json: bool) -> None:
     """List what compiled networks run on, and whether it can run here."""
     from snncc.backends.chip import CHIPS, chip
@@ -58,7 +59,7 @@ def _target_json(target: Target) -> dict[str, Any]:
 
 @click.command("ops", short_help="List the operators of the compiler's graphs.")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def ops(name: str | None, as_json: bool) -> None:
     """List the operators of domain ai.snncc; with NAME also its body in standard ONNX."""
     from snncc.ir.ops import OPS

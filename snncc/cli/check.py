@@ -13,6 +13,7 @@ from snncc.cli.failures import fault_json, show_faults
 from snncc.cli.network import Network, Request, network_options, read_network
 from snncc.cli.report_lines import network_line, zoo_lines
 from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
+from snncc.cli.shared_options import json_option
 
 if TYPE_CHECKING:
     from snncc.passes.diagnose import Diagnosis
@@ -24,7 +25,7 @@ _UNSUPPORTED = 3
 
 @click.command("check", short_help="Say what would compile and what would not.")
 @network_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def check(as_json: bool, **given: Any) -> None:
     """Say what of a network can become spikes, in seconds; nothing is written.
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from snncc.cli.screen import Screen, spinner, write_json
+from snncc.cli.shared_options import json_option
 
 __all__ = ["doctor"]
 
@@ -22,7 +23,7 @@ _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "networkx", "onnxscript"
     is_flag=True,
     help="Make an environment for engine lava in the cache: needs a Python 3.10 and network.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def doctor(install_lava: bool, as_json: bool) -> None:
     """Say what is installed, which engines run here, and what to type for those that do not."""
     if install_lava:

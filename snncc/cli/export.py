@@ -8,6 +8,7 @@ import click
 
 from snncc.cli.files import check_input_file, check_output_folder, write_folder
 from snncc.cli.screen import Screen, plural, write_json
+from snncc.cli.shared_options import file_argument, json_option
 from snncc.errors import TargetError
 
 __all__ = ["export"]
@@ -20,7 +21,7 @@ _PARTS = (
 
 
 @click.command("export", short_help="Write a compiled network in another tool's form.")
-@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@file_argument
 @click.option("--to", "form", type=click.Choice(["lava"]), required=True, help="Which form.")
 @click.option(
     "-o",
@@ -31,7 +32,7 @@ _PARTS = (
     help="Folder to write.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace an earlier export in DIR.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def export(file: Path, form: str, out: Path, force: bool, as_json: bool) -> None:
     """Write a compiled network in another tool's form.
 

@@ -12,6 +12,7 @@ import click
 from snncc.cli import report_lines, tables
 from snncc.cli.files import check_input_file, check_output_file, write_file
 from snncc.cli.screen import Screen, plural, printable, progress_bar, size, write_json
+from snncc.cli.shared_options import data_option, file_argument
 from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ diff       two stages as a unified diff
 
 
 @click.command("inspect", help=_HELP, short_help="Show what is in a .snn file.")
-@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@file_argument
 @click.argument("view", metavar="[VIEW]", type=click.Choice(_VIEWS), default="summary")
 @click.option(
     "--stage", type=click.Choice(_STAGES), help=f"Which graph. Default: {_STAGES[-1]}. (graph)"
@@ -56,13 +57,8 @@ diff       two stages as a unified diff
     show_default=True,
     help="onnx only with graph and -o.",
 )
-@click.option(
-    "--input",
-    "data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    help="Observe potentials on it: npz, npy, idx or a folder. Default: what the compiler saw. "
-    "(bounds)",
+@data_option(
+    "Observe potentials on it: npz, npy, idx or a folder. Default: what the compiler saw. (bounds)"
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only its first N samples.")
 @click.option(

@@ -15,6 +15,7 @@ from snncc.cli.files import check_input_file, check_output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
+from snncc.cli.shared_options import data_option, file_argument, json_option, limit_option
 from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -36,22 +37,15 @@ _CHUNK, _SLOW_CHUNK = 8, 32
 
 
 @click.command("run", short_help="Run a compiled network on data.")
-@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
-@click.option(
-    "--input",
-    "data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    required=True,
-    help="npz, npy, idx or a folder of images.",
-)
+@file_argument
+@data_option("npz, npy, idx or a folder of images.", required=True)
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="DATA",
     help="Classes, if DATA does not hold them.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@limit_option
 @click.option(
     "--engine", default="clocked", show_default=True, metavar="NAME", help="See snncc targets."
 )
@@ -95,7 +89,7 @@ _CHUNK, _SLOW_CHUNK = 8, 32
     help="Write outputs and probes there.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npz.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def run(
     file: Path,
     data: Path,

@@ -11,6 +11,7 @@ from snncc.cli.files import check_input_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import fired, mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, plural, progress_bar, write_json
+from snncc.cli.shared_options import data_option, file_argument, json_option, limit_option
 from snncc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _MOST_ROWS = 20
 
 
 @click.command("verify", short_help="Compare the spikes of all engines.")
-@click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))
+@file_argument
 @click.option(
     "--engines",
     default=_DEFAULT,
@@ -38,16 +39,10 @@ _MOST_ROWS = 20
     metavar="NAMES",
     help="With commas between, or 'all' that can run here.",
 )
-@click.option(
-    "--input",
-    "data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    help="npz, npy, idx or a folder of images. Default: the samples in the file.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@data_option("npz, npy, idx or a folder of images. Default: the samples in the file.")
+@limit_option
 @lava_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def verify_(
     file: Path,
     engines: str,

@@ -15,7 +15,7 @@ import onnx.parser
 import onnx.shape_inference
 
 from snncc.ir.attention_ops import ATTENTION_OPS
-from snncc.ir.op import COUNTS, F32, I8, I32, I64, SUMMED, U8, Op
+from snncc.ir.op import COUNTS, F32, GAPS, I8, I32, I64, SUMMED, U8, Op
 from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.state_ops import STATE_OPS
 
@@ -88,6 +88,14 @@ _QUANTIZE_INPUT = Op(
     """,
 )
 
+#: D of levels [C|1, D], and 1 for each axis of V behind the channels.
+_TAIL = """size = Shape (levels)
+    D = Slice (size, one, two)
+    v_shape = Shape (V)
+    rank = Shape (v_shape)
+    tail_rank = Sub (rank, two)
+    tail = ConstantOfShape <value: tensor = int64[1] {1}> (tail_rank)"""
+
 _FIRE_COUNT = Op(
     "FireCount",
     "quantised",
@@ -99,12 +107,9 @@ _FIRE_COUNT = Op(
     one = Constant <value_ints: ints = [1]> ()
     two = Constant <value_ints: ints = [2]> ()
     any = Constant <value_ints: ints = [-1]> ()
-    size = Shape (levels)
-    D = Slice (size, one, two)
-    v_shape = Shape (V)
-    rank = Shape (v_shape)
-    tail_rank = Sub (rank, two)
-    tail = ConstantOfShape <value: tensor = int64[1] {1}> (tail_rank)
+    """
+    + _TAIL
+    + """
     level_shape = Concat <axis: int = 0> (any, tail, D)
     L = Reshape (levels, level_shape)
     v = Unsqueeze (V, any)
@@ -129,19 +134,12 @@ _IF_SOFT_RESET = Op(
     two = Constant <value_ints: ints = [2]> ()
     any = Constant <value_ints: ints = [-1]> ()
     end = Constant <value_ints: ints = [9223372036854775807]> ()
-    size = Shape (levels)
-    D = Slice (size, one, two)
-    v_shape = Shape (V)
-    rank = Shape (v_shape)
-    tail_rank = Sub (rank, two)
-    tail = ConstantOfShape <value: tensor = int64[1] {1}> (tail_rank)
-    level_shape = Concat <axis: int = 0> (D, any, tail)
-    by_tick = Transpose <perm: ints = [1, 0]> (levels)
-    L = Reshape (by_tick, level_shape)
-    later = Slice (L, one, end, zero)
-    last = Slice (L, any, end, zero)
-    next = Concat <axis: int = 0> (later, last)
-    gaps = Sub (next, L)
+    """
+    + _TAIL
+    + """
+    """
+    + GAPS
+    + """
     first = Constant <value_int: int = 0> ()
     level_1 = Gather <axis: int = 0> (L, first)
     start = Sub (V, level_1)

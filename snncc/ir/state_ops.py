@@ -7,7 +7,7 @@ H is lowered by s * threshold once V has decayed.
 
 from __future__ import annotations
 
-from snncc.ir.op import F32, I32, I64, U8, Op
+from snncc.ir.op import F32, GAPS, I32, I64, U8, Op
 
 __all__ = ["STATE_OPS"]
 
@@ -181,13 +181,7 @@ _STATEFUL_IF = Op(
     _STATE_ATTRIBUTES,
     _NUMBERS + """
     zero = Constant <value_ints: ints = [0]> ()
-    level_shape = Concat <axis: int = 0> (D, any, tail)
-    by_tick = Transpose <perm: ints = [1, 0]> (levels)
-    L = Reshape (by_tick, level_shape)
-    later = Slice (L, one, end, zero)
-    last = Slice (L, any, end, zero)
-    next = Concat <axis: int = 0> (later, last)
-    gaps = Sub (next, L)
+    """ + GAPS + """
     level_1 = Gather <axis: int = 0> (L, first)
     rest, unpaid, trains = Loop <body: graph = step (int64 i, bool on, int64[] v, int64[] owed) =>
                                  (bool still_on, int64[] carried, int64[] due, uint8[] train) {
