@@ -142,6 +142,7 @@ def compiled(given: argparse.Namespace, pictures: Array, folder: Path) -> dict[s
         "file_mb": round(report["bytes"] / 1e6, 1),
         "samples": report["verify"]["samples"],
         "samples_by_layer": report["verify"]["layers"]["samples"],
+        "spikes": report["verify"]["coverage"]["spikes"],
         "mismatched": report["verify"]["mismatched"],
         "changed": report["changed"],
         "changed_teacher_forced": report["changed_teacher_forced"],

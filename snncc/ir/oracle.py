@@ -115,9 +115,9 @@ def _cut(model: ir.Model, names: Collection[str], wanted: Collection[str]) -> ir
     values = _values(copy)
     for name in names:
         value = values[name]
-        fed = ir.Value(name=f"{name}@fed", shape=value.shape, type=value.type)
-        copy.graph.inputs.append(fed)
-        ir.convenience.replace_all_uses_with(value, fed, replace_graph_outputs=True)
+        entry = ir.Value(name=f"{name}@fed", shape=value.shape, type=value.type)
+        copy.graph.inputs.append(entry)
+        ir.convenience.replace_all_uses_with(value, entry, replace_graph_outputs=True)
     copy.graph.outputs[:] = [values[name] for name in wanted]
     for node in reversed(copy.graph):
         if not any(o.uses() or o.is_graph_output() for o in node.outputs):
