@@ -25,7 +25,8 @@ from snncc.frontends.zoo.parts import Layers
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "fashion_mnist"))
 SmallESpikeFormer = import_module("spikeformer").SmallESpikeFormer
-save = import_module("train").save
+_train = import_module("train")
+in_a_folder, save = _train.in_a_folder, _train.save
 
 __all__ = ["CifarESpikeFormer", "spikeformer_cifar"]
 
@@ -54,7 +55,13 @@ def spikeformer_cifar(D: int = 4, width: int = 32) -> nn.Module:
 @click.option("--batch", default=64, type=click.IntRange(min=1))
 @click.option("--seed", default=0)
 @click.option("--threads", default=1, type=click.IntRange(min=1))
-@click.option("--out", required=True, type=Path, help="State dict to write, after every epoch.")
+@click.option(
+    "--out",
+    required=True,
+    type=Path,
+    callback=in_a_folder,
+    help="State dict to write, after every epoch.",
+)
 def main(
     folder: Path, D: int, epochs: int, lr: float, batch: int, seed: int, threads: int, out: Path
 ) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from data import DEBIAN_FOLDER, read_split
 from torch import Tensor, nn
+from train import in_a_folder
 
 import snncc
 from snncc.errors import SnnccError
@@ -36,7 +37,7 @@ _BIAS_RATE = 0.01
 @click.option("--batch", default=128, type=click.IntRange(min=1), help="Images per update.")
 @click.option("--seed", default=0, help="Fixes order and mirroring.")
 @click.option("--threads", default=1, type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--out", required=True, type=Path, help="State dict to write.")
+@click.option("--out", required=True, type=Path, callback=in_a_folder, help="State dict to write.")
 def main(
     arch: str,
     start_from: Path,

@@ -19,7 +19,7 @@ import torch
 from data import DEBIAN_FOLDER
 from sequences import Bands
 from torch import Tensor, nn
-from train import evaluate, save, tensors, train_epoch
+from train import evaluate, in_a_folder, save, tensors, train_epoch
 
 from snncc.nn import LIF
 
@@ -108,7 +108,7 @@ _SHOWN = {"lif": (lif, lambda T: nn.Identity()), "bands_lif": (bands_lif, Bands)
 @click.option("--batch", default=128, type=click.IntRange(min=1))
 @click.option("--seed", default=0)
 @click.option("--threads", default=1, type=click.IntRange(min=1))
-@click.option("--out", required=True, type=Path, help="State dict to write.")
+@click.option("--out", required=True, type=Path, callback=in_a_folder, help="State dict to write.")
 def main(
     arch: str,
     T: int,

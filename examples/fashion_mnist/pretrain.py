@@ -18,7 +18,7 @@ import torch
 from data import DEBIAN_FOLDER
 from spikeformer import SmallESpikeFormer
 from torch import Tensor, nn
-from train import mirrored, normalised, save, tensors
+from train import in_a_folder, mirrored, normalised, save, tensors
 
 from snncc.frontends.zoo.parts import Layers
 from snncc.nn import apply_patch_mask, masked, random_patch_mask
@@ -98,7 +98,13 @@ def error(net: SmallMaskedAutoencoder, x: Tensor, ratio: float) -> Tensor:
 @click.option("--batch", default=64, type=click.IntRange(min=1))
 @click.option("--seed", default=0)
 @click.option("--threads", default=1, type=click.IntRange(min=1))
-@click.option("--out", required=True, type=Path, help="State dict to write, after every epoch.")
+@click.option(
+    "--out",
+    required=True,
+    type=Path,
+    callback=in_a_folder,
+    help="State dict to write, after every epoch.",
+)
 def main(
     D: int,
     folder: Path,

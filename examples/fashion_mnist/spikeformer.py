@@ -17,7 +17,7 @@ import models
 import torch
 from data import DEBIAN_FOLDER
 from torch import Tensor, nn
-from train import evaluate, save, tensors, train_epoch
+from train import evaluate, in_a_folder, save, tensors, train_epoch
 
 from snncc.frontends.zoo.e_spikeformer import ConvBlock, TransformerBlock
 from snncc.frontends.zoo.parts import Downsampling, Layers, through
@@ -108,13 +108,24 @@ def load_encoder(net: nn.Module, path: Path) -> None:
 @click.command(context_settings={"show_default": True})
 @click.option("--d", "D", default=4, help="Largest spike count of a neuron.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
-@click.option("--from", "pretrained", type=Path, help="State dict of pretrain.py to start from.")
+@click.option(
+    "--from",
+    "pretrained",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="State dict of pretrain.py to start from.",
+)
 @click.option("--epochs", default=9, type=click.IntRange(min=1))
 @click.option("--lr", default=5e-3, help="Peak of the one-cycle schedule.")
 @click.option("--batch", default=64, type=click.IntRange(min=1))
 @click.option("--seed", default=0)
 @click.option("--threads", default=1, type=click.IntRange(min=1))
-@click.option("--out", required=True, type=Path, help="State dict to write, after every epoch.")
+@click.option(
+    "--out",
+    required=True,
+    type=Path,
+    callback=in_a_folder,
+    help="State dict to write, after every epoch.",
+)
 def main(
     D: int,
     folder: Path,

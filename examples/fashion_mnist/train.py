@@ -21,10 +21,17 @@ from torch import Tensor, nn
 from snncc.errors import UsageError
 from snncc.nn import IntegerFire, apply_patch_mask, masked, random_patch_mask
 
-__all__ = ["evaluate", "mirrored", "normalised", "save", "tensors", "train_epoch"]
+__all__ = ["evaluate", "in_a_folder", "mirrored", "normalised", "save", "tensors", "train_epoch"]
 
 
 _AT_LEAST_ONE = click.IntRange(min=1)
+
+
+def in_a_folder(_: click.Context, __: click.Parameter, path: Path) -> Path:
+    """Returns ``path``; says before any training that it cannot be written to."""
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"{path.parent} is not a folder")
+    return path
 
 
 @click.command(context_settings={"show_default": True})
@@ -52,7 +59,7 @@ _AT_LEAST_ONE = click.IntRange(min=1)
 @click.option(
     "--threads", default=1, type=_AT_LEAST_ONE, help="CPU threads; the result depends on it."
 )
-@click.option("--out", required=True, type=Path, help="State dict to write.")
+@click.option("--out", required=True, type=Path, callback=in_a_folder, help="State dict to write.")
 def main(
     arch: str,
     arch_args: str,
@@ -69,8 +76,6 @@ def main(
     out: Path,
 ) -> None:
     """Trains a network; prints loss, test accuracy and firing rates after each epoch."""
-    if not out.parent.is_dir():
-        raise click.BadParameter(f"{out.parent} is not a folder", param_hint="--out")
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
