@@ -72,15 +72,21 @@ def attention_cases(draw: st.DrawFn) -> Case:
         pick = lambda *options: draw(st.sampled_from(options))  # noqa: E731
         attend(
             net, heads, op=pick("MatMul", "Einsum"), first=pick("qk", "kv"),
-            layout=pick("bhnd", "bhdn"), scales=set(pick("", "q", "y", "k first")) - {" "},
+            layout=pick("bhnd", "bhdn"), scales=set(pick("", "q", "y", "k first").split()),
             wide=pick(1, 1, 2), factor=0.25 if ties else 0.3, D=D,
             norm=pick(1.0, float(D), 2.0), rounding=rounding, behind=pick(1.0, 0.125),
-            pooled=pick("", "", "MaxPool") if min(net.shape[1:]) > 1 else "",
+            pooled=pick("", "", "MaxPool") if _leaves_tokens(net.shape, heads) else "",
         )  # fmt: skip
         net.conv(heads * each, 1, D=4).fire(4)
     net.mean().linear(3)
     q = rng.integers(0, 256, (draw(st.integers(1, 2)), 2, 5, 5)).astype(np.uint8)
     return Case(net, QuantiseInput((scale,), (0.0,)), q)
+
+
+def _leaves_tokens(shape: tuple[int, ...], heads: int) -> bool:
+    """Whether pooled keys are more than one token of one channel a head, which is refused."""
+    channels, height, width = shape
+    return min(height, width) > 3 or (min(height, width) > 1 and channels > heads)
 
 
 def forms(case: Case, bits: int) -> Forms:
