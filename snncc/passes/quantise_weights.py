@@ -113,8 +113,7 @@ class _Work:
         elif node.op_type == "OnGrid" or (
             read_linear(out) is None and read_affine(node) is not None
         ):
-            x = _required(node.inputs[0])
-            self.twins[out], self.grids[out] = self.twins[x], self.grids[x].behind(node)
+            self._rescale(node)
 
     def finish(self) -> None:
         """Make the twins the graph's results and drop the float nodes."""
@@ -150,6 +149,16 @@ class _Work:
         bound = (reach << layer.shift) + int(np.abs(b).max(initial=0))
         self.grids[linear.out] = Grid(layer.grid.thresholds, layer.grid.shifts, bound)
         self.twins[linear.out] = self._emit(layer, payload)
+
+    def _rescale(self, node: ir.Node) -> None:
+        """The same integers on another grid, which a factor of zero does not leave."""
+        x, out, found = _required(node.inputs[0]), node.outputs[0], read_affine(node)
+        self.twins[out], self.grids[out] = self.twins[x], self.grids[x]
+        if found is not None and not found[1].scale.all():
+            channel = int(np.flatnonzero(found[1].scale == 0)[0])
+            self._fault(node, f"channel {channel}: multiplied by zero", "leave the channel out")
+            return
+        self.grids[out] = self.grids[x].behind(node)
 
     def _fire(self, node: ir.Node) -> None:
         x, out = _required(node.inputs[0]), node.outputs[0]

@@ -56,7 +56,8 @@ def test_run_says_which_masks_there_were(snncc, masked, data, mask, line):
 
 def test_run_agrees_with_the_session_in_every_chunk(snncc, masked, data):
     path = data("masked")
-    read = np.load(path)
+    with np.load(path) as file:
+        read = dict(file)
     done = snncc("run", masked[1], "--input", path, "--batch", 1, "--json")
     scores = package.Session(masked[1]).run(None, {"x": read["x"], "mask": read["mask"]})[0]
     assert done.json["predictions"] == scores.argmax(1).tolist()

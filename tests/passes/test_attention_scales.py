@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ BY_HEAD = torch.tensor([2.11, 3.37]).repeat_interleave(WIDTH // HEADS)
 
 
 class Divided(nn.Module):
-    """Attention of spike counts, each divided by numbers of its channel."""
+    """Attention of spike counts, divided by numbers of their channels; multiplied, if one is 0."""
 
     default_cfg = {"input_size": (3, 4, 4), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
 
@@ -28,6 +30,8 @@ class Divided(nn.Module):
         self.qkv = nn.ModuleDict({n: nn.Conv2d(WIDTH, WIDTH, 1) for n in "qkv"})
         self.qkv_fire = nn.ModuleDict({n: IntegerFire(4) for n in "qkv"})
         self.norms = {n: norm.reshape(1, -1, 1, 1) for n, norm in norms.items()}
+        has_zero = any((norm == 0).any() for norm in norms.values())
+        self.scaled = operator.mul if has_zero else operator.truediv
         self.attn_fire = IntegerFire(4)
         self.head = nn.Conv2d(WIDTH, 5, 1)
 
@@ -40,7 +44,7 @@ class Divided(nn.Module):
     def _tokens(self, name, s):
         counts = self.qkv_fire[name](4 * self.qkv[name](s))
         if name in self.norms:
-            counts = counts / self.norms[name]
+            counts = self.scaled(counts, self.norms[name])
         n, channels, height, width = counts.shape
         return counts.reshape(n, HEADS, channels // HEADS, height * width).transpose(-2, -1)
 
@@ -74,3 +78,15 @@ def test_factors_that_differ_within_a_head_are_refused(name):
     (fault,) = refused.value.faults
     assert fault.what == f"{name} of attention: factors differ within a head"
     assert "those of v may differ" in fault.todo
+
+
+@pytest.mark.parametrize(
+    ("norm", "what"),
+    [(0.0, "channel 2: multiplied by zero"), (-2.0, "channel 2: negative scale")],
+)
+def test_a_factor_that_leaves_no_positive_one_is_refused(norm, what):
+    norms = torch.ones(WIDTH)
+    norms[2] = norm
+    with pytest.raises(UnsupportedModelError) as refused:
+        snncc.compile(network(v=norms))
+    assert what in refused.value.faults[0].what
