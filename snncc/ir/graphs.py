@@ -7,7 +7,7 @@ that changes the meaning gives a new name. Translation validation compares what 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "Provenance",
     "attribute",
     "constant",
+    "explicit_pads",
     "initializer",
     "integer_range",
     "is_op",
@@ -36,6 +37,7 @@ __all__ = [
     "provenance",
     "remove_dead",
     "replace_value",
+    "same_graph",
     "set_provenance",
     "static_shape",
     "to_proto",
@@ -123,6 +125,29 @@ def integer_range(dtype: ir.DataType | None) -> tuple[int, int] | None:
     return (0, count - 1) if found[1] else (-count // 2, count // 2 - 1)
 
 
+def explicit_pads(
+    node: ir.Node, span: Sequence[int], strides: Sequence[int], size: Sequence[int]
+) -> list[int]:
+    """What a window pads, before each axis and then after each; ``auto_pad`` is resolved.
+
+    Args:
+        node: A convolution or pool.
+        span: How far its window reaches along each axis.
+        strides: Along each.
+        size: Of its input behind samples and channels.
+    """
+    mode, rank = attribute(node, "auto_pad", "NOTSET"), len(span)
+    pads = list(attribute(node, "pads") or [0] * (2 * rank))
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        return pads
+    for axis in range(rank):
+        reach = max((-(-size[axis] // strides[axis]) - 1) * strides[axis] + span[axis], 0)
+        total = max(reach - size[axis], 0)
+        small, large = total // 2, total - total // 2
+        pads[axis], pads[axis + rank] = (small, large) if mode == "SAME_UPPER" else (large, small)
+    return pads
+
+
 def static_shape(value: ir.Value) -> tuple[int, ...] | None:
     """Per-sample shape (without the batch axis) when all of it is known."""
     if value.shape is None or len(value.shape) == 0:
@@ -137,7 +162,7 @@ def initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     while unique in graph.initializers:
         n += 1
         unique = f"{name}.{n}"
-    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
+    tensor = ir.tensor(np.require(array, requirements="C"), name=unique)
     value = ir.Value(
         name=unique,
         shape=ir.Shape(array.shape),
@@ -211,6 +236,61 @@ def replace_value(old: ir.Value, new: ir.Value, keep_name: bool = True) -> None:
             maker.name = name
     if producer is not None:
         remove_dead(producer)
+
+
+def same_graph(one: ir.Model, two: ir.Model) -> bool:
+    """Whether two graphs compute by the same nodes, under the same names, from the same constants.
+
+    A copy is the same; so is a graph whose metadata alone differ. Nodes in another order are not.
+    """
+    pairs = zip(one.graph, two.graph, strict=False)
+    return (
+        len(one.graph) == len(two.graph)
+        and _names(one.graph.inputs) == _names(two.graph.inputs)
+        and _names(one.graph.outputs) == _names(two.graph.outputs)
+        and all(_same_node(a, b) for a, b in pairs)
+        and _same_constants(one.graph, two.graph)
+    )
+
+
+def _names(values: Iterable[ir.Value | None]) -> list[str | None]:
+    return [None if value is None else value.name for value in values]
+
+
+def _same_node(one: ir.Node, two: ir.Node) -> bool:
+    return (
+        (one.domain, one.op_type) == (two.domain, two.op_type)
+        and _names(one.inputs) == _names(two.inputs)
+        and _names(one.outputs) == _names(two.outputs)
+        and one.attributes.keys() == two.attributes.keys()
+        and all(_same_attribute(a, two.attributes[key]) for key, a in one.attributes.items())
+    )
+
+
+def _same_attribute(one: ir.Attr, two: ir.Attr) -> bool:
+    if one.type != two.type or one.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+        return False
+    if one.type == ir.AttributeType.TENSOR:
+        return _same_array(one.value, two.value)
+    return bool(one.value == two.value)
+
+
+def _same_constants(one: ir.Graph, two: ir.Graph) -> bool:
+    if one.initializers.keys() != two.initializers.keys():
+        return False
+    return all(
+        _same_array(value.const_value, two.initializers[name].const_value)
+        for name, value in one.initializers.items()
+    )
+
+
+def _same_array(one: Any, two: Any) -> bool:
+    """Whether two tensors are one, or hold the same bytes of the same type and shape."""
+    if one is two or one is None or two is None:
+        return one is two
+    if (one.dtype, tuple(one.shape)) != (two.dtype, tuple(two.shape)):
+        return False
+    return bool(one.tobytes() == two.tobytes())
 
 
 def remove_dead(node: ir.Node) -> None:

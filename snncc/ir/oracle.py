@@ -20,6 +20,7 @@ from snncc.errors import Fault, VerificationError
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.fed import fed
 from snncc.ir.graphs import label, nodes, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
 
 __all__ = [
@@ -272,34 +273,113 @@ def compare(name: str, before: Array, after: Array, magnitude: Array | None) -> 
 def validate_translation(
     before: ir.Model, after: ir.Model, feeds: Mapping[str, Array], exact: bool
 ) -> list[Difference]:
-    """Compare every value that both graphs share, teacher-forced.
+    """Compare every value of ``after`` that ``before`` has too, or that comes from its values.
 
-    The margin is one of sum|w||a| as either graph has it, whichever is larger: the difference of
-    a pixel and the mean is a small number before its two terms go apart, and no longer exact then.
-    A neuron whose drive ``after`` computes anew may fire either way where that is within the
-    margin of a rounding border.
+    Values are teacher-forced. The margin is one of sum|w||a| as either graph has it, whichever is
+    larger: the difference of a pixel and the mean is a small number before its two terms go apart,
+    and no longer exact then. A neuron whose drive ``after`` computes anew may fire either way where
+    that is within the margin of a rounding border.
 
     Args:
-        before: Graph ahead of a pass.
-        after: Graph behind it.
+        before: The graph that a pass was given.
+        after: The graph that it made; its lineage says what its new values come from.
         feeds: Inputs of ``before``; ``after`` must take the same.
         exact: Demand equality (integer stages) instead of the float32 margin.
 
     Raises:
-        VerificationError: A value changed; one fault per value, naming its node.
+        VerificationError: A value changed; one fault per value, naming its node. Or a result of
+            ``after`` comes from nothing that ``before`` has, so that it was not compared.
     """
-    names = shared_values(before, after)
-    drives = {} if exact else _drives(before, after, names)
-    inner = [u for u in drives.values() if u not in feeds]
-    known = {**feeds, **evaluate(before, feeds, list(dict.fromkeys([*names, *inner])))}
-    work = _Comparison(before, after, feeds, {name: known[name] for name in names}, exact)
-    tied = {name: known[u] for name, u in drives.items()}
+    pairs = _Pairs(before, after)
+    pairs.require_results()
+    borders = {} if exact else _borders(pairs)
+    drives = {u for border in borders.values() for u in border.drives if u not in feeds}
+    known = {**feeds, **evaluate(before, feeds, list(dict.fromkeys([*pairs.sources, *drives])))}
+    work = _Comparison(pairs, feeds, known, exact)
+    tied = {name: border.near(pairs.lineage, name, known) for name, border in borders.items()}
     found = [d for part in _portions(work.given) for d in work.of(part, tied)]
     values = _values(after)
     faults = [_fault(values[d.name], d) for d in found if d.changed]
     if faults:
         raise VerificationError("the graph changed its meaning", faults)
     return found
+
+
+class _Pairs:
+    """Values of two graphs that are one quantity.
+
+    Attributes:
+        before, after: The graphs.
+        lineage: Of ``after``.
+        origins: Values of ``after``, in its order, and what each comes from in ``before``.
+    """
+
+    def __init__(self, before: ir.Model, after: ir.Model) -> None:
+        self.before, self.after, self.lineage = before, after, Lineage.of(after)
+        known = _values(before)
+        found = {name: self.lineage.origins(name, known) for name in _values(after)}
+        self.origins = {name: origins for name, origins in found.items() if origins}
+
+    @property
+    def sources(self) -> list[str]:
+        """Values of ``before`` that are needed to know those of ``after``."""
+        return list(dict.fromkeys(n for found in self.origins.values() for n in found))
+
+    def require_results(self) -> None:
+        """Whatever a graph computes ends in its results: these must be compared."""
+        inputs = {str(v.name) for v in self.after.graph.inputs}
+        outs = [v for v in self.after.graph.outputs if v.name not in inputs]
+        lost = [v for v in outs if str(v.name) not in self.origins]
+        faults = [Fault("its result has no counterpart before the pass", str(v.name)) for v in lost]
+        if faults:
+            raise VerificationError("a result was not compared", faults)
+
+
+@dataclass(frozen=True)
+class _Border:
+    """Where a neuron of ``before`` is so near a border that rounding decides.
+
+    Attributes:
+        nodes: It, or one for each of the values that the neuron of ``after`` comes from.
+    """
+
+    nodes: tuple[ir.Node, ...]
+
+    @property
+    def drives(self) -> list[str]:
+        """What they read."""
+        return [str(n.inputs[0].name) for n in self.nodes if n.inputs[0] is not None]
+
+    def near(self, lineage: Lineage, name: str, known: Mapping[str, Array]) -> Array:
+        """Of each activation of ``name``, a neuron of ``after``."""
+        near = {
+            str(node.outputs[0].name): _near(node, known[u], known[str(node.outputs[0].name)])
+            for node, u in zip(self.nodes, self.drives, strict=True)
+        }
+        return np.asarray(lineage.trace(name, near) != 0)
+
+
+def _borders(pairs: _Pairs) -> dict[str, _Border]:
+    """For the neurons that ``after`` may drive or charge anew, those that they come from."""
+    makers = {name: value.producer() for name, value in _values(pairs.before).items()}
+    given = {*pairs.origins, *(str(v.name) for v in pairs.after.graph.inputs)}
+    found = {}
+    for node in nodes(pairs.after, *NEURONS):
+        name, u = str(node.outputs[0].name), node.inputs[0]
+        is_given = u is not None and u.name in given and node.op_type != "StatefulFire"
+        made = [makers[origin] for origin in pairs.origins.get(name, [])]
+        fired = [n for n in made if n is not None and n.op_type in NEURONS]
+        if made and len(fired) == len(made) and not is_given:
+            found[name] = _Border(tuple(fired))
+    return found
+
+
+def _near(node: ir.Node, u: Array, fired: Array) -> Array:
+    """1 where the drive lies within the margin of a border, else 0."""
+    if node.op_type == "StatefulFire":
+        return near_border(u, fired, carry_of(node), MARGIN).astype(np.int8)
+    near = np.abs(u - np.floor(u) - 0.5) <= MARGIN * (1 + np.abs(u))
+    return np.asarray(near, np.int8)
 
 
 def _portions(given: Mapping[str, Array]) -> Iterator[list[str]]:
@@ -316,53 +396,35 @@ def _portions(given: Mapping[str, Array]) -> Iterator[list[str]]:
         yield part
 
 
-@dataclass(frozen=True, eq=False)
 class _Comparison:
-    """Two graphs and the values that they share, ``given`` as ``before`` computes them."""
+    """Two graphs, and the values of ``after`` as ``before`` computes them."""
 
-    before: ir.Model
-    after: ir.Model
-    feeds: Mapping[str, Array]
-    given: Mapping[str, Array]
-    exact: bool
+    def __init__(
+        self, pairs: _Pairs, feeds: Mapping[str, Array], known: Mapping[str, Array], exact: bool
+    ) -> None:
+        self.pairs, self.feeds, self.exact = pairs, feeds, exact
+        self.known = {name: known[name] for name in pairs.sources}
+        self.given = {name: pairs.lineage.trace(name, self.known) for name in pairs.origins}
 
-    def of(self, names: Collection[str], drives: Mapping[str, Array]) -> list[Difference]:
-        """How ``after`` changed these values; ``drives`` is what neurons among them read."""
-        again = teacher_forced(self.after, self.feeds, self.given, names)
-        producers = _values(self.before)
+    def of(self, names: Collection[str], near: Mapping[str, Array]) -> list[Difference]:
+        """How ``after`` changed these values; ``near`` says where neurons may fire either way."""
+        again = teacher_forced(self.pairs.after, self.feeds, self.given, names)
         for name in names:
-            if name in drives:
-                node = producers[name].producer()
-                again[name] = _settled(node, drives[name], self.given[name], again[name])
-        scale = {} if self.exact else self._magnitudes(self.before, names)
+            if name in near and near[name].shape == again[name].shape:
+                again[name] = np.where(near[name], self.given[name], again[name])
+        scale = {} if self.exact else self._before(names)
         found = [compare(n, self.given[n], again[n], scale.get(n)) for n in names]
         if self.exact or not any(d.changed for d in found):
             return found
-        larger = self._magnitudes(self.after, names)
+        larger = magnitudes(self.pairs.after, self.feeds, self.given, names)
         scale = {n: np.maximum(scale[n], larger[n]) for n in names}
         return [compare(n, self.given[n], again[n], scale[n]) for n in names]
 
-    def _magnitudes(self, model: ir.Model, names: Collection[str]) -> dict[str, Array]:
-        return magnitudes(model, self.feeds, self.given, names)
-
-
-def _drives(before: ir.Model, after: ir.Model, names: Collection[str]) -> dict[str, str]:
-    """For the shared neurons that ``after`` may drive or charge anew the values they read."""
-    kept = {*names, *(str(v.name) for v in after.graph.inputs)}
-    found = [(n, str(n.outputs[0].name), n.inputs[0]) for n in nodes(before, *NEURONS)]
-    reads = {name: (n, str(u.name)) for n, name, u in found if u is not None and name in kept}
-    return {k: u for k, (n, u) in reads.items() if u not in kept or n.op_type == "StatefulFire"}
-
-
-def _settled(node: ir.Node | None, u: Array, before: Array, after: Array) -> Array:
-    """``after``, with ``before`` where u lies within the margin of a rounding border."""
-    if node is None or u.shape != after.shape:
-        return after
-    if node.op_type == "StatefulFire":
-        tie = near_border(u, before, carry_of(node), MARGIN)
-    else:
-        tie = np.abs(u - np.floor(u) - 0.5) <= MARGIN * (1 + np.abs(u))
-    return np.where(tie, before, after)
+    def _before(self, names: Collection[str]) -> dict[str, Array]:
+        """Magnitudes as ``before`` has them, moved to where ``after`` has its values."""
+        sources = list(dict.fromkeys(n for name in names for n in self.pairs.origins[name]))
+        found = magnitudes(self.pairs.before, self.feeds, self.known, sources)
+        return {name: self.pairs.lineage.trace(name, found) for name in names}
 
 
 def _fault(value: ir.Value, found: Difference) -> Fault:

@@ -10,7 +10,16 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.carried import carry_of
-from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, replace_value, static_shape
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    constant,
+    explicit_pads,
+    is_op,
+    nodes,
+    replace_value,
+    static_shape,
+)
 from snncc.ir.program import pooled_size
 from snncc.passes.base import Pass
 from snncc.passes.padding import read_padding
@@ -97,20 +106,6 @@ def _window(kernel: Any, strides: Any, pads: Any) -> dict[str, Any]:
     return {"kernel_shape": list(kernel), "strides": list(strides), "pads": list(pads)}
 
 
-def _pads(node: ir.Node, kernel: list[int], strides: list[int], size: tuple[int, ...]) -> list[int]:
-    """Explicit pads; ``auto_pad`` resolved, ``ceil_mode`` of a max-pool turned into end pads."""
-    mode = attribute(node, "auto_pad", "NOTSET")
-    pads = list(attribute(node, "pads") or [0] * 4)
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        for axis in (0, 1):
-            total = max((-(-size[axis] // strides[axis]) - 1) * strides[axis] + kernel[axis], 0)
-            total = max(total - size[axis], 0)
-            small, large = total // 2, total - total // 2
-            first = small if mode == "SAME_UPPER" else large
-            pads[axis], pads[axis + 2] = first, total - first
-    return pads
-
-
 def _pool(node: ir.Node, edit: Edit) -> ir.Value | None:
     """MaxPool and AveragePool with every attribute written out."""
     x, out = node.inputs[0], node.outputs[0]
@@ -121,7 +116,7 @@ def _pool(node: ir.Node, edit: Edit) -> ir.Value | None:
     if attribute(node, "dilations", [1, 1]) != [1, 1]:
         return None
     strides = list(attribute(node, "strides") or [1, 1])
-    pads = _pads(node, kernel, strides, size[1:])
+    pads = explicit_pads(node, kernel, strides, size[1:])
     missing = [(after[1 + a] - 1) * strides[a] + kernel[a] - size[1 + a] for a in (0, 1)]
     extra = [max(missing[a] - pads[a] - pads[a + 2], 0) for a in (0, 1)]
     average = node.op_type == "AveragePool"
@@ -157,7 +152,7 @@ def _conv(node: ir.Node, edit: Edit) -> ir.Value | None:
     strides = list(attribute(node, "strides") or [1, 1])
     dilations = list(attribute(node, "dilations") or [1, 1])
     span = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    pads, border = _pads(node, span, strides, size[1:]), read_padding(x)
+    pads, border = explicit_pads(node, span, strides, size[1:]), read_padding(x)
     if border is not None and not border.values.any():
         x, pads = border.x, [a + b for a, b in zip(pads, border.pads, strict=True)]
     wanted = {

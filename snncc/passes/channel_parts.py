@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, constant, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
 
 __all__ = ["Parts"]
@@ -27,6 +28,7 @@ class Parts:
     """
 
     made_by: str
+    lineage: Lineage
     made: dict[tuple[ir.Value, bytes], ir.Value | None] = field(default_factory=dict)
 
     def of(self, value: ir.Value, channels: Array, anchor: ir.Node) -> ir.Value | None:
@@ -45,8 +47,10 @@ class Parts:
         """The node again, for these channels."""
         out = node.outputs[0]
         shape = [out.shape[0] if out.shape else None, len(channels), *(static_shape(out) or ())[1:]]
+        name = f"{out.name}/{channels[0]}..{channels[-1]}"
+        self.lineage.note(name, "channels", str(out.name), kept=channels.tolist())
         return Edit(anchor, self.made_by).op(
-            node.op_type, *inputs, name=f"{out.name}/{channels[0]}..{channels[-1]}",
+            node.op_type, *inputs, name=name,
             dtype=out.dtype, shape=shape, domain=node.domain,
             attributes={k: a.value for k, a in node.attributes.items()},
         )  # fmt: skip

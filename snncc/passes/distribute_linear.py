@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
@@ -40,9 +41,10 @@ class DistributeLinear(Pass):
 
     def run(self, model: ir.Model) -> int:
         """Repeat the rules until none applies."""
-        total = 0
-        while count := sum(_RULES[n.op_type](n, self.name) for n in nodes(model, *_RULES)):
+        total, lineage = 0, Lineage.of(model)
+        while count := sum(_RULES[n.op_type](n, self.name, lineage) for n in nodes(model, *_RULES)):
             total += count
+        lineage.write(model)
         return total
 
 
@@ -67,13 +69,19 @@ def _joined(value: ir.Value | None) -> ir.Node | None:
     return node if axis == 1 else None
 
 
-def _move_concat(node: ir.Node, made_by: str) -> bool:
+def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
     """op(concat(a, b)) = concat(op(a), op(b)) for neurons, pools and flattening."""
     concat = _joined(node.inputs[0])
     out = node.outputs[0]
     if concat is None or (node.op_type == "Reshape" and len(static_shape(out) or ()) != 1):
         return False
     parts = [_apply(node, part, i, made_by) for i, part in enumerate(concat.inputs) if part]
+    start = 0
+    for part in parts:  # along axis 1 one follows the other, flattened or not
+        width = (static_shape(part) or (1,))[0]
+        kept = list(range(start, start + width))
+        lineage.note(str(part.name), "channels", str(out.name), kept=kept)
+        start += width
     new = Edit(node, made_by).op(
         "Concat", *parts, name=f"{out.name}~new", like=out, attributes={"axis": 1}
     )
@@ -97,8 +105,8 @@ def _drive_sum(node: ir.Node, made_by: str) -> bool:
     return True
 
 
-def _fire(node: ir.Node, made_by: str) -> bool:
-    return _move_concat(node, made_by) or _drive_sum(node, made_by)
+def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    return _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
 
 
 def _apply(node: ir.Node, part: ir.Value, index: int, made_by: str) -> ir.Value:
@@ -116,7 +124,7 @@ def _apply(node: ir.Node, part: ir.Value, index: int, made_by: str) -> ir.Value:
     )  # fmt: skip
 
 
-def _spread_layer(node: ir.Node, made_by: str) -> bool:
+def _spread_layer(node: ir.Node, made_by: str, _: Lineage) -> bool:
     """A layer over a sum or concatenation of spikes: one layer each, added."""
     linear = linear_behind(node)
     source = linear.x.producer() if linear is not None else None
@@ -163,7 +171,7 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
         replace_value(out, total)
 
 
-_RULES: dict[str, Callable[[ir.Node, str], bool]] = {
+_RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
     **dict.fromkeys(NEURONS, _fire),
     "MaxPool": _move_concat,
     "AveragePool": _move_concat,

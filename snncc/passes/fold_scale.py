@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import prod
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ import onnx_ir as ir
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
 from snncc.passes.base import Pass
 from snncc.passes.linear import identity_layer, linear_behind, read_linear, write_linear
@@ -39,7 +41,17 @@ class FoldScale(Pass):
         for node in nodes(model):
             count += _RULES.get(node.op_type, _pass_on)(node, scales, self.name)
         write_output_scales(model, [scales.get(out, 1.0) for out in model.graph.outputs])
+        _note_units(model, scales)
         return count
+
+
+def _note_units(model: ir.Model, scales: dict[ir.Value, float]) -> None:
+    """Say of what each value of counts is the count, and how much a spike of it stands for."""
+    lineage = Lineage.of(model)
+    for value, scale in scales.items():
+        base = str(value.name).rpartition(":")[0]
+        lineage.note(str(value.name), "times", base, factor=str(1 / Fraction(scale)))
+    lineage.write(model)
 
 
 def output_scales(model: ir.Model) -> list[float]:

@@ -30,6 +30,7 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
+from snncc.ir.lineage import Lineage
 from snncc.passes import time_steps
 from snncc.passes.base import Pass
 from snncc.passes.time_forms import SHAPING, form_of, sizes_of
@@ -102,8 +103,10 @@ class Folding:
     seen: dict[ir.Value, Seen] = field(default_factory=dict)
     made: dict[Any, ir.Value] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    steps: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.lineage = Lineage.of(self.model)
         x = self.model.graph.inputs[0]
         kind, layout = ("TimeFirst", "lined") if self.is_sequence else ("Repeat", "still")
         size = static_shape(x) or ()
@@ -251,6 +254,15 @@ class Folding:
             self.made[key] = twin
         when = next((self.seen[v].when for v in live if self.seen[v].when), ())
         self.seen[out] = Seen(layout, self.made[key], when)
+        self._note(out, self.seen[out])
+
+    def _note(self, out: ir.Value, found: Seen) -> None:
+        """Say how the folded value comes from ``out``, or from one value for each timestep."""
+        twin, name = str(found.twin.name), str(out.name)
+        if found.layout == "step":
+            self.steps.setdefault(twin, {}).setdefault(found.when[0], name)
+        elif found.layout not in ("flat", "mean", "part", "cut"):
+            self.lineage.note(twin, "folded", name, layout=found.layout, T=self.T)
 
     def _computed(self, node: ir.Node, live: list[ir.Value], layout: str) -> ir.Value | None:
         if layout in _WHOLE:
@@ -304,6 +316,10 @@ class Folding:
             graph.outputs[i] = self._mean(out, found.twin) if is_mean else found.twin
         common.RemoveUnusedNodesPass()(self.model)
         self.model.metadata_props[TIMESTEPS] = str(self.T)
+        for twin, steps in self.steps.items():
+            if len(steps) == self.T:
+                self.lineage.note(twin, "steps", *(steps[t] for t in range(self.T)))
+        self.lineage.write(self.model)
 
     def _mean(self, out: ir.Value, twin: ir.Value) -> ir.Value:
         last = list(self.model.graph)[-1]

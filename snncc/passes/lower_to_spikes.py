@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, replace_value, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.passes.base import Pass
 
 __all__ = ["LowerToSpikes"]
@@ -48,10 +49,19 @@ class LowerToSpikes(Pass):
                 node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
                 _carry(node, ticks, ticks[x])
+        lineage = Lineage.of(model)
         for i, out in enumerate(model.graph.outputs):
             if out in ticks:
-                model.graph.outputs[i] = _result(model, out, ticks[out], self.name)
+                total = _result(model, out, ticks[out], self.name)
+                lineage.note(str(total.name), "times", _counted(out), factor="1")
+                model.graph.outputs[i] = total
+        lineage.write(model)
         return count
+
+
+def _counted(ticks: ir.Value) -> str:
+    """The value of counts whose ticks these are."""
+    return str(ticks.name).removesuffix(":ticks")
 
 
 def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.ir.graphs import constant, is_op, nodes, replace_value, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
 from snncc.passes.attention_scales import pull_out
 from snncc.passes.base import Pass
@@ -47,9 +48,11 @@ class RecogniseAttention(Pass):
 
     def run(self, model: ir.Model) -> int:
         """How many attentions were found."""
-        reader = _Reader(Work(Parts(self.name), self.name))
+        lineage = Lineage.of(model)
+        reader = _Reader(Work(Parts(self.name, lineage), self.name))
         for node in nodes(model):
             reader.visit(node)
+        lineage.write(model)
         if pull_out(model, self.name) or reader.changed or reader.views:
             common.RemoveUnusedNodesPass()(model)
         return len(list(nodes(model, "Attention")))
@@ -83,6 +86,8 @@ class _Reader:
                 node.metadata_props[LOST] = "1"
             self.lost.update(filter(_holds_numbers, node.outputs))
         for out, view in zip(node.outputs, found or (), strict=False):
+            if isinstance(view, Tokens):
+                self.work.note(view, out)
             if view is not None:
                 self._settle(node, out, view)
 

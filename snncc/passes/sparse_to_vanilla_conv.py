@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.ir.graphs import Edit, attribute, nodes, replace_value
-from snncc.passes.base import Pass
+from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.passes.base import Feeds, Pass
 
 __all__ = ["SparseToVanillaConv", "vanilla_conv"]
 
@@ -26,7 +27,13 @@ class SparseToVanillaConv(Pass):
     name: ClassVar[str] = "sparse-to-vanilla-conv"
     stage_in: ClassVar[str] = "imported"
     stage_out: ClassVar[str] = "imported"
-    law: ClassVar[str] = "lossy"  # equal where the mask is all ones; its input is gone
+
+    def inputs(self, model: ir.Model, feeds: Feeds) -> Feeds:
+        """A whole image is one whose mask is all ones; behind the pass there is no mask."""
+        size = len(next(iter(feeds.values())))
+        masks = [v for v in model.graph.inputs[1:] if v.name not in feeds]
+        ones = {str(v.name): np.ones((size, *(static_shape(v) or ())), np.float32) for v in masks}
+        return {**feeds, **ones}
 
     def run(self, model: ir.Model) -> int:
         """Drop every mask."""

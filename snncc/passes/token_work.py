@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.passes.channel_parts import Parts
 from snncc.passes.token_products import Product, Tokens
 from snncc.passes.token_views import of_map, regrouped
@@ -48,6 +49,20 @@ class Work:
 
     parts: Parts
     made_by: str
+
+    @property
+    def lineage(self) -> Lineage:
+        """Of the graph; it grows with every map."""
+        return self.parts.lineage
+
+    def note(self, view: Tokens, out: ir.Value) -> None:
+        """Say how the map of a view that ``out`` is comes from it, where it was made for that."""
+        maker = view.twin.producer()
+        if maker is None or maker.metadata_props.get(MAP_OF) != out.name or view.scale != 1.0:
+            return
+        groups = [[(d.axis, d.size, d.stride) for d in group] for group in view.groups]
+        name, sizes = str(view.twin.name), list(sizes_of(view))
+        self.lineage.note(name, "map", str(out.name), groups=groups, sizes=sizes)
 
     def map(
         self, node: ir.Node, op_type: str, *inputs: ir.Value | None, shape: Sequence[int],

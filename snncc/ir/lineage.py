@@ -1,0 +1,144 @@
+"""Lineage: what a value is, in terms of values of the graph that a pass was given.
+
+A pass that keeps a name keeps its meaning. A pass that computes the same numbers on other axes, in
+parts or in other units gives them a new name, and notes here how they come from the old ones. So
+two stages can be compared although they share few names, and so can the last stage and the trained
+network itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+__all__ = ["Lineage", "Move"]
+
+Array = npt.NDArray[Any]
+
+#: Metadata key of the model.
+_LINEAGE = "snncc.lineage"
+
+
+@dataclass(frozen=True)
+class Move:
+    """How a value comes from others.
+
+    Attributes:
+        kind: ``folded``: one layout of timesteps and samples as [T*N, ...]; ``steps``: timesteps
+            that were computed one by one, one after the other; ``map``: tokens as the map that they
+            are a view of; ``channels``: some channels, axis 1; ``times``: the value times a
+            fraction.
+        sources: Names of the values it comes from.
+        settings: Of the kind; see the functions at the end of this module.
+    """
+
+    kind: str
+    sources: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, arrays: Sequence[Array]) -> Array:
+        """The value, from those of its sources."""
+        return _KINDS[self.kind](*arrays, **self.settings)
+
+
+@dataclass
+class Lineage:
+    """The moves of a graph and of all graphs before it, by the name of what they make."""
+
+    moves: dict[str, Move] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: ir.Model) -> Lineage:
+        """What the model says of its values."""
+        stored = json.loads(model.metadata_props.get(_LINEAGE, "{}"))
+        return Lineage({k: Move(v[0], tuple(v[1]), v[2]) for k, v in stored.items()})
+
+    def write(self, model: ir.Model) -> None:
+        """Let the model say it."""
+        moves = {k: (m.kind, m.sources, m.settings) for k, m in self.moves.items()}
+        model.metadata_props[_LINEAGE] = json.dumps(moves)
+
+    def note(self, name: str, kind: str, *sources: str, **settings: Any) -> None:
+        """Value ``name`` comes from ``sources`` by a move."""
+        self.moves[name] = Move(kind, sources, settings)
+
+    def origins(self, name: str, known: Container[str]) -> list[str] | None:
+        """The known values that ``name`` comes from; None: from others as well."""
+        if name in known:
+            return [name]
+        if (move := self.moves.get(name)) is None:
+            return None
+        found = [self.origins(source, known) for source in move.sources]
+        parts = [part for part in found if part is not None]
+        return [n for part in parts for n in part] if len(parts) == len(found) else None
+
+    def trace(self, name: str, known: Mapping[str, Array]) -> Array:
+        """The value that ``name`` must have, from known ones.
+
+        Raises:
+            KeyError: It does not come from these.
+        """
+        if name in known:
+            return known[name]
+        move = self.moves[name]
+        return move([self.trace(source, known) for source in move.sources])
+
+
+def forget(model: ir.Model) -> None:
+    """Take the lineage off a graph that is compared with nothing any more."""
+    model.metadata_props.pop(_LINEAGE, None)
+
+
+# -- kinds of moves --------------------------------------------------------------------------
+
+
+def _folded(x: Array, layout: str, T: int) -> Array:
+    """Returns [T*N, ...] of [T, N, ...] ``apart``, [N, T, ...] ``lined`` and so on."""
+    if layout == "rows":  # [N*T, ...]
+        x = x.reshape(-1, T, *x.shape[1:])
+    if layout in ("rows", "lined"):
+        x = np.moveaxis(x, 1, 0)
+    if layout in ("still", "one"):  # [N, ...] or [1, N, ...], the same in every timestep
+        return np.concatenate([x if layout == "still" else x[0]] * T)
+    return x if layout == "flat" else x.reshape(-1, *x.shape[2:])
+
+
+def _steps(*steps: Array) -> Array:
+    return np.concatenate(steps)
+
+
+def _map(x: Array, groups: Sequence[Sequence[tuple[str, int, int]]], sizes: Sequence[int]) -> Array:
+    """Tokens as the map [N, *sizes] that they are a view of; ``groups``: digits of each axis.
+
+    A digit is (axis of the map, size, stride), of the axis of samples ("N", 0, 1).
+    """
+    digits = [digit for group in groups for digit in group]
+    places = [("NCP".index(axis), -stride) for axis, _, stride in digits]
+    apart = x.reshape([size or -1 for _, size, _ in digits])
+    order = sorted(range(len(digits)), key=places.__getitem__)
+    return np.asarray(apart.transpose(order).reshape(-1, *sizes))
+
+
+def _channels(x: Array, kept: Sequence[int]) -> Array:
+    return np.take(x, kept, axis=1)
+
+
+def _times(x: Array, factor: str) -> Array:
+    number = Fraction(factor)
+    return np.asarray(x * number.numerator / number.denominator)
+
+
+_KINDS: dict[str, Callable[..., Array]] = {
+    "folded": _folded,
+    "steps": _steps,
+    "map": _map,
+    "channels": _channels,
+    "times": _times,
+}
