@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from snncc.backends.chip import require_fit
 from snncc.backends.target import make_engine
-from snncc.errors import UsageError
+from snncc.errors import UnsupportedModelError, UsageError
 from snncc.inputs import (
+    OWN_GRID,
+    Samples,
     calibration_data,
     f32_contract,
     feeds_of,
@@ -28,7 +30,7 @@ from snncc.inputs import (
     u8_contract,
 )
 from snncc.options import InputOptions, Options, bits_of
-from snncc.report import make_report
+from snncc.report import make_report, silent_modules
 from snncc.runtime.artifact import RUNNABLE, CompiledModel, manifest_of
 from snncc.runtime.bounds import observe
 from snncc.runtime.coding import Dataset
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
     from snncc.passes import PassManager
     from snncc.passes.diagnose import Diagnosis
     from snncc.passes.host_head import HostPart
-    from snncc.runtime.measure import Measured
+    from snncc.passes.recognise_qdq import InputGrid
+    from snncc.runtime.measure import Measured, Trained
 
 __all__ = ["InputOptions", "Options", "check", "compile"]
 
@@ -58,7 +61,7 @@ Array = npt.NDArray[Any]
 #: so many at most.
 _CHECKED, _STORED = 8, 8
 #: Passes whose graphs are read later: of others' weights no copy is kept.
-_WANTED = ("merge-linear", "commute-max-pool", "fold-scale")
+_WANTED = ("merge-linear", "fold-scale")
 
 
 def compile(
@@ -136,6 +139,7 @@ class _Compilation:
         self.dump_dir = Path(options.dump_ir) if options.dump_ir is not None else None
         self.patches = patches_of(options.patch_mask)
         self.host: HostPart | None = None
+        self.trained: Trained
         self.layers: dict[str, Any] = {}
         if options.verify_samples is not None and options.verify_samples < 1:
             raise UsageError(f"--verify-samples {options.verify_samples} is not positive")
@@ -154,6 +158,7 @@ class _Compilation:
         model.reference = Reference.of(few, activity)
         model.report["observed"] = self._observed(model, seen)
         model.report["verify"] = {**verdict.to_json(), "available": len(x), "layers": self.layers}
+        model.report["silent"] = silent_modules(model.report)
         return model
 
     def _observed(self, model: CompiledModel, seen: Array | None) -> dict[str, Any] | None:
@@ -169,44 +174,90 @@ class _Compilation:
 
         What only passes need, earlier forms of all weights, is gone behind this.
         """
-        from snncc.ir.graphs import is_sequence
         from snncc.ir.oracle import affordable
 
+        data, contract = self._early(calibration)
         self.steps.begin("import")
         model = self.imported()
-        shape = input_shape(model)
-        limit, masks = self.options.calibration_limit, self.patches is not None
-        data = calibration_data(calibration, shape, limit, masks)
-        if data is not None and data.notes:
-            self.origins["calibration"] = ", ".join(data.notes)
-        lead = int(is_sequence(model))
-        made = self._contract(model, shape[lead:], data.x if data is not None else None)
-        contract = replace(made, timesteps=shape[0] * lead)
+        if contract is None:
+            data, contract = self._after_import(model, calibration)
+        contract = replace(contract, name=str(model.graph.inputs[0].name))
         if self.patches is not None:
             contract = masked_contract(contract, self.patches)
             self.origins["mask"] = origin_of_masks(data)
+        neurons = self._require_supported(model)
         wanted = max(_CHECKED, self.options.verify_samples or 0)
         feeds = feeds_of(contract, data if data is not None else noise(contract, wanted))
         few = {k: v[: affordable(model, _CHECKED)] for k, v in feeds.items()}
         fitted, judged = self._halves(feeds)
         manager = self._manager(contract, few, fitted if data is not None else None)
         self.steps.plan(self._steps_after_import(manager, data is not None))
-        law = self._import_law(model, few)
+        law = self._import_law(model, few, neurons)
         manager.run(model)
         self.layers = self._layers(manager, feeds, few)
         self.steps.begin("build-program")
         program = self._program(manager)
-        measured = self._measure(manager, judged) if data is not None else None
+        measured = self._measure(manager, judged, contract) if data is not None else None
         found = make_report(
             self.bits, self.origins, contract, manager, program, law, measured, self.options.target
         )
         seen = judged[f"{contract.name}:u8"] if data is not None else None
         return self._model(manager, program, contract, found), feeds, seen
 
+    def _early(
+        self, calibration: Dataset | Array | str | Path | None
+    ) -> tuple[Samples | None, InputContract | None]:
+        """Samples and input contract of a module, whose input is known before any export."""
+        if self.module is None:
+            return None, None
+        frames, shape = self._frames, self._shape()
+        data = self._data(calibration, frames.sample(shape))
+        made = self._contract(shape, data.x if data is not None else None, None)
+        return data, replace(made, timesteps=frames.timesteps)
+
+    def _after_import(
+        self, model: ir.Model, calibration: Dataset | Array | str | Path | None
+    ) -> tuple[Samples | None, InputContract]:
+        """Samples and input contract of a file, which says itself what it takes."""
+        from snncc.passes.recognise_qdq import input_grid
+
+        shape = input_shape(model)
+        data = self._data(calibration, shape)
+        return data, self._contract(shape, data.x if data is not None else None, input_grid(model))
+
+    def _data(
+        self, calibration: Dataset | Array | str | Path | None, shape: tuple[int, ...]
+    ) -> Samples | None:
+        limit, masks = self.options.calibration_limit, self.patches is not None
+        data = calibration_data(calibration, shape, limit, masks)
+        if data is not None and data.notes:
+            self.origins["calibration"] = ", ".join(data.notes)
+        return data
+
+    def _require_supported(self, model: ir.Model) -> list[list[str]]:
+        """Refuse what ``check`` would refuse, before anything is compared or measured.
+
+        Returns:
+            Of each activation that becomes a neuron, the values of ``model`` that it is.
+        """
+        from snncc.ir.graphs import nodes
+        from snncc.ir.lineage import Lineage
+        from snncc.ir.ops import NEURONS
+        from snncc.passes import PassManager, front
+        from snncc.passes.require_integer import RequireInteger
+
+        passes = (*front(masked=self.patches is not None), RequireInteger())
+        made = PassManager(passes, begin=None, kept=()).run(model)
+        lineage, known = Lineage.of(made), {str(v.name) for n in model.graph for v in n.outputs}
+        fired = [str(node.outputs[0].name) for node in nodes(made, *NEURONS)]
+        if not fired:
+            raise UnsupportedModelError("the network has no neuron; nothing in it can spike")
+        return [lineage.origins(name, known) or [] for name in fired]
+
     def _steps_after_import(self, manager: PassManager, has_data: bool) -> int:
-        laws = ("layer by layer", "build-program", "verify")
+        laws = ("import law", "layer by layer", "build-program", "verify")
         measured = ("measure", "observe") if has_data else ()
-        return int(self._has_law) + len(manager.passes) + len(laws) + len(measured)
+        return len(manager.passes) + len(laws) + len(measured)
 
     def imported(self) -> ir.Model:
         """The graph in stage ``imported``, cut at ``until`` or without what the host computes."""
@@ -222,9 +273,12 @@ class _Compilation:
 
     def _import(self) -> ir.Model:
         if self.module is not None:
-            from snncc.frontends.pytorch import import_module
+            from snncc.frontends.pytorch import export_module
+            from snncc.frontends.trained import TrainedModule
 
-            return import_module(self.module, self._shape(), self.patches, self._frames)
+            found = export_module(self.module, self._shape(), self.patches, self._frames)
+            self.trained = TrainedModule(found, self.module, self._frames)
+            return found.model
         if self.patches is not None:
             raise UsageError("--patch-mask needs the network's module: a checkpoint and --arch")
         if self.options.timesteps is not None:
@@ -232,12 +286,17 @@ class _Compilation:
         path = Path(str(self.network))
         if path.suffix == ".onnx":
             from snncc.frontends.onnx_file import import_onnx
+            from snncc.frontends.trained_file import TrainedFile
 
+            self.trained = TrainedFile(path)
             return import_onnx(path)
         if path.suffix == ".pt2":
-            from snncc.frontends.pytorch import import_exported
+            from snncc.frontends.pytorch import export_program, load_program
+            from snncc.frontends.trained import TrainedModule
 
-            return import_exported(path)
+            found = export_program(load_program(path))
+            self.trained = TrainedModule(found)
+            return found.model
         raise UsageError(f"{path}: .onnx and .pt2 files stand alone; a checkpoint needs --arch")
 
     def _shape(self) -> tuple[int, ...]:
@@ -258,11 +317,16 @@ class _Compilation:
     # -- input -----------------------------------------------------------------------------
 
     def _contract(
-        self, model: ir.Model, shape: tuple[int, ...], data: Array | None
+        self, shape: tuple[int, ...], data: Array | None, grid: InputGrid | None
     ) -> InputContract:
-        from snncc.passes.recognise_qdq import input_grid
+        """How the input becomes integers; its name and timesteps are the graph's.
 
-        given, name = self.options.input, str(model.graph.inputs[0].name)
+        Args:
+            shape: Of a sample; of a sequence that of one timestep.
+            data: Calibration samples, if any.
+            grid: On which the network quantises its input itself, if it does.
+        """
+        given = self.options.input
         mean = given.mean if given.mean is not None else self.config.get("mean")
         std = given.std if given.std is not None else self.config.get("std")
         known = mean is not None or std is not None
@@ -272,35 +336,29 @@ class _Compilation:
         if mode == "u8" and given.range is not None:
             raise UsageError("--input-range belongs to --input f32")
         if mode == "u8":
-            return u8_contract(name, shape, floats(mean, 0.0), floats(std, 1.0))
+            return u8_contract("", shape, floats(mean, 0.0), floats(std, 1.0))
         if given.mean is not None or given.std is not None:
             raise UsageError("--mean and --std belong to --input u8")
-        if (grid := input_grid(model)) is None:
-            return f32_contract(name, shape, given.range or range_of(data))
+        if grid is None:
+            return f32_contract("", shape, given.range or range_of(data))
         if given.range is not None:
             raise UsageError("the network quantises its input itself; leave --input-range out")
-        self.origins["input_range"] = "the network's own quantiser"
+        self.origins["input_range"] = OWN_GRID
         scale = grid.scale if len(grid.scale) > 1 else grid.scale[0]
         return InputContract(
-            name, shape, "float32", scale=scale, zero_point=grid.zero_point, top=grid.top
+            "", shape, "float32", scale=scale, zero_point=grid.zero_point, top=grid.top
         )
 
     # -- the steps -------------------------------------------------------------------------
 
-    @property
-    def _has_law(self) -> bool:
-        """Whether there is a module that computes what the graph does."""
-        return self.module is not None and not self.options.until
-
-    def _import_law(self, model: ir.Model, feeds: Mapping[str, Array]) -> ImportLaw | None:
-        if not self._has_law:
-            return None
+    def _import_law(
+        self, model: ir.Model, feeds: Mapping[str, Array], neurons: list[list[str]]
+    ) -> ImportLaw:
         from snncc.frontends.import_law import check_import
 
         self.steps.begin("import law")
-        x, *masks = (feeds[str(value.name)] for value in model.graph.inputs)
-        mask = masks[0] if masks else None
-        return check_import(self.module, model, x, mask, self._frames)
+        given = {str(value.name): feeds[str(value.name)] for value in model.graph.inputs}
+        return check_import(model, given, self.trained.values(given), neurons, self.trained.words)
 
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""
@@ -364,14 +422,17 @@ class _Compilation:
             require_fit(program, self.options.target)
         return program
 
-    def _measure(self, manager: PassManager, feeds: Mapping[str, Array]) -> Measured:
+    def _measure(
+        self, manager: PassManager, feeds: Mapping[str, Array], contract: InputContract
+    ) -> Measured:
         from snncc.runtime.measure import measure
 
         self.steps.begin("measure", len(next(iter(feeds.values()))))
-        trained = manager.after["commute-max-pool"]
-        integer = manager.after["fold-scale"]
-        quantised, told = manager.stages["quantised"], self.steps.advance
-        return measure(trained, integer, quantised, feeds, self.host, told)
+        integer, quantised = manager.after["fold-scale"], manager.stages["quantised"]
+        is_own = self.origins.get("input_range") == OWN_GRID
+        told = self.steps.advance
+        is_real = contract.dtype == "float32" and not is_own
+        return measure(self.trained, integer, quantised, feeds, self.host, told, is_real)
 
     def _model(
         self,

@@ -93,10 +93,8 @@ def _integer_graph(module: nn.Module, shape: Sequence[int], mean: Any, std: Any)
 
     means, stds = (np.broadcast_to(np.asarray(v, np.float64), shape[0]) for v in (mean, std))
     source = QuantiseInput(tuple(1 / (255 * stds)), tuple(-means / stds))
-    training = module.training
-    model = import_module(module, shape)
-    module.train(training)
-    return PassManager((*FRONT, RequireInteger(), CommuteMaxPool(), source, FoldScale())).run(model)
+    passes = (*FRONT, RequireInteger(), CommuteMaxPool(), source, FoldScale())
+    return PassManager(passes).run(import_module(module, shape))
 
 
 class _Builder:

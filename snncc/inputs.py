@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from snncc.frontends.sequences import Frames
 
 __all__ = [
+    "OWN_GRID",
     "Samples",
     "calibration_data",
     "f32_contract",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+
+#: Origin of an input's range that the network itself says.
+OWN_GRID = "the network's own quantiser"
 
 _DTYPES = (np.uint8, np.float32, np.float64)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from snncc.backends.chip import demand_json
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from snncc.passes import PassManager
     from snncc.runtime.measure import Measured
 
-__all__ = ["make_report"]
+__all__ = ["make_report", "silent_modules"]
 
 
 def make_report(
@@ -24,17 +25,18 @@ def make_report(
     contract: InputContract,
     manager: PassManager,
     program: Program,
-    law: ImportLaw | None,
+    law: ImportLaw,
     measured: Measured | None,
     target: str | None = None,
 ) -> dict[str, Any]:
     """Everything the compiler did, proved and measured, ahead of ``observed`` and ``verify``.
 
-    ``changed`` is the share of activations that differ end to end from the trained network,
-    ``changed_teacher_forced`` that of each layer's own rounding, ``agreement`` the share of samples
-    with the trained network's class (None for results that are maps); without calibration data all
-    that is measured is None. ``target`` is what the network was compiled for and would take of it,
-    or None.
+    ``changed`` is the share of ``compared`` activations that differ end to end from the trained
+    network in float64, ``changed_teacher_forced`` that of each layer's own rounding, ``agreement``
+    the share of samples with the trained network's class (None for results that are maps).
+    ``float32`` counts the activations and classes in which the trained network's own float32 is
+    not its float64: no change of ours. Without calibration data all that is measured is None.
+    ``target`` is what the network was compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
 
@@ -47,10 +49,12 @@ def make_report(
         "weight_bits": weight_bits,
         "layer_bits": _layer_bits(manager),
         "samples": measured.samples if measured else 0,
+        "compared": measured.total if measured else None,
         "agreement": _agreement(measured),
         "changed": measured.share("end_to_end") if measured else None,
         "changed_teacher_forced": measured.share("teacher_forced") if measured else None,
-        **_changed_ahead(contract, measured),
+        "changed_by_input": _changed_by_input(measured),
+        "float32": _float32(measured),
         "saturated": measured.share("saturated") if measured else None,
         "ties": sum(layer.ties for layer in measured.layers) if measured else None,
         "layers": _layers(program, measured),
@@ -62,7 +66,7 @@ def make_report(
             {"name": r.name, "rewrites": r.rewrites, "checked": r.checked, "worst": r.worst}
             for r in manager.records
         ],
-        "import_law": _law(law),
+        "import_law": asdict(law),
         "input": contract.to_json(),
         "origins": dict(origins),
     }
@@ -79,20 +83,21 @@ def _layer_bits(manager: PassManager) -> dict[str, int]:
     return {made.get(name, name): count for name, count in bits.items()}
 
 
-def _changed_ahead(contract: InputContract, measured: Measured | None) -> dict[str, float | None]:
-    """The share of activations that input quantisation changes, and that float32 rounding does.
-
-    Raw pixels are quantised already, so what differs there is rounding: of potentials on a border,
-    or next to one, in two graphs that are the same but for the order of operations. With real
-    inputs the two cannot be told apart, and rounding is None.
-    """
+def _changed_by_input(measured: Measured | None) -> float | None:
+    """The share of activations that input quantisation changes; 0 where it is not ours."""
     if measured is None:
-        return {"changed_by_input": None, "changed_by_rounding": None}
-    share = _ratio(measured.input_changed, measured.total)
-    is_raw = contract.dtype == "uint8"
+        return None
+    return _ratio(measured.input_changed or 0, measured.total)
+
+
+def _float32(measured: Measured | None) -> dict[str, Any] | None:
+    """What float32 decides otherwise than float64 in the trained network, and whose float32."""
+    if measured is None:
+        return None
     return {
-        "changed_by_input": 0.0 if is_raw else share,
-        "changed_by_rounding": share if is_raw else None,
+        "of": measured.against,
+        "activations": measured.float32_changed,
+        "classes": measured.float32_classes,
     }
 
 
@@ -123,6 +128,8 @@ def _layers(program: Program, measured: Measured | None) -> list[dict[str, Any]]
             row["changed_teacher_forced"] = _ratio(seen.teacher_forced, seen.total)
             row["saturated"] = _ratio(seen.saturated, seen.total)
             row["ties"] = seen.ties
+            row["spikes"] = seen.spikes
+            row["trained_spikes"] = seen.trained_spikes
         rows.append(row)
     return rows
 
@@ -143,14 +150,9 @@ def _reads(program: Program, node: Accumulator, source: str) -> bool:
     return source in names or any(source in sources_of(p) for p in pooled)
 
 
-def _law(law: ImportLaw | None) -> dict[str, Any] | None:
-    if law is None:
-        return None
-    return {
-        "leaves": law.leaves,
-        "elements": law.elements,
-        "worst": law.worst,
-        "margin": law.margin,
-        "changed": law.changed,
-        "activations": law.activations,
-    }
+def silent_modules(report: Mapping[str, Any]) -> list[str]:
+    """Modules of the populations that never fired, on calibration data or else in ``verify``."""
+    if report["samples"]:
+        return [row["module"] for row in report["layers"] if not row["spikes"]]
+    silent = set(report["verify"]["coverage"]["silent"])
+    return [row["module"] for row in report["layers"] if row["population"] in silent]

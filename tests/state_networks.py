@@ -10,7 +10,7 @@ from float_networks import Case, Net
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from snncc.frontends.steps import CALL, STEP
+from snncc.frontends.steps import STEP
 from snncc.ir.ops import DOMAIN
 from snncc.passes.quantise_input import QuantiseInput
 
@@ -107,7 +107,7 @@ def _step(net: Net, node: Any, t: int, membranes: dict[str, str]) -> Any:
     for name in (f"{out}@{t}", membranes[out]):
         net.known.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     outputs = [out, membranes[out]]
-    return helper.make_node(STEP, inputs, outputs, node.name, domain=DOMAIN, **{CALL: t}, **rest)
+    return helper.make_node(STEP, inputs, outputs, node.name, domain=DOMAIN, **rest)
 
 
 def _timestep(net: Net, t: int) -> str:

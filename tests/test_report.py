@@ -29,30 +29,31 @@ def compiled(border: float, **more: object) -> snncc.CompiledModel:
     return snncc.compile(network(border), calibration=data, input_shape=(1,), **given)
 
 
-def line(model: snncc.CompiledModel) -> str:
-    return next(pieces[1] for pieces in map(list, all_lines(model)) if pieces[0] == "input")
+def line(model: snncc.CompiledModel, label: str = "input") -> str:
+    return next(pieces[1] for pieces in map(list, all_lines(model)) if pieces[0] == label)
 
 
-def test_what_float32_rounds_otherwise_is_not_the_inputs_change():
+def test_what_float32_rounds_otherwise_is_no_change_of_ours():
     on_border = compiled(0.0)  # pixels 10, 30, 50, ... are ties
-    share = on_border.report["changed_by_rounding"]
-    assert on_border.report["ties"] > 0
-    assert share > 0
-    assert on_border.report["changed_by_input"] == 0
-    assert ": exact; float32 alone rounds " in line(on_border)
+    report = on_border.report
+    assert report["ties"] > 0
+    assert report["float32"]["activations"] > 0
+    assert report["float32"]["of"] == "PyTorch"
+    assert (report["changed_by_input"], report["changed"]) == (0, 0)
+    assert line(on_border).endswith(": exact")
+    assert "float32 and float64 of the trained network differ in " in line(on_border, "trained")
 
 
 def test_without_borders_it_rounds_nothing_otherwise():
-    off_border = compiled(0.013)
-    assert off_border.report["changed_by_rounding"] == off_border.report["changed_by_input"] == 0
-    assert line(off_border).endswith(": exact")
+    report = compiled(0.013).report
+    assert report["float32"] == {"of": "PyTorch", "activations": 0, "classes": 0}
+    assert report["changed_by_input"] == report["changed"] == 0
 
 
 def test_real_inputs_are_quantised_and_that_is_measured():
     x = np.random.default_rng(0).normal(size=(256, 1)).astype(np.float32)
     real = compiled(0.0, input=InputOptions(mode="f32"), calibration=x)
     assert real.report["changed_by_input"] > 0
-    assert real.report["changed_by_rounding"] is None
     assert "of activations" in line(real)
 
 
@@ -60,6 +61,5 @@ def test_real_inputs_are_quantised_and_that_is_measured():
 def test_without_data_nothing_is_claimed(mode):
     limits = {"mean": (MEAN,), "std": (STD,)} if mode == "u8" else {"range": (-1.0, 1.0)}
     model = compiled(0.0, input=InputOptions(mode=mode, **limits), calibration=None)
-    assert model.report["changed_by_input"] is None
-    assert model.report["changed_by_rounding"] is None
+    assert model.report["changed_by_input"] is model.report["float32"] is None
     assert line(model).endswith(": exact" if mode == "u8" else ": changes not measured")

@@ -147,8 +147,7 @@ def compile_(as_json: bool, **given: Any) -> None:
     try:
         network, model = _compile(request, choices, name, quiet=as_json)
     except UnsupportedModelError as e:
-        hint = "nothing written; snncc check shows how far an exact prefix reaches"
-        raise UnsupportedModelError(f"{e.message}; {hint}", e.faults) from e
+        raise UnsupportedModelError(f"{e.message}; nothing written", e.faults) from e
     except TargetError as e:
         raise TargetError(f"{e.message}; nothing written", e.faults) from e
     model.report["checkpoint"] = network.checkpoint

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snncc.cli.screen import number, percent, plural, size
+from snncc.inputs import OWN_GRID
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
@@ -44,6 +45,8 @@ def all_lines(model: CompiledModel) -> list[Line]:
         _lowered(model),
         *_attention(model),
         _weights(model),
+        *_trained(model),
+        *_silent(model),
         _latency(model),
         _bounds(model),
         *_target(model),
@@ -127,14 +130,19 @@ def _names(names: Collection[str]) -> str:
 
 def _import(model: CompiledModel) -> Line:
     law = model.report["import_law"]
-    if law is None:
-        return "import", "not compared with PyTorch: only whole networks with their module are"
+    neurons, results = plural(law["neurons"], "neuron layer"), plural(law["results"], "result")
+    of = model.report["verify"]["available"]
     return (
         "import",
-        f"{plural(law['leaves'], 'neuron layer')}: {law['changed']:,} of {law['activations']:,} "
-        "activations differ from PyTorch",
-        f"potentials off by {law['worst']:.1e} of sum|w||a| at most ({law['margin']:.0e} allowed)",
+        f"{neurons} and {results} compared with {law['against']}, {_samples(law['samples'], of)}: "
+        f"{law['changed']:,} of {law['activations']:,} activations differ",
+        f"values off by {law['worst']:.1e} of sum|w||a| at most ({law['margin']:.0e} allowed)",
     )
+
+
+def _samples(count: int, of: int) -> str:
+    """``8 of 256 samples``, or ``all 8 samples``."""
+    return f"{count:,} of {plural(of, 'sample')}" if count < of else plural(of, "sample")
 
 
 def _input(model: CompiledModel) -> Line:
@@ -190,15 +198,15 @@ def _raw_input(model: CompiledModel, contract: InputContract) -> str:
     maps = [a for a in model.program.accumulators if (a.module or a.name) in layers]
     borders = " incl. borders" if any(len(a.shape) > 1 and a.bias.ndim > 1 for a in maps) else ""
     folded = f"mean {_values(contract.mean)} std {_values(contract.std)} folded into"
-    rounded = model.report.get("changed_by_rounding")
-    rounding = f"; float32 alone rounds {percent(rounded)} of activations otherwise"
-    return f"{folded} {_names(layers)}{borders}: exact{rounding if rounded else ''}"
+    return f"{folded} {_names(layers)}{borders}: exact"
 
 
 def _real_input(model: CompiledModel) -> str:
     step, low, top = _first(model.input.scale), model.input.low[0], model.input.top
     grid = f"quantised to {top + 1} steps of {step:.4g} from {low:.4g} to {low + top * step:.4g}"
     changed = model.report["changed_by_input"]
+    if model.report["origins"].get("input_range") == OWN_GRID:
+        return f"{grid}: exact, as the network itself does"
     if changed is None:
         return f"{grid}: changes not measured"
     return f"{grid}: changes {percent(changed)} of activations"
@@ -289,10 +297,34 @@ def _weights(model: CompiledModel) -> Line:
     more = 16 if bits < 16 else 24
     is_free = report["changed"] and bits < 24 and not report.get("target")
     hint = f"(--weight-bits {more} for fewer)" if is_free else ""
-    shares = [f"changes {percent(report['changed'])} of activations"]
-    if report["agreement"] is not None:
-        shares.append(f"same class {percent(report['agreement'])}")
-    return "weights", f"{head} {', '.join([*shares, plural(report['samples'], 'sample')])}", hint
+    samples = plural(report["samples"], "sample")
+    changed = f"{percent(report['changed'])} of {number(report['compared'])} activations"
+    same = f", same class for {percent(report['agreement'])} of {samples}"
+    classes = f", {samples}" if report["agreement"] is None else same
+    return "weights", f"{head} {changed} are not the trained network's{classes}", hint
+
+
+def _trained(model: CompiledModel) -> list[Line]:
+    """What the trained network's own float32 leaves open, so that it is no change of ours."""
+    found = model.report["float32"]
+    if found is None:
+        return []
+    differs = f"{found['activations']:,} of {number(model.report['compared'])} activations"
+    if found["classes"] is not None:
+        samples = plural(model.report["samples"], "sample")
+        differs += f" and in the class of {found['classes']} of {samples}"
+    what = f"float32 and float64 of the trained network differ in {differs}"
+    return [("trained", what, f"(float32: {found['of']}; compared is float64)")]
+
+
+def _silent(model: CompiledModel) -> list[Line]:
+    """Populations about which nothing was learnt."""
+    found = model.report["silent"]
+    if not found:
+        return []
+    samples = plural(model.report["samples"] or model.report["verify"]["samples"], "sample")
+    what = f"{plural(len(found), 'population')} silent in {samples}: {_names(found)}"
+    return [("warning", f"{what}; nothing is shown by comparing them")]
 
 
 def _auto_bits(layers: dict[str, int]) -> str:
@@ -352,7 +384,7 @@ def _cores(count: int | None) -> str:
 def _verify(model: CompiledModel) -> Line:
     verdict = model.report["verify"]
     covered = verdict["coverage"]
-    samples = plural(verdict["samples"], "sample")
+    samples = _samples(verdict["samples"], verdict["available"])
     kind = "" if model.report["samples"] else " of noise"
     differ = f"{verdict['mismatched']:,} of {covered['spikes']:,} spikes differ"
     return (

@@ -39,6 +39,7 @@ _PIPE_WIDTH = 100_000
 _LABEL = 11
 _MIN_COLUMN = 20  # on a narrow terminal cells fold to this; what is narrower never folds
 _GAP = " " * 4
+_STYLES = {"warning": "bold yellow"}
 
 
 class Screen:
@@ -62,7 +63,7 @@ class Screen:
         from rich.table import Table
 
         grid = Table.grid()
-        grid.add_column(style="bold cyan", min_width=_LABEL)
+        grid.add_column(style=_STYLES.get(label, "bold cyan"), min_width=_LABEL)
         grid.add_column()
         grid.add_row(_text(label), _text(rest))
         self._console.print(grid)

@@ -10,23 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
 
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.frontends.step_leaves import stepping
+from snncc.frontends.steps import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = [
+    "Call",
     "IntegerFireSpec",
     "Leaf",
+    "Record",
     "StatefulFireSpec",
     "StepSpec",
     "find_leaves",
     "forget",
-    "record",
+    "recorded",
     "register_leaf",
     "swapped",
 ]
@@ -50,7 +54,8 @@ class StatefulFireSpec:
     """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
 
     H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
-    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold.
+    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
+    names the attribute in which the module keeps V between calls, if it does.
     """
 
     D: int = 1
@@ -60,6 +65,7 @@ class StatefulFireSpec:
     norm: float = 1.0
     rule: str = ">="
     reset: str = "hard"
+    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,27 +144,58 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
     return found
 
 
-def _symbolic(leaf: Leaf) -> Callable[..., Any]:
+def _symbolic(leaf: Leaf, numbers: Iterator[int]) -> Callable[..., Any]:
     spec = leaf.spec
     if isinstance(spec, StepSpec):
-        return stepping(leaf.module, asdict(spec.neuron), spec.state, spec.alone)
-    return _over_time(spec) if isinstance(spec, StatefulFireSpec) else _at_once(spec)
+        return stepping(leaf.module, asdict(spec.neuron), spec.state, spec.alone, numbers)
+    if isinstance(spec, StatefulFireSpec):
+        return _over_time(leaf, spec, numbers)
+    attributes = asdict(spec)
+    return lambda x: _node("IntegerFire", x, attributes, next(numbers), leaf)
 
 
-def _at_once(spec: IntegerFireSpec) -> Callable[[torch.Tensor], Any]:
-    return lambda x: _node("IntegerFire", x, asdict(spec))
+def _over_time(
+    leaf: Leaf, spec: StatefulFireSpec, numbers: Iterator[int]
+) -> Callable[[torch.Tensor], Any]:
+    attributes = asdict(spec)
+    state = attributes.pop("state")
 
-
-def _over_time(spec: StatefulFireSpec) -> Callable[[torch.Tensor], Any]:
     def forward(x: torch.Tensor) -> Any:
+        if state:
+            _require_empty(leaf, state)
         T = int(x.shape[0])
-        fired = _node("StatefulFire", x.flatten(0, 1), {"T": T, **asdict(spec)})
+        fired = _node("StatefulFire", x.flatten(0, 1), {"T": T, **attributes}, next(numbers), leaf)
         return fired.unflatten(0, (T, x.shape[1]))
 
     return forward
 
 
-def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any]) -> Any:
+class _Used:
+    """What a neuron holds in place of its membrane once it has been called."""
+
+
+def _require_empty(leaf: Leaf, state: str) -> None:
+    """A neuron starts with an empty membrane, and keeps one that nobody goes on with.
+
+    Raises:
+        UnsupportedModelError: It has been called before, without a reset since; or it starts with
+            something else.
+    """
+    held = getattr(leaf.module, state, None)
+    kind = type(leaf.module).__name__
+    if isinstance(held, _Used):
+        what = "is called again, and its membrane goes on from the first call into the second"
+        todo = "a neuron of its own for each place, or a reset between the calls"
+    elif isinstance(held, (int, float)) and held:
+        what, todo = f"starts with a membrane of {held!r}", "start with an empty one"
+    else:  # what a tensor holds, the law of import sees
+        setattr(leaf.module, state, _Used())
+        return
+    fault = Fault(what, kind=kind, module=leaf.path, todo=todo)
+    raise UnsupportedModelError("a neuron does not start with an empty membrane", [fault])
+
+
+def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any], call: int, leaf: Leaf) -> Any:
     return torch.onnx.ops.symbolic(
         f"{DOMAIN}::{kind}",
         (x,),
@@ -166,6 +203,7 @@ def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any]) -> Any:
         dtype=x.dtype,
         shape=x.shape,
         version=VERSION,
+        metadata_props={CALLS: str(call), CLASS: _qualified(type(leaf.module))},
     )
 
 
@@ -181,44 +219,94 @@ def forget(leaves: list[Leaf]) -> None:
 
 @contextmanager
 def swapped(leaves: list[Leaf]) -> Iterator[None]:
-    """Within this context every leaf's ``forward`` emits its operator."""
-    held = _membranes(leaves)
+    """Within this context every leaf's ``forward`` emits its operator.
+
+    Calls are numbered in the order of the author's code, which is the same in every run of it.
+    """
+    numbers = count()
+    with _instead([(leaf, _symbolic(leaf, numbers)) for leaf in leaves]):
+        yield
+
+
+@contextmanager
+def _instead(forwards: list[tuple[Leaf, Callable[..., Any]]]) -> Iterator[None]:
+    """Within this context leaves do something else; their membranes are as before behind it."""
+    held = _membranes([leaf for leaf, _ in forwards])
+    own = [leaf.module.__dict__.get("forward") for leaf, _ in forwards]
     try:
-        for leaf in leaves:
-            leaf.module.forward = _symbolic(leaf)
+        for leaf, forward in forwards:
+            leaf.module.forward = forward
         yield
     finally:
-        for leaf in leaves:
+        for (leaf, _), before in zip(forwards, own, strict=True):
             leaf.module.__dict__.pop("forward", None)
-        for module, name, value in held:  # what export left there is no membrane
+            if before is not None:
+                leaf.module.forward = before
+        for module, name, value in held:  # what was left there is no membrane
             setattr(module, name, value)
 
 
 def _membranes(leaves: list[Leaf]) -> list[tuple[torch.nn.Module, str, Any]]:
-    """What neurons called once per timestep hold, and all that a reset of theirs reaches."""
+    """What neurons with a memory hold, and all that a reset of theirs reaches."""
     found = []
     for leaf in leaves:
-        if isinstance(leaf.spec, StepSpec):
-            kin = (leaf.module, *getattr(type(leaf.module), "instances", ()))
-            found += [(m, leaf.spec.state) for m in kin if hasattr(m, leaf.spec.state)]
+        state = getattr(leaf.spec, "state", "")
+        kin = (leaf.module, *getattr(type(leaf.module), "instances", ()))
+        found += [(m, state) for m in kin if state and hasattr(m, state)]
     return [(m, name, getattr(m, name)) for m, name in found]
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of a leaf: its drive and its spikes, as PyTorch computed them."""
+
+    leaf: Leaf
+    drive: torch.Tensor
+    spikes: torch.Tensor
+
+
+@dataclass
+class Record:
+    """Calls of leaves as they are made, by their numbers.
+
+    Attributes:
+        calls: Those that are done. What a leaf calls inside itself is no call of its own.
+        inside: Whether one is being made.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    inside: bool = False
+
+    def of(self, leaf: Leaf) -> Callable[..., Any]:
+        """The leaf's own ``forward``, recorded."""
+        own = leaf.module.forward
+
+        def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self.inside:
+                return own(x, *args, **kwargs)
+            drive, self.inside = x.detach().clone(), True
+            try:
+                out = own(x, *args, **kwargs)
+            finally:
+                self.inside = False
+            self.calls.append(Call(leaf, drive, _spikes(out).clone()))
+            return out
+
+        return forward
+
+
 @contextmanager
-def record(leaves: list[Leaf]) -> Iterator[dict[str, list[tuple[torch.Tensor, torch.Tensor]]]]:
-    """Within this context each leaf's calls are kept: path -> [(input, spikes), ...]."""
-    calls: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {leaf.path: [] for leaf in leaves}
+def recorded(leaves: list[Leaf]) -> Iterator[Record]:
+    """Within this context each call of a leaf is kept, numbered as ``swapped`` numbers them.
 
-    def hook(path: str) -> Callable[..., None]:
-        return lambda _m, args, out: calls[path].append((args[0].detach(), _spikes(out)))
-
+    Tensors are copies: what the network does to them in place later is not in them.
+    """
+    record = Record()
     forget(leaves)
-    handles = [leaf.module.register_forward_hook(hook(leaf.path)) for leaf in leaves]
     try:
-        yield calls
+        with _instead([(leaf, record.of(leaf)) for leaf in leaves]):
+            yield record
     finally:
-        for handle in handles:
-            handle.remove()
         forget(leaves)
 
 

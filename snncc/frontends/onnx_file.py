@@ -21,7 +21,7 @@ from snncc.frontends.quantised_file import standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 
-__all__ = ["import_onnx"]
+__all__ = ["at_opset", "import_onnx", "inlined", "read_onnx", "with_functions"]
 
 #: A prime that no other axis has.
 _BATCH = 7919
@@ -35,18 +35,19 @@ def import_onnx(path: str | Path) -> ir.Model:
         UnsupportedModelError: More than one input or output, or an opset that cannot be converted.
     """
     path = Path(path)
-    proto = _read(path)
+    proto = read_onnx(path)
     _check_ports(proto)
     model = ir.from_proto(_convert(proto, path))
-    if model.functions:
-        keep = {k: f for k, f in model.functions.items() if f.domain == DOMAIN}
-        for key in keep:
-            del model.functions[key]
-        common.InlinePass()(model)
+    model.functions.clear()  # of our own operators, which stay one node each
     return tidy(model)
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The file as it is, with its external data; nothing of it is run.
+
+    Raises:
+        BadInputError: Not ONNX, damaged, or its external data lies outside its folder.
+    """
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except FileNotFoundError as e:
@@ -146,16 +147,39 @@ def _fix_batch(proto: onnx.ModelProto) -> None:
             size.ClearField("dim_param")
 
 
-def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+def with_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The file with the bodies of our operators, where it uses them."""
     register_schemas()
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     used = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
     known = {f.name for f in proto.functions}
     proto.functions.extend(f for f in functions_of(used) if f.name not in known)
+    return proto
+
+
+def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The file with the bodies of its own functions in place of their calls; ours stay calls."""
+    own = [f for f in proto.functions if f.domain == DOMAIN]
+    if len(own) == len(proto.functions):
+        return proto
+    model = ir.from_proto(proto)
+    for f in own:
+        del model.functions[f.domain, f.name, f.overload]
+    common.InlinePass()(model)
+    proto = ir.to_proto(model)
+    proto.functions.extend(own)
+    return proto
+
+
+def at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The file at the compiler's opset."""
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    return proto if opset == OPSET else onnx.version_converter.convert_version(proto, OPSET)
+
+
+def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     try:
-        if opset != OPSET:
-            proto = onnx.version_converter.convert_version(proto, OPSET)
-        proto = standardised(proto)
+        proto = standardised(at_opset(inlined(with_functions(proto))))
         _fix_batch(proto)
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         onnx.checker.check_model(proto)

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,41 @@ import torch
 
 from snncc.damage import damaged, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
-from snncc.frontends.leaves import find_leaves, forget, swapped
+from snncc.frontends.leaves import Leaf, find_leaves, forget, swapped
+from snncc.frontends.programs import faults_of, name_calls, prepare
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
 from snncc.frontends.steps import require_loops
 from snncc.frontends.tidy import tidy
+from snncc.frontends.untouched import untouched
 from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
 from snncc.ir.ops import OPSET
+from snncc.passes.advice import OPERATORS, OTHER
 
-__all__ = ["import_exported", "import_module"]
+__all__ = [
+    "Exported",
+    "export_module",
+    "export_program",
+    "import_exported",
+    "import_module",
+    "load_program",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A network of PyTorch as a graph, and as the program that the graph was made from.
+
+    Attributes:
+        model: In stage ``imported``.
+        program: Its nodes are those of the graph, by name: ``snncc.ir.lineage.TRAINED``.
+        leaves: Neurons that both have as one node each.
+    """
+
+    model: ir.Model
+    program: torch.export.ExportedProgram
+    leaves: tuple[Leaf, ...] = ()
 
 
 def import_module(
@@ -34,10 +60,21 @@ def import_module(
     patches: tuple[int, int] | None = None,
     frames: Frames = STATIC,
 ) -> ir.Model:
+    """The graph of ``export_module``."""
+    return export_module(module, shape, patches, frames).model
+
+
+def export_module(
+    module: torch.nn.Module,
+    shape: Sequence[int],
+    patches: tuple[int, int] | None = None,
+    frames: Frames = STATIC,
+) -> Exported:
     """Export a module with every leaf as one node; the batch axis stays free.
 
     Args:
-        module: In any mode; exported in eval mode, without the masks its layers may hold.
+        module: In any mode; exported in eval mode, without the masks its layers may hold. It is as
+            before afterwards.
         shape: One sample, (C, H, W) or (F,); of a sequence one timestep.
         patches: Let the graph take a second input, ``mask`` f32 [N, 1, *patches], which masks the
             first one and all sparse layers.
@@ -57,31 +94,79 @@ def import_module(
     if patches is not None and frames.timesteps:
         raise UsageError("--patch-mask is for one image a sample; leave --timesteps out")
     example = torch.zeros(2, *frames.sample(tuple(shape)))
-    leaves = find_leaves(module)
-    with torch.no_grad(), _in_eval_mode(module), holding(module, None), frames.given_to(module):
+    with untouched(module), holding(module, None), frames.given_to(module):
+        leaves = find_leaves(module)
         forget(leaves)
         _try_forward(module, example)
         forget(leaves)
         with swapped(leaves):
-            program = _exported(module, example, patches)
-    model = tidy(program.model)
+            found = _converted(_captured(module, example, patches))
+    model = tidy(found.model)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
     if patches is not None:
         _name_masked_input(model)
         _check_masks(model, patches)
-    return model
+    return Exported(model, found.exported_program, tuple(leaves))
 
 
-def _exported(
+def _captured(
     module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
-) -> Any:
-    batch = {0: torch.export.Dim("N", min=1)}
+) -> torch.export.ExportedProgram:
+    batch = {0: torch.export.Dim("N", min=2)}  # 1 is a size of its own to torch.export
     if patches is None:
-        return _export(module, (example,), (batch,))
+        return _capture(module, (example,), (batch,))
     with taking_mask(module):
-        return _export(module, (example, torch.ones(2, 1, *patches)), (batch, batch))
+        return _capture(module, (example, torch.ones(2, 1, *patches)), (batch, batch))
+
+
+def _capture(
+    module: torch.nn.Module, args: tuple[torch.Tensor, ...], shapes: Any
+) -> torch.export.ExportedProgram:
+    """The program of a module.
+
+    Raises:
+        UnsupportedModelError: Its Python code depends on values, or on the batch's size.
+    """
+    with _running(module) as running:
+        try:
+            with _quiet():
+                return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
+        except SnnccError:
+            raise
+        except Exception as e:
+            raise _not_followed(e, running) from e
+
+
+@contextmanager
+def _running(module: torch.nn.Module) -> Iterator[list[str]]:
+    """Within this context the paths of the modules that are running, the innermost last."""
+    running: list[str] = []
+
+    def ends(*_: Any) -> None:  # what a hook returns would take the place of the result
+        running.pop()
+
+    hooks = []
+    for path, part in module.named_modules():
+        hooks.append(part.register_forward_pre_hook(lambda *_, path=path: running.append(path)))
+        hooks.append(part.register_forward_hook(ends))
+    try:
+        yield running
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _not_followed(e: Exception, running: Sequence[str]) -> UnsupportedModelError:
+    """What torch.export says, and the module in which it stopped."""
+    text = _explain(_root(e))
+    path, told = (running or [""])[-1], "torch.export cannot follow the network"
+    if not path:
+        return UnsupportedModelError(f"{told}: {text}")
+    known = next((OPERATORS[name] for name in OPERATORS if name in text), None)
+    what, todo = known or (text, "let it not depend on values or on the batch's size")
+    return UnsupportedModelError(told, [Fault(what, kind="module", module=path, todo=todo)])
 
 
 def _check_masks(model: ir.Model, patches: tuple[int, int]) -> None:
@@ -111,17 +196,6 @@ def _name_masked_input(model: ir.Model) -> None:
             user.name = user.outputs[0].name = f"{x.name}/masked"
 
 
-@contextmanager
-def _in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    training = [m for m in module.modules() if m.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for m in training:
-            m.training = True
-
-
 def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
     try:
         with _quiet():
@@ -139,11 +213,15 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
 
 
 def import_exported(path: str | Path) -> ir.Model:
+    """The graph of ``export_program``."""
+    return export_program(load_program(path)).model
+
+
+def load_program(path: str | Path) -> torch.export.ExportedProgram:
     """Read a program saved by ``torch.export.save``.
 
     Raises:
         BadInputError: Not such a file.
-        UnsupportedModelError: It has an operator without an ONNX form.
     """
     if not Path(path).is_file():
         raise BadInputError(f"{path}: no such file")
@@ -151,34 +229,63 @@ def import_exported(path: str | Path) -> ir.Model:
         with open(path, "rb") as file:
             require_whole_zip(file, path)
         with _quiet():
-            program = torch.export.load(path)
+            return torch.export.load(path)
     except SnnccError:
         raise
     except Exception as e:
         save = "torch.export.save(torch.export.export(model, args), path)"
         raise damaged(path, _first_line(e), f"not written by {save}") from e
-    return tidy(_export(program, None, None).model)
 
 
-def _export(program: Any, args: Any, dynamic_shapes: Any) -> Any:
+def export_program(program: torch.export.ExportedProgram) -> Exported:
+    """The graph of a program.
+
+    Raises:
+        UnsupportedModelError: It has an operator without an ONNX form.
+    """
+    found = _converted(program)
+    return Exported(tidy(found.model), found.exported_program)
+
+
+def _converted(program: torch.export.ExportedProgram) -> Any:
+    """The program as ONNX, beside the program of which each node is one of its values."""
+    prepare(program)
     try:
         with _quiet():
-            return torch.onnx.export(
+            found = torch.onnx.export(
                 program,
-                args or (),
+                (),
                 dynamo=True,
                 opset_version=OPSET,
                 optimize=False,
                 verbose=False,
-                dynamic_shapes=dynamic_shapes,
             )
     except Exception as e:
-        cause = e
-        while cause.__cause__ is not None:
-            cause = cause.__cause__  # type: ignore[assignment]
-        raise UnsupportedModelError(
-            f"torch.export cannot follow the network: {_explain(cause)}"
-        ) from e
+        raise _not_converted(_root(e), program) from e
+    assert found is not None
+    assert found.exported_program is not None
+    name_calls(found.model, found.exported_program)
+    return found
+
+
+def _not_converted(
+    e: BaseException, program: torch.export.ExportedProgram
+) -> UnsupportedModelError:
+    """Calls of the operator that has no ONNX form, where it is named."""
+    faults = []
+    for name in dict.fromkeys(re.findall(r"op='aten\.(\w+)'", str(e))):
+        what = OPERATORS.get(name, ("has no ONNX form", OTHER[1]))
+        faults += faults_of(program, (name, name.lstrip("_")), *what)
+    if faults:
+        return UnsupportedModelError("parts of the network have no ONNX form", faults)
+    return UnsupportedModelError(f"the network has no ONNX form: {_explain(e)}")
+
+
+def _root(e: BaseException) -> BaseException:
+    """What an error began with."""
+    while e.__cause__ is not None:
+        e = e.__cause__
+    return e
 
 
 def _explain(e: BaseException) -> str:

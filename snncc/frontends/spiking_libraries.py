@@ -31,9 +31,14 @@ def spiking_jelly(m: Any) -> StatefulFireSpec:
         raise UnsupportedModelError(
             f"{kind} resets to {m.v_reset}; use v_reset=0.0 (hard) or v_reset=None (soft)"
         )
+    fire = getattr(m, "surrogate_function", None)
+    if getattr(fire, "spiking", True) is False:
+        raise UnsupportedModelError(
+            f"{kind} has a surrogate function with spiking=False, which fires real values; "
+            "spiking=True"
+        )
     leak = _leak(m)
     gain = leak if leak is not None and getattr(m, "decay_input", True) else 1.0
-    fire = getattr(m, "surrogate_function", None)
     D = getattr(fire, "max_spike_count", None)
     return StatefulFireSpec(
         D=int(D) if D is not None else 1,
@@ -42,6 +47,7 @@ def spiking_jelly(m: Any) -> StatefulFireSpec:
         threshold=float(m.v_threshold),
         rule=">=" if D is None else "half-even",
         reset="soft" if m.v_reset is None else "hard",
+        state="v",
     )
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from snncc.errors import UnsupportedModelError
-from snncc.frontends.steps import CALL, STEP
+from snncc.frontends.steps import CALLS, CLASS, STEP
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = ["stepping"]
 
 
 def stepping(
-    module: Any, attributes: dict[str, Any], state: str, alone: bool
+    module: Any, attributes: dict[str, Any], state: str, alone: bool, numbers: Iterator[int]
 ) -> Callable[..., Any]:
     """What a module does during export: each call is one StatefulStep.
 
@@ -24,13 +24,15 @@ def stepping(
         attributes: Of the neuron.
         state: Name of the module's attribute for the membrane it keeps itself.
         alone: Calls return spikes, without the membrane.
+        numbers: Of the calls.
     """
-    calls = 0
     held: torch.Tensor | None = None
+    attributes = {key: value for key, value in attributes.items() if key != "state"}
     own = getattr(module, state, None)
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
 
     def forward(x: torch.Tensor, membrane: torch.Tensor | None = None) -> Any:
-        nonlocal calls, held, own
+        nonlocal held, own
         if getattr(module, state, None) is not own:  # it has been reset
             held, own = None, getattr(module, state, None)
         given = held if membrane is None else membrane
@@ -38,12 +40,12 @@ def stepping(
         fired, held = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{STEP}",
             inputs,
-            attrs={**attributes, CALL: calls},
+            attrs=attributes,
             dtypes=(x.dtype, x.dtype),
             shapes=(x.shape, x.shape),
             version=VERSION,
+            metadata_props={CALLS: str(next(numbers)), CLASS: name},
         )
-        calls += 1
         return fired if alone else (fired, held)
 
     return forward

@@ -16,15 +16,16 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.graphs import is_zero, label, nodes, provenance, static_shape
+from snncc.ir.lineage import TRAINED, Lineage
 from snncc.ir.ops import DOMAIN
 
-__all__ = ["CALL", "CALLS", "STEP", "gather_steps", "require_loops"]
+__all__ = ["CALLS", "CLASS", "STEP", "gather_steps", "require_loops"]
 
 STEP = "StatefulStep"
-#: Attribute of a StatefulStep: which call of its module it is.
-CALL = "call"
-#: Metadata key of a gathered neuron: which calls of its module it stands for.
+#: Metadata key of an imported neuron: which calls of neurons it stands for, numbers with commas.
 CALLS = "snncc.calls"
+#: Of an imported neuron: the author's class that was taken for it.
+CLASS = "snncc.class"
 
 
 def gather_steps(model: ir.Model) -> None:
@@ -40,8 +41,10 @@ def gather_steps(model: ir.Model) -> None:
     _require_none([fault for step in steps for fault in _faults(step)])
     chains = [_chain(step) for step in steps if _last(step) is None]
     _require_none(_recurrent(model, chains))
+    lineage = Lineage.of(model)
     for chain in chains:
-        _gather(chain)
+        _gather(chain, lineage)
+    lineage.write(model)
     model.graph.sort()
 
 
@@ -55,11 +58,16 @@ def require_loops(model: ir.Model, paths: Collection[str]) -> None:
     Raises:
         UnsupportedModelError: Some are not: their loop is outside, and T is not known.
     """
-    alone = [n for n in nodes(model) if n.metadata_props.get(CALLS) == "0" and label(n) in paths]
+    alone = [n for n in nodes(model, "StatefulFire") if label(n) in paths and not _is_loop_of(n)]
     _require_none(
         [_fault(n, "is called in one timestep only, its membrane never matters",
                 "a module whose forward loops over the timesteps") for n in alone]
     )  # fmt: skip
+
+
+def _is_loop_of(node: ir.Node) -> bool:
+    """Whether a neuron stands for several calls."""
+    return "," in node.metadata_props.get(CALLS, "")
 
 
 def _require_none(faults: list[Fault]) -> None:
@@ -106,7 +114,7 @@ def _faults(step: ir.Node) -> list[Fault]:
 
 
 def _settings(step: ir.Node) -> dict[str, Any]:
-    return {k: a.value for k, a in step.attributes.items() if k != CALL}
+    return {k: a.value for k, a in step.attributes.items()}
 
 
 def _recurrent(model: ir.Model, chains: list[list[ir.Node]]) -> list[Fault]:
@@ -133,7 +141,7 @@ def _is_loop(graph: Any, part: set[int]) -> bool:
     return len(part) > 1 or any(graph.has_edge(i, i) for i in part)
 
 
-def _gather(chain: list[ir.Node]) -> None:
+def _gather(chain: list[ir.Node], lineage: Lineage) -> None:
     """One neuron ahead of the calls; they hand on what it fires."""
     first, T = chain[0], len(chain)
     x = first.inputs[0]
@@ -141,14 +149,17 @@ def _gather(chain: list[ir.Node]) -> None:
     sizes = static_shape(first.outputs[0]) or ()
     joined = _node("", "Concat", [step.inputs[0] for step in chain], {"axis": 0}, first)
     fire = _node(DOMAIN, "StatefulFire", joined.outputs, {"T": T, **_settings(first)}, first)
-    fire.metadata_props[CALLS] = ",".join(str(step.attributes[CALL].value) for step in chain)
+    fire.metadata_props[CALLS] = ",".join(step.metadata_props.get(CALLS, "") for step in chain)
     parts = _node("", "Split", fire.outputs, {"axis": 0, "num_outputs": T}, first, T)
-    for value in (*joined.outputs, *fire.outputs):
-        value.shape, value.type = ir.Shape([None, *sizes]), x.type
+    for value, steps in ((joined.outputs[0], "inputs"), (fire.outputs[0], "outputs")):
+        names = [str(getattr(step, steps)[0].name) for step in chain]
+        value.name, value.shape, value.type = f"{names[0]}:steps", ir.Shape([None, *sizes]), x.type
+        lineage.note(value.name, "steps", *(f"{TRAINED}{name}" for name in names))
     graph = first.graph
     assert graph is not None
     graph.insert_before(first, (joined, fire, parts))
     for step, part in zip(chain, parts.outputs, strict=True):
+        part.name, step.outputs[0].name = step.outputs[0].name, None
         part.shape, part.type = step.outputs[0].shape, x.type
         ir.convenience.replace_all_uses_with(step.outputs[0], part, replace_graph_outputs=True)
     graph.remove(chain, safe=True)

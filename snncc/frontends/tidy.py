@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
+from snncc.ir.lineage import TRAINED, Lineage
 from snncc.ir.ops import DOMAIN, NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
-__all__ = ["tidy"]
+__all__ = ["tidy", "users_line"]
 
 #: What has no known shape stays without one; it is reported where one is needed.
 _INFERENCE = common.ShapeInferencePass(check_type=False, strict_mode=False)
@@ -49,6 +51,7 @@ def tidy(model: ir.Model) -> ir.Model:
     model = model.clone()  # plain onnx-ir values: the exporter's own overload operators
     for node in model.graph:
         set_provenance(node, _origin(node))
+    origins = {out.name: provenance(node) for node in model.graph for out in node.outputs}
     inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
     model.graph.inputs[:] = inputs  # older exporters list weights as inputs
     _check_input(inputs[0])
@@ -63,6 +66,9 @@ def tidy(model: ir.Model) -> ir.Model:
         _INFERENCE,
     ):
         step(model)
+    for node in model.graph:  # what folding put in place of a node has no origin of its own
+        if provenance(node) == Provenance():
+            set_provenance(node, origins.get(node.outputs[0].name, Provenance()))
     gather_steps(model)
     _free_batch(model)
     _check_result(model.graph.outputs[0])
@@ -77,11 +83,11 @@ def _origin(node: ir.Node) -> Provenance:
     known = provenance(node)
     scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
     if scopes is None:
-        return Provenance(known.module or _path_of_name(node.name or ""), known.source)
+        return replace(known, module=known.module or _path_of_name(node.name or ""))
     paths = re.findall(r"'([^']*)'", scopes)
     module = paths[-2] if len(paths) > 1 and not paths[-2].startswith("_empty_nn") else ""
     trace = node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
-    return Provenance(module, _users_line(trace))
+    return replace(known, module=module, source=users_line(trace))
 
 
 def _path_of_name(name: str) -> str:
@@ -96,7 +102,7 @@ def _path_of_name(name: str) -> str:
     return ".".join(path)
 
 
-def _users_line(trace: str) -> str:
+def users_line(trace: str) -> str:
     """``file:line`` of the innermost frame that is neither torch's nor this package's."""
     frames = [(f, n) for f, n in _FRAME.findall(trace) if not _INSIDE.search(f)]
     if not frames:
@@ -198,6 +204,8 @@ def _rename(model: ir.Model) -> None:
     last = {provenance(node).module: node for node in ordered}
     taken = Counter(str(v.name) for v in model.graph.inputs)
     taken.update(list(model.graph.initializers))
+    lineage = Lineage.of(model)
+    gathered = set(lineage.moves)
     for node in model.graph:
         module = provenance(node).module
         for out in node.outputs:
@@ -207,8 +215,13 @@ def _rename(model: ir.Model) -> None:
             elif last[module] is node and out is node.outputs[0]:
                 base = module
             taken[base] += 1
-            out.name = base if taken[base] == 1 else f"{base}:{taken[base]}"
+            old, out.name = out.name, base if taken[base] == 1 else f"{base}:{taken[base]}"
+            if old not in gathered:
+                lineage.note(out.name, "same", f"{TRAINED}{old}")
+            elif old != out.name:
+                lineage.note(out.name, "same", str(old))
         node.name = node.outputs[0].name
+    lineage.write(model)
 
 
 def _strip(model: ir.Model) -> None:

@@ -49,25 +49,41 @@ SOURCE_GRID = "snncc.source_grid"
 #: Metadata key of a model whose input is a sequence [N, T, ...]: T.
 SEQUENCE = "snncc.sequence"
 MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
+OPERATOR, CALL = "snncc.operator", "snncc.operator_call"
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a node comes from: torch module path and ``file:line``, as far as known."""
+    """Where a node comes from, as far as known.
+
+    Attributes:
+        module: Torch module path.
+        source: ``file:line`` in the author's code.
+        operator: What PyTorch runs there, as ``adaptive_avg_pool2d``; several nodes may be one.
+        call: Which call of it, the same for all nodes that it became.
+    """
 
     module: str = ""
     source: str = ""
+    operator: str = ""
+    call: str = ""
 
 
 def provenance(node: ir.Node) -> Provenance:
-    """Module path and source line of a node."""
+    """What a node's metadata say of its origin."""
     props = node.metadata_props
-    return Provenance(props.get(MODULE, ""), props.get(SOURCE, ""))
+    return Provenance(*(props.get(key, "") for key in (MODULE, SOURCE, OPERATOR, CALL)))
 
 
 def set_provenance(node: ir.Node, origin: Provenance, made_by: str = "") -> None:
     """Write provenance into a node's metadata."""
-    pairs = ((MODULE, origin.module), (SOURCE, origin.source), (PASS, made_by))
+    pairs = (
+        (MODULE, origin.module),
+        (SOURCE, origin.source),
+        (OPERATOR, origin.operator),
+        (CALL, origin.call),
+        (PASS, made_by),
+    )
     node.metadata_props.update({key: value for key, value in pairs if value})
 
 

@@ -18,10 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["Lineage", "Move"]
+__all__ = ["TRAINED", "Lineage", "Move", "forget"]
 
 Array = npt.NDArray[Any]
 
+#: What the name of a value of the trained network itself begins with: of a node of the program that
+#: PyTorch exported, or of a value of the file as it was given.
+TRAINED = "@"
 #: Metadata key of the model.
 _LINEAGE = "snncc.lineage"
 
@@ -31,10 +34,10 @@ class Move:
     """How a value comes from others.
 
     Attributes:
-        kind: ``folded``: one layout of timesteps and samples as [T*N, ...]; ``steps``: timesteps
-            that were computed one by one, one after the other; ``map``: tokens as the map that they
-            are a view of; ``channels``: some channels, axis 1; ``times``: the value times a
-            fraction.
+        kind: ``same``: under another name; ``folded``: one layout of timesteps and samples as
+            [T*N, ...]; ``steps``: timesteps that were computed one by one, one after the other;
+            ``map``: tokens as the map that they are a view of; ``channels``: some channels, axis 1;
+            ``times``: the value times a fraction.
         sources: Names of the values it comes from.
         settings: Of the kind; see the functions at the end of this module.
     """
@@ -99,6 +102,10 @@ def forget(model: ir.Model) -> None:
 # -- kinds of moves --------------------------------------------------------------------------
 
 
+def _same(x: Array) -> Array:
+    return x
+
+
 def _folded(x: Array, layout: str, T: int) -> Array:
     """Returns [T*N, ...] of [T, N, ...] ``apart``, [N, T, ...] ``lined`` and so on."""
     if layout == "rows":  # [N*T, ...]
@@ -136,6 +143,7 @@ def _times(x: Array, factor: str) -> Array:
 
 
 _KINDS: dict[str, Callable[..., Array]] = {
+    "same": _same,
     "folded": _folded,
     "steps": _steps,
     "map": _map,

@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "evaluate",
     "magnitudes",
+    "recomputed",
     "session",
     "shared_values",
     "teacher_forced",
@@ -44,6 +45,8 @@ MARGIN = 1e-5
 _VALUES_AT_ONCE = 1 << 27
 #: Numbers that are computed anew and compared at once.
 _COMPARED_AT_ONCE = 1 << 24
+#: What makes integers of drives.
+_ROUNDING = (*NEURONS, "Round", "Floor", "Ceil")
 #: Bytes of a float tensor whose absolute values are kept beside it.
 _SMALL = 1 << 16
 
@@ -253,6 +256,10 @@ class Difference:
     worst: float
     first: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        at = f", first at {list(self.first)}" if self.first else ""
+        return f"{self.changed} of {self.total} elements differ{at}, worst {self.worst:.3g}"
+
 
 def compare(name: str, before: Array, after: Array, magnitude: Array | None) -> Difference:
     """Compare two arrays, exactly or within MARGIN of ``magnitude``."""
@@ -378,8 +385,49 @@ def _near(node: ir.Node, u: Array, fired: Array) -> Array:
     """1 where the drive lies within the margin of a border, else 0."""
     if node.op_type == "StatefulFire":
         return near_border(u, fired, carry_of(node), MARGIN).astype(np.int8)
-    near = np.abs(u - np.floor(u) - 0.5) <= MARGIN * (1 + np.abs(u))
-    return np.asarray(near, np.int8)
+    border = 0.0 if node.op_type in ("Floor", "Ceil") else 0.5
+    nearest = np.rint(u - border) + border
+    return np.asarray(np.abs(u - nearest) <= MARGIN * (1 + np.abs(u)), np.int8)
+
+
+def recomputed(
+    model: ir.Model, feeds: Mapping[str, Array], given: Mapping[str, Array]
+) -> list[Difference]:
+    """Compare values that somebody else computed with what the graph makes of those before them.
+
+    The margin is that of ``validate_translation``. An activation may be either way where rounding
+    decides: next to a border, if its drive is not given, or if the neuron has a memory.
+
+    Args:
+        model: Any float stage.
+        feeds: Its inputs.
+        given: Values by name, float32.
+    """
+    found, firing = [], _firing(model, given)
+    for names in _portions(given):
+        drives = [str(firing[n].inputs[0].name) for n in names if n in firing]  # type: ignore[union-attr]
+        wanted = list(dict.fromkeys([*names, *(u for u in drives if u not in feeds)]))
+        again = teacher_forced(model, feeds, given, wanted)
+        scale = magnitudes(model, feeds, given, names)
+        for name in names:
+            if name in firing:
+                node = firing[name]
+                u = {**feeds, **again}[str(node.inputs[0].name)]  # type: ignore[union-attr]
+                again[name] = np.where(_near(node, u, given[name]), given[name], again[name])
+        found += [compare(name, given[name], again[name], scale[name]) for name in names]
+    return found
+
+
+def _firing(model: ir.Model, given: Mapping[str, Array]) -> dict[str, ir.Node]:
+    """The given values that a rounding makes, where it may decide otherwise than in ``given``."""
+    makers = {name: value.producer() for name, value in _values(model).items() if name in given}
+    rounding = {n: m for n, m in makers.items() if m is not None and m.op_type in _ROUNDING}
+    return {
+        name: node
+        for name, node in rounding.items()
+        if node.inputs[0] is not None
+        and (node.op_type == "StatefulFire" or node.inputs[0].name not in given)
+    }
 
 
 def _portions(given: Mapping[str, Array]) -> Iterator[list[str]]:
@@ -431,8 +479,4 @@ def _fault(value: ir.Value, found: Difference) -> Fault:
     node = value.producer()
     kind = node.op_type if node is not None else ""
     where = label(node) if node is not None else ""
-    what = (
-        f"{found.changed} of {found.total} elements differ, first at {list(found.first)}, "
-        f"worst {found.worst:.3g}"
-    )
-    return Fault(what, node=str(value.name), kind=kind, module=where)
+    return Fault(str(found), node=str(value.name), kind=kind, module=where)

@@ -5,12 +5,18 @@ from __future__ import annotations
 __all__ = [
     "ADVICE",
     "BORDER",
+    "BY_HAND",
     "CONSTANT",
     "COPIES",
     "LINEAR",
+    "LOOP",
+    "LOOPED",
     "MASKED_SHIFT",
     "NEURON",
+    "NORM_OF_BATCH",
     "NO_PAIR",
+    "NO_SPREAD",
+    "OPERATORS",
     "OTHER",
     "UNMASKED",
     "UNSIGNED",
@@ -38,13 +44,59 @@ ADVICE: dict[str, tuple[str, str]] = {
     "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
-    "BatchNormalization": (
-        "its statistics are not constant or not positive",
-        "export in eval mode with trained statistics",
+    "Dropout": (
+        "drops values in eval mode, too",
+        "nn.Dropout, or F.dropout(x, training=self.training)",
     ),
     "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
     "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
+}
+ADVICE |= dict.fromkeys(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),
+    ("draws random numbers in eval mode, too", "no randomness in eval mode"),
+)
+BY_HAND = (
+    "compares a live value with a threshold: a neuron written by hand",
+    "describe its class with snncc.frontends.leaves.register_leaf (README, «What it accepts»)",
+)
+ADVICE |= dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), BY_HAND)
+#: What such neurons and loops around them are made of.
+LOOP = (
+    "belongs to a neuron written by hand, or to its loop over timesteps",
+    "first describe the neuron's class",
+)
+LOOPED = (
+    "Tile", "Expand", "Gather", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice", "Cast", "Where",
+    "ScatterElements", "ScatterND", "ReduceMean", "ReduceSum",
+)  # fmt: skip
+#: Of PyTorch's operators that become several nodes, or one that tells nothing.
+OPERATORS: dict[str, tuple[str, str]] = {
+    "adaptive_avg_pool2d": (
+        "averages windows of different sizes",
+        "an output size that divides the map's, or a mean over all of it",
+    ),
+    "adaptive_max_pool2d": (
+        "takes maxima of windows of different sizes",
+        "an output size that divides the map's, or MaxPool2d",
+    ),
+    "pixel_unshuffle": (
+        "moves positions into channels",
+        "a convolution of that kernel and stride, which may do the same",
+    ),
+    "pixel_shuffle": ("moves channels into positions", "no shuffle; a detector's end: --until"),
+    "feature_dropout": ADVICE["Dropout"],
+    "alpha_dropout": ADVICE["Dropout"],
+    "feature_alpha_dropout": ADVICE["Dropout"],
+    "bernoulli": ADVICE["Bernoulli"],
+    "batch_norm": (
+        "takes its statistics from the batch, in eval mode, too",
+        "track_running_stats=True, and training=False where it is called as a function",
+    ),
+    "fake_quantize_per_tensor_affine": (
+        "quantises with a scale that training still changes (FakeQuantize)",
+        "convert the network, then export it as ONNX with QDQ; or snncc.nn.IntegerFire",
+    ),
 }
 QUANTISED = (
     "ConvInteger",
@@ -58,6 +110,11 @@ ADVICE |= dict.fromkeys(
     ("an integer operator of a quantised file", "quantise with QuantFormat.QDQ, statically"),
 )
 OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+NORM_OF_BATCH = OPERATORS["batch_norm"]
+NO_SPREAD = (
+    "divides by nothing: variance plus eps is not positive, or not constant",
+    "eps above 0 and trained statistics",
+)
 NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
 UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
 LINEAR = (

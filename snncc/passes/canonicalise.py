@@ -26,6 +26,9 @@ from snncc.passes.padding import read_padding
 
 __all__ = ["Canonicalise"]
 
+#: No axis is longer: exporters write such an end for all that there is.
+_LONGEST = np.iinfo(np.int32).max
+
 
 @dataclass(frozen=True)
 class Canonicalise(Pass):
@@ -47,8 +50,42 @@ class Canonicalise(Pass):
 
 
 def _skip(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """Identity and Dropout: readers take the input. A graph output keeps its node."""
+    """Identity: readers take the input. A graph output keeps its node."""
     return None if node.outputs[0].is_graph_output() else node.inputs[0]
+
+
+def _dropout(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """Dropout, unless it drops in eval mode as well."""
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    drops = constant(given)
+    return None if given is not None and (drops is None or drops.any()) else _skip(node, edit)
+
+
+def _gather(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """The only element along an axis of size 1: a reshape, or what had no such axis before."""
+    x, index, out = node.inputs[0], constant(node.inputs[1]), node.outputs[0]
+    if x is None or x.shape is None or index is None or index.ndim or out.is_graph_output():
+        return None
+    axis = attribute(node, "axis", 0) % len(x.shape)
+    if axis and x.shape[axis] == 1:
+        return _static_reshape(node, edit)
+    made = x.producer()
+    axes = constant(made.inputs[1]) if made is not None and is_op(made, "Unsqueeze") else None
+    is_undone = axes is not None and [int(a) % len(x.shape) for a in axes] == [axis]
+    return made.inputs[0] if made is not None and is_undone else None
+
+
+def _slice(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """All of each axis: x, as in x[:, 0], whose first part is all samples."""
+    x, starts, ends, axes, *rest = (*node.inputs, None, None)[:5]
+    steps = constant(rest[0]) if rest[0] is not None else np.ones(1, np.int64)
+    ranges = [constant(v) for v in (starts, ends, axes)]
+    if x is None or steps is None or any(r is None for r in ranges) or (steps != 1).any():
+        return None
+    sizes = [d if isinstance(d, int) else _LONGEST for d in x.shape or ()]
+    begins, stops, along = (r.tolist() for r in ranges if r is not None)
+    whole = all(b == 0 and e >= sizes[a] for b, e, a in zip(begins, stops, along, strict=True))
+    return x if whole and not node.outputs[0].is_graph_output() else None
 
 
 def _static_reshape(node: ir.Node, edit: Edit) -> ir.Value | None:
@@ -211,7 +248,9 @@ def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
 _RULES: dict[str, Callable[[ir.Node, Edit], ir.Value | None]] = {
     "StatefulFire": _stateful,
     "Identity": _skip,
-    "Dropout": _skip,
+    "Dropout": _dropout,
+    "Gather": _gather,
+    "Slice": _slice,
     "Reshape": _static_reshape,
     "Flatten": _static_reshape,
     "Squeeze": _static_reshape,

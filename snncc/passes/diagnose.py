@@ -8,7 +8,7 @@ max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
 
 import onnx_ir as ir
@@ -19,12 +19,18 @@ from snncc.ir.ops import NEURONS
 from snncc.passes.advice import (
     ADVICE,
     BORDER,
+    BY_HAND,
     CONSTANT,
     COPIES,
     LINEAR,
+    LOOP,
+    LOOPED,
     MASKED_SHIFT,
     NEURON,
     NO_PAIR,
+    NO_SPREAD,
+    NORM_OF_BATCH,
+    OPERATORS,
     OTHER,
     UNMASKED,
     UNSIGNED,
@@ -79,6 +85,7 @@ def diagnose(model: ir.Model) -> Diagnosis:
     tainted: set[ir.Value] = set()
     faults: list[Fault] = []
     near: list[Fault] = []
+    calls: set[str] = set()
     until = ""
     for node in model.graph:
         if all(constant(v) is not None or v is None for v in node.inputs):
@@ -93,10 +100,28 @@ def diagnose(model: ir.Model) -> Diagnosis:
         if why is not None:
             miss = _near_miss(node, kinds, why)
             near += [miss] if miss else []
-            faults.append(miss or _fault(node, *why))
+            faults += [miss] if miss else _faults_of_call(node, why, calls)
         elif node.op_type in NEURONS and not bad:
             until = label(node)
-    return _summary(model, kinds, tainted, faults, near, until)
+    return _summary(model, kinds, tainted, _of_loops(faults), near, until)
+
+
+def _faults_of_call(node: ir.Node, why: tuple[str, str], calls: set[str]) -> list[Fault]:
+    """The fault of a node; one for all nodes that a call of PyTorch became, where it is known."""
+    origin = provenance(node)
+    if origin.operator not in OPERATORS:
+        return [_fault(node, *why)]
+    is_new = origin.call not in calls
+    calls.add(origin.call)
+    return [_fault(node, *OPERATORS[origin.operator])] if is_new else []
+
+
+def _of_loops(faults: list[Fault]) -> list[Fault]:
+    """What stands around a neuron written by hand is not wrong in itself."""
+    if not any(fault.what == BY_HAND[0] for fault in faults):
+        return faults
+    what, todo = LOOP
+    return [replace(f, what=what, todo=todo) if f.kind in LOOPED else f for f in faults]
 
 
 def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> str:
@@ -138,6 +163,8 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return None
     if _belongs_to_another(node) or _is_own_source(node):
         return None
+    if node.op_type == "BatchNormalization" and read_affine(node) is None:
+        return NORM_OF_BATCH if attribute(node, "training_mode", 0) else NO_SPREAD
     if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
         return _judge_affine(node)
     if kind == "real" and read_affine(node) is not None:

@@ -225,7 +225,7 @@ def read_affine(node: ir.Node) -> tuple[ir.Value, Affine] | None:
 def _read_batch_norm(node: ir.Node) -> tuple[ir.Value, Affine] | None:
     x = node.inputs[0]
     found = [constant(v) for v in node.inputs[1:5]]
-    if x is None or any(f is None for f in found):
+    if x is None or any(f is None for f in found) or attribute(node, "training_mode", 0):
         return None
     gamma, beta, mean, var = (np.asarray(f, dtype=np.float64) for f in found)
     spread = var + attribute(node, "epsilon", 1e-5)

@@ -27,7 +27,12 @@ class RequireInteger(Pass):
         found = diagnose(model)
         if found.faults:
             kinds = len({fault.kind for fault in found.faults})
-            raise UnsupportedModelError(
-                f"{len(found.faults)} nodes of {kinds} kinds cannot become spikes", found.faults
-            )
+            nodes, kind = _plural(len(found.faults), "node"), _plural(kinds, "kind")
+            what = f"{nodes} of {kind} cannot become spikes"
+            prefix = f"; the longest exact prefix ends at {found.until} (--until {found.until})"
+            raise UnsupportedModelError(f"{what}{prefix if found.until else ''}", found.faults)
         return 0
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -205,7 +205,7 @@ def _on_grid(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
 
 MOVES: dict[str, Rule] = {
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
-    **dict.fromkeys(("Expand", "Tile", "Identity", "Dropout"), _repeat),
+    **dict.fromkeys(("Expand", "Tile", "Identity"), _repeat),
     "Transpose": _transpose,
     "Slice": _slice,
     "Split": _split,

@@ -1,27 +1,55 @@
-"""What quantisation changes, measured on data: the figures behind the report."""
+"""What quantisation changes, measured on data: the figures behind the report.
+
+The network is compared with the trained network itself, in float64: where float32 does not decide a
+rounding, its own errors grow through a network as a change of ours would. What float32 changes is
+counted apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.backends.engine import Progress
+from snncc.errors import VerificationError
 from snncc.ir.carried import carry_of, near_border
-from snncc.ir.graphs import attribute, label
+from snncc.ir.float64 import in_float64
+from snncc.ir.graphs import attribute, label, nodes
+from snncc.ir.lineage import TRAINED, Lineage
 from snncc.ir.ops import NEURONS
 from snncc.ir.oracle import affordable, evaluate, teacher_forced
 from snncc.passes.fold_scale import output_scales
 
-__all__ = ["LayerChange", "Measured", "measure"]
+__all__ = ["LayerChange", "Measured", "Trained", "measure"]
 
 Array = npt.NDArray[Any]
 Head = Callable[[Sequence[Array]], Array]
 _BATCH = 64
+
+
+class Trained(Protocol):
+    """The trained network itself, as its own framework runs it."""
+
+    @property
+    def words(self) -> str:
+        """What computes its values, for people."""
+
+    def values(
+        self, feeds: Mapping[str, Array], wanted: Collection[str] | None = None
+    ) -> dict[str, Array]:
+        """Its values in float32, by the names that lineages begin with."""
+
+    @property
+    def wide_names(self) -> Collection[str]:
+        """The values that it has in float64."""
+
+    def wide_values(self, feeds: Mapping[str, Array], wanted: Collection[str]) -> dict[str, Array]:
+        """These, of inputs of float64."""
 
 
 @dataclass
@@ -30,11 +58,13 @@ class LayerChange:
 
     Attributes:
         module: Module path.
-        total: Activations seen.
+        total: Activations compared with the trained network.
         teacher_forced: Changed by this layer's own weight quantisation alone.
         end_to_end: Changed when all layers are quantised (input included).
         ties: Potentials of the trained network exactly on a rounding border.
         saturated: Counts at D.
+        spikes: All counts.
+        trained_spikes: Those of the trained network.
     """
 
     module: str
@@ -43,6 +73,8 @@ class LayerChange:
     end_to_end: int = 0
     ties: int = 0
     saturated: int = 0
+    spikes: int = 0
+    trained_spikes: int = 0
 
 
 @dataclass
@@ -50,22 +82,28 @@ class Measured:
     """All populations, and the result.
 
     Attributes:
+        against: What the trained network was run by; its values are those of float64.
         samples: How many.
         layers: Per population, in topological order.
-        input_changed: Activations changed ahead of all weights, end to end: by input quantisation
-            and, as both graphs are float32, by its rounding; of raw uint8 by that alone.
+        input_changed: Activations changed by input quantisation alone; None where the input is
+            taken as the integers it is.
+        float32_changed: Activations that the trained network's own float32 has otherwise.
+        float32_classes: Samples that it puts into another class; None as ``same_class``.
         same_class: Samples whose class is the trained network's; None where the result is a map,
             of potentials or spikes at many positions, which has no class.
     """
 
+    against: str = ""
     samples: int = 0
     layers: list[LayerChange] = field(default_factory=list)
-    input_changed: int = 0
+    input_changed: int | None = None
+    float32_changed: int = 0
+    float32_classes: int | None = 0
     same_class: int | None = 0
 
     @property
     def total(self) -> int:
-        """Activations seen, all populations."""
+        """Activations compared, all populations."""
         return sum(layer.total for layer in self.layers)
 
     def share(self, what: str) -> float:
@@ -74,89 +112,188 @@ class Measured:
 
 
 def measure(
-    trained: ir.Model,
+    trained: Trained,
     integer: ir.Model,
     quantised: ir.Model,
     feeds: Mapping[str, Array],
     head: Head | None = None,
     progress: Progress | None = None,
+    is_real: bool = False,
 ) -> Measured:
-    """Compare the trained network with its quantised form on data.
+    """Compare the network's quantised form with the trained network on data.
 
     Args:
-        trained: Float graph before quantise-input.
+        trained: The network itself.
         integer: Float graph behind fold-scale: the same integers, input on its grid.
-        quantised: Integer graph.
+        quantised: Integer graph; its lineage leads back to the trained network.
         feeds: Inputs under all their names, with the same number of samples.
         head: What the host makes of the graph's results, real values; the class is that of its own
             result. Without, of the first.
         progress: Called with the number of samples done.
+        is_real: The input is real, and quantised by our choice: its change is measured as well.
+
+    Raises:
+        VerificationError: A population cannot be compared, as nobody knows what it comes from.
     """
-    result = Measured(layers=[LayerChange(label(node)) for node in _fires(integer)])
+    work = _Work(trained, integer, quantised, head, is_real)
     for batch in _batches(feeds, affordable(integer, _BATCH)):
-        _add(result, trained, integer, quantised, batch, head)
+        work.add(batch)
         if progress is not None:
-            progress(len(next(iter(batch.values()))))
-    return result
+            progress(_size(batch))
+    return work.result
 
 
 def _batches(feeds: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:
-    size = len(next(iter(feeds.values())))
+    size = _size(feeds)
     for start in range(0, size, batch):
         yield {name: x[start : start + batch] for name, x in feeds.items()}
 
 
-def _fires(model: ir.Model) -> list[ir.Node]:
-    return [node for node in model.graph if node.op_type in NEURONS]
+def _size(feeds: Mapping[str, Array]) -> int:
+    return len(next(iter(feeds.values())))
 
 
-def _names(model: ir.Model) -> list[str]:
-    return [str(node.outputs[0].name) for node in _fires(model)]
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else str(value.name)
 
 
-def _add(
-    result: Measured,
-    trained: ir.Model,
-    integer: ir.Model,
-    quantised: ir.Model,
-    feeds: Mapping[str, Array],
-    head: Head | None,
-) -> None:
-    names = _names(integer)
-    potentials = [str(n.inputs[0].name) for n in _fires(integer) if n.inputs[0] is not None]
-    finals, outs = ([str(v.name) for v in m.graph.outputs] for m in (trained, quantised))
-    floating = evaluate(trained, feeds, list(dict.fromkeys([*_names(trained), *finals])))
-    before = _counts(trained, floating)
-    floats = evaluate(integer, feeds, list(dict.fromkeys(names + potentials)))
-    given = {name: floats[name] for name in names}
-    forced = teacher_forced(quantised, feeds, given)
-    free = evaluate(quantised, feeds, list(dict.fromkeys([*names, *outs])))
-    for i, node in enumerate(_fires(integer)):
-        layer, name, D = result.layers[i], names[i], attribute(node, "D")
-        layer.total += before[i].size
-        layer.teacher_forced += int((given[name] != forced[name]).sum())
-        layer.end_to_end += int((before[i] != free[name]).sum())
-        layer.ties += _ties(node, floats[potentials[i]], given[name])
-        layer.saturated += int((free[name] == D).sum())
-        result.input_changed += int((before[i] != given[name]).sum())
-    reals = [floating[name] for name in finals]
-    scales = output_scales(quantised)
-    found = [free[out] * scale for out, scale in zip(outs, scales, strict=True)]
-    real, free_real = (x[0] if head is None else head(x) for x in (reals, found))
-    samples = len(next(iter(feeds.values())))
-    same = _same_class(real, free_real, samples)
-    result.same_class = None if same is None else (result.same_class or 0) + same
-    result.samples += samples
+class _Own(Container[str]):
+    """All names of the trained network itself."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.startswith(TRAINED)
 
 
-def _counts(trained: ir.Model, values: Mapping[str, Array]) -> list[Array]:
-    """Spike counts of the trained network: its activations times their norm."""
-    fires = _fires(trained)
-    return [np.rint(values[str(n.outputs[0].name)] * attribute(n, "norm")) for n in fires]
+class _Reference:
+    """Counts and results of the trained network, under the names of the compiled one."""
+
+    def __init__(self, lineage: Lineage, values: Mapping[str, Array]) -> None:
+        self.lineage, self.values = lineage, values
+
+    def counts(self, name: str) -> Array:
+        """Spike counts of a population; in float32 a norm may have left them beside integers."""
+        return np.rint(self.lineage.trace(name, self.values))
+
+    def real(self, name: str, scale: float) -> Array:
+        """A result in units of the network."""
+        return self.lineage.trace(name, self.values) * scale
 
 
-def _ties(node: ir.Node, u: Array, counts: Array) -> int:
+class _Work:
+    """The comparison under way.
+
+    Attributes:
+        compared: Of each population, the value that is compared: its counts, or the maximum over
+            them where the trained network pools before it fires.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        integer: ir.Model,
+        quantised: ir.Model,
+        head: Head | None,
+        is_real: bool,
+    ) -> None:
+        self.trained, self.integer, self.quantised, self.head = trained, integer, quantised, head
+        self.lineage = Lineage.of(quantised)
+        self.wide_integer = in_float64(integer) if is_real else None
+        self.fires = list(nodes(integer, *NEURONS))
+        known = trained.wide_names
+        self.compared = [self._compared(node.outputs[0], known) for node in self.fires]
+        self.outs = [_name(v) for v in integer.graph.outputs]
+        names = [*self.compared, *self.outs]
+        self.wide_names = self._origins(names, known)
+        self.names = self._origins(names, _Own())
+        self.result = Measured(
+            against=trained.words,
+            layers=[LayerChange(label(node)) for node in self.fires],
+            input_changed=0 if is_real else None,
+        )
+
+    def _compared(self, value: ir.Value, known: Container[str]) -> str:
+        if self.lineage.origins(_name(value), known):
+            return _name(value)
+        pools = [user for user, _ in value.uses() if user.op_type == "MaxPool"]
+        if not pools:
+            raise VerificationError(f"measure: '{value.name}' is not known to the trained network")
+        return self._compared(pools[0].outputs[0], known)
+
+    def _origins(self, names: Collection[str], known: Container[str]) -> list[str]:
+        found = [self.lineage.origins(name, known) or [] for name in names]
+        return list(dict.fromkeys(origin for origins in found for origin in origins))
+
+    def add(self, feeds: Mapping[str, Array]) -> None:
+        """Compare one batch."""
+        wide = {k: v.astype(np.float64) for k, v in feeds.items() if v.dtype == np.float32}
+        double = _Reference(self.lineage, self.trained.wide_values(wide, self.wide_names))
+        single = _Reference(self.lineage, self.trained.values(feeds, self.names))
+        given = {name: double.counts(name) for name in self.compared}
+        outs = [_name(v) for v in self.quantised.graph.outputs]
+        forced = teacher_forced(self.quantised, feeds, given)
+        wanted = list(dict.fromkeys([*self.compared, *map(_name, self._fired()), *outs]))
+        free = evaluate(self.quantised, feeds, wanted)
+        for layer, name, node in zip(self.result.layers, self.compared, self.fires, strict=True):
+            counts = free[_name(node.outputs[0])]
+            layer.total += given[name].size
+            layer.teacher_forced += int((given[name] != forced[name]).sum())
+            layer.end_to_end += int((given[name] != free[name]).sum())
+            layer.saturated += int((counts == attribute(node, "D")).sum())
+            layer.spikes += int(free[name].sum(dtype=np.int64))
+            layer.trained_spikes += int(given[name].sum())
+            self.result.float32_changed += int((given[name] != single.counts(name)).sum())
+        self._add_ties(feeds, given)
+        self._add_input(wide, given)
+        self._add_classes(
+            double, single, [free[out] for out in outs], len(next(iter(feeds.values())))
+        )
+
+    def _fired(self) -> list[ir.Value]:
+        return [node.outputs[0] for node in self.fires]
+
+    def _add_ties(self, feeds: Mapping[str, Array], given: Mapping[str, Array]) -> None:
+        """Drives on a border, as float32 has them, of the trained network's counts."""
+        drives = list(dict.fromkeys(_name(node.inputs[0]) for node in self.fires))
+        inner = [u for u in drives if u not in {_name(v) for v in self.integer.graph.inputs}]
+        found = teacher_forced(self.integer, feeds, given, inner)
+        for layer, node in zip(self.result.layers, self.fires, strict=True):
+            u, counts = found.get(_name(node.inputs[0])), given.get(_name(node.outputs[0]))
+            if u is not None:
+                layer.ties += _ties(node, u, counts)
+
+    def _add_input(self, wide: Mapping[str, Array], given: Mapping[str, Array]) -> None:
+        if self.wide_integer is None or self.result.input_changed is None:
+            return
+        found = evaluate(self.wide_integer, wide, list(dict.fromkeys(self.compared)))
+        self.result.input_changed += sum(int((given[n] != found[n]).sum()) for n in self.compared)
+
+    def _add_classes(
+        self, double: _Reference, single: _Reference, outs: Sequence[Array], samples: int
+    ) -> None:
+        scales = output_scales(self.integer)
+        pairs = list(zip(self.outs, scales, strict=True))
+        units = output_scales(self.quantised)
+        found = [
+            [double.real(name, scale) for name, scale in pairs],
+            [out * unit for out, unit in zip(outs, units, strict=True)],
+            [single.real(name, scale) for name, scale in pairs],
+        ]
+        real, ours, float32 = (x[0] if self.head is None else self.head(x) for x in found)
+        self.result.samples += samples
+        self.result.same_class = _sum(self.result.same_class, _same_class(real, ours, samples))
+        same = _same_class(real, float32, samples)
+        others = None if same is None else samples - same
+        self.result.float32_classes = _sum(self.result.float32_classes, others)
+
+
+def _sum(total: int | None, more: int | None) -> int | None:
+    return None if total is None or more is None else total + more
+
+
+def _ties(node: ir.Node, u: Array, counts: Array | None) -> int:
     if node.op_type == "StatefulFire":
+        if counts is None:
+            return 0
         return int(near_border(u, counts, carry_of(node), 0.0, later=False).sum())
     inside = u[(u > 0) & (u < attribute(node, "D"))]
     return int((inside - np.floor(inside) == 0.5).sum())

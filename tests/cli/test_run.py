@@ -76,7 +76,7 @@ def test_an_output_that_is_no_class_score_is_called_so(snncc, weights, tmp_path)
     np.savez(data, x=np.zeros((2, 1, 6, 6), np.uint8), y=np.array([0, 99]))
     arch, given = "--arch=tests/cli_models.py:tiny", ("--calibration", data, "-o", out)
     done = snncc("compile", weights("tiny"), arch, "--until", "fire", *given)
-    assert "of activations, 2 samples" in done.stdout
+    assert "are not the trained network's, 2 samples" in done.stdout
     done = snncc("run", out, "--input", data)
     assert "4x4x4    not class scores" in done.stdout
     assert "accuracy" not in done.stdout

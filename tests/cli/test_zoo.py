@@ -126,7 +126,7 @@ def test_both_heads_of_a_distilled_network_score(snncc, distilled, tmp_path):
     )  # fmt: skip
     assert screen.code == 0
     assert "HOST head, head_kd, " in screen.stdout
-    assert "same class 100" in screen.stdout
+    assert "same class for 100" in screen.stdout
     assert "vacuous" not in screen.stdout
     assert snncc("verify", out).code == 0
     for engine in ("clocked", "event"):

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from torch_networks import MultiSpike, Spelled, small
 
+from snncc.frontends import leaves
 from snncc.frontends.leaves import (
     IntegerFireSpec,
     find_leaves,
-    record,
+    recorded,
     register_leaf,
     swapped,
 )
@@ -52,11 +53,11 @@ def test_a_class_may_be_registered(by_name: bool, monkeypatch: pytest.MonkeyPatc
 
 def test_forward_is_as_before_after_the_export() -> None:
     net = small(IntegerFire(4))
-    leaves, x = find_leaves(net), torch.randn(2, 2, 8, 8)
+    found, x = find_leaves(net), torch.randn(2, 2, 8, 8)
     before = net(x)
-    with swapped(leaves):
-        assert "forward" in leaves[0].module.__dict__
-    assert "forward" not in leaves[0].module.__dict__
+    with swapped(found):
+        assert "forward" in found[0].module.__dict__
+    assert "forward" not in found[0].module.__dict__
     assert torch.equal(net(x), before)
 
 
@@ -69,12 +70,46 @@ def test_forward_is_as_before_after_a_failed_export() -> None:
 
 def test_calls_are_recorded_in_order() -> None:
     net = small(IntegerFire(4))
-    with record(find_leaves(net)) as calls:
+    with recorded(find_leaves(net)) as record:
         net(torch.randn(2, 2, 8, 8))
-    assert [[tuple(x.shape) for x, _ in made] for made in calls.values()] == [
-        [(2, 4, 8, 8), (2, 4, 2, 2)]
-    ]
-    for u, a in calls["2"]:
-        assert torch.equal(a, u.clamp(0, 4).round())
+    calls = record.calls
+    assert [tuple(c.drive.shape) for c in calls] == [(2, 4, 8, 8), (2, 4, 2, 2)]
+    assert all(torch.equal(c.spikes, c.drive.clamp(0, 4).round()) for c in calls)
     net(torch.randn(2, 2, 8, 8))
-    assert len(calls["2"]) == 2
+    assert len(calls) == 2
+
+
+def test_what_is_recorded_is_not_what_is_made_of_it_later() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire = IntegerFire(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = self.fire(x)
+            out += 100
+            x -= 100
+            return out
+
+    net, x = InPlace(), torch.tensor([[0.7, 3.2]])
+    with torch.no_grad(), recorded(find_leaves(net)) as record:
+        net(x)
+    assert torch.equal(record.calls[0].drive, torch.tensor([[0.7, 3.2]]))
+    assert record.calls[0].spikes.tolist() == [[1, 3]]
+
+
+def test_a_neuron_inside_a_leaf_is_no_call_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = IntegerFire(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    monkeypatch.setattr("snncc.frontends.leaves._LEAVES", {**leaves._LEAVES})
+    register_leaf(Outer, lambda m: IntegerFireSpec(4))
+    net = nn.Sequential(Outer(), IntegerFire(2))
+    with torch.no_grad(), recorded(find_leaves(net)) as record:
+        net(torch.rand(1, 3))
+    assert [call.leaf.path for call in record.calls] == ["0", "1"]

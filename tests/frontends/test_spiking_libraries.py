@@ -103,7 +103,7 @@ def test_torch_networks_compile_and_every_engine_agrees(how):
     model = snncc.compile(net, x, input_shape=(1, 6, 6), weight_bits=24, input=given)
     assert model.report["verify"]["mismatched"] == 0
     assert not model.report["verify"]["coverage"]["silent"]
-    assert model.report["import_law"]["leaves"] == 3
+    assert model.report["import_law"]["neurons"] == 3
     with torch.no_grad():
         expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()
     (found,) = snncc.Session(model).run(None, x)

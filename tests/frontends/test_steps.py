@@ -61,8 +61,8 @@ def test_a_module_that_serves_two_layers_is_two_populations():
     net, x = Net().eval(), np.random.default_rng(0).integers(0, 256, (40, 6)).astype(np.uint8)
     model = compiled(net, x)
     law = model.report["import_law"]
-    assert (len(model.program.neurons), law["leaves"], law["changed"]) == (2, 2, 0)
-    assert law["elements"] == 2 * T * 8 * 6  # 8 samples, the drives of 8 and of 4 neurons
+    assert (len(model.program.neurons), law["neurons"], law["changed"]) == (2, 2, 0)
+    assert law["activations"] == T * 8 * (8 + 4)  # 8 samples of 8 and of 4 neurons
     (found,) = snncc.Session(model).run(None, x)
     with torch.no_grad():
         expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()

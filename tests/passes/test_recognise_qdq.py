@@ -195,7 +195,7 @@ def test_other_pairs_are_near_misses_with_their_scale(tmp_path, zero, message):
     found = check(path)
     assert [(f.kind, f.what) for f in found.near_misses] == [("QuantizeLinear", message)]
     assert len(found.faults) == 1
-    with pytest.raises(UnsupportedModelError, match="1 nodes of 1 kinds"):
+    with pytest.raises(UnsupportedModelError, match="1 node of 1 kind"):
         snncc.compile(path)
 
 
