@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+import onnxscript.optimizer
 import torch
 
 from snncc.damage import damaged, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import Leaf, find_leaves, forget, swapped
 from snncc.frontends.programs import faults_of, name_calls, prepare
+from snncc.frontends.quantised_file import standardised
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
@@ -229,12 +232,35 @@ def load_program(path: str | Path) -> torch.export.ExportedProgram:
         with open(path, "rb") as file:
             require_whole_zip(file, path)
         with _quiet():
+            import torch.ao.quantization.fx._decomposed  # the operators of quantised programs
+
             return torch.export.load(path)
     except SnnccError:
         raise
     except Exception as e:
+        if unknown := _unknown_operators(path):
+            raise UnsupportedModelError(
+                f"{path}: uses operators that PyTorch does not know here: {', '.join(unknown)}; "
+                "export the network without custom operators"
+            ) from e
         save = "torch.export.save(torch.export.export(model, args), path)"
         raise damaged(path, _first_line(e), f"not written by {save}") from e
+
+
+def _unknown_operators(path: str | Path) -> list[str]:
+    """Operators that a saved program calls and nobody has registered; none if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.endswith("models/model.json")]
+            text = "".join(archive.read(n).decode() for n in names)
+    except Exception:  # zipfile raises nearly anything on damaged bytes
+        return []
+    called = sorted(set(re.findall(r'"target": "torch\.ops\.(\w+\.\w+)', text)))
+    return [name for name in called if not _is_registered(*name.split("."))]
+
+
+def _is_registered(namespace: str, operator: str) -> bool:
+    return hasattr(getattr(torch.ops, namespace), operator)
 
 
 def export_program(program: torch.export.ExportedProgram) -> Exported:
@@ -244,7 +270,15 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
         UnsupportedModelError: It has an operator without an ONNX form.
     """
     found = _converted(program)
-    return Exported(tidy(found.model), found.exported_program)
+    return Exported(tidy(_standardised(found.model)), found.exported_program)
+
+
+def _standardised(model: ir.Model) -> ir.Model:
+    """Quantised weights as the numbers that they stand for, as in quantised files."""
+    if not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph):
+        return model
+    onnxscript.optimizer.fold_constants(model)  # of scales and zero points, other types are stored
+    return ir.from_proto(standardised(ir.to_proto(model)))
 
 
 def _converted(program: torch.export.ExportedProgram) -> Any:

@@ -58,7 +58,7 @@ ADVICE |= dict.fromkeys(
 )
 BY_HAND = (
     "compares a live value with a threshold: a neuron written by hand",
-    "describe its class with snncc.frontends.leaves.register_leaf (README, «What it accepts»)",
+    "describe its class with snncc.frontends.leaves.register_leaf",
 )
 ADVICE |= dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), BY_HAND)
 #: What such neurons and loops around them are made of.

@@ -109,11 +109,12 @@ def diagnose(model: ir.Model) -> Diagnosis:
 def _faults_of_call(node: ir.Node, why: tuple[str, str], calls: set[str]) -> list[Fault]:
     """The fault of a node; one for all nodes that a call of PyTorch became, where it is known."""
     origin = provenance(node)
-    if origin.operator not in OPERATORS:
+    if origin.operator not in OPERATORS or why == NO_SPREAD:
         return [_fault(node, *why)]
     is_new = origin.call not in calls
     calls.add(origin.call)
-    return [_fault(node, *OPERATORS[origin.operator])] if is_new else []
+    found = replace(_fault(node, *OPERATORS[origin.operator]), kind=origin.operator)
+    return [found] if is_new else []
 
 
 def _of_loops(faults: list[Fault]) -> list[Fault]:

@@ -1,0 +1,151 @@
+"""What authors write that an exporter gets wrong: compiled rightly, or named as they wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Golden
+from torch import Tensor, nn
+from torch.nn import functional
+
+import snncc
+import snncc.compiler
+from snncc.compiler import InputOptions
+from snncc.errors import Fault, UnsupportedModelError
+from snncc.nn import IntegerFire
+
+X = np.random.default_rng(0).integers(0, 256, (12, 1, 7, 7), dtype=np.uint8)
+GIVEN: dict[str, Any] = {"input_shape": (1, 7, 7), "input": InputOptions(mean=(0.0,), std=(1.0,))}
+
+
+class Of(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def network(*layers: nn.Module) -> nn.Module:
+    """A convolution of some drive, the layers, and a linear layer."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 4, 3, padding=1)
+    conv.weight.data.mul_(5)
+    net = nn.Sequential(conv, *layers, nn.Flatten())
+    features = net.eval()(torch.rand(2, 1, 7, 7)).shape[1]
+    return net.append(nn.Linear(features, 3)).eval()
+
+
+def pooled(**settings: Any) -> nn.Module:
+    settings = {"kernel_size": 2, **settings}
+    pool = Of(lambda x: functional.avg_pool2d(x, **settings))
+    return network(IntegerFire(4), pool, nn.Conv2d(4, 4, 1), IntegerFire(4))
+
+
+COMPILES: dict[str, Callable[[], nn.Module]] = {
+    "divisor of an average": lambda: pooled(divisor_override=3),
+    "divisor of a padded average": lambda: pooled(kernel_size=3, padding=1, divisor_override=5),
+    "divisor by its module": lambda: network(
+        IntegerFire(4), nn.AvgPool2d((2, 3), divisor_override=1), nn.Conv2d(4, 4, 1), IntegerFire(4)
+    ),
+    "clamp with a real upper bound": lambda: network(Of(lambda x: x.clamp(0, 4.0).round())),
+    "clamp with a real lower bound": lambda: network(Of(lambda x: x.clamp(0.0, 4).round())),
+    "clamp in place": lambda: network(Of(lambda x: x.clamp_(0, 4.0).round_())),
+    "clamp with tensors": lambda: network(
+        Of(lambda x: torch.clamp(x, torch.tensor(0.0), torch.tensor(4.0)).round())
+    ),
+    "an axis put in front and taken off": lambda: network(
+        IntegerFire(4), Of(lambda x: x.unsqueeze(0)[0])
+    ),
+    "an axis put behind the samples and taken off": lambda: network(
+        IntegerFire(4), Of(lambda x: x.unsqueeze(1)[:, 0])
+    ),
+    "all of an axis": lambda: network(IntegerFire(4), Of(lambda x: x[:, :, 0:7, :])),
+    "padding same": lambda: network(
+        IntegerFire(4), nn.Conv2d(4, 4, 4, padding="same"), IntegerFire(4)
+    ),
+    "dropout": lambda: network(IntegerFire(4), nn.Dropout(0.5), nn.Dropout2d(0.5)),
+    "norm next to nothing": lambda: network(nn.BatchNorm2d(4, eps=1e-38), IntegerFire(4)),
+}
+
+
+@pytest.mark.parametrize("name", COMPILES)
+def test_what_compiles_is_what_pytorch_computes(name: str) -> None:
+    report = snncc.compile(COMPILES[name](), X, weight_bits=24, **GIVEN).report
+    assert report["changed"] <= 1e-4
+    assert report["import_law"]["changed"] == 0
+    assert not report["silent"]
+
+
+def _eps_0() -> nn.Module:
+    norm = nn.BatchNorm2d(4, eps=0.0)
+    norm.running_var[2] = 0
+    return network(norm, IntegerFire(4))
+
+
+class Loop(nn.Module):
+    """A neuron of the author's own, written in a loop over timesteps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        membrane, spikes = torch.zeros_like(x[0]), []
+        for t in range(3):
+            membrane = membrane * 0.5 + x[t]
+            fired = (membrane >= 1).float()
+            membrane = membrane * (1 - fired)
+            spikes.append(fired)
+        return torch.stack(spikes).mean(0)
+
+
+REFUSED: dict[str, Callable[[], nn.Module]] = {
+    "dropout_in_eval_mode": lambda: network(
+        IntegerFire(4), Of(lambda x: functional.dropout(x, 0.5, training=True))
+    ),
+    "channels_dropped_in_eval_mode": lambda: network(
+        IntegerFire(4), Of(lambda x: functional.dropout2d(x, 0.5, training=True))
+    ),
+    "noise": lambda: network(Of(lambda x: x + torch.randn_like(x)), IntegerFire(4)),
+    "norm_without_statistics": lambda: network(
+        nn.BatchNorm2d(4, track_running_stats=False), IntegerFire(4)
+    ),
+    "norm_in_training": lambda: network(
+        Of(lambda x: functional.batch_norm(x, torch.zeros(4), torch.ones(4), training=True)),
+        IntegerFire(4),
+    ),
+    "norm_of_variance_0_and_eps_0": _eps_0,
+    "adaptive_average": lambda: network(IntegerFire(4), nn.AdaptiveAvgPool2d(3)),
+    "adaptive_maximum": lambda: network(IntegerFire(4), nn.AdaptiveMaxPool2d(3)),
+    "pixel_unshuffle": lambda: network(
+        IntegerFire(4), nn.Conv2d(4, 4, 2), nn.PixelUnshuffle(2), IntegerFire(4)
+    ),
+    "fake_quantise": lambda: network(
+        Of(lambda x: torch.fake_quantize_per_tensor_affine(torch.relu(x), 0.1, 0, 0, 15))
+    ),
+    "loop_by_hand": lambda: network(Loop()),
+    "value_dependent": lambda: network(Of(lambda x: x if x.sum() > 0 else -x), IntegerFire(4)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_become_spikes_is_named_as_the_author_wrote_it(
+    name: str, golden: Golden
+) -> None:
+    """By ``compile`` and by ``check`` alike."""
+    with pytest.raises(UnsupportedModelError) as caught:
+        snncc.compile(REFUSED[name](), X, **GIVEN)
+    assert faults_of_check(REFUSED[name]()) == caught.value.faults
+    assert f"{caught.value}\n" == golden
+
+
+def faults_of_check(net: nn.Module) -> tuple[Fault, ...]:
+    try:
+        return snncc.compiler.check(net, **GIVEN).faults
+    except UnsupportedModelError as e:
+        return e.faults
