@@ -53,6 +53,14 @@ def test_spiking_jelly_by_name(node, expected):
     [
         (named(f"{NODES}.lif.LIFNode", tau=2.0, step_mode="s"), "set_step_mode"),
         (named(f"{NODES}.lif.LIFNode", tau=2.0, v_reset=0.1), "resets to 0.1"),
+        (
+            named(
+                f"{NODES}.lif.LIFNode",
+                tau=2.0,
+                surrogate_function=type("Sigmoid", (), {"spiking": False})(),
+            ),
+            "spiking=False, which fires real values",
+        ),
         (named(f"{NODES}.base_node.BaseNode"), "does not know"),
         (named("snntorch._neurons.neurons.SpikingNeuron"), "does not know; Leaky becomes spikes"),
         (named("snntorch._neurons.leaky.Leaky", beta=0.5), "lacks threshold, .* snnTorch 1.0"),
