@@ -6,7 +6,7 @@ over its taps, each a matrix product with the input shifted; an average is one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -41,7 +41,7 @@ _MADE_BY = "float64"
 _STANDARD = ("", "com.microsoft")
 
 
-def in_float64(model: ir.Model) -> ir.Model:
+def in_float64(model: ir.Model, numbers: Collection[float] = ()) -> ir.Model:
     """The graph with float64 in place of float32, under the same names; inputs are float64, too.
 
     The drive of each rounding is rounded to 2^-32 first: what is a tie in exact arithmetic is one
@@ -49,11 +49,14 @@ def in_float64(model: ir.Model) -> ir.Model:
 
     Args:
         model: Of ONNX's own operators and ours, with the functions of any others; not changed.
+        numbers: What the author's code multiplies with or adds, such as 0.1, which the graph has as
+            float32 only: a constant that is one of these in float32 is that one here.
 
     Raises:
         UnsupportedModelError: A quantiser's scales vary in blocks, which no network of ours has.
     """
     copy = model.clone()
+    _take_numbers(copy.graph, numbers)
     known = {str(v.name): (v.shape, v.type) for node in model.graph for v in node.outputs}
     for node in nodes(copy, *NEURONS):
         node.replace_input_with(0, _snapped(_Build(node), _given(node, 0)))
@@ -66,6 +69,17 @@ def in_float64(model: ir.Model) -> ir.Model:
     for graph in (copy.graph, *_inner_graphs(copy.graph)):
         _widen(graph)
     return copy
+
+
+def _take_numbers(graph: ir.Graph, numbers: Collection[float]) -> None:
+    written = {np.float32(number): number for number in numbers}
+    for value in graph.initializers.values():
+        array = constant(value)
+        if array is None or array.dtype != np.float32 or array.size != 1:
+            continue
+        if (number := written.get(array.reshape(-1)[0])) is not None:
+            value.const_value = ir.tensor(np.full(array.shape, number), name=value.name)
+            value.type = ir.TensorType(_DOUBLE)
 
 
 def _inline(model: ir.Model) -> None:

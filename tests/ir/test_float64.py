@@ -133,3 +133,14 @@ def test_ties_after_an_average_of_25_are_ties() -> None:
     found = evaluate(in_float64(model), {"x": x.astype(np.float64)})["y"]
     exact = [round(Fraction(k, 2)) for k in range(256)]
     np.testing.assert_array_equal(found.reshape(-1) / np.float64(s), exact)
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [((), [1, 3]), ((0.02, 0.1), [2, 4])])
+def test_a_number_of_the_authors_is_taken_as_it_was_written(
+    numbers: tuple[float, ...], expected: list[int]
+) -> None:
+    """As float32 0.02 is a little less: 1.5 and 3.5 are no ties."""
+    net = Net((2,))
+    net.then("Mul", net.const(0.02)).then("Round")
+    found = evaluate(in_float64(imported(net), numbers), {"x": np.array([[75.0, 175.0]])})
+    assert next(iter(found.values())).tolist() == [expected]
