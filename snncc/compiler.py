@@ -398,7 +398,7 @@ class _Compilation:
 
         Of large networks the last pass has done that on few samples, ``first``.
         """
-        from snncc.ir.oracle import validate_translation
+        from snncc.ir.validation import validate_translation
 
         done, elements = len(next(iter(first.values()))), manager.records[-1].elements
         samples = min(_CHECKED, len(next(iter(feeds.values()))))

@@ -19,7 +19,8 @@ from snncc.errors import Fault, UnsupportedModelError, VerificationError
 from snncc.frontends.steps import CLASS
 from snncc.ir.graphs import label, provenance
 from snncc.ir.lineage import Lineage
-from snncc.ir.oracle import MARGIN, Difference, evaluate, recomputed
+from snncc.ir.oracle import evaluate
+from snncc.ir.validation import MARGIN, Difference, recomputed
 
 __all__ = ["ImportLaw", "check_import"]
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime as the judge: run any stage, and compare two stages value by value.
+"""ONNX Runtime as the oracle: run any stage, whole or each value from others as they are given.
 
 Graph optimisations stay off: with them ONNX Runtime folds batch norms itself, and a comparison
 of before and after such a pass would compare a thing with itself.
@@ -6,8 +6,7 @@ of before and after such a pass would compare a thing with itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from math import prod
 from typing import Any
 
@@ -16,37 +15,23 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from snncc.errors import Fault, VerificationError
-from snncc.ir.carried import carry_of, near_border
 from snncc.ir.fed import fed
-from snncc.ir.graphs import label, nodes, static_shape
-from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.graphs import static_shape
 
 __all__ = [
-    "MARGIN",
-    "Difference",
     "affordable",
-    "compare",
     "evaluate",
     "magnitudes",
-    "recomputed",
     "session",
     "shared_values",
     "teacher_forced",
-    "validate_translation",
+    "values_of",
 ]
 
 Array = npt.NDArray[Any]
 
-#: Relative rounding margin of float32 rewrites, per element: |change| <= MARGIN * sum|w||a|.
-MARGIN = 1e-5
 #: Numbers of all values together that a comparison holds at once, a few times over.
 _VALUES_AT_ONCE = 1 << 27
-#: Numbers that are computed anew and compared at once.
-_COMPARED_AT_ONCE = 1 << 24
-#: What makes integers of drives.
-_ROUNDING = (*NEURONS, "Round", "Floor", "Ceil")
 #: Bytes of a float tensor whose absolute values are kept beside it.
 _SMALL = 1 << 16
 
@@ -81,7 +66,8 @@ def _run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     return dict(zip(names, found, strict=True))
 
 
-def _values(model: ir.Model) -> dict[str, ir.Value]:
+def values_of(model: ir.Model) -> dict[str, ir.Value]:
+    """All computed values of a graph by name."""
     return {str(v.name): v for node in model.graph for v in node.outputs if v.name}
 
 
@@ -92,7 +78,7 @@ def evaluate(
     if names is None:
         return _run(model, feeds)
     copy = model.clone()
-    values = _values(copy)
+    values = values_of(copy)
     copy.graph.outputs[:] = [values[name] for name in names]
     return _run(copy, feeds)
 
@@ -106,8 +92,8 @@ def affordable(model: ir.Model, most: int) -> int:
 
 def shared_values(before: ir.Model, after: ir.Model) -> list[str]:
     """Names of the computed values that both graphs have, in the order of ``after``."""
-    known = _values(before)
-    return [name for name in _values(after) if name in known]
+    known = values_of(before)
+    return [name for name in values_of(after) if name in known]
 
 
 def _cut(model: ir.Model, names: Collection[str], wanted: Collection[str]) -> ir.Model:
@@ -116,7 +102,7 @@ def _cut(model: ir.Model, names: Collection[str], wanted: Collection[str]) -> ir
     What makes none of these is left out.
     """
     copy = model.clone()
-    values = _values(copy)
+    values = values_of(copy)
     for name in names:
         value = values[name]
         entry = ir.Value(name=f"{name}@fed", shape=value.shape, type=value.type)
@@ -160,7 +146,7 @@ def _forced(
 ) -> dict[str, Array]:
     """See ``teacher_forced``; of each array the graph gets what ``seen`` makes of it."""
     cut = _cut(model, given.keys(), given.keys() if wanted is None else wanted)
-    values, read = _values(model), {str(v.name) for v in cut.graph.inputs}
+    values, read = values_of(model), {str(v.name) for v in cut.graph.inputs}
     forced = {
         f"{name}@fed": seen(array).astype(_numpy_dtype(values[name]), copy=False)
         for name, array in given.items()
@@ -236,247 +222,3 @@ def _turn_into_add(node: ir.Node) -> None:
     )
     node.graph.remove(node, safe=True)
     replacement.outputs[0].name = name
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How one shared value changed.
-
-    Attributes:
-        name: The value.
-        changed: Elements outside the margin (for integers: that differ).
-        total: Elements.
-        worst: Largest |change| / sum|w||a| (for integers: largest |change|).
-        first: Index of the first element outside the margin.
-    """
-
-    name: str
-    changed: int
-    total: int
-    worst: float
-    first: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        at = f", first at {list(self.first)}" if self.first else ""
-        return f"{self.changed} of {self.total} elements differ{at}, worst {self.worst:.3g}"
-
-
-def compare(name: str, before: Array, after: Array, magnitude: Array | None) -> Difference:
-    """Compare two arrays, exactly or within MARGIN of ``magnitude``."""
-    if before.shape != after.shape:
-        return Difference(name, after.size, after.size, float("inf"))
-    same = before == after
-    change = np.where(same, 0, np.abs(after.astype(np.float64) - before.astype(np.float64)))
-    if magnitude is None:
-        bad, worst = ~same, float(change.max(initial=0.0))
-    else:
-        scale = np.where(same, 1.0, magnitude)  # real-valued parts have no magnitude to speak of
-        ratio = change / np.maximum(scale.astype(np.float64), 1e-30)
-        bad, worst = ~(ratio <= MARGIN), float(ratio.max(initial=0.0))
-    first = tuple(int(i) for i in np.argwhere(bad)[0]) if bad.any() else ()
-    return Difference(name, int(bad.sum()), before.size, worst, first)
-
-
-def validate_translation(
-    before: ir.Model, after: ir.Model, feeds: Mapping[str, Array], exact: bool
-) -> list[Difference]:
-    """Compare every value of ``after`` that ``before`` has too, or that comes from its values.
-
-    Values are teacher-forced. The margin is one of sum|w||a| as either graph has it, whichever is
-    larger: the difference of a pixel and the mean is a small number before its two terms go apart,
-    and no longer exact then. A neuron whose drive ``after`` computes anew may fire either way where
-    that is within the margin of a rounding border.
-
-    Args:
-        before: The graph that a pass was given.
-        after: The graph that it made; its lineage says what its new values come from.
-        feeds: Inputs of ``before``; ``after`` must take the same.
-        exact: Demand equality (integer stages) instead of the float32 margin.
-
-    Raises:
-        VerificationError: A value changed; one fault per value, naming its node. Or a result of
-            ``after`` comes from nothing that ``before`` has, so that it was not compared.
-    """
-    pairs = _Pairs(before, after)
-    pairs.require_results()
-    borders = {} if exact else _borders(pairs)
-    drives = {u for border in borders.values() for u in border.drives if u not in feeds}
-    known = {**feeds, **evaluate(before, feeds, list(dict.fromkeys([*pairs.sources, *drives])))}
-    work = _Comparison(pairs, feeds, known, exact)
-    tied = {name: border.near(pairs.lineage, name, known) for name, border in borders.items()}
-    found = [d for part in _portions(work.given) for d in work.of(part, tied)]
-    values = _values(after)
-    faults = [_fault(values[d.name], d) for d in found if d.changed]
-    if faults:
-        raise VerificationError("the graph changed its meaning", faults)
-    return found
-
-
-class _Pairs:
-    """Values of two graphs that are one quantity.
-
-    Attributes:
-        before, after: The graphs.
-        lineage: Of ``after``.
-        origins: Values of ``after``, in its order, and what each comes from in ``before``.
-    """
-
-    def __init__(self, before: ir.Model, after: ir.Model) -> None:
-        self.before, self.after, self.lineage = before, after, Lineage.of(after)
-        known = _values(before)
-        found = {name: self.lineage.origins(name, known) for name in _values(after)}
-        self.origins = {name: origins for name, origins in found.items() if origins}
-
-    @property
-    def sources(self) -> list[str]:
-        """Values of ``before`` that are needed to know those of ``after``."""
-        return list(dict.fromkeys(n for found in self.origins.values() for n in found))
-
-    def require_results(self) -> None:
-        """Whatever a graph computes ends in its results: these must be compared."""
-        inputs = {str(v.name) for v in self.after.graph.inputs}
-        outs = [v for v in self.after.graph.outputs if v.name not in inputs]
-        lost = [v for v in outs if str(v.name) not in self.origins]
-        faults = [Fault("its result has no counterpart before the pass", str(v.name)) for v in lost]
-        if faults:
-            raise VerificationError("a result was not compared", faults)
-
-
-@dataclass(frozen=True)
-class _Border:
-    """Where a neuron of ``before`` is so near a border that rounding decides.
-
-    Attributes:
-        nodes: It, or one for each of the values that the neuron of ``after`` comes from.
-    """
-
-    nodes: tuple[ir.Node, ...]
-
-    @property
-    def drives(self) -> list[str]:
-        """What they read."""
-        return [str(n.inputs[0].name) for n in self.nodes if n.inputs[0] is not None]
-
-    def near(self, lineage: Lineage, name: str, known: Mapping[str, Array]) -> Array:
-        """Of each activation of ``name``, a neuron of ``after``."""
-        near = {
-            str(node.outputs[0].name): _near(node, known[u], known[str(node.outputs[0].name)])
-            for node, u in zip(self.nodes, self.drives, strict=True)
-        }
-        return np.asarray(lineage.trace(name, near) != 0)
-
-
-def _borders(pairs: _Pairs) -> dict[str, _Border]:
-    """For the neurons that ``after`` may drive or charge anew, those that they come from."""
-    makers = {name: value.producer() for name, value in _values(pairs.before).items()}
-    given = {*pairs.origins, *(str(v.name) for v in pairs.after.graph.inputs)}
-    found = {}
-    for node in nodes(pairs.after, *NEURONS):
-        name, u = str(node.outputs[0].name), node.inputs[0]
-        is_given = u is not None and u.name in given and node.op_type != "StatefulFire"
-        made = [makers[origin] for origin in pairs.origins.get(name, [])]
-        fired = [n for n in made if n is not None and n.op_type in NEURONS]
-        if made and len(fired) == len(made) and not is_given:
-            found[name] = _Border(tuple(fired))
-    return found
-
-
-def _near(node: ir.Node, u: Array, fired: Array) -> Array:
-    """1 where the drive lies within the margin of a border, else 0."""
-    if node.op_type == "StatefulFire":
-        return near_border(u, fired, carry_of(node), MARGIN).astype(np.int8)
-    border = 0.0 if node.op_type in ("Floor", "Ceil") else 0.5
-    nearest = np.rint(u - border) + border
-    return np.asarray(np.abs(u - nearest) <= MARGIN * (1 + np.abs(u)), np.int8)
-
-
-def recomputed(
-    model: ir.Model, feeds: Mapping[str, Array], given: Mapping[str, Array]
-) -> list[Difference]:
-    """Compare values that somebody else computed with what the graph makes of those before them.
-
-    The margin is that of ``validate_translation``. An activation may be either way where rounding
-    decides: next to a border, if its drive is not given, or if the neuron has a memory.
-
-    Args:
-        model: Any float stage.
-        feeds: Its inputs.
-        given: Values by name, float32.
-    """
-    found, firing = [], _firing(model, given)
-    for names in _portions(given):
-        drives = [str(firing[n].inputs[0].name) for n in names if n in firing]  # type: ignore[union-attr]
-        wanted = list(dict.fromkeys([*names, *(u for u in drives if u not in feeds)]))
-        again = teacher_forced(model, feeds, given, wanted)
-        scale = magnitudes(model, feeds, given, names)
-        for name in names:
-            if name in firing:
-                node = firing[name]
-                u = {**feeds, **again}[str(node.inputs[0].name)]  # type: ignore[union-attr]
-                again[name] = np.where(_near(node, u, given[name]), given[name], again[name])
-        found += [compare(name, given[name], again[name], scale[name]) for name in names]
-    return found
-
-
-def _firing(model: ir.Model, given: Mapping[str, Array]) -> dict[str, ir.Node]:
-    """The given values that a rounding makes, where it may decide otherwise than in ``given``."""
-    makers = {name: value.producer() for name, value in _values(model).items() if name in given}
-    rounding = {n: m for n, m in makers.items() if m is not None and m.op_type in _ROUNDING}
-    return {
-        name: node
-        for name, node in rounding.items()
-        if node.inputs[0] is not None
-        and (node.op_type == "StatefulFire" or node.inputs[0].name not in given)
-    }
-
-
-def _portions(given: Mapping[str, Array]) -> Iterator[list[str]]:
-    """Names of the values in their order, so many at once that copies of them take little."""
-    part: list[str] = []
-    size = 0
-    for name, array in given.items():
-        if part and size + array.size > _COMPARED_AT_ONCE:
-            yield part
-            part, size = [], 0
-        part.append(name)
-        size += array.size
-    if part:
-        yield part
-
-
-class _Comparison:
-    """Two graphs, and the values of ``after`` as ``before`` computes them."""
-
-    def __init__(
-        self, pairs: _Pairs, feeds: Mapping[str, Array], known: Mapping[str, Array], exact: bool
-    ) -> None:
-        self.pairs, self.feeds, self.exact = pairs, feeds, exact
-        self.known = {name: known[name] for name in pairs.sources}
-        self.given = {name: pairs.lineage.trace(name, self.known) for name in pairs.origins}
-
-    def of(self, names: Collection[str], near: Mapping[str, Array]) -> list[Difference]:
-        """How ``after`` changed these values; ``near`` says where neurons may fire either way."""
-        again = teacher_forced(self.pairs.after, self.feeds, self.given, names)
-        for name in names:
-            if name in near and near[name].shape == again[name].shape:
-                again[name] = np.where(near[name], self.given[name], again[name])
-        scale = {} if self.exact else self._before(names)
-        found = [compare(n, self.given[n], again[n], scale.get(n)) for n in names]
-        if self.exact or not any(d.changed for d in found):
-            return found
-        larger = magnitudes(self.pairs.after, self.feeds, self.given, names)
-        scale = {n: np.maximum(scale[n], larger[n]) for n in names}
-        return [compare(n, self.given[n], again[n], scale[n]) for n in names]
-
-    def _before(self, names: Collection[str]) -> dict[str, Array]:
-        """Magnitudes as ``before`` has them, moved to where ``after`` has its values."""
-        sources = list(dict.fromkeys(n for name in names for n in self.pairs.origins[name]))
-        found = magnitudes(self.pairs.before, self.feeds, self.known, sources)
-        return {name: self.pairs.lineage.trace(name, found) for name in names}
-
-
-def _fault(value: ir.Value, found: Difference) -> Fault:
-    node = value.producer()
-    kind = node.op_type if node is not None else ""
-    where = label(node) if node is not None else ""
-    return Fault(str(found), node=str(value.name), kind=kind, module=where)

@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from snncc.errors import SnnccError
 from snncc.ir.graphs import same_graph
-from snncc.ir.oracle import validate_translation
 from snncc.ir.stages import set_stage, stage_of, verify_stage
+from snncc.ir.validation import validate_translation
 
 __all__ = ["Feeds", "Pass", "PassManager", "PassRecord"]
 

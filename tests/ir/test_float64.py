@@ -16,7 +16,8 @@ from state_networks import state_networks
 
 from snncc.ir.float64 import in_float64
 from snncc.ir.graphs import nodes
-from snncc.ir.oracle import compare, evaluate, magnitudes, shared_values, teacher_forced
+from snncc.ir.oracle import evaluate, magnitudes, shared_values, teacher_forced
+from snncc.ir.validation import compare
 
 RNG = np.random.default_rng(0)
 

@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 from random_networks import networks
 
 from snncc.errors import VerificationError
-from snncc.ir import oracle
+from snncc.ir import oracle, validation
 from snncc.ir.graphs import nodes
-from snncc.ir.oracle import (
-    affordable,
-    compare,
-    evaluate,
-    magnitudes,
-    shared_values,
-    teacher_forced,
-    validate_translation,
-)
+from snncc.ir.oracle import affordable, evaluate, magnitudes, shared_values, teacher_forced
+from snncc.ir.validation import compare, validate_translation
 from snncc.passes import FRONT, PassManager
 
 
@@ -180,7 +173,7 @@ def test_values_are_compared_in_portions(
     whole = validate_translation(model, model.clone(), CASE.feeds, exact=True)
     fires = list(nodes(model, "FireCount"))
     mutant = scaled(model, str(fires[1].inputs[1].name), 1.1)  # type: ignore[union-attr]
-    monkeypatch.setattr(oracle, "_COMPARED_AT_ONCE", at_once)
+    monkeypatch.setattr(validation, "_COMPARED_AT_ONCE", at_once)
     assert validate_translation(model, model.clone(), CASE.feeds, exact=True) == whole
     assert changed(model, mutant, exact=True) == [fires[1].outputs[0].name]
 

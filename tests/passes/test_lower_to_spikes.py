@@ -7,7 +7,8 @@ from float_networks import Case, Net, case_of, lowered
 
 from snncc.errors import VerificationError
 from snncc.ir.graphs import nodes
-from snncc.ir.oracle import evaluate, shared_values, validate_translation
+from snncc.ir.oracle import evaluate, shared_values
+from snncc.ir.validation import validate_translation
 
 
 def cnn() -> Net:

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from snncc.errors import UnsupportedModelError, VerificationError
 from snncc.frontends.pytorch import import_module
 from snncc.ir.graphs import attribute, nodes, provenance
-from snncc.ir.oracle import validate_translation
+from snncc.ir.validation import validate_translation
 from snncc.passes import FRONT, PassManager, RequireInteger
 from snncc.passes.diagnose import diagnose
 from snncc.passes.recognise_attention import RecogniseAttention

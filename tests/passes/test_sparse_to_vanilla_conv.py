@@ -12,8 +12,9 @@ import snncc
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError
 from snncc.frontends.pytorch import import_module
-from snncc.ir.oracle import evaluate, validate_translation
+from snncc.ir.oracle import evaluate
 from snncc.ir.stages import verify_stage
+from snncc.ir.validation import validate_translation
 from snncc.nn import (
     IntegerFire,
     SparseBatchNorm2d,
