@@ -294,7 +294,7 @@ class _Compilation:
             from snncc.frontends.pytorch import export_program, load_program
             from snncc.frontends.trained import TrainedModule
 
-            found = export_program(load_program(path))
+            found = export_program(load_program(path, self.options.trust_pickle))
             self.trained = TrainedModule(found)
             return found.model
         raise UsageError(f"{path}: .onnx and .pt2 files stand alone; a checkpoint needs --arch")

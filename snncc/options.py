@@ -63,6 +63,7 @@ class Options:
             large networks fewer.
         keep_stages: Store earlier graphs with their weights.
         dump_ir: Write the graph's text after every pass there.
+        trust_pickle: Let a ``.pt2`` file run code, which its reader cannot be kept from.
         calibration_limit: Use only so many calibration samples, from the first.
         origins: Option -> where its value came from, for the report.
     """
@@ -82,6 +83,7 @@ class Options:
     verify_samples: int | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None
+    trust_pickle: bool = False
     calibration_limit: int | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 

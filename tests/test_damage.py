@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ KINDS = {
     "net.pth": Kind(lambda path: torch.save(state(), path), read_weights),
     "older.pth": Kind(older, read_weights),
     "trusted.pth": Kind(older, lambda path: read_weights(path, trust_pickle=True)),
-    "net.pt2": Kind(program, import_exported),
+    "net.pt2": Kind(program, partial(import_exported, trust_pickle=True)),
     "net.onnx": Kind(onnx, import_onnx),
     "net.snn": Kind(lambda path: small_model.compiled().save(path), load),
     "x.npz": Kind(arrays(np.savez), read_data),

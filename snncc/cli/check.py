@@ -59,6 +59,7 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             batch_first=request.batch_first or None,
             until=request.until,
             host=request.host,
+            trust_pickle=request.trust_pickle,
         )
     return network, found
 

@@ -204,6 +204,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         patch_mask=request.patch_mask,
         until=request.until,
         host=request.host,
+        trust_pickle=request.trust_pickle,
         verify_samples=choices.verify_samples,
         keep_stages=choices.keep_stages,
         dump_ir=choices.dump_ir,

@@ -118,7 +118,7 @@ _OPTIONS = (
         help="Trained weights or their moving average. Default: raw.",
     ),
     click.option(
-        "--trust-pickle", is_flag=True, help="Let the checkpoint run code (whole pickled modules)."
+        "--trust-pickle", is_flag=True, help="Let the file run code: whole pickled modules, .pt2."
     ),
     click.option(
         "--allow-missing", is_flag=True, help="Leave weights as constructed that are not there."
@@ -196,7 +196,8 @@ class Request:
 
     def _checkpoint_options(self) -> list[str]:
         names = ("arch", "arch_args", "input_shape", "timesteps", "weights", "patch_mask")
-        flags = ("batch_first", "trust_pickle", "allow_missing", "allow_unexpected")
+        flags = ["batch_first", "allow_missing", "allow_unexpected"]
+        flags += ["trust_pickle"] if self.model.suffix != ".pt2" else []
         given = [n for n in names if getattr(self, n) is not None]
         given += [n for n in flags if getattr(self, n)]
         return [f"--{name.replace('_', '-')}" for name in given]

@@ -215,19 +215,32 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
         )
 
 
-def import_exported(path: str | Path) -> ir.Model:
+def import_exported(path: str | Path, trust_pickle: bool = False) -> ir.Model:
     """The graph of ``export_program``."""
-    return export_program(load_program(path)).model
+    return export_program(load_program(path, trust_pickle)).model
 
 
-def load_program(path: str | Path) -> torch.export.ExportedProgram:
+def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.ExportedProgram:
     """Read a program saved by ``torch.export.save``.
 
+    Args:
+        path: The file.
+        trust_pickle: Let it run code. PyTorch's reader unpickles sample inputs, weights and
+            constants, evaluates expressions and loads compiled libraries, and cannot be kept from
+            it.
+
     Raises:
-        BadInputError: Not such a file.
+        BadInputError: It is not trusted, or not such a file.
+        UnsupportedModelError: It calls operators that nobody has registered here.
     """
     if not Path(path).is_file():
         raise BadInputError(f"{path}: no such file")
+    if not trust_pickle:
+        raise BadInputError(
+            f"{path}: PyTorch's reader of such files runs code that they may hold; pass "
+            "--trust-pickle (trust_pickle=True) if you trust whoever made the file, or give a "
+            "checkpoint with --arch, or an .onnx file"
+        )
     try:
         with open(path, "rb") as file:
             require_whole_zip(file, path)
