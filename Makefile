@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready-$(PYVER)
 EX     := examples/fashion_mnist
 DEMO   := build/demo
 
-.PHONY: demo test
+.PHONY: demo test types core
 
 demo: $(READY)
 	@mkdir -p $(DEMO)
@@ -39,12 +39,17 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(MAKE) --no-print-directory --output-sync -j 2 types core
+	-$(BIN)/snncc doctor --install-lava # where a Python 3.10 runs, tests fail without Lava
+	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
+
+types: $(READY)
 	$(BIN)/mypy
+
+core: $(READY)
 	$(BIN)/cmake -S snncc/backends/event/core -B build/core -DEV_TESTS=ON -DEV_SANITIZE=ON
 	$(BIN)/cmake --build build/core -j 2
 	$(BIN)/ctest --test-dir build/core --output-on-failure -j 2
-	-$(BIN)/snncc doctor --install-lava # where a Python 3.10 runs, tests fail without Lava
-	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
 CORE   := $(wildcard snncc/backends/event/core/*)
 

@@ -6,10 +6,13 @@ with ``--update-golden`` to write what the code says now, and read the diff.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
+import economy
 import lava_runs
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +31,21 @@ settings.load_profile("snncc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers are told of each other before they start."""
+    if workers := getattr(config.option, "numprocesses", None):
+        economy.share_processors(workers)
+
+
+def pytest_collection_finish() -> None:
+    """Where all modules are imported and no test has run."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        economy.limit_onnx_runtime()
+    if "torch" in sys.modules:
+        economy.read_torchlib_once()
+    economy.collect_rarely()
 
 
 class Golden(str):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
+from functools import cache
 from pathlib import Path
+from select import select
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -18,6 +23,8 @@ from snncc.ir.program import Program
 __all__ = ["differences", "emitted", "expected", "lava_python", "python", "run"]
 
 Arrays = dict[str, np.ndarray]
+
+STARTER = Path(__file__).parent / "backends" / "lava" / "starter.py"
 
 
 def lava_python() -> str:
@@ -33,13 +40,40 @@ def lava_python() -> str:
         pytest.skip(e.message)
 
 
-def python(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """The interpreter with Lava on a script, apart from this one's environment."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [lava_python(), "-E", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+@cache
+def _starter() -> subprocess.Popen[str]:
+    """The interpreter with Lava imported; it ends with this process."""
+    return subprocess.Popen(
+        [lava_python(), "-E", STARTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
+
+
+def python(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """The interpreter with Lava on a script, apart from this one's environment.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer; it is ended.
+    """
+    command, starter = list(map(str, arguments)), _starter()
+    assert starter.stdin is not None
+    assert starter.stdout is not None
+    with TemporaryDirectory() as folder:
+        files = [str(Path(folder, name)) for name in ("stdout", "stderr")]
+        starter.stdin.write(json.dumps([*files, *command]) + "\n")
+        starter.stdin.flush()
+        if not select([starter.stdout], [], [], timeout)[0]:
+            os.killpg(starter.pid, signal.SIGKILL)
+            _starter.cache_clear()
+            raise subprocess.TimeoutExpired(command, timeout)
+        answer = starter.stdout.readline()
+        assert answer, "the interpreter with Lava has ended"
+        said = [Path(file).read_text(encoding="utf-8") for file in files]
+    return subprocess.CompletedProcess(command, int(answer), *said)
 
 
 def emitted(program: Program, x: np.ndarray, directory: Path) -> Path:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from networks import chain, changed, half_even_levels
+from onnx import numpy_helper
 
 import event_vs_dense
 from snncc.backends.clocked import ClockedEngine
@@ -32,16 +35,18 @@ from snncc.ir.program_bounds import bounded, emitted_payload
 from versus import trial
 from versus.cases import Case
 from versus.dense_form import exact_in_float32, thresholds
-from versus.measure import by_turns
+from versus.measure import Times, by_turns
 from versus.networks import stage_a, stage_b, w1
-from versus.peers import EQUAL, PEERS, peer
+from versus.onnx_int8 import Int8Form, int8_model
+from versus.peers import EQUAL, INEXACT, INT8, PEERS, Peer, peer
 from versus.report import document, show
-from versus.trial import OURS, Settings, run_case
+from versus.trial import OURS, Result, Settings, run_case
 from versus.work import work_of
 
 #: SpikingJelly is no requirement of the tests.
 INSTALLED = [n for n in PEERS if "jelly" not in n or find_spec("spikingjelly") is not None]
 SAME = [name for name in INSTALLED if name != "spikingjelly_at_once"]
+DENSE = [name for name in INSTALLED if "jelly" not in name]
 
 narrow_w1 = partial(w1, width=1 / 8)
 
@@ -97,7 +102,7 @@ def test_every_form_of_every_peer_agrees_on_w2(stage: Any, name: str) -> None:
     assert wrong_forms(name, network.program, network.inputs[:2]) == []
 
 
-@pytest.mark.parametrize("name", ["ort_fp32", "ort_int8", "torch_fp32"])
+@pytest.mark.parametrize("name", DENSE)
 def test_every_form_of_every_peer_agrees_where_ties_are_met(name: str) -> None:
     program, x = chain()
     v = ClockedEngine(program).run(x, probes=["v2"]).potentials["v2"]
@@ -106,7 +111,7 @@ def test_every_form_of_every_peer_agrees_where_ties_are_met(name: str) -> None:
     assert wrong_forms(name, program, x) == []
 
 
-@pytest.mark.parametrize("name", ["ort_fp32", "ort_int8", "torch_fp32"])
+@pytest.mark.parametrize("name", DENSE)
 def test_every_form_of_every_peer_agrees_on_a_residual_network(name: str) -> None:
     program, x = residual()
     assert wrong_forms(name, program, x) == []
@@ -165,7 +170,7 @@ def integrate_and_fire(arriving: Any, theta: float) -> list[np.ndarray]:
 # -- what is found out if something is wrong -----------------------------------------------
 
 
-@pytest.mark.parametrize("name", INSTALLED[:3])
+@pytest.mark.parametrize("name", DENSE)
 def test_a_peer_with_other_integers_is_not_timed(name: str) -> None:
     program, x = case_of_w1()
     wrong = [r + 1 for r in readouts(program, x)]
@@ -183,10 +188,85 @@ def test_an_engine_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -
         run_case(Case("w1", "0.34", partial(narrow_w1, 0.34), ()), Settings("clocked"))
 
 
-def test_int8_has_no_form_of_wide_weights() -> None:
+@pytest.mark.parametrize("name", INT8)
+def test_int8_has_no_form_of_wide_weights(name: str) -> None:
     network = narrow_w1(0.34, bits=16)
     with pytest.raises(UnsupportedModelError, match="16-bit weights"):
-        peer("ort_int8", network.program, network.inputs[:1], [], 1)
+        peer(name, network.program, network.inputs[:1], [], 1)
+
+
+# -- zero points ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_weights_with_another_zero_point_are_the_same_integers(channels_last: bool) -> None:
+    program, _ = case_of_w1()
+    symmetric, offset = (
+        weights_of(int8_model(program, Int8Form(channels_last, False, point))) for point in (0, -1)
+    )
+    assert {int(zero) for _, zero in symmetric} == {0}
+    assert {int(zero) for _, zero in offset} == {-1}
+    for (one, _), (other, zero) in zip(symmetric, offset, strict=True):
+        assert one.dtype == other.dtype == np.int8
+        assert (other.astype(int) - zero == one).all()
+
+
+def weights_of(model: onnx.ModelProto) -> list[tuple[np.ndarray, int]]:
+    """Weights and zero point of every layer of 8 bits."""
+    arrays = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+    places = {"QLinearConv": (3, 5), "ConvInteger": (1, 3), "MatMulInteger": (1, 3)}
+    found = []
+    for node in model.graph.node:
+        if node.op_type in places:
+            weights, zero = (arrays[node.input[i]] for i in places[node.op_type])
+            (point,) = np.unique(zero)
+            found.append((weights, int(point)))
+    assert len(found) == 7
+    return found
+
+
+def test_a_weight_that_leaves_8_bits_with_its_zero_point_is_refused() -> None:
+    program = ones({"weights": (6, 2 * 9 * 7), "kind": "linear"})
+    layer = program.by_name["v"]
+    weights = layer.projections[0].weights[0].copy()
+    weights[0, 0] = -128
+    lowest = changed(program, "v", projections=(replace(layer.projections[0], weights=(weights,)),))
+    assert int8_model(lowest, Int8Form(True, False)) is not None
+    with pytest.raises(UnsupportedModelError, match="a weight of -128 with zero point -1"):
+        int8_model(lowest, Int8Form(True, False, -1))
+
+
+@pytest.mark.parametrize(
+    ("medians", "outputs", "best"),
+    [
+        ((3.0, 2.0), (EQUAL, EQUAL), "ort_int8_offset"),
+        ((2.0, 3.0), (EQUAL, EQUAL), "ort_int8"),
+        ((3.0, 2.0), (EQUAL, INEXACT), "ort_int8"),
+        ((3.0, 2.0), (INEXACT, INEXACT), None),
+    ],
+)
+def test_the_best_of_int8_is_the_fastest_with_equal_integers(
+    medians: tuple[float, float], outputs: tuple[str, str], best: str | None
+) -> None:
+    times = {OURS: Times(1.0, 1.0, 3), "ort_fp32": Times(0.5, 0.5, 3)}
+    times |= {name: Times(t, t, 3) for name, t in zip(INT8, medians, strict=True)}
+    peers = {
+        name: Peer(name, f"form of {name}", said, lambda _: [])
+        for name, said in zip(INT8, outputs, strict=True)
+    }
+    program, x = case_of_w1()
+    work = work_of(program, x, ClockedEngine(program).run(x))
+    case = Case("w1", "0.34", partial(narrow_w1, 0.34), INT8)
+    result = Result(case, "W1", work, times, peers, {}, "scalar", None)
+    found = document({}, Settings(), [result], {})
+    said = found["cases"][0]["best_int8"]
+    if best is None:
+        assert said is None
+        assert "best_int8" not in found["w1"]["0.34"]
+    else:
+        ratio = min(t for t, o in zip(medians, outputs, strict=True) if o == EQUAL)
+        assert said == {"peer": best, "form": f"form of {best}", "ratio": ratio}
+        assert found["w1"]["0.34"]["best_int8"] == ratio
 
 
 def test_an_unknown_engine_is_a_usage_error() -> None:
@@ -261,18 +341,20 @@ def test_turns_give_every_engine_all_batches() -> None:
 
 
 def test_a_case_becomes_a_document_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    case = Case("w1", "0.34", partial(narrow_w1, 0.34), ("ort_fp32", "ort_int8"))
+    case = Case("w1", "0.34", partial(narrow_w1, 0.34), ("ort_fp32", *INT8))
     settings = Settings("clocked", seconds=0.01)
     result = run_case(case, settings)
     about = {"cpu": "a CPU", "cores": 1, "features": [], "python": "3", "versions": {}}
     found = json.loads(json.dumps(document(about, settings, [result], {"w2 A": "a reason"})))
-    assert set(found["w1"]["0.34"]) == {"ort_fp32", "ort_int8"}
-    assert set(found["cases"][0]["ms"]) == {OURS, "ort_fp32", "ort_int8"}
+    assert set(found["w1"]["0.34"]) == {"ort_fp32", *INT8, "best_int8"}
+    assert set(found["cases"][0]["ms"]) == {OURS, "ort_fp32", *INT8}
+    assert found["w1"]["0.34"]["best_int8"] == min(found["w1"]["0.34"][name] for name in INT8)
     assert set(found["cases"][0]["outputs"].values()) == {EQUAL}
     show(Screen(), found)
     shown = capsys.readouterr().out
     assert "a CPU" in shown
     assert "a reason" in shown
+    assert f"best int8  {found['cases'][0]['best_int8']['peer']}" in shown
     assert f"[{found['w1']['0.34']['ort_fp32']:.2f}x]" in shown
 
 

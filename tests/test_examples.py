@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from command_line import run_cli
 from fashion_files import write_folder
 from PIL import Image
 
+from snncc.frontends.constructor import build
 from snncc.runtime.artifact import load
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FASHION = EXAMPLES / "fashion_mnist"
 
 
-def run(folder: Path, *arguments: object) -> str:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs a script of a folder as Python does, but in this process; returns what it prints."""
+    modules = set(sys.modules)
+
+    def run(folder: Path, script: str, *arguments: object) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "path", [str(folder), *sys.path])
+            patch.chdir(folder)
+            main = runpy.run_path(script)["main"]
+            done = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    yield run
+    for name in set(sys.modules) - modules:
+        if (FASHION / f"{name}.py").exists():
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +52,13 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pretrained(data):
+def pretrained(data, run):
     few = ("--data", data, "--epochs", "1", "--batch", "16")
     run(FASHION, "pretrain.py", *few, "--out", data / "mae.pt")
     return data / "mae.pt"
 
 
-def test_fine_tuning_starts_from_what_masked_pretraining_left(data, pretrained):
+def test_fine_tuning_starts_from_what_masked_pretraining_left(data, pretrained, run):
     few = ("--data", data, "--epochs", "1", "--batch", "16", "--lr", "1e-9")
     tuned = data / "tuned.pt"
     run(FASHION, "spikeformer.py", "--from", pretrained, *few, "--out", tuned)
@@ -57,7 +78,7 @@ def test_a_checkpoint_of_something_else_is_not_started_from(data):
     assert not (data / "none.pt").exists()
 
 
-def test_a_network_with_attention_is_tuned_on_the_grid(data):
+def test_a_network_with_attention_is_tuned_on_the_grid(data, run):
     arguments = ("--arch", "spikeformer:spikeformer", "--from", "spikeformer_d4.pt")
     few = ("--data", data, "--epochs", "1", "--batch", "16", "--lr", "0.5")
     run(FASHION, "finetune_grid.py", *arguments, *few, "--out", data / "grid8.pt")
@@ -65,7 +86,7 @@ def test_a_network_with_attention_is_tuned_on_the_grid(data):
     assert torch.load(data / "grid8.pt").keys() == shipped.keys()
 
 
-def test_the_same_network_trains_on_colour_pictures(tmp_path):
+def test_the_same_network_trains_on_colour_pictures(tmp_path, run):
     rows = np.random.default_rng(0).integers(0, 256, (16, 1024, 3)).astype(np.uint8)
     for name in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
         Image.fromarray(rows).save(tmp_path / f"{name}.png")
@@ -78,13 +99,22 @@ def test_the_same_network_trains_on_colour_pictures(tmp_path):
     assert np.load(out.with_suffix(".npz"))["x"].shape == (16, 3, 32, 32)
 
 
-def test_masked_pretraining_compiles_to_the_network_of_plain_convolutions(tmp_path):
+def test_the_pretrained_network_that_is_shipped_is_the_constructors():
+    net = build(f"{FASHION / 'pretrain.py'}:spikeformer_mae", {"sparse": True})
+    shipped = torch.load(FASHION / "spikeformer_mae.pt")
+    net.load_state_dict(shipped)
+    assert not any(value.isnan().any() for value in net.state_dict().values())
+
+
+@pytest.mark.slow
+def test_masked_pretraining_compiles_to_the_network_of_plain_convolutions(tmp_path, monkeypatch):
+    monkeypatch.chdir(FASHION)
     programs = []
     for sparse in ("true", "false"):
         out = tmp_path / f"{sparse}.snn"
         arch = ("--arch", "pretrain.py:spikeformer_mae", "--arch-args", f'{{"sparse": {sparse}}}')
         arguments = ("spikeformer_mae.pt", *arch, "--name", "mae", "-o", out)
-        run(FASHION, "-m", "snncc", "compile", *arguments)
+        assert run_cli(tmp_path, "compile", *arguments).code == 0
         programs.append(load(out).program.to_json())
     (one, arrays), (other, others) = programs
     assert one == other

@@ -18,16 +18,19 @@ def images(tmp_path):
     return write_folder(tmp_path, test=12, train=18)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/precision.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def main(monkeypatch):
+    """The benchmark's own, which puts the examples on the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    import precision
+
+    return precision.main
 
 
-def test_a_table_is_made(images):
-    done = run("--data", str(images), "--limit", "10", "--networks", "cnn_d4", "--bits", "24,4",
-               "--json")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+def test_a_table_is_made(images, main, capsys):
+    main(["--data", str(images), "--limit", "10", "--networks", "cnn_d4", "--bits", "24,4",
+          "--json"])  # fmt: skip
+    document = json.loads(capsys.readouterr().out)
     assert document["images"] == 10
     rows = {(row["network"], row["bits"]): row for row in document["rows"]}
     assert set(rows) == {("cnn_d4", 24), ("cnn_d4", 4)}
@@ -37,6 +40,7 @@ def test_a_table_is_made(images):
 
 
 def test_missing_images_are_an_error_with_advice(tmp_path):
-    done = run("--data", str(tmp_path))
+    command = [sys.executable, "benchmarks/precision.py", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "install the Debian package dataset-fashion-mnist" in done.stderr

@@ -8,11 +8,11 @@ from functools import partial
 
 from versus.builder import Network
 from versus.networks import EXAMPLES, example, stage_a, stage_b, w1
-from versus.peers import PEERS
+from versus.peers import INT8, PEERS
 
 __all__ = ["SECTIONS", "Case", "quick"]
 
-ORT = ("ort_fp32", "ort_int8")
+ORT = ("ort_fp32", *INT8)
 ALL = tuple(PEERS)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 __all__ = ["machine"]
 
-_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_vbmi2")
+_FEATURES = (
+    "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_vbmi2", "amx_int8",
+)  # fmt: skip
 _TOOLS = ("snncc", "numpy", "onnxruntime", "torch", "spikingjelly")
 
 

@@ -21,7 +21,7 @@ from versus.onnx_fp32 import float_model
 from versus.onnx_graph import open_session
 from versus.onnx_int8 import Int8Form, int8_model
 
-__all__ = ["PEERS", "Peer", "peer"]
+__all__ = ["EQUAL", "INT8", "PEERS", "Peer", "peer"]
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], Sequence[Array]]
@@ -121,9 +121,9 @@ def _ort_fp32(program: Program, threads: int) -> Forms:
         yield form, partial(_float_session, program, folded, late, threads)
 
 
-def _ort_int8(program: Program, threads: int) -> Forms:
+def _ort_int8(point: int, program: Program, threads: int) -> Forms:
     for last, unsigned in product((True, False), repeat=2):
-        form = Int8Form(channels_last=last, unsigned=unsigned)
+        form = Int8Form(last, unsigned, point)
         yield str(form), partial(_int8_session, program, form, threads)
 
 
@@ -172,8 +172,11 @@ def _importing(install: str) -> Iterator[None]:
 #: Name -> its forms, each with a function that builds it.
 PEERS: dict[str, Callable[[Program, int], Forms]] = {
     "ort_fp32": _ort_fp32,
-    "ort_int8": _ort_int8,
+    "ort_int8": partial(_ort_int8, 0),
+    "ort_int8_offset": partial(_ort_int8, -1),
     "torch_fp32": _torch_fp32,
     "spikingjelly": _spikingjelly,
     "spikingjelly_at_once": _spikingjelly_at_once,
 }
+#: Those that compute in int8; the fastest of them is what int8 can do.
+INT8 = ("ort_int8", "ort_int8_offset")

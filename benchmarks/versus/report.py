@@ -31,6 +31,8 @@ def document(
 ) -> dict[str, Any]:
     """Section -> case -> peer -> their median time / ours; with all that stands behind it.
 
+    ``best_int8`` stands among the peers for the fastest of those that compute in int8.
+
     Args:
         about: The machine.
         settings: How it was measured.
@@ -49,7 +51,7 @@ def document(
         },
     }
     for r in results:
-        found.setdefault(r.case.section, {})[r.case.key] = r.ratios()
+        found.setdefault(r.case.section, {})[r.case.key] = r.summary()
     found["cases"] = [r.to_json() for r in results]
     found["skipped"] = dict(skipped)
     if memory is not None:
@@ -126,6 +128,7 @@ def _remarks(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ("by event", "share of them in layers that our engine computed event by event"),
     ]
     lines += _grouped(cases, "form", "form")
+    lines += _best_int8(cases)
     lines += _grouped(cases, "outputs", "* outputs", skip=EQUAL)
     lines += _grouped(cases, "missing", "missing")
     return lines + [("skipped", name, why) for name, why in found["skipped"].items()]
@@ -143,6 +146,15 @@ def _grouped(
     return [
         (label, name, text, _places(where, cases)) for (name, text), where in sorted(held.items())
     ]
+
+
+def _best_int8(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """A line per peer that is the fastest of those in int8, with the cases in which it is."""
+    held: dict[str, list[Mapping[str, Any]]] = {}
+    for case in cases:
+        if case["best_int8"]:
+            held.setdefault(case["best_int8"]["peer"], []).append(case)
+    return [("best int8", name, _places(where, cases)) for name, where in sorted(held.items())]
 
 
 def _places(where: Sequence[Mapping[str, Any]], cases: Sequence[Mapping[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from snncc.ir.fed import FedGraph
 from snncc.ir.program import Program
 from versus.cases import Case
 from versus.measure import Call, Times, by_turns
-from versus.peers import Peer, peer
+from versus.peers import EQUAL, INT8, Peer, peer
 from versus.work import Work, dense_macs, weighted, work_of
 
 __all__ = ["OURS", "Result", "Settings", "View", "infer_with", "run_case"]
@@ -72,6 +72,12 @@ class Result:
     isa: str
     by_event: float | None
 
+    @property
+    def best_int8(self) -> str:
+        """The fastest peer that gives the same integers in int8, if there is one."""
+        found = [n for n in INT8 if n in self.peers and self.peers[n].outputs == EQUAL]
+        return min(found, key=lambda name: self.times[name].median, default="")
+
     def ratios(self, least: bool = False) -> dict[str, float]:
         """Their time / ours, of medians or of the shortest times."""
         ours = self.times[OURS]
@@ -80,6 +86,11 @@ class Result:
             for name, t in self.times.items()
             if name != OURS
         }
+
+    def summary(self) -> dict[str, float]:
+        """``ratios`` of medians, and that of ``best_int8`` under this name."""
+        found = self.ratios()
+        return found | ({"best_int8": found[self.best_int8]} if self.best_int8 else {})
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -94,9 +105,17 @@ class Result:
             "ratio": self.ratios(),
             "ratio_least": self.ratios(least=True),
             "form": {name: p.form for name, p in self.peers.items()},
+            "best_int8": self._best_int8(),
             "outputs": {name: p.outputs for name, p in self.peers.items()},
             "missing": dict(self.missing),
         }
+
+    def _best_int8(self) -> dict[str, Any] | None:
+        name = self.best_int8
+        if not name:
+            return None
+        ratio = self.ratios()[name]
+        return {"peer": name, "form": self.peers[name].form, "ratio": ratio}
 
 
 def _milliseconds(t: Times) -> dict[str, float]:

@@ -88,6 +88,13 @@ static void check_bytes(const ev_state *state)
     CHECK(bytes >= (int64_t)most && bytes < INT64_C(1) << 30);
 }
 
+/* Every kind of block is there, so no two allocations are kept under one. */
+static void check_blocks(const ev_state *state)
+{
+    for (int i = 0; i < EV_BLOCKS; i++)
+        CHECK(state->block[i] != NULL);
+}
+
 static void test_places(void)
 {
     rng r = {5};
@@ -107,6 +114,7 @@ static void test_places(void)
             CHECK(ev_state_new(loaded, ev_kernels_of(NULL), EV_AUTO, &state) == EV_OK);
             check_places(state);
             check_bytes(state);
+            check_blocks(state);
             ev_state_free(state);
             ev_net_free(loaded);
             checked++;

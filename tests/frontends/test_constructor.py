@@ -42,7 +42,11 @@ def torch_fails():
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """A models.py with two siblings, and the names they leave in ``sys.modules`` taken away."""
+    """A models.py with two siblings, and the names they leave in ``sys.modules`` taken away.
+
+    Examples import a sibling of theirs called ``models``, which stays imported; here it is not.
+    """
+    monkeypatch.delitem(sys.modules, "models", raising=False)
     (tmp_path / "sibling_of_models.py").write_text("WIDTH = 3\n")
     (tmp_path / "late_sibling_of_models.py").write_text("")
     file = tmp_path / "models.py"

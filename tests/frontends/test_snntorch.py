@@ -22,7 +22,7 @@ from snncc.frontends.pytorch import import_module
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, function_of
 from snncc.ir.oracle import session
 
-T = 4
+T = 3
 PIXELS = InputOptions(mean=(0.3,), std=(0.3,))
 
 
@@ -294,7 +294,7 @@ class Faulty(nn.Module):
         ("membrane", r"lif1 .*hands its membrane to more than its next call"),
         ("recurrent", r"lif1 .*reads spikes of an earlier timestep"),
         ("changing", "timestep 1 is not computed as timestep 0 is"),
-        ("last", "that of timestep 3 alone"),
+        ("last", "that of timestep 2 alone"),
     ],
 )
 def test_what_is_no_neuron_over_time_is_named(kind, why):

@@ -22,7 +22,13 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(params=EXAMPLES)
+#: Its layers are those of cnn_d4.
+LONGER = {"cnn_d4_grid8"}
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LONGER)) for n in EXAMPLES]
+)
 def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """(name, Program, 24 images or films for it)."""
     lava_python()

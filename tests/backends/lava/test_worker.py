@@ -19,6 +19,10 @@ from snncc.errors import SnnccError
 
 X = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
+#: Seconds that a process sleeps which is to be ended, and those in which that is long done even on
+#: a busy machine.
+SLEEP, SOON = 300, 100
+
 HEAD = """
 import argparse, json, os, signal, sys, time
 import numpy as np
@@ -32,10 +36,12 @@ def child():
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(60)
+        time.sleep(SLEEP)
         os._exit(0)
-    with open(os.path.join(os.path.dirname(__file__), "pids"), "a") as file:
+    path = os.path.join(os.path.dirname(__file__), "pids")
+    with open(path + ".part", "w") as file:
         print(pid, os.getpid(), file=file)
+    os.rename(path + ".part", path)  # whoever sees it sees all of it
 def write():
     report = json.dumps({"executor": given.executor, "flags": sys.argv[7:]})
     np.savez(given.output, **{"readout/y": np.load(given.input) * 2, "report": report})
@@ -52,7 +58,8 @@ def stand_in(tmp_path):
     """Makes a directory whose run.py does what it is told to."""
 
     def make(code: str) -> Path:
-        (tmp_path / "run.py").write_text(HEAD + textwrap.dedent(code))
+        lines = (f"SLEEP = {SLEEP}", HEAD, textwrap.dedent(code))
+        (tmp_path / "run.py").write_text("\n".join(lines))
         return tmp_path
 
     return make
@@ -65,11 +72,19 @@ def run(directory: Path, **more: object) -> worker.Ran:
 def running(directory: Path) -> list[int]:
     """Of the processes that noted their number, those that still run a moment later."""
     pids = [int(pid) for pid in (directory / "pids").read_text().split()]
-    assert pids
-    end = time.monotonic() + 5  # a killed process ends when it is scheduled
+    assert len(pids) == 2
+    end = time.monotonic() + SOON  # a killed process ends when it is scheduled
     while any(map(_runs, pids)) and time.monotonic() < end:
         time.sleep(0.01)
     return [pid for pid in pids if _runs(pid)]
+
+
+def await_pids(directory: Path) -> None:
+    """Until the run is at work, which takes as long as the machine is busy."""
+    end = time.monotonic() + SOON
+    while not (directory / "pids").exists():
+        assert time.monotonic() < end, "the run did not start"
+        time.sleep(0.01)
 
 
 def _runs(pid: int) -> bool:
@@ -141,17 +156,24 @@ def test_a_result_that_cannot_be_read_is_a_failure(stand_in, code):
 # -- nothing is left behind ----------------------------------------------------------------
 
 
-def test_a_late_run_is_ended_with_all_its_processes(stand_in):
-    directory = stand_in("child(); print('so far', file=sys.stderr, flush=True); time.sleep(60)")
+def test_a_late_run_is_ended_with_all_its_processes(stand_in, monkeypatch):
+    directory = stand_in("print('so far', file=sys.stderr, flush=True); child(); time.sleep(SLEEP)")
+    wait = subprocess.Popen.wait
+
+    def once_at_work(self, timeout=None):
+        await_pids(directory)  # time counts from then on: the start may take longer
+        return wait(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", once_at_work)
     start = time.monotonic()
     with pytest.raises(SnnccError) as caught:
-        run(directory, executor="lava", timeout=1.0)
-    assert time.monotonic() - start < 10
+        run(directory, executor="lava", timeout=0.2)
+    assert time.monotonic() - start < SLEEP
     assert running(directory) == []
     assert caught.value.message == (
-        "lava, lava executor: no result within 1 s, all its processes were ended; allow more with "
-        "--timeout SECONDS, or give fewer samples; --executor direct is faster; its last words: so "
-        "far"
+        "lava, lava executor: no result within 0.2 s, all its processes were ended; allow more "
+        "with --timeout SECONDS, or give fewer samples; --executor direct is faster; its last "
+        "words: so far"
     )
 
 
@@ -164,12 +186,11 @@ def test_children_that_outlive_their_run_are_ended(stand_in, code):
 
 
 def test_an_interrupt_ends_the_run(stand_in, monkeypatch):
-    directory = stand_in("child(); time.sleep(60)")
+    directory = stand_in("child(); time.sleep(SLEEP)")
     wait = subprocess.Popen.wait
 
     def interrupted(self, timeout=None):
-        while not (directory / "pids").exists():
-            time.sleep(0.01)
+        await_pids(directory)
         monkeypatch.setattr(subprocess.Popen, "wait", wait)
         raise KeyboardInterrupt
 
@@ -181,19 +202,18 @@ def test_an_interrupt_ends_the_run(stand_in, monkeypatch):
 
 
 def test_a_request_to_terminate_ends_the_run(stand_in):
-    directory = stand_in("child(); time.sleep(60)")
+    directory = stand_in("child(); time.sleep(SLEEP)")
     code = f"""
 import sys, numpy as np
 from pathlib import Path
 from snncc.backends.lava import worker
+worker._GRACE = 0.3
 worker.run(Path({str(directory)!r}), np.zeros((1, 4), np.uint8), sys.executable)
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
-    while not (directory / "pids").exists():
-        time.sleep(0.01)
-    time.sleep(0.1)
+    await_pids(directory)
     parent.terminate()
-    assert parent.wait(20) == 128 + signal.SIGTERM
+    assert parent.wait(SOON) == 128 + signal.SIGTERM
     assert running(directory) == []
 
 

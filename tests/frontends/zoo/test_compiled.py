@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer, LargeShap
 from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.parts import Layers
 from snncc.nn import IntegerFire
+from snncc.runtime.artifact import CompiledModel
 
 BASE = Shape(widths=(8, 8, 16, 16), blocks=(1, 1), classes=5)
 SCALED = Shape(widths=(8, 8, 16, 16), blocks=(1, 0), channels=2, classes=5, layer_scale=True)
@@ -43,26 +43,73 @@ def pixels(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "base": lambda: ESpikeFormer(BASE, Layers(), scale=8.0),
-    "large": lambda: LargeESpikeFormer(LARGE, HALF_UP, scale=8.0),
-    "masked encoder": lambda: MaskedAutoencoder(MASKED, HALF_UP, scale=8.0),
-}
+Compiled = tuple[nn.Module, CompiledModel]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_compiled_and_engines_agree(name):
+def compiled(net: nn.Module, host: str | None = None) -> Compiled:
+    x = pixels(4, 3, 32, 32)
+    return net, snncc.compile(net, x, input_shape=(3, 32, 32), name="n", host=host)
+
+
+@pytest.fixture(scope="module")
+def sparse() -> nn.Module:
+    """A base network as it is trained behind masks."""
     torch.manual_seed(0)
-    net = seen_noise(NETWORKS[name](), 16, 3, 32, 32)
-    host = "head" if name == "large" else None
-    model = snncc.compile(net, pixels(4, 3, 32, 32), input_shape=(3, 32, 32), host=host)
+    return seen_noise(ESpikeFormer(BASE, Layers(sparse=True), scale=8.0), 16, 3, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def base(sparse: nn.Module) -> Compiled:
+    """Plain convolutions with its weights."""
+    net = ESpikeFormer(BASE, Layers(), scale=8.0)
+    net.load_state_dict(sparse.state_dict())
+    return compiled(net.eval())
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Compiled:
+    torch.manual_seed(0)
+    return compiled(seen_noise(MaskedAutoencoder(MASKED, HALF_UP, scale=8.0), 16, 3, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def large(encoder: Compiled) -> Compiled:
+    """The network that the encoder is trained for, with its weights."""
+    net = LargeESpikeFormer(LARGE, HALF_UP, scale=8.0).eval()
+    kept = {k: v for k, v in encoder[0].state_dict().items() if k in net.state_dict()}
+    net.load_state_dict(kept, strict=False)
+    return compiled(net, host="head")
+
+
+@pytest.mark.parametrize("name", ["base", "encoder", "large"])
+def test_a_network_is_compiled_and_engines_agree(name, request):
+    _, model = request.getfixturevalue(name)
     assert model.report["verify"]["mismatched"] == 0
     coverage = model.report["verify"]["coverage"]
     assert coverage["fired"] == coverage["populations"] == len(model.program.neurons)
 
 
-@pytest.mark.parametrize("norm", [1.0, 8.0])  # of HARDVS and of Gesture: neither is D
+def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutions(sparse, base):
+    (one, arrays), (other, others) = (m.program.to_json() for _, m in (compiled(sparse), base))
+    assert one == other
+    assert arrays.keys() == others.keys()
+    assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
+
+
+def test_a_masked_encoder_fires_as_the_network_it_is_trained_for(encoder, large):
+    x = pixels(2, 3, 32, 32)
+    counts = []
+    for _, model in (encoder, large):
+        activity = snncc.Session(model, engine="clocked").trace({model.input.name: x})
+        modules = {n.name: n.module for n in model.program.neurons}
+        counts.append({modules[name]: found for name, found in activity.counts.items()})
+    assert counts[0].keys() == counts[1].keys()
+    assert all(np.array_equal(counts[0][name], counts[1][name]) for name in counts[0])
+
+
+@pytest.mark.parametrize("norm", [pytest.param(1.0, marks=pytest.mark.slow), 8.0])
 def test_frames_of_an_event_camera_are_a_sequence(norm):
+    """Norms of HARDVS and of Gesture: neither is D."""
     torch.manual_seed(0)
     net = seen_noise(DvsESpikeFormer(SCALED, Layers(norm=norm)), 3, 8, 2, 32, 32)
     counts = pixels(4, 3, 2, 32, 32) // 32
@@ -100,33 +147,3 @@ def test_a_segmentation_backbone_divides_by_norms_that_it_has_learnt():
     assert not model.report["verify"]["coverage"]["silent"]
     assert model.report["import_law"]["changed"] == 0
     assert model.report["changed"] == 0
-
-
-def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutions():
-    torch.manual_seed(0)
-    sparse = seen_noise(ESpikeFormer(BASE, Layers(sparse=True)), 16, 3, 32, 32)
-    plain = ESpikeFormer(BASE, Layers())
-    plain.load_state_dict(sparse.state_dict())
-    two = [snncc.compile(net.eval(), input_shape=(3, 32, 32), name="n") for net in (sparse, plain)]
-    (one, arrays), (other, others) = (model.program.to_json() for model in two)
-    assert one == other
-    assert arrays.keys() == others.keys()
-    assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
-
-
-def test_a_masked_encoder_fires_as_the_network_it_is_trained_for():
-    torch.manual_seed(0)
-    encoder = seen_noise(MaskedAutoencoder(MASKED, HALF_UP), 16, 3, 32, 32)
-    tuned = LargeESpikeFormer(LARGE, HALF_UP).eval()
-    kept = {k: v for k, v in encoder.state_dict().items() if k in tuned.state_dict()}
-    tuned.load_state_dict(kept, strict=False)
-    x = pixels(2, 3, 32, 32)
-    counts = []
-    for net in (encoder, tuned):
-        host = "head" if net is tuned else None
-        model = snncc.compile(net, input_shape=(3, 32, 32), name="n", host=host)
-        activity = snncc.Session(model, engine="clocked").trace({model.input.name: x})
-        modules = {n.name: n.module for n in model.program.neurons}
-        counts.append({modules[name]: found for name, found in activity.counts.items()})
-    assert counts[0].keys() == counts[1].keys()
-    assert all(np.array_equal(counts[0][name], counts[1][name]) for name in counts[0])

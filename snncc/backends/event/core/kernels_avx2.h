@@ -24,7 +24,8 @@ typedef enum {
     EV_NARROW, /* bytes: sums of 16 bits, added to int32 before they can overflow */
     EV_WIDE,   /* bytes: every product is widened to int32 at once */
     EV_SPLIT,  /* bytes above 129: the same for either half of the payload */
-    EV_WORDS   /* words: vpmaddwd */
+    EV_WORDS,  /* words: vpmaddwd */
+    EV_FORMS   /* how many; tables of kernels have one row for each, in this order */
 } ev_form;
 
 enum {

@@ -93,8 +93,9 @@ BLOCKS(NARROW) BLOCKS(WIDE) BLOCKS(SPLIT) BLOCKS(WORDS)
 #define NAMES(form)                                                                             \
     {{form##_1_2, form##_2_2, form##_3_2}, {form##_1_4, form##_2_4, form##_3_4}}
 
-static block_kernel *const kernels[4][2][EV_BLOCK] = {NAMES(NARROW), NAMES(WIDE), NAMES(SPLIT),
-                                                      NAMES(WORDS)};
+static block_kernel *const kernels[][2][EV_BLOCK] = {NAMES(NARROW), NAMES(WIDE), NAMES(SPLIT),
+                                                     NAMES(WORDS)};
+_Static_assert(sizeof(kernels) / sizeof(*kernels) == EV_FORMS, "every form has kernels");
 
 /* 16 or 32 lanes for all pixels of the call, in blocks of about the same number of pixels. */
 static void lanes_of(const frame *f, block_kernel *const chosen[EV_BLOCK], const uint8_t *map,

@@ -136,8 +136,9 @@ EV_INLINE void block(const frame *f, const uint8_t *map, const uint8_t *weights,
 BLOCK(NARROW, 1) BLOCK(WIDE, 1) BLOCK(SPLIT, 1) BLOCK(WORDS, 1)
 BLOCK(NARROW, 2) BLOCK(WIDE, 2) BLOCK(SPLIT, 2) BLOCK(WORDS, 2)
 
-static block_kernel *const kernels[4][EV_BLOCK] = {
+static block_kernel *const kernels[][EV_BLOCK] = {
     {NARROW_1, NARROW_2}, {WIDE_1, WIDE_2}, {SPLIT_1, SPLIT_2}, {WORDS_1, WORDS_2}};
+_Static_assert(sizeof(kernels) / sizeof(*kernels) == EV_FORMS, "every form has kernels");
 
 static ev_form form_of(const ev_conv *conv)
 {

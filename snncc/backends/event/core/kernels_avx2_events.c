@@ -210,12 +210,13 @@ EV_INLINE void part_of(const frame *f, const part *q, const uint8_t *rows, int32
 
 PARTS(NARROW) PARTS(WIDE) PARTS(SPLIT) PARTS(WORDS)
 
-static part_kernel *const kernels[4][3] = {
+static part_kernel *const kernels[][3] = {
     {NARROW_16, NARROW_32, NARROW_64},
     {WIDE_16, WIDE_32, WIDE_64},
     {SPLIT_16, SPLIT_32, SPLIT_64},
     {WORDS_16, WORDS_32, WORDS_64},
 };
+_Static_assert(sizeof(kernels) / sizeof(*kernels) == EV_FORMS, "every form has kernels");
 
 static ev_form form_of(const ev_conv *conv)
 {

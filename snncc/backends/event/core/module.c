@@ -170,7 +170,7 @@ static Py_ssize_t result_bytes(const ev_net *net, Py_ssize_t node, int64_t sampl
 /* The buffers of a run, released together. */
 typedef struct {
     Py_buffer *view;
-    Py_ssize_t held;
+    Py_ssize_t held, room;
     void **node;
 } buffers;
 
@@ -183,6 +183,10 @@ static int hold(buffers *held, const ev_net *net, PyObject *results, int64_t sam
         Py_ssize_t node = PyLong_AsSsize_t(key);
         Py_buffer *view = &held->view[held->held];
 
+        if (held->held == held->room) { /* a buffer of Python's may run code, which may add some */
+            PyErr_SetString(PyExc_RuntimeError, "results grew while they were read");
+            return -1;
+        }
         if (node < 0 || node >= net->nodes) {
             if (!PyErr_Occurred())
                 PyErr_SetString(PyExc_ValueError, "results of a node that there is not");
@@ -250,7 +254,8 @@ static PyObject *session_run(PyObject *object, PyObject *args)
         goto out;
     }
     net = self->network->net;
-    held.view = PyMem_Calloc((size_t)PyDict_Size(results) + 1, sizeof(*held.view));
+    held.room = PyDict_Size(results);
+    held.view = PyMem_Calloc((size_t)held.room + 1, sizeof(*held.view));
     held.node = PyMem_Calloc((size_t)net->nodes, sizeof(*held.node));
     if (held.view == NULL || held.node == NULL) {
         PyErr_NoMemory();

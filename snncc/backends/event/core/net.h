@@ -66,6 +66,8 @@ enum {
     EV_NODE_WORDS
 };
 
+enum { EV_MAX_PARTS = 3, EV_MAX_TICKS = 255, EV_MAX_SHIFT = 61 };
+
 enum {
     EV_PROJECTION_SOURCE,
     EV_PROJECTION_KIND,
@@ -81,10 +83,8 @@ enum {
     EV_PROJECTION_PARTS, /* w = sum of part << shift */
     EV_PROJECTION_PART,  /* for each part: offset of int16 [outputs][kernel_h][kernel_w][channels
                             / groups], then its shift */
-    EV_PROJECTION_WORDS = EV_PROJECTION_PART + 6
+    EV_PROJECTION_WORDS = EV_PROJECTION_PART + 2 * EV_MAX_PARTS
 };
-
-enum { EV_MAX_PARTS = 3, EV_MAX_TICKS = 255, EV_MAX_SHIFT = 61 };
 
 /* How values are stored: the narrowest that holds all a node may emit. */
 typedef enum { EV_U8, EV_U16, EV_I32, EV_I64 } ev_format;
@@ -184,7 +184,9 @@ static inline int32_t ev_rounded(int32_t value, int32_t multiple)
 
 static inline size_t ev_bytes_of(ev_format format)
 {
-    static const size_t bytes[] = {1, 2, 4, 8};
+    static const size_t bytes[] = {[EV_U8] = 1, [EV_U16] = 2, [EV_I32] = 4, [EV_I64] = 8};
+
+    _Static_assert(sizeof(bytes) / sizeof(*bytes) == EV_I64 + 1, "every format has a size");
     return bytes[format];
 }
 

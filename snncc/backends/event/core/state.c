@@ -3,22 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BLOCKS = 16 };
-
 static size_t aligned(size_t size)
 {
     return (size + EV_SLACK + EV_ALIGN - 1) / EV_ALIGN * EV_ALIGN;
 }
 
 /* Zeros that live as long as the state; NULL if there is no memory. */
-static void *alloc(ev_state *state, size_t size)
+static void *alloc(ev_state *state, ev_block which, size_t size)
 {
     void *block = aligned_alloc(EV_ALIGN, aligned(size));
 
-    if (block != NULL) {
+    if (block != NULL)
         memset(block, 0, aligned(size));
-        state->blocks[state->n_blocks++] = block;
-    }
+    state->block[which] = block;
     return block;
 }
 
@@ -219,14 +216,14 @@ static int alloc_rooms(ev_state *state)
 
     if (status != EV_OK)
         return status;
-    state->values = alloc(state, most.values);
-    state->maps = alloc(state, most.maps);
-    state->lists = alloc(state, most.lists);
-    state->tile = alloc(state, most.tile);
-    state->part = alloc(state, most.tile);
-    state->wide = alloc(state, most.wide);
-    state->membranes = alloc(state, most.membranes);
-    state->products = alloc(state, most.products);
+    state->values = alloc(state, EV_BLOCK_VALUES, most.values);
+    state->maps = alloc(state, EV_BLOCK_MAPS, most.maps);
+    state->lists = alloc(state, EV_BLOCK_LISTS, most.lists);
+    state->tile = alloc(state, EV_BLOCK_TILE, most.tile);
+    state->part = alloc(state, EV_BLOCK_PART, most.tile);
+    state->wide = alloc(state, EV_BLOCK_WIDE, most.wide);
+    state->membranes = alloc(state, EV_BLOCK_MEMBRANES, most.membranes);
+    state->products = alloc(state, EV_BLOCK_PRODUCTS, most.products);
     return state->values && state->maps && state->lists && state->tile && state->part &&
                    state->wide && state->membranes && state->products
                ? EV_OK
@@ -255,13 +252,13 @@ static int alloc_tables(ev_state *state)
 {
     size_t nodes = (size_t)state->net->nodes, projections = (size_t)state->net->projections;
 
-    state->place = alloc(state, nodes * sizeof(*state->place));
-    state->nonzero = alloc(state, nodes * sizeof(*state->nonzero));
-    state->membrane = alloc(state, nodes * sizeof(*state->membrane));
-    state->map = alloc(state, projections * sizeof(*state->map));
-    state->events = alloc(state, projections * sizeof(*state->events));
-    state->by_events = alloc(state, projections * sizeof(*state->by_events));
-    state->work = alloc(state, projections * sizeof(*state->work));
+    state->place = alloc(state, EV_BLOCK_PLACE, nodes * sizeof(*state->place));
+    state->nonzero = alloc(state, EV_BLOCK_NONZERO, nodes * sizeof(*state->nonzero));
+    state->membrane = alloc(state, EV_BLOCK_MEMBRANE, nodes * sizeof(*state->membrane));
+    state->map = alloc(state, EV_BLOCK_MAP, projections * sizeof(*state->map));
+    state->events = alloc(state, EV_BLOCK_EVENTS, projections * sizeof(*state->events));
+    state->by_events = alloc(state, EV_BLOCK_BY_EVENTS, projections * sizeof(*state->by_events));
+    state->work = alloc(state, EV_BLOCK_WORK, projections * sizeof(*state->work));
     if (!state->place || !state->nonzero || !state->membrane || !state->map || !state->events ||
         !state->by_events || !state->work)
         return EV_ERR_NO_MEMORY;
@@ -278,9 +275,6 @@ int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy,
     state->net = net;
     state->kernels = kernels;
     state->policy = policy;
-    state->blocks = calloc(MAX_BLOCKS, sizeof(*state->blocks));
-    if (state->blocks == NULL)
-        goto out;
     status = alloc_tables(state);
     if (status == EV_OK)
         status = alloc_rooms(state);
@@ -299,8 +293,7 @@ void ev_state_free(ev_state *state)
 {
     if (state == NULL)
         return;
-    for (size_t i = 0; i < state->n_blocks; i++)
-        free(state->blocks[i]);
-    free(state->blocks);
+    for (size_t i = 0; i < EV_BLOCKS; i++)
+        free(state->block[i]);
     free(state);
 }

@@ -16,6 +16,26 @@ typedef struct {
 
 typedef struct ev_team ev_team;
 
+/* What a state allocates, each once. */
+typedef enum {
+    EV_BLOCK_PLACE,
+    EV_BLOCK_NONZERO,
+    EV_BLOCK_MEMBRANE,
+    EV_BLOCK_MAP,
+    EV_BLOCK_EVENTS,
+    EV_BLOCK_BY_EVENTS,
+    EV_BLOCK_WORK,
+    EV_BLOCK_VALUES,
+    EV_BLOCK_MAPS,
+    EV_BLOCK_LISTS,
+    EV_BLOCK_TILE,
+    EV_BLOCK_PART,
+    EV_BLOCK_WIDE,
+    EV_BLOCK_MEMBRANES,
+    EV_BLOCK_PRODUCTS,
+    EV_BLOCKS /* how many */
+} ev_block;
+
 typedef struct {
     const ev_net *net;
     const ev_kernels *kernels;
@@ -36,8 +56,7 @@ typedef struct {
     int64_t *wide;      /* [strip][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
     ev_team *team;      /* with whom strips are shared out, or NULL */
-    void **blocks;      /* all that was allocated */
-    size_t n_blocks;
+    void *block[EV_BLOCKS]; /* all that was allocated, freed with the state */
 } ev_state;
 
 int ev_state_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy,
