@@ -64,10 +64,20 @@ def network_line(checkpoint: dict[str, Any] | None, origins: dict[str, str]) -> 
         plural(checkpoint["parameters"], "param"),
         f"{len(checkpoint['missing'])} missing",
         f"{len(checkpoint['unexpected'])} unexpected",
+        _states_left_out(checkpoint.get("states", [])),
         f"prefix '{checkpoint['stripped']}' taken off" if checkpoint["stripped"] else "",
         f"at {checkpoint['container']}" if checkpoint["container"] != "top level" else "",
     ]
     return "checkpoint", ", ".join(part for part in parts if part)
+
+
+def _states_left_out(keys: list[str]) -> str:
+    """What of the checkpoint is no weight: what neurons were left with when it was written."""
+    if not keys:
+        return ""
+    more = ", …" if len(keys) > _MOST_NAMES else ""
+    named = ", ".join(keys[:_MOST_NAMES]) + more
+    return f"{plural(len(keys), 'state')} of neurons left out ({named})"
 
 
 def zoo_lines(checkpoint: dict[str, Any] | None) -> list[Line]:
