@@ -44,6 +44,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         _lowered(model),
         *_attention(model),
         _weights(model),
+        *_squeezed(model),
         _latency(model),
         _bounds(model),
         *_target(model),
@@ -303,6 +304,25 @@ def _weights(model: CompiledModel) -> Line:
     if report["agreement"] is not None:
         shares.append(f"same class {percent(report['agreement'])}")
     return "weights", f"{head} {', '.join([*shares, plural(report['samples'], 'sample')])}", hint
+
+
+def _squeezed(model: CompiledModel) -> list[Line]:
+    """Layers with fewer bits than asked for, who takes the room, and why that may be."""
+    found = model.report.get("squeezed", [])
+    if not found:
+        return []
+    worst = min(found, key=lambda layer: layer["bits_left"] - layer["bits"])
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    left = f"{worst['module']}{others} has {worst['bits_left']:.0f} of {worst['bits']} weight bits"
+    still = model.report.get("still_norms", [])
+    return [
+        (
+            "squeezed",
+            f"{left}: {worst['by']} takes its potential up to {worst['reach']:.2g} thresholds",
+            f"variance 0: {_names(still)}" if still else "",
+            "(leave it out, or train on)",
+        )
+    ]
 
 
 def _auto_bits(layers: dict[str, int]) -> str:

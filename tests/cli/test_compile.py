@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import replace
 
+import cli_models
 import numpy as np
 import onnx
 import onnx.parser
@@ -25,6 +26,26 @@ def test_compile_without_calibration_claims_nothing(snncc, weights, tmp_path, go
     screen = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "-o", out)
     assert screen.code == 0
     assert screen.stdout == golden
+
+
+def test_compile_says_which_layer_takes_the_room_of_others(snncc, weights, tmp_path, golden):
+    """A branch that never fires, with weights of 10^12 thresholds and more."""
+    out, arch = tmp_path / "idle.snn", f"--arch={MODELS}:idle"
+    screen = snncc("compile", weights("idle"), arch, "--weight-bits=24", "-o", out)
+    assert screen.code == 0
+    assert screen.stdout == golden
+    report = package.load(out).report
+    assert [layer["module"] for layer in report["squeezed"]] == ["stem"]
+    assert report["still_norms"] == [f"branch.{i}" for i in (1, 3, 5, 7, 9)]
+
+
+def test_compile_without_room_for_light_weights_is_refused(snncc, tmp_path, golden):
+    torch.manual_seed(0)
+    torch.save(cli_models.idle(8).state_dict(), tmp_path / "idle.pt")
+    args = (f"--arch={MODELS}:idle", "--arch-args", '{"norms": 8}', "-o", tmp_path / "idle.snn")
+    screen = snncc("compile", tmp_path / "idle.pt", *args)
+    assert screen.code == 3
+    assert screen.stderr == golden
 
 
 LAZY = """\

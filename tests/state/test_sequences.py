@@ -143,6 +143,51 @@ def test_tokens_and_heads_may_stand_behind_an_axis_of_timesteps():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+class Idle(nn.Module):
+    """A stream of potentials into LIF neurons; to it a branch adds nothing, with huge weights."""
+
+    def __init__(self, factor, decay=0.5):
+        super().__init__()
+        self.stem, self.branch = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 3, 1, bias=False)
+        self.first, self.gate = LIF(tau=2.0, threshold=50.0), LIF(tau=2.0, threshold=1e9)
+        self.last = LIF(tau=1 / (1 - decay), threshold=50.0)
+        self.fc = nn.Linear(108, 4)
+        nn.init.normal_(self.branch.weight, 0, factor)
+
+    def each(self, layer, x):
+        return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def forward(self, x):
+        u = self.each(self.stem, x)
+        u = u + self.each(self.branch, self.gate(self.first(u)))
+        return self.fc(self.last(u).flatten(2)).mean(0)
+
+
+@pytest.mark.parametrize("bits", [8, 24])
+@pytest.mark.parametrize(
+    ("factor", "decay", "fraction"),
+    [(1.0, 0.5, 3), (1e6, 0.5, 3), (1e11, 0.5, 3), (1.0, 0.7, None), (1e6, 0.7, None)],
+)
+def test_membranes_have_room_beside_weights_that_never_act(factor, decay, fraction, bits):
+    """A decay of 1/2 is exact with 3 more bits; 0.7 is rounded, to as many as there are."""
+    torch.manual_seed(0)
+    x, net = films(4), Idle(factor, decay).eval()
+    model = snncc.compile(net, x, input_shape=(1, 6, 6), timesteps=4, weight_bits=bits, input=RAW)
+    assert model.report["verify"]["mismatched"] == 0
+    assert "last" not in model.report["verify"]["coverage"]["silent"]
+    assert model.report["changed"] <= {8: 0.02, 24: 1e-4}[bits]
+    (last,) = (n for n in model.program.neurons if n.module == "last")
+    assert fraction in (None, last.fraction)
+
+
+def test_a_membrane_without_room_is_refused_by_name():
+    """The decay alone takes 16 bits, and the branch reaches 2^38 thresholds."""
+    torch.manual_seed(0)
+    net = Idle(1e11, 0.7).eval()
+    with pytest.raises(UnsupportedModelError, match=r"stem .*which 'branch' takes up to 2\.9e\+11"):
+        snncc.compile(net, input_shape=(1, 6, 6), timesteps=4, weight_bits=24, input=RAW)
+
+
 def test_results_with_samples_first_are_refused():
     net = Film(head=lambda s: s.transpose(0, 1))
     with pytest.raises(UnsupportedModelError, match=r"return \[T, N, ...\], or the mean over T"):

@@ -61,6 +61,30 @@ def test_a_network_is_compiled_and_engines_agree(name):
     assert coverage["fired"] == coverage["populations"] == len(model.program.neurons)
 
 
+@pytest.mark.parametrize("distilled", [False, True])
+def test_branches_that_never_fired_in_training_leave_the_stream_its_bits(distilled):
+    """Attention so small that it is silent: the three norms behind it have variance 0."""
+    torch.manual_seed(0)
+    shape = LargeShape((32, 64, 128), 1, hidden=192, classes=5, distilled=distilled)
+    net = seen_noise(LargeESpikeFormer(shape, HALF_UP, scale=1e-6), 8, 3, 32, 32)
+    projection = net.block3[0].attn.proj_conv
+    norms = [m for m in projection.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert [float(m.running_var.max()) for m in norms] == [0, 0, 0]
+    x = pixels(4, 3, 32, 32)
+    options = {"input_shape": (3, 32, 32), "host": "head", "weight_bits": 24}
+    model = snncc.compile(net, x, **options)
+    assert model.report["verify"]["mismatched"] == 0
+    assert model.report["changed"] < 1e-4
+    assert len(model.report["still_norms"]) == 3
+    shifts = [p.shift for a in model.program.accumulators for p in a.projections]
+    assert max(shifts) > 16
+    scores = snncc.Session(model).run(None, {"x": x})[0]
+    mean, std = (torch.tensor(net.default_cfg[k])[:, None, None] for k in ("mean", "std"))
+    with torch.no_grad():
+        wanted = net((torch.from_numpy(x).float() / 255 - mean) / std).numpy()
+    np.testing.assert_allclose(scores, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
 # norms of HARDVS and of Gesture: neither is D
 @pytest.mark.parametrize(("norm", "batch_first"), [(1.0, None), (8.0, True)])
 def test_frames_of_an_event_camera_are_a_sequence(norm, batch_first):
