@@ -195,14 +195,15 @@ class _Builder:
             torch.from_numpy(np.array(a)) for a in (_steps(layer, theta), bias, theta)
         )
         limit, shift = largest_weight(self.bits), layer.shift
+        step = shift if isinstance(shift, int) else torch.from_numpy(shift)
         made: GridConv2d | GridLinear
         if linear.kind == "gemm":
-            made = GridLinear(weight, own, grid, border, limit, shift)
+            made = GridLinear(weight, own, grid, border, limit, step)
         else:
             if linear.pads[:2] != linear.pads[2:]:
                 self._fault(node, f"pads {linear.pads}", "pad alike on both sides")
             geometry = (linear.strides, linear.pads[:2], linear.dilations, linear.group)
-            made = GridConv2d(weight, own, grid, border, limit, shift, *geometry)
+            made = GridConv2d(weight, own, grid, border, limit, step, *geometry)
         if _single(linear.weight):  # a scale: its grid has no room for training
             made.weight.requires_grad_(False)
         self._call(node, made, linear.x, at=linear.out)
@@ -259,7 +260,7 @@ def _is_share(value: Array, count: int) -> bool:
 def _steps(layer: QuantisedLayer, theta: Array) -> Array:
     """The real weights in steps; the layer's integers where those were not the nearest."""
     column = theta.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-    steps = np.asarray(layer.linear.weight * column / 2**layer.shift)
+    steps = np.asarray(layer.linear.weight * column / 2.0 ** np.asarray(layer.shift))
     if any(layer.grid.shifts):
         return steps
     return np.where(np.rint(steps) == layer.weight, steps, layer.weight)

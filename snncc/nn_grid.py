@@ -57,8 +57,8 @@ class _Grid(nn.Module):
         border: float32 ``[C_out, H, W]`` in spikes, what is missing of the bias where the input is
             padded; or empty. Not trained.
         theta: float32 ``[C_out]``, frozen.
-        step: float32 scalar, 2^shift, frozen: what a weight of 1 adds to a potential. Layers that
-            are added have one theta, and a step of their own.
+        step: float32, 2^shift, frozen: what a weight of 1 adds to a potential. Layers that are
+            added have one theta, and a step of their own; weights far beyond the others, too.
     """
 
     theta: Tensor
@@ -72,14 +72,14 @@ class _Grid(nn.Module):
         theta: Tensor,
         border: Tensor | None = None,
         limit: int = 127,
-        shift: int = 0,
+        shift: int | Tensor = 0,
     ) -> None:
         super().__init__()
         self.limit = limit
         self.weight = nn.Parameter(weight.float())
         self.bias = nn.Parameter(bias.float())
         self.register_buffer("theta", theta.float())
-        self.register_buffer("step", torch.tensor(2.0**shift))
+        self.register_buffer("step", torch.as_tensor(2.0**shift, dtype=torch.float32))
         self.register_buffer("border", torch.empty(0) if border is None else border.float())
 
     def integers(self) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ class GridConv2d(_Grid):
         theta: Steps in one spike, ``[C_out]``.
         border: In spikes, ``[C_out, H, W]``, or None.
         limit: Largest absolute weight in steps.
-        shift: Of the step.
+        shift: Of the step; or int64, of the shape of ``weight``, of each weight's.
         stride, padding, dilation: (vertical, horizontal).
         groups: As in ``nn.Conv2d``.
     """
@@ -135,7 +135,7 @@ class GridConv2d(_Grid):
         theta: Tensor,
         border: Tensor | None = None,
         limit: int = 127,
-        shift: int = 0,
+        shift: int | Tensor = 0,
         stride: Sequence[int] = (1, 1),
         padding: Sequence[int] = (0, 0),
         dilation: Sequence[int] = (1, 1),

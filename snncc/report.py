@@ -36,9 +36,13 @@ def make_report(
     the share of samples with the trained network's class (None for results that are maps).
     ``float32`` counts the activations and classes in which the trained network's own float32 is
     not its float64: no change of ours. Without calibration data all that is measured is None.
-    ``target`` is what the network was compiled for and would take of it, or None.
+    ``squeezed`` are layers with fewer bits than were asked for, as others fill their potentials,
+    ``still_norms`` batch norms with channels of variance 0, which is mostly why. ``target`` is
+    what the network was compiled for and would take of it, or None.
     """
     from snncc.passes.diagnose import diagnose
+    from snncc.passes.fold_batch_norm import still_norms
+    from snncc.passes.quantise_weights import squeezed
 
     found = diagnose(manager.after["merge-linear"])
     return {
@@ -48,6 +52,8 @@ def make_report(
         "target": demand_json(program, target) if target is not None else None,
         "weight_bits": weight_bits,
         "layer_bits": _layer_bits(manager),
+        "squeezed": squeezed(manager.stages["quantised"]),
+        "still_norms": still_norms(manager.stages["quantised"]),
         "samples": measured.samples if measured else 0,
         "compared": measured.total if measured else None,
         "agreement": _agreement(measured),

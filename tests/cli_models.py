@@ -169,3 +169,33 @@ def silent():
 
 def unsupported():
     return Unsupported()
+
+
+class Idle(nn.Module):
+    """A branch that never fires, behind it norms that never saw anything vary."""
+
+    default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
+
+    def __init__(self, norms):
+        super().__init__()
+        self.stem, self.fire = nn.Conv2d(1, 4, 3, padding=1), IntegerFire(3)
+        self.gate, self.idle = nn.Conv2d(4, 4, 1), IntegerFire(3)
+        layers = [m for _ in range(norms) for m in (nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))]
+        self.branch = nn.Sequential(*layers)
+        self.read, self.head = IntegerFire(3), nn.Linear(144, 3)
+        nn.init.constant_(self.gate.bias, -1000.0)
+        for layer in layers[1::2]:
+            layer.running_var.zero_()
+
+    def forward(self, x):
+        x = 4 * self.stem(x)
+        x = x + self.branch(self.idle(self.gate(self.fire(x))))
+        return self.head(self.read(x).flatten(1))
+
+
+def idle(norms=5):
+    """Layers ahead of the norms are without bias, or these would be as large as the weights."""
+    net = Idle(norms)
+    for layer in net.branch[::2]:
+        nn.init.zeros_(layer.bias)
+    return net

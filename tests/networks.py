@@ -165,6 +165,11 @@ class _Builder:
             self.name("v"), shape, tuple(projections), none, 0, 0, "m.linear", self.patches(shape)
         )
         seen = {n.name: n for n in self.nodes}
+        fits = [replace(p, shift=min(p.shift, 62 - 8 * len(p.weights))) for p in projections]
+        node = replace(node, projections=tuple(fits))
+        while max(map(abs, potential_bounds(node, seen))) >= 2**58:
+            lower = tuple(replace(p, shift=p.shift * 3 // 4) for p in node.projections)
+            node = replace(node, projections=lower)
         reach = max(map(abs, potential_bounds(node, seen))) // 4 + 1
         bias = self.rng.integers(-reach, reach, bias_shape, endpoint=True)
         if self.ties:
@@ -198,7 +203,8 @@ class _Builder:
         return tuple(self.weights(shape) for _ in range(count))
 
     def shift(self) -> int:
-        return self.draw(st.sampled_from([0, 0, 1, 5]))
+        """Mostly small; of layers far heavier than others so large that potentials just hold it."""
+        return self.draw(st.sampled_from([0, 0, 1, 5, 40]))
 
     def linear(self, source: Node) -> tuple[Projection, tuple[int, ...]]:
         out = self.draw(st.integers(1, 5))

@@ -14,6 +14,7 @@ from snncc.cli.network import Network, Request, network_options, read_network
 from snncc.cli.report_lines import network_line, zoo_lines
 from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
 from snncc.cli.shared_options import json_option
+from snncc.frontends.import_paths import restored_paths
 
 if TYPE_CHECKING:
     from snncc.passes.diagnose import Diagnosis
@@ -45,7 +46,8 @@ def check(as_json: bool, **given: Any) -> None:
 
 
 def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
-    with spinner() as say, redirect_stdout(sys.stderr):  # the network's code may print
+    # the network's code may print, and import what it finds on a path of its own
+    with spinner() as say, redirect_stdout(sys.stderr), restored_paths():
         say("read the network")
         network = read_network(request)
         from snncc.compiler import check as judge

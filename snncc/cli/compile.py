@@ -17,6 +17,7 @@ from snncc.cli.files import check_dump_folder, check_input_file, check_output_fi
 from snncc.cli.network import Network, Request, network_options, numbers, read_network
 from snncc.cli.screen import Screen, file_size, steps, write_json
 from snncc.errors import TargetError, UnsupportedModelError, UsageError
+from snncc.frontends.import_paths import restored_paths
 from snncc.steps import Step
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ def _check(request: Request, choices: _Choices, out: Path) -> None:
 def _compile(
     request: Request, choices: _Choices, name: str, quiet: bool
 ) -> tuple[Network, CompiledModel]:
-    with steps(quiet) as say, redirect_stdout(sys.stderr):  # the network's code may print
+    # the network's code may print, and import what it finds on a path of its own
+    with steps(quiet) as say, redirect_stdout(sys.stderr), restored_paths():
         say(Step("read the network"))
         network = read_network(request)
         import snncc

@@ -223,7 +223,9 @@ class Network:
 
 
 def read_network(request: Request) -> Network:
-    """The network with its weights.
+    """The network with its weights; ``sys.path`` is left as its code wants it.
+
+    Within ``restored_paths``, which ends when the network's code runs no more.
 
     Raises:
         SnnccError: The file, the constructor or the weights are not what they should be.
@@ -267,13 +269,13 @@ def _read_checkpoint(request: Request, seconds: float) -> Network:
 
 def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
     """The network, the checkpoint's weights, and what the zoo made of both, plain data."""
-    from snncc.frontends.checkpoint import build, read_weights
-    from snncc.frontends.constructor import is_name
+    from snncc.frontends.checkpoint import read_weights
+    from snncc.frontends.constructor import construct, is_name
 
     arch, arguments = str(request.arch), request.arch_args or {}
     which = request.weights or "raw"
     if not is_name(arch):
-        module = build(arch, arguments)
+        module = construct(arch, arguments)
         return module, read_weights(request.model, which, request.trust_pickle), {}
     from snncc.frontends import zoo
 
@@ -302,4 +304,5 @@ def _checkpoint_json(request: Request, found: Weights, loaded: LoadReport) -> di
         "loaded": loaded.loaded,
         "missing": list(loaded.missing),
         "unexpected": list(loaded.unexpected),
+        "states": list(loaded.states),
     }

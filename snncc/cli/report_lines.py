@@ -47,6 +47,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         _weights(model),
         *_trained(model),
         *_silent(model),
+        *_squeezed(model),
         _latency(model),
         _bounds(model),
         *_target(model),
@@ -67,10 +68,20 @@ def network_line(checkpoint: dict[str, Any] | None, origins: dict[str, str]) -> 
         plural(checkpoint["parameters"], "param"),
         f"{len(checkpoint['missing'])} missing",
         f"{len(checkpoint['unexpected'])} unexpected",
+        _states_left_out(checkpoint.get("states", [])),
         f"prefix '{checkpoint['stripped']}' taken off" if checkpoint["stripped"] else "",
         f"at {checkpoint['container']}" if checkpoint["container"] != "top level" else "",
     ]
     return "checkpoint", ", ".join(part for part in parts if part)
+
+
+def _states_left_out(keys: list[str]) -> str:
+    """What of the checkpoint is no weight: what neurons were left with when it was written."""
+    if not keys:
+        return ""
+    more = ", …" if len(keys) > _MOST_NAMES else ""
+    named = ", ".join(keys[:_MOST_NAMES]) + more
+    return f"{plural(len(keys), 'state')} of neurons left out ({named})"
 
 
 def zoo_lines(checkpoint: dict[str, Any] | None) -> list[Line]:
@@ -325,6 +336,25 @@ def _silent(model: CompiledModel) -> list[Line]:
     samples = plural(model.report["samples"] or model.report["verify"]["samples"], "sample")
     what = f"{plural(len(found), 'population')} silent in {samples}: {_names(found)}"
     return [("warning", f"{what}; nothing is shown by comparing them")]
+
+
+def _squeezed(model: CompiledModel) -> list[Line]:
+    """Layers with fewer bits than asked for, who takes the room, and why that may be."""
+    found = model.report.get("squeezed", [])
+    if not found:
+        return []
+    worst = min(found, key=lambda layer: layer["bits_left"] - layer["bits"])
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    left = f"{worst['module']}{others} has {worst['bits_left']:.0f} of {worst['bits']} weight bits"
+    still = model.report.get("still_norms", [])
+    return [
+        (
+            "squeezed",
+            f"{left}: {worst['by']} takes its potential up to {worst['reach']:.2g} thresholds",
+            f"variance 0: {_names(still)}" if still else "",
+            "(leave it out, or train on)",
+        )
+    ]
 
 
 def _auto_bits(layers: dict[str, int]) -> str:

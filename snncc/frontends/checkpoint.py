@@ -32,6 +32,13 @@ _MAX_PREFIXES = 3
 _MAX_NESTING = 3
 _MAX_HINTS = 50  # comparing all keys of a large network with all others takes seconds
 _COUNTER = "num_batches_tracked"  # only training reads it
+#: Classes that begin with empty buffers for all their states, whatever these are called.
+_STATEFUL = ("sinabs.layers.stateful_layer.StatefulLayer",)
+#: What libraries of spiking neurons call the state of theirs: sinabs, snnTorch, BindsNET, lava-dl.
+_STATE_NAMES = frozenset(
+    {"v_mem", "i_syn", "mem", "syn", "syn_exc", "syn_inh", "spk", "v", "s", "refrac_count"}
+    | {"voltage_state", "current_state"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,8 @@ class LoadReport:
         loaded: Keys loaded.
         parameters: Parameters of the network, in single numbers.
         stripped: The prefix taken off the keys, e.g. ``module.``, or nothing.
+        states: Keys of the checkpoint, as stored, that hold what neurons were left with by the
+            last samples they saw: left out.
     """
 
     missing: tuple[str, ...]
@@ -72,6 +81,7 @@ class LoadReport:
     loaded: int
     parameters: int
     stripped: str
+    states: tuple[str, ...] = ()
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -187,8 +197,9 @@ def load_weights(
     """The module holds the weights; every key is accounted for.
 
     A prefix (``module.``, ``model.``, ``_orig_mod.``, ``backbone.``, or several) is taken off the
-    keys only when more of them then match. Missing batch counters are no fault. After an error
-    the module is not to be used.
+    keys only when more of them then match. Missing batch counters are no fault, and the state of
+    neurons, which has the batch of some earlier run in it, is left out. After an error the module
+    is not to be used.
 
     Args:
         module: As constructed; changed in place.
@@ -202,11 +213,13 @@ def load_weights(
     expected = module.state_dict()
     stripped = _choose_prefix(weights.tensors, expected)
     stored = {key.removeprefix(stripped): key for key in weights.tensors}
-    tensors = {key: weights.tensors[name] for key, name in stored.items()}
+    states = [key for key in stored if _holds_state(module, key)]
+    tensors = {key: weights.tensors[name] for key, name in stored.items() if key not in states}
     misfits = _misfits(tensors, expected)
     fitting = {key: tensor for key, tensor in tensors.items() if key not in misfits}
     absent, unexpected = _load_state(module, fitting, weights.versions, stripped)
-    missing = [key for key in absent if key not in misfits and not key.endswith(_COUNTER)]
+    found = {*misfits, *states}
+    missing = [key for key in absent if key not in found and not key.endswith(_COUNTER)]
     faults = [*misfits.values()]
     if not allow_missing:
         faults += _describe("missing", missing, expected, unexpected, tensors)
@@ -221,7 +234,32 @@ def load_weights(
         loaded=len(fitting) - len(unexpected),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         stripped=stripped,
+        states=tuple(stored[key] for key in states),
     )
+
+
+def _holds_state(module: nn.Module, key: str) -> bool:
+    """Whether a key is the state of a neuron, which running makes anew, and no weight.
+
+    Never a parameter: only what the freshly built network has as a buffer. Of these, what it does
+    not save, so that it makes that itself; and what holds nothing yet, in a class that keeps its
+    states so, or under a name that libraries give to states. A weight has its place from the start.
+    """
+    path, _, name = key.rpartition(".")
+    try:
+        owner = module.get_submodule(path)
+    except AttributeError:
+        return False
+    if name not in owner._buffers or name in owner._non_persistent_buffers_set:
+        return name in owner._buffers
+    fresh = owner._buffers[name]
+    is_empty = fresh is None or (not is_lazy(fresh) and fresh.numel() == 0)
+    return is_empty and (name in _STATE_NAMES or _is_stateful(owner))
+
+
+def _is_stateful(module: nn.Module) -> bool:
+    bases = type(module).__mro__
+    return any(f"{base.__module__}.{base.__qualname__}" in _STATEFUL for base in bases)
 
 
 def _advice(faults: list[Fault]) -> str:

@@ -22,8 +22,9 @@ from typing import Any
 from torch import nn
 
 from snncc.errors import BadInputError, UsageError
+from snncc.frontends.import_paths import lead, restored_paths
 
-__all__ = ["build", "is_name", "load_constructor"]
+__all__ = ["build", "construct", "is_name", "load_constructor"]
 
 _SNNCC = str(Path(__file__).parents[1])
 _NOT_THE_USERS = (_SNNCC, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
@@ -45,13 +46,22 @@ def load_constructor(spec: str) -> Callable[..., nn.Module]:
         UsageError: ``spec`` has another form.
         BadInputError: No such module, file or function, or the user's code raises.
     """
+    with restored_paths():
+        return _loaded(spec)
+
+
+def _loaded(spec: str) -> Callable[..., nn.Module]:
+    """See ``load_constructor``; ``sys.path`` stays as the code leaves it."""
     place, name = _parse(spec)
     module = _run_file(Path(place)) if _is_file(place) else _import_module(place)
     return _pick(module, name, place)
 
 
 def build(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
-    """The network that the constructor returns, in eval mode.
+    """The network that the constructor returns, in eval mode; ``sys.path`` is restored.
+
+    What the file puts on ``sys.path`` holds while the constructor runs. A network whose ``forward``
+    imports something needs it longer: see ``construct``.
 
     Args:
         spec: As in ``load_constructor``.
@@ -61,9 +71,26 @@ def build(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
         UsageError: The arguments do not fit the constructor, or ``spec`` is malformed.
         BadInputError: The constructor cannot be loaded, raises, or returns no module.
     """
-    constructor = load_constructor(spec)
+    with restored_paths():
+        return construct(spec, arch_args)
+
+
+def construct(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
+    """As ``build``, and ``sys.path`` stays as the network's code left it, its folder in it.
+
+    The caller restores it when ``forward`` runs no more: ``with restored_paths():`` around both.
+
+    Args:
+        spec: As in ``load_constructor``.
+        arch_args: Keyword arguments of the constructor.
+
+    Raises:
+        UsageError: As ``build``.
+        BadInputError: Likewise.
+    """
+    constructor = _loaded(spec)
     _check_arguments(spec, constructor, arch_args)
-    with _leading(_folder(_parse(spec)[0])), _running(f"--arch {spec}"):
+    with _running(f"--arch {spec}"):
         module = constructor(**arch_args)
     if not isinstance(module, nn.Module):
         kind = type(module).__name__
@@ -117,8 +144,9 @@ def _run_file(path: Path) -> ModuleType:
         raise BadInputError(f"--arch {path}: not a Python file; expected path/models.py:fn")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    lead(_folder(str(path)))
     try:
-        with _leading(_folder(str(path))), _running(f"--arch {path}"):
+        with _running(f"--arch {path}"):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -127,7 +155,8 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    with _leading(_folder(name)), _running(f"--arch {name}"):
+    lead(_folder(name))
+    with _running(f"--arch {name}"):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -135,18 +164,6 @@ def _import_module(name: str) -> ModuleType:
                 raise  # the module is there, and imports something that is not
             message = f"--arch {name}: no module named '{error.name}'"
             raise BadInputError(f"{message}; install it, or name the file: models.py:fn") from error
-
-
-@contextmanager
-def _leading(folder: Path) -> Iterator[None]:
-    """``folder`` comes first in ``sys.path``, which is restored afterwards."""
-    before = list(sys.path)
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()  # a module written a moment ago must be found
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 @contextmanager

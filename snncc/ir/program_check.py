@@ -38,7 +38,8 @@ MAX_ELEMENTS = 2**31
 MAX_TICKS = 255
 MAX_TIMESTEPS = 2**16
 MAX_SHIFT = 24
-MAX_PROJECTION_SHIFT = 16
+#: Bits of a projection's weights, its shift included: what a spike adds must fit 64 bits.
+MAX_PROJECTION_BITS = 62
 
 
 class _InvalidError(Exception):
@@ -175,7 +176,8 @@ def _check_projection(node: Accumulator, p: Projection, source: Node) -> None:
     for w in p.weights:
         ok = isinstance(w, np.ndarray) and w.dtype == np.int8
         _require(ok and w.shape == p.weights[0].shape, "weight slices are not int8 of one shape")
-    _require(0 <= p.shift <= MAX_PROJECTION_SHIFT, f"shift {p.shift} out of range")
+    fits = p.shift + 8 * len(p.weights) <= MAX_PROJECTION_BITS
+    _require(p.shift >= 0 and fits, f"shift {p.shift} out of range")
     if p.kind == "identity":
         _require(not p.weights and node.shape == source.shape, "identity changes the shape")
         _require(p.shift == 0, "an identity has no shift")

@@ -84,6 +84,10 @@ def _known_as(node: ir.Node) -> str:
     return provenance(node).module or str(node.outputs[0].name).removesuffix(":v")
 
 
+#: Slices of a layer, by shift and place.
+_Parts = dict[tuple[int, int], Projection]
+
+
 def _shape(value: ir.Value) -> tuple[int, ...]:
     shape = static_shape(value)
     if shape is None:
@@ -102,7 +106,7 @@ class _Build:
     nodes: dict[str, Node] = field(default_factory=dict)
     names: dict[ir.Value, str] = field(default_factory=dict)
     products: dict[ir.Value, Projection] = field(default_factory=dict)
-    sums: dict[ir.Value, tuple[Array, dict[int, Projection]]] = field(default_factory=dict)
+    sums: dict[ir.Value, tuple[Array, _Parts]] = field(default_factory=dict)
 
     def add(self, value: ir.Value, node: Node) -> None:
         """A node that emits ``value``."""
@@ -153,13 +157,14 @@ def _product(build: _Build, node: ir.Node) -> None:
 def _slice_sum(build: _Build, node: ir.Node) -> None:
     """Collect a chain of slices; the last one is the accumulator."""
     base, acc = node.inputs
-    out, place = node.outputs[0], attribute(node, "slice")
+    out, shift = node.outputs[0], attribute(node, "shift")
+    place = shift, attribute(node, "slice")
     if base is None or acc is None:
         raise SnnccError(f"build-program: '{node.name}' lacks an input")
     start = constant(base)
     bias, parts = (start, {}) if start is not None else build.sums[base]
     parts = dict(parts)
-    product = replace(build.products[acc], shift=attribute(node, "shift"))
+    product = replace(build.products[acc], shift=shift)
     if place in parts:  # a chunk: split over inputs for float32, one slice here
         product = replace(product, weights=(parts[place].weights[0] + product.weights[0],))
     parts[place] = product
@@ -169,21 +174,25 @@ def _slice_sum(build: _Build, node: ir.Node) -> None:
         _accumulator(build, node, bias, parts)
 
 
-def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: dict[int, Projection]) -> None:
+def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: _Parts) -> None:
+    """One projection for each shift that weights of the layer have."""
     out = node.outputs[0]
     shape = _shape(out)
-    weights = tuple(parts[p].weights[0] for p in sorted(parts))
-    whole = bias.reshape(shape) if bias.size == prod(shape) else bias.reshape(-1)
-    made = Accumulator(
-        str(out.name),
-        shape,
-        (replace(parts[0], weights=weights),),
-        whole.astype(np.int64),
-        0,
-        0,
-        _known_as(node),
+    projections = tuple(
+        replace(parts[shift, 0], weights=tuple(parts[p].weights[0] for p in places))
+        for shift, places in _by_shift(parts).items()
     )
+    whole = bias.reshape(shape) if bias.size == prod(shape) else bias.reshape(-1)
+    whole = whole.astype(np.int64)
+    made = Accumulator(str(out.name), shape, projections, whole, 0, 0, _known_as(node))
     build.add(out, bounded(made, build.nodes))
+
+
+def _by_shift(parts: _Parts) -> dict[int, list[tuple[int, int]]]:
+    found: dict[int, list[tuple[int, int]]] = {}
+    for place in sorted(parts):
+        found.setdefault(place[0], []).append(place)
+    return found
 
 
 def _add(build: _Build, node: ir.Node) -> None:

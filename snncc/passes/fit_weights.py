@@ -98,7 +98,8 @@ def fit(
 
 def _fit(layer: QuantisedLayer, x: Array, how: Fit) -> QuantisedLayer:
     rows = _windows(layer.linear, x).astype(np.float64)
-    if how.rounding == "data" and rows.shape[2] <= LARGEST:
+    one_step = isinstance(layer.shift, int)  # errors of other steps cannot be made up for
+    if how.rounding == "data" and rows.shape[2] <= LARGEST and one_step:
         layer = replace(layer, weight=_with_feedback(layer, rows, how.bias_correction))
     return replace(layer, bias=_corrected(layer, rows)) if how.bias_correction else layer
 
@@ -110,8 +111,8 @@ def _loss(layer: QuantisedLayer) -> Real:
 
 def _corrected(layer: QuantisedLayer, rows: Real) -> npt.NDArray[np.int64]:
     """The bias without each channel's mean error."""
-    errors = _by_group(_loss(layer), rows.shape[1])
-    mean = np.einsum("gok,gk->go", errors, rows.mean(axis=0)).reshape(-1) * 2**layer.shift
+    errors = _by_group(_loss(layer) * 2.0 ** np.asarray(layer.shift), rows.shape[1])
+    mean = np.einsum("gok,gk->go", errors, rows.mean(axis=0)).reshape(-1)
     exact = layer.exact_bias()
     whole = np.rint(exact - mean.reshape(-1, *(1,) * (layer.bias.ndim - 1)))
     near = np.abs(exact) < 2.0**40  # larger ones decide alone, and are clipped

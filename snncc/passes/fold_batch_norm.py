@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
 
-from snncc.ir.graphs import nodes
+from snncc.ir.graphs import attribute, constant, label, nodes
 from snncc.passes.base import Pass
 from snncc.passes.linear import fold_after
 
-__all__ = ["FoldBatchNorm"]
+__all__ = ["FoldBatchNorm", "still_norms"]
+
+#: Metadata key of the model: norms with channels that hardly varied in training.
+_STILL = "snncc.still_norms"
+#: Of epsilon: below that it is epsilon alone that a channel is divided by.
+_STILL_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -24,4 +30,19 @@ class FoldBatchNorm(Pass):
 
     def run(self, model: ir.Model) -> int:
         """Fold every BatchNormalization whose input is a linear layer read by nobody else."""
+        still = [label(node) for node in nodes(model, "BatchNormalization") if _is_still(node)]
+        model.metadata_props[_STILL] = json.dumps(still)
         return sum(fold_after(node, self.name) for node in nodes(model, "BatchNormalization"))
+
+
+def _is_still(node: ir.Node) -> bool:
+    """Whether a channel did not vary in training: the norm multiplies it by 1 / sqrt(epsilon)."""
+    variance = constant(node.inputs[4])
+    epsilon = attribute(node, "epsilon", 1e-5)
+    return variance is not None and bool((variance < _STILL_SHARE * epsilon).any())
+
+
+def still_norms(model: ir.Model) -> list[str]:
+    """Batch norms, by module path, some channel of which did not vary in training."""
+    found: list[str] = json.loads(model.metadata_props.get(_STILL, "[]"))
+    return found

@@ -46,6 +46,11 @@ _AFFINE = {
     "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *SHAPING,
 }  # fmt: skip
 _WHOLE = {"apart", "lined"}
+_OVER_SAMPLES = (
+    "averages or adds up samples",
+    "over timesteps instead; a network that reads [N, T, ...] needs --batch-first, one that reads "
+    "[T, N, ...] must not have it",
+)
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,13 @@ class Folding:
         live = [v for v in live if self.seen[v].layout != "shape"]
         if (layout := self._plumbing(node, live)) is not None:
             self.seen[node.outputs[0]] = Seen(layout, first.twin)
-        elif node.op_type in ("ReduceMean", "ReduceSum") and self._over_time(node):
+        elif node.op_type in SHAPING and self._rejoined(node, live[0]):
+            return
+        elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=True):
             self._reduce(node, first.twin)
+        elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=False):
+            self.fault(node, *_OVER_SAMPLES)
+            self.seen[node.outputs[0]] = Seen("mean", first.twin)
         else:
             self._judge(node, live)
 
@@ -222,13 +232,37 @@ class Folding:
             return "lined"
         return None
 
-    def _over_time(self, node: ir.Node) -> bool:
-        """Whether the node reduces exactly the axis of timesteps."""
+    def _rejoined(self, node: ir.Node, x: ir.Value) -> bool:
+        """A reshape that joins timesteps and samples, or parts them, and regroups the rest at once.
+
+        Computed on folded values, where only the rest is regrouped; whether that is what it does.
+        """
+        out, layout = node.outputs[0], self.seen[x].layout
+        before, after = sizes_of(x) or (), sizes_of(out) or ()
+        parts = {"flat": ("apart", (self.T, None)), "rows": ("lined", (None, self.T))}
+        joins = {"apart": ("flat", (None,)), "lined": ("rows", (None,))}
+        made, head = (parts | joins).get(layout, ("", ()))
+        rest, sizes = before[2 if layout in joins else 1 :], after[len(head) :]
+        if not made or after[: len(head)] != head or None in (*rest, *sizes):
+            return False
+        known = tuple(s for s in sizes if s is not None)
+        if prod(known) != prod(s for s in rest if s is not None):
+            return False
+        target = initializer(
+            self.model.graph, f"{out.name}.folded", np.array([-1, *known], np.int64)
+        )
+        node.op_type = "Reshape"
+        twin = self._emit(node, made, {}, [self.seen[x].twin, target], known)
+        self.seen[out] = Seen(made, twin)
+        return True
+
+    def _reduces(self, node: ir.Node, over_time: bool) -> bool:
+        """Whether the node reduces exactly the axis of timesteps, or that of samples."""
         x = node.inputs[0]
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
         if x is None or axes is None or self.seen[x].layout not in _WHOLE:
             return False
-        rank, axis = len(x.shape or ()), int(self.seen[x].layout == "lined")
+        rank, axis = len(x.shape or ()), int((self.seen[x].layout == "lined") == over_time)
         return [int(a) % rank for a in axes] == [axis] and not attribute(node, "keepdims", 1)
 
     def _reduce(self, node: ir.Node, twin: ir.Value) -> None:

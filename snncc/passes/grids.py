@@ -2,13 +2,13 @@
 
 Layers whose results are added share a grid, channel by channel. theta_c, the potential of one
 spike, is the largest odd integer <= w_max * 2^shift / max|W_c| over all of them: weights fit, and
-because it is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``), so
-that each has all its bits. A result has one scale for all its channels.
+because it is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``,
+``heavy_weights``), so that each has all its bits. A result has one scale for all its channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, lcm, prod
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault
+from snncc.ir.carried import carry_of
 from snncc.ir.graphs import (
     SOURCE_GRID,
     attribute,
@@ -31,6 +32,10 @@ from snncc.ir.graphs import (
     provenance,
     static_shape,
 )
+from snncc.ir.membrane import fixed_decay
+from snncc.ir.ops import NEURONS
+from snncc.passes.fold_batch_norm import still_norms
+from snncc.passes.heavy_weights import heavy, needed_shifts, reach, row_maxima
 from snncc.passes.kept_grids import common_step, kept_grid
 from snncc.passes.levels import rational
 from snncc.passes.linear import Linear, linear_behind, read_affine
@@ -54,6 +59,17 @@ Integers = npt.NDArray[np.int64]
 _TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum", "PatchMask")
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
+#: Potentials stay below 2^62; half of the rest is for what rounding adds.
+_ROOM = 2.0**60
+#: Steps of a spike, or up to twice as many, where weights of many thresholds take many at once.
+_FEW = 16
+#: Bits of a membrane beyond its potential that room is kept for.
+_MEMBRANE_BITS = 16
+#: Fewer bits than --weight-bits may ask for are a fault.
+_LEAST_BITS = 4
+#: Spikes; what takes a potential less far has hardly a say.
+_SOME = 0.25
+_NAMED = 3
 
 
 def largest_weight(bits: int) -> int:
@@ -143,7 +159,17 @@ def frozen_thresholds(node: ir.Node | None) -> tuple[Fraction, ...] | None:
 class QuantisedLayer:
     """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean.
 
-    Its potential is 2**shift times the weighted sum, plus the bias.
+    Its potential is the sum of its inputs times 2**shift times their weights, plus the bias.
+
+    Attributes:
+        linear: The layer, float64.
+        weight: Of its shape.
+        bias: Likewise.
+        grid: Of its potential.
+        bits: Of its weights.
+        shift: Of all its weights, or of each.
+        squeezed: Bits of its weights that are missing, as potentials have no room for them.
+        squeezed_by: The layer that takes the room.
     """
 
     linear: Linear
@@ -151,12 +177,22 @@ class QuantisedLayer:
     bias: Integers
     grid: Grid
     bits: int = 8
-    shift: int = 0
+    shift: int | Integers = 0
+    squeezed: float = 0.0
+    squeezed_by: Linear | None = None
 
     def exact_weight(self) -> npt.NDArray[np.float64]:
         """The real weights in units of the integer ones."""
-        theta = np.array([float(t) for t in self.grid.thresholds]) / 2**self.shift
-        return np.asarray(self.linear.weight * _column(theta, self.linear.weight))
+        theta = np.array([float(t) for t in self.grid.thresholds])
+        column = _column(theta, self.linear.weight)
+        return np.asarray(self.linear.weight * (column / 2.0 ** np.asarray(self.shift)))
+
+    def parts(self) -> list[tuple[Integers, int]]:
+        """Weights that share a shift, the others zero, and that shift; one part at least."""
+        if isinstance(self.shift, int):
+            return [(self.weight, self.shift)]
+        shifts = np.unique(self.shift[self.weight != 0]).tolist() or [0]
+        return [(np.where(self.shift == shift, self.weight, 0), shift) for shift in shifts]
 
     def exact_bias(self) -> npt.NDArray[np.float64]:
         """The real bias in units of the potential."""
@@ -194,11 +230,23 @@ def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Layers that share a grid; whether they feed the result, or a neuron with memory."""
+    """Layers that share a grid.
+
+    Attributes:
+        layers: In topological order.
+        is_result: They feed the result.
+        is_carried: They feed a neuron with memory.
+        levels: The most levels that a neuron behind them has; 0: there is none.
+        room: How far their potential may reach, so that it fits, and what it is added up to.
+        still: Batch norms of the network that may be why weights are heavy.
+    """
 
     layers: list[Linear]
     is_result: bool
     is_carried: bool
+    levels: int
+    room: float
+    still: tuple[str, ...] = ()
 
 
 def _layers(model: ir.Model) -> Iterator[Linear]:
@@ -219,14 +267,53 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
             if x is not None and x in graph:
                 graph.add_edge(x, out)
     order = {value: i for i, value in enumerate(layers)}
+    growth, still = _growth(model, layers), tuple(still_norms(model))
     found = []
     for component in nx.connected_components(graph):
         members = sorted((v for v in component if v in layers), key=order.__getitem__)
         is_result = any(v.is_graph_output() for v in component)
-        readers = {user.op_type for v in component for user, _ in v.uses()}
-        is_carried = "StatefulFire" in readers  # its thresholds must be integers
-        found.append(_Group([layers[v] for v in members], is_result, is_carried))
+        readers = [user for v in component for user, _ in v.uses() if user.op_type in NEURONS]
+        is_carried = any(r.op_type == "StatefulFire" for r in readers)  # integer thresholds
+        levels = max((int(attribute(r, "D")) for r in readers), default=0)
+        added = max(growth[v][1] for v in component if v in growth)
+        kept = max((_membrane_bits(r) for r in readers), default=0)
+        room = _ROOM / added / 2.0**kept
+        writers = [layers[v] for v in members]
+        found.append(_Group(writers, is_result, is_carried, levels, room, still))
     return sorted(found, key=lambda g: order[g.layers[0].out])
+
+
+def _growth(
+    model: ir.Model, layers: Mapping[ir.Value, Linear]
+) -> dict[ir.Value, tuple[frozenset[ir.Value], int]]:
+    """Of every potential the layers in it, and how often one of them is in it at most."""
+    found = {value: (frozenset([value]), 1) for value in layers}
+    for node in model.graph:
+        out = node.outputs[0]
+        ahead = [found[x] for x in node.inputs if x in found]
+        if node.op_type not in _TOGETHER or out in layers or not ahead:
+            continue
+        members = frozenset().union(*(m for m, _ in ahead))
+        disjoint = sum(len(m) for m, _ in ahead) == len(members)
+        times = (max if disjoint else sum)(n for _, n in ahead)
+        if node.op_type == "SumPool":
+            times *= prod(attribute(node, "kernel_shape"))
+        found[out] = members, times * (attribute(node, "T") if node.op_type == "TimeSum" else 1)
+    return found
+
+
+def _membrane_bits(reader: ir.Node) -> int:
+    """Bits that a membrane over timesteps takes beyond those of its potential.
+
+    Those in which a simple decay is exact, if they are few; where it is rounded anyway, a finer
+    potential is worth as much.
+    """
+    if reader.op_type != "StatefulFire":
+        return 0
+    carry = carry_of(reader)
+    shift = fixed_decay(carry.decay)[1]
+    exact = shift * (carry.T - 1)
+    return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
 
 
 def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[QuantisedLayer]:
@@ -234,7 +321,7 @@ def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[Quantis
         return _frozen(group, bits, faults)
     channels = {linear.weight.shape[0] for linear in group.layers}
     if group.is_result or len(channels) > 1:
-        return _one_scale(group, bits)
+        return _one_scale(group, bits, faults)
     if not group.is_carried and all(_is_single_tap(linear) for linear in group.layers):
         if len(group.layers) == 1:
             return [_counting(group.layers[0])]
@@ -298,12 +385,22 @@ def _frozen(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLaye
     return found
 
 
-def _frozen_shift(weight: npt.NDArray[Any], bits: int) -> int:
-    """How far weights of more bits than there are were shifted: all of them are even so often."""
-    shift, rest = 0, weight
-    while np.abs(rest).max(initial=0) > largest_weight(bits) and not (rest % 2).any():
-        shift, rest = shift + 1, rest / 2
-    return shift
+def _frozen_shift(weight: npt.NDArray[Any], bits: int) -> int | Integers:
+    """How far weights of more bits than there are were shifted: all of them are even so often.
+
+    One shift for all where that is possible, else as few as possible.
+    """
+    size, limit = np.abs(weight).astype(np.int64), largest_weight(bits)
+    needed = np.ceil(np.log2(np.maximum(size / limit, 1))).astype(np.int64)
+    shifts, left = np.zeros_like(needed), size > 0
+    while left.any():
+        top = needed[left].max()
+        part = left & (size % (1 << top) == 0)
+        if not part.any():
+            return 0  # off the grid: they do not fit
+        shifts[part], left = top, left & ~part
+    used = np.unique(shifts[size > 0])
+    return int(used.max(initial=0)) if len(used) < 2 else shifts
 
 
 def _off_grid(node: ir.Node, what: str) -> Fault:
@@ -348,16 +445,69 @@ def _common_denominator(group: _Group, bits: int) -> list[QuantisedLayer] | None
 
 
 def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
-    largest = np.array(
-        [np.abs(x.weight.reshape(x.weight.shape[0], -1)).max(axis=1) for x in group.layers]
-    )
+    masks = heavy(group.layers, group.levels)
+    pairs = list(zip(group.layers, masks, strict=True))
+    largest = np.array([row_maxima(linear, ~mask) for linear, mask in pairs])
     shifts = writer_shifts(largest, [error_of(linear) for linear in group.layers])
     most = (largest / 2.0 ** np.array(shifts)[:, np.newaxis]).max(axis=0)
+    if any(mask.any() for mask in masks):
+        most = _least(most, *(row_maxima(linear, mask) for linear, mask in pairs))
     theta = odd_thresholds(most, bits)
-    first = group.layers[0].node
-    faults.extend(_too_large(first, int(c), most[c], bits) for c in np.flatnonzero(theta < 1))
-    pairs = zip(group.layers, shifts, strict=True)
-    return [_rounded(linear, np.maximum(theta, 1), shift) for linear, shift in pairs]
+    if (theta >= 1).all() and not any(mask.any() for mask in masks):
+        return [_rounded(linear, theta, s) for linear, s in zip(group.layers, shifts, strict=True)]
+    wanted = np.where(theta < 1, _few_steps(most, bits), theta)
+    reached = np.sum([reach(linear) for linear in group.layers], axis=0)
+    fits = np.minimum(wanted, group.room / np.maximum(reached, 1))
+    odd = np.floor((np.maximum(fits, 1) - 1) / 2) * 2 + 1
+    matters = np.sum([reach(linear, ~mask) for linear, mask in pairs], axis=0) >= _SOME
+    lost = float(np.log2(wanted / fits).max(initial=0.0, where=matters))
+    lost = np.inf if fits.min() < 1 else lost
+    return _squeezed(group, masks, odd, lost, shifts, bits, faults)
+
+
+def _least(*sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The least of what is not zero, element by element; 0 where all are."""
+    least = np.min([np.where(size > 0, size, np.inf) for size in sizes], axis=0)
+    return np.asarray(np.where(np.isfinite(least), least, 0.0))
+
+
+def _few_steps(most: npt.NDArray[np.float64], bits: int) -> npt.NDArray[np.float64]:
+    """Potentials of a spike on which the largest weights fill their bits, if they are shifted."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fill = largest_weight(bits) / most
+        return np.asarray(fill * 2.0 ** np.ceil(np.log2(_FEW / fill)))
+
+
+def _squeezed(
+    group: _Group,
+    masks: list[npt.NDArray[np.bool_]],
+    theta: npt.NDArray[np.float64],
+    lost: float,
+    shifts: list[int],
+    bits: int,
+    faults: list[Fault],
+) -> list[QuantisedLayer]:
+    """The layers on a grid of light weights that heavy ones do not set, but may squeeze.
+
+    Args:
+        group: The layers.
+        masks: Their heavy weights.
+        theta: Potential of one spike, of each channel or of all.
+        lost: Bits of light weights that it does not hold.
+        shifts: Of the layers' light weights, at least.
+        bits: Of the weights.
+        faults: Gets one if that leaves too little.
+    """
+    heaviest = max(group.layers, key=lambda linear: float(reach(linear).max()))
+    if lost >= 1 and bits - lost < _LEAST_BITS:
+        faults.append(_no_room(group, heaviest, bits - lost))
+    found = []
+    for linear, mask, light in zip(group.layers, masks, shifts, strict=True):
+        needed = needed_shifts(linear, mask, theta, light, largest_weight(bits))
+        layer = _rounded(linear, theta, needed, group.room)
+        squeezed = 0.0 if linear is heaviest else lost
+        found.append(replace(layer, squeezed=squeezed, squeezed_by=heaviest))
+    return found
 
 
 def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
@@ -368,18 +518,28 @@ def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
     return np.asarray(whole - (whole + 1) % 2)
 
 
-def _one_scale(group: _Group, bits: int) -> list[QuantisedLayer]:
-    most = max(float(np.abs(linear.weight).max(initial=0.0)) for linear in group.layers) or 1.0
+def _one_scale(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+    masks = heavy(group.layers, group.levels)
+    pairs = zip(group.layers, masks, strict=True)
+    most = max(float(row_maxima(linear, ~mask).max(initial=0.0)) for linear, mask in pairs) or 1.0
     theta = largest_weight(bits) / most
+    if any(mask.any() for mask in masks):
+        reached = sum(float(reach(linear).max()) for linear in group.layers)
+        fits = np.array([min(theta, group.room / reached)])
+        lost = float(np.log2(theta / fits[0]))
+        return _squeezed(group, masks, fits, lost, [0] * len(group.layers), bits, faults)
     return [_rounded(x, np.full(x.weight.shape[0], theta)) for x in group.layers]
 
 
-def _rounded(linear: Linear, theta: npt.NDArray[Any], shift: int = 0) -> QuantisedLayer:
-    w = np.rint(linear.weight * _column(theta / 2**shift, linear.weight))
+def _rounded(
+    linear: Linear, theta: npt.NDArray[Any], shift: int | Integers = 0, far: float = _FAR
+) -> QuantisedLayer:
+    theta = np.broadcast_to(theta, linear.weight.shape[:1])
+    w = np.rint(linear.weight * (_column(theta, linear.weight) / 2.0 ** np.asarray(shift)))
     b = np.rint(linear.bias * _column(theta, linear.bias))
     thresholds = tuple(Fraction(t) for t in theta.tolist())
     grid = Grid(thresholds, (Fraction(0),) * len(thresholds), 0)
-    bias = np.clip(b, -_FAR, _FAR).astype(np.int64)
+    bias = np.clip(b, -far, far).astype(np.int64)
     return QuantisedLayer(linear, w.astype(np.int64), bias, grid, shift=shift)
 
 
@@ -387,13 +547,24 @@ def _column(values: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def _too_large(node: ir.Node, channel: int, most: float, bits: int) -> Fault:
-    origin = provenance(node)
+def _no_room(group: _Group, heaviest: Linear, left: float) -> Fault:
+    """Next to nothing is left of light weights: others take potentials all the way."""
+    node = next((x.node for x in group.layers if x is not heaviest), heaviest.node)
+    origin, theirs = provenance(node), provenance(heaviest.node).module or label(heaviest.node)
+    room = "no room for the bits" if left < 1 else f"room for {left:.0f} bits"
+    far = f"{float(reach(heaviest).max()):.2g}"
     return Fault(
-        f"channel {channel}: weights up to {most:.4g} thresholds do not fit {bits} bits",
+        f"its potential, which '{theirs}' takes up to {far} thresholds, has {room} of its own "
+        "weights",
         label(node),
         node.op_type,
         origin.module,
         origin.source,
-        "more --weight-bits, or a larger threshold",
+        f"leave '{theirs}' out, or train it on; batch norms of variance 0 make such weights"
+        + (f": {_some_of(group.still)}" if group.still else ""),
     )
+
+
+def _some_of(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -19,7 +19,14 @@ from snncc.ir.ops import OPSET
 from snncc.ir.oracle import session
 from snncc.passes.linear import Linear, convolve, linear_behind, read_linear, write_linear
 
-__all__ = ["Padding", "absorb_padding", "emit_padding", "paddings", "read_padding"]
+__all__ = [
+    "Padding",
+    "absorb_padding",
+    "bordering",
+    "emit_padding",
+    "paddings",
+    "read_padding",
+]
 
 Array = npt.NDArray[np.float64]
 Pads = tuple[int, int, int, int]
@@ -260,3 +267,9 @@ def paddings(model: ir.Model) -> list[Padding]:
     """All that convolutions read with a border around it, each once."""
     read = dict.fromkeys(node.inputs[0] for node in nodes(model, "Conv"))
     return [padding for value in read if (padding := read_padding(value)) is not None]
+
+
+def bordering(model: ir.Model) -> set[ir.Node]:
+    """The nodes that put borders around what convolutions read, arithmetic on places included."""
+    regions = (_region(padding.out) for padding in paddings(model))
+    return {node for region in regions if region is not None for node in region[1]}

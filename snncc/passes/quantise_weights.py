@@ -6,8 +6,10 @@ follows is integer arithmetic.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +32,19 @@ from snncc.passes.base import Pass
 from snncc.passes.fit_weights import Fit, fit
 from snncc.passes.fold_scale import NORM, output_scales, write_output_scales
 from snncc.passes.grids import Grid, QuantisedLayer, plan, slices
+from snncc.passes.heavy_weights import reach
 from snncc.passes.levels import levels
 from snncc.passes.linear import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.passes.membranes import membrane
 from snncc.passes.precision import Precision
 from snncc.passes.round_for_pixels import round_for_pixels
 
-__all__ = ["QuantiseWeights"]
+__all__ = ["QuantiseWeights", "squeezed"]
 
 #: ONNX Runtime convolves in float32: exact below this, proved per layer and slice.
 _FLOAT_EXACT = 2**24
+#: Metadata key of the model.
+_SQUEEZED = "snncc.squeezed"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class QuantiseWeights(Pass):
         chosen = Precision.read(model, self.bits)
         planned, faults = plan(model, chosen)
         Precision(self.bits, {str(v.name): p.bits for v, p in planned.items()}).write(model)
+        _remember_squeezed(model, planned)
         planned = round_for_pixels(planned)
         if self.fit is not None and not faults:
             planned = fit(model, planned, self.fit)
@@ -145,8 +151,8 @@ class _Work:
     def _layer(self, layer: QuantisedLayer) -> None:
         linear, w, b = layer.linear, layer.weight, layer.bias
         payload = self.grids[linear.x].payload
-        reach = payload * int(np.abs(w).reshape(len(w), -1).sum(1).max(initial=0))
-        bound = (reach << layer.shift) + int(np.abs(b).max(initial=0))
+        moved = (np.abs(w) << layer.shift).reshape(len(w), -1).sum(1)
+        bound = payload * int(moved.max(initial=0)) + int(np.abs(b).max(initial=0))
         self.grids[linear.out] = Grid(layer.grid.thresholds, layer.grid.shifts, bound)
         self.twins[linear.out] = self._emit(layer, payload)
 
@@ -273,17 +279,18 @@ class _Work:
         tail = (1,) * (linear.weight.ndim - 2)
         v = edit.const(f"{base}.bias.int", b if b.ndim == 3 else b.reshape(-1, *tail))
         parts = [
-            (p, chunk)
-            for p, digit in enumerate(_used(slices(layer.weight, layer.bits)))
+            (p, shift, chunk)
+            for whole, shift in layer.parts()
+            for p, digit in enumerate(_used(slices(whole, layer.bits)))
             for chunk in self._chunks(linear, digit, payload)
         ]
-        for i, (p, chunk) in enumerate(parts):
+        for i, (p, shift, chunk) in enumerate(parts):
             weight = edit.const(f"{base}.slice{p}", chunk)
             acc = self._product(edit, linear, weight, f"{base}/acc{i}")
             name = f"{base}:v" if i == len(parts) - 1 else f"{base}/sum{i}"
             v = edit.own(
                 "SliceSum", v, acc, name=name, dtype=ir.DataType.INT64, shape=out.shape,
-                attributes={"slice": p, "shift": layer.shift},
+                attributes={"slice": p, "shift": shift},
             )  # fmt: skip
         return v
 
@@ -321,6 +328,32 @@ class _Work:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+def _remember_squeezed(model: ir.Model, planned: Mapping[ir.Value, QuantisedLayer]) -> None:
+    """Layers that lack a bit or more, as others take all room of their potentials."""
+    found = [
+        {
+            "module": label(layer.linear.node),
+            "bits": layer.bits,
+            "bits_left": round(layer.bits - layer.squeezed, 1),
+            "by": label(layer.squeezed_by.node),
+            "reach": float(reach(layer.squeezed_by).max()),
+        }
+        for layer in planned.values()
+        if layer.squeezed >= 1 and layer.squeezed_by is not None
+    ]
+    model.metadata_props[_SQUEEZED] = json.dumps(found)
+
+
+def squeezed(model: ir.Model) -> list[dict[str, Any]]:
+    """Those of a quantised graph, plain data.
+
+    Of each its module, bits and bits left, by which module, and how far that takes potentials, in
+    thresholds.
+    """
+    found: list[dict[str, Any]] = json.loads(model.metadata_props.get(_SQUEEZED, "[]"))
+    return found
 
 
 def _used(digits: list[npt.NDArray[np.int8]]) -> list[npt.NDArray[np.int8]]:

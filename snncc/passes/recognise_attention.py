@@ -21,6 +21,7 @@ from snncc.ir.ops import NEURONS
 from snncc.passes.attention_scales import pull_out
 from snncc.passes.base import Pass
 from snncc.passes.channel_parts import Parts
+from snncc.passes.padding import bordering
 from snncc.passes.token_layers import LAYERS
 from snncc.passes.token_moves import MOVES
 from snncc.passes.token_products import NotAttentionError, Product, Tokens
@@ -49,7 +50,7 @@ class RecogniseAttention(Pass):
     def run(self, model: ir.Model) -> int:
         """How many attentions were found."""
         lineage = Lineage.of(model)
-        reader = _Reader(Work(Parts(self.name, lineage), self.name))
+        reader = _Reader(Work(Parts(self.name, lineage), self.name), bordering(model))
         for node in nodes(model):
             reader.visit(node)
         lineage.write(model)
@@ -63,16 +64,19 @@ class _Reader:
     """Goes through the graph; ``views`` are those of values that are no maps.
 
     ``lost`` are values made of these that could not be followed: whatever their shape, no maps.
+    ``borders`` are nodes that only put a border around a map: what they make is a map again, and
+    the single moves in between (RepConv writes rows as slices and transposes) mean nothing.
     """
 
     work: Work
+    borders: set[ir.Node]
     views: dict[ir.Value, Tokens | Product] = field(default_factory=dict)
     lost: set[ir.Value] = field(default_factory=set)
     changed: bool = False
 
     def visit(self, node: ir.Node) -> None:
         """Follow one node, if it regroups or reads what was regrouped."""
-        rule = _RULES.get(node.op_type)
+        rule = None if node in self.borders else _RULES.get(node.op_type)
         live = [v for v in node.inputs if v is not None and _holds_numbers(v)]
         is_concerned = any(v in self.views or v in self.lost for v in live)
         found: Sequence[Tokens | Product | None] | None = None

@@ -35,7 +35,8 @@ def round_for_pixels(
 
 def _rounded(layer: QuantisedLayer) -> QuantisedLayer:
     channels, *size = _window(layer.linear)
-    if prod(size) > LARGEST or not _is_input(layer.linear.x):
+    one_step = isinstance(layer.shift, int)  # errors of other steps cannot be made up for
+    if prod(size) > LARGEST or not _is_input(layer.linear.x) or not one_step:
         return layer
     exact, products = layer.exact_weight(), _products(layer.linear, *size)
     rows = exact.reshape(len(exact), channels, -1)

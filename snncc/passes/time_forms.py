@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,54 @@ def _elementwise(work: Folding, node: ir.Node) -> Form | None:
 
 
 def _matmul(work: Folding, node: ir.Node) -> Form | None:
-    x, weight = node.inputs[0], constant(node.inputs[1])
-    if x is None or weight is None or weight.ndim != 2 or len(x.shape or ()) != 3:
+    """A product over the last two axes, which timesteps and samples are none of."""
+    live = [v for v in node.inputs if v in work.seen]
+    ranks = {len(v.shape or ()) for v in live if v is not None}
+    others = [constant(v) for v in node.inputs if v not in work.seen]
+    least = 3 if len(live) == 1 and node.inputs[0] in work.seen else 4
+    if len(ranks) > 1 or min(ranks) < least or any(w is None or w.ndim != 2 for w in others):
         return None
-    return {}, [work.seen[x].twin, node.inputs[1]], _behind_batch(node)
+    inputs = [work.seen[v].twin if v in work.seen else v for v in node.inputs]
+    return {}, inputs, _behind_batch(node)
+
+
+def _transpose(work: Folding, node: ir.Node) -> Form | None:
+    """Axes that move behind those of timesteps and samples."""
+    x, order = node.inputs[0], list(attribute(node, "perm", []))
+    if x is None or order[:2] != [0, 1]:
+        return None
+    return {"perm": [0, *(a - 1 for a in order[2:])]}, [work.seen[x].twin], _behind_batch(node)
+
+
+def _inside(node: ir.Node, axes: Sequence[int]) -> list[int] | None:
+    """Axes as they are counted on folded values; None if one is that of timesteps or samples."""
+    rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
+    counted = [int(a) % rank for a in axes] if rank else [0]
+    return None if min(counted) < 2 else [a - 1 for a in counted]
+
+
+def _along(work: Folding, node: ir.Node) -> Form | None:
+    """Concat and Gather along another axis."""
+    axes = _inside(node, [attribute(node, "axis", 0)])
+    live = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    if axes is None or any(v not in work.seen for v in live):
+        return None
+    inputs = [work.seen[v].twin if v in work.seen else v for v in node.inputs]
+    return {"axis": axes[0]}, inputs, _behind_batch(node)
+
+
+def _slice(work: Folding, node: ir.Node) -> Form | None:
+    """Ranges along other axes."""
+    x, given = node.inputs[0], [constant(v) for v in node.inputs[1:]]
+    if x is None or len(given) < 3 or any(g is None for g in given):
+        return None
+    axes = _inside(node, given[2].reshape(-1).tolist())  # type: ignore[union-attr]
+    if axes is None:
+        return None
+    name = f"{node.outputs[0].name}.axes"
+    moved = initializer(work.model.graph, name, np.array(axes, np.int64))
+    inputs = [work.seen[x].twin, *node.inputs[1:3], moved, *node.inputs[4:]]
+    return {}, inputs, _behind_batch(node)
 
 
 def _regrouped(work: Folding, node: ir.Node) -> Form | None:
@@ -83,13 +127,13 @@ def _regrouped(work: Folding, node: ir.Node) -> Form | None:
 
 
 def _reduction(work: Folding, node: ir.Node) -> Form | None:
-    """A mean over height and width."""
+    """A mean or sum over height and width, or other axes."""
     x = node.inputs[0]
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
-    rank = len(x.shape or ()) if x is not None else 0
-    if x is None or axes is None or any(int(a) % rank < 2 for a in axes):
+    given = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
+    axes = None if given is None else _inside(node, list(given))
+    if x is None or axes is None:
         return None
-    moved = np.array([int(a) % rank - 1 for a in axes], np.int64)
+    moved = np.array(axes, np.int64)
     keep = {"keepdims": attribute(node, "keepdims", 1)}
     inputs: list[ir.Value | None] = [
         work.seen[x].twin,
@@ -102,6 +146,9 @@ _RULES: dict[str, Callable[[Folding, ir.Node], Form | None]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(("Identity", "Dropout", "IntegerFire"), _elementwise),
     **dict.fromkeys(SHAPING, _regrouped),
+    **dict.fromkeys(("Concat", "Gather"), _along),
+    **dict.fromkeys(("ReduceMean", "ReduceSum"), _reduction),
     "MatMul": _matmul,
-    "ReduceMean": _reduction,
+    "Slice": _slice,
+    "Transpose": _transpose,
 }

@@ -106,6 +106,20 @@ def test_wide_weights_and_the_potential_are_named_with_their_layer():
     assert {fault.where for fault in caught.value.faults} == {"net.fc"}
 
 
+@pytest.mark.parametrize(
+    ("shift", "todo"),
+    [
+        (12, "fewer --weight-bits"),
+        (13, "leave out what 'x' adds, or train on: its weights count 2^13 times"),
+    ],
+)
+def test_weights_that_no_bits_make_lighter_are_named(shift, todo):
+    net = layer(np.array([[127]], np.int8), shift=shift)
+    with pytest.raises(TargetError) as caught:
+        require_fit(net, "loihi2")
+    assert {fault.todo for fault in caught.value.faults} == {todo}
+
+
 # -- what it would take --------------------------------------------------------------------
 
 

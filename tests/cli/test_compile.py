@@ -1,12 +1,15 @@
 """``snncc compile`` and ``snncc check``: the first screens a user sees."""
 
 import os
+import sys
 from dataclasses import replace
 
+import cli_models
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import torch
 from command_line import MODELS
 
 import snncc as package
@@ -23,6 +26,95 @@ def test_compile_without_calibration_claims_nothing(snncc, weights, tmp_path, go
     screen = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", "-o", out)
     assert screen.code == 0
     assert screen.stdout == golden
+
+
+def test_compile_says_which_layer_takes_the_room_of_others(snncc, weights, tmp_path, golden):
+    """A branch that never fires, with weights of 10^12 thresholds and more."""
+    out, arch = tmp_path / "idle.snn", f"--arch={MODELS}:idle"
+    screen = snncc("compile", weights("idle"), arch, "--weight-bits=24", "-o", out)
+    assert screen.code == 0
+    assert screen.stdout == golden
+    report = package.load(out).report
+    assert [layer["module"] for layer in report["squeezed"]] == ["stem"]
+    assert report["still_norms"] == [f"branch.{i}" for i in (1, 3, 5, 7, 9)]
+
+
+def test_compile_without_room_for_light_weights_is_refused(snncc, tmp_path, golden):
+    torch.manual_seed(0)
+    torch.save(cli_models.idle(8).state_dict(), tmp_path / "idle.pt")
+    args = (f"--arch={MODELS}:idle", "--arch-args", '{"norms": 8}', "-o", tmp_path / "idle.snn")
+    screen = snncc("compile", tmp_path / "idle.pt", *args)
+    assert screen.code == 3
+    assert screen.stderr == golden
+
+
+LAZY = """\
+import sys
+from pathlib import Path
+from torch import nn
+from snncc.nn import IntegerFire
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+class Lazy(nn.Module):
+    default_cfg = {"input_size": (1, 4, 4), "mean": (0.0,), "std": (1.0,)}
+
+    def __init__(self):
+        super().__init__()
+        import snncc_test_lazy_layers
+        self.layer, self.fire = snncc_test_lazy_layers.layer(), IntegerFire(4)
+
+    def forward(self, x):
+        import snncc_test_lazy_forward
+        return self.fire(self.layer(snncc_test_lazy_forward.flat(x)))
+"""
+
+
+@pytest.mark.parametrize("command", ["compile", "check"])
+def test_paths_that_the_arch_file_adds_hold_in_constructor_and_forward(snncc, tmp_path, command):
+    (tmp_path / "models.py").write_text(LAZY)
+    (tmp_path / "lib").mkdir()
+    layers = "from torch import nn\nlayer = lambda: nn.Linear(16, 3)\n"
+    (tmp_path / "lib" / "snncc_test_lazy_layers.py").write_text(layers)
+    forward = "def flat(x):\n    return x.flatten(1)\n"
+    (tmp_path / "lib" / "snncc_test_lazy_forward.py").write_text(forward)
+    state = {"layer.weight": torch.ones(3, 16), "layer.bias": torch.zeros(3)}
+    torch.save(state, tmp_path / "lazy.pt")
+    before = list(sys.path)
+    out = ("-o", tmp_path / "lazy.snn") if command == "compile" else ()
+    screen = snncc(command, tmp_path / "lazy.pt", f"--arch={tmp_path}/models.py:Lazy", *out)
+    assert (screen.code, sys.path) == (0, before), screen.stderr
+    for name in ("snncc_test_lazy_layers", "snncc_test_lazy_forward"):
+        del sys.modules[name]
+
+
+def test_states_in_a_checkpoint_are_left_out_and_named(snncc, tmp_path):
+    file = tmp_path / "models.py"
+    file.write_text(STATEFUL)
+    state = {"0.weight": torch.ones(3, 16), "0.bias": torch.zeros(3), "1.v_mem": torch.ones(8, 3)}
+    torch.save(state, tmp_path / "net.pt")
+    out = tmp_path / "net.snn"
+    screen = snncc("compile", tmp_path / "net.pt", f"--arch={file}:net", "-o", out)
+    assert screen.code == 0, screen.stderr
+    assert ", 1 state of neurons left out (1.v_mem)" in screen.stdout
+    assert package.load(out).report["checkpoint"]["states"] == ["1.v_mem"]
+
+
+STATEFUL = """\
+import torch
+from torch import nn
+from snncc.nn import IntegerFire
+
+class Spiking(IntegerFire):
+    def __init__(self):
+        super().__init__(4)
+        self.register_buffer("v_mem", torch.zeros(0))
+
+def net():
+    made = nn.Sequential(nn.Linear(16, 3), Spiking())
+    made.default_cfg = {"input_size": (16,), "mean": (0.0,), "std": (1.0,)}
+    return made
+"""
 
 
 def test_compile_of_a_silent_network_is_called_vacuous(snncc, weights, tmp_path, golden):

@@ -372,3 +372,93 @@ def test_the_weights_read_are_not_changed_by_loading(tmp_path):
     assert equal(read.tensors, before)
     with pytest.raises(dataclasses.FrozenInstanceError):
         read.which = "ema"
+
+
+# --- states, which are no weights -----------------------------------------------------------------
+
+
+class StatefulLayer(nn.Module):
+    """As sinabs has it: states begin as empty buffers, and running fills them, batch and all."""
+
+    def __init__(self, *names):
+        super().__init__()
+        for name in names:
+            self.register_buffer(name, torch.zeros(0))
+
+
+StatefulLayer.__module__, StatefulLayer.__qualname__ = (
+    "sinabs.layers.stateful_layer",
+    "StatefulLayer",
+)
+
+
+class Adapting(StatefulLayer):
+    """A neuron of such a library: a state of a name of its own, and a threshold that is learnt."""
+
+    def __init__(self):
+        super().__init__("b", "v_mem")
+        self.spike_threshold = nn.Parameter(torch.tensor(1.0))
+
+
+class Own(nn.Module):
+    """A neuron of somebody's own; in newer versions its spikes are not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mem", None)
+        self.register_buffer("v_mem", torch.zeros(0))
+        self.register_buffer("last", torch.zeros(1), persistent=False)
+
+
+def spiking(threshold=0.5):
+    """A network of both, and its tensors as they are behind a batch of 2."""
+    net = nn.Sequential(nn.Linear(3, 4), Adapting(), Own())
+    tensors = {
+        "0.weight": torch.randn(4, 3), "0.bias": torch.randn(4),
+        "1.spike_threshold": torch.tensor(threshold), "1.b": torch.ones(2, 4),
+        "1.v_mem": torch.ones(2, 4), "2.mem": torch.ones(2, 4), "2.v_mem": torch.ones(2, 4),
+        "2.last": torch.ones(2, 4),
+    }  # fmt: skip
+    return net, tensors
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_states_of_neurons_are_left_out_by_name(prefix):
+    net, tensors = spiking()
+    report = load_weights(net, weights({prefix + key: v for key, v in tensors.items()}))
+    names = ("1.b", "1.v_mem", "2.mem", "2.v_mem", "2.last")
+    assert report.states == tuple(prefix + name for name in names)
+    assert (report.missing, report.unexpected, report.loaded) == ((), (), 3)
+    assert torch.equal(net[0].weight, tensors["0.weight"])
+    assert net[1].spike_threshold.item() == 0.5
+    assert net[1].v_mem.shape == net[2].v_mem.shape == (0,)
+    assert net[2].mem is None
+
+
+class Weighted(nn.Module):
+    """What is no state, whatever it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.v_mem = nn.Parameter(torch.zeros(0))
+        self.register_buffer("border", torch.zeros(0))
+        self.register_buffer("mem", torch.zeros(3))
+        self.register_buffer("running_mean", None)
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("v_mem", r"v_mem: shape \[2, 4\], the network has \[0\]"),
+        ("border", r"border: shape \[2, 4\], the network has \[0\]"),
+        ("mem", r"mem: shape \[2, 4\], the network has \[3\]"),
+        ("running_mean", "running_mean: unexpected"),
+        ("absent.v_mem", "absent.v_mem: unexpected"),
+        ("spk", "spk: unexpected"),
+    ],
+)
+def test_no_weight_is_taken_for_a_state(key, why):
+    net = Weighted()
+    tensors = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(BadInputError, match=why):
+        load_weights(net, weights(tensors | {key: torch.ones(2, 4)}))

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from snncc.errors import BadInputError, UsageError
-from snncc.frontends.constructor import build, load_constructor
+from snncc.frontends.constructor import build, construct, load_constructor
+from snncc.frontends.import_paths import restored_paths
 
 MODELS = """\
 from torch import nn
@@ -100,6 +102,60 @@ def test_a_module_is_found_in_the_working_folder_and_in_packages(models, monkeyp
 
 def test_a_constructor_may_import_a_sibling_when_called(models):
     assert isinstance(build(f"{models}:lazy", {}), nn.Module)
+
+
+ELSEWHERE = """\
+import sys
+from pathlib import Path
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+sys.path.append(str(Path(__file__).parent / "more"))
+
+class Late(nn.Module):
+    def forward(self, x):
+        import sibling_of_models_for_forward
+        return sibling_of_models_for_forward.twice(x)
+
+def net():
+    import sibling_of_models_elsewhere
+    return nn.Sequential(sibling_of_models_elsewhere.layer(), Late())
+"""
+
+
+@pytest.fixture
+def elsewhere(models):
+    """A file whose constructor, and whose ``forward``, import from folders that it adds itself."""
+    models.write_text(ELSEWHERE)
+    for folder, name, text in (
+        ("lib", "elsewhere", "from torch import nn\nlayer = nn.Identity\n"),
+        ("more", "for_forward", "def twice(x):\n    return 2 * x\n"),
+    ):
+        (models.parent / folder).mkdir()
+        (models.parent / folder / f"sibling_of_models_{name}.py").write_text(text)
+    return models
+
+
+def test_paths_that_a_file_adds_hold_while_its_constructor_runs(elsewhere):
+    before = list(sys.path)
+    assert isinstance(build(f"{elsewhere}:net", {}), nn.Module)
+    assert sys.path == before
+
+
+def test_paths_that_a_file_adds_hold_for_forward_until_the_caller_restores_them(elsewhere):
+    before = list(sys.path)
+    with restored_paths():
+        net = construct(f"{elsewhere}:net", {})
+        assert net(torch.ones(1)).item() == 2
+    assert sys.path == before
+
+
+def test_paths_are_restored_where_the_constructor_raises(elsewhere):
+    before = list(sys.path)
+    elsewhere.write_text(ELSEWHERE.replace("import sibling_of_models_elsewhere", "1 / 0"))
+    with pytest.raises(BadInputError, match="ZeroDivisionError"):
+        build(f"{elsewhere}:net", {})
+    assert sys.path == before
 
 
 @pytest.mark.parametrize("spec", ["models.py", "models", ":fn", "models.py:", "models.py:a b", ""])

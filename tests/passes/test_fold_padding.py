@@ -130,6 +130,46 @@ def test_rep_conv_spikes_alike_on_every_engine(residual: Any) -> None:
     assert_engines_agree(model, q)
 
 
+class Tokens(nn.Module):
+    """The token mixer of RepConv attention: RepConv for q, k and v, and behind; then an MLP."""
+
+    def __init__(self, c: int = 4) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (rep_conv(c, c) for _ in range(4))
+        self.fires = nn.ModuleList(IntegerFire(4) for _ in range(6))
+        self.mlp = nn.Sequential(nn.Conv1d(c, 2 * c, 1), nn.BatchNorm1d(2 * c), IntegerFire(4),
+                                 nn.Conv1d(2 * c, c, 1), nn.BatchNorm1d(c))  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size, s = x.shape, self.fires[0](x)
+        q, k, v = (
+            fire(layer(s)).flatten(2).transpose(-1, -2).reshape(size[0], -1, 2, 2).transpose(1, 2)
+            for fire, layer in zip(self.fires[1:4], (self.q, self.k, self.v), strict=True)
+        )
+        y = (q @ (k.transpose(-2, -1) @ v) * 0.25).transpose(2, 3).reshape(*size[:2], -1)
+        x = x + self.proj(self.fires[4](y).reshape(size)).reshape(size)
+        tokens: torch.Tensor = self.mlp(self.fires[5](x.flatten(2)))
+        return x + tokens.reshape(size)
+
+
+def test_tokens_are_followed_behind_borders_of_batch_norms() -> None:
+    """Rows of a border are written as slices and transposes of a map, which make no tokens."""
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Tokens(), Tokens(), IntegerFire(4)).eval()
+    for bn in net.modules():
+        if isinstance(bn, nn.modules.batchnorm._BatchNorm):
+            nn.init.normal_(bn.running_mean, 0, 0.3)
+            nn.init.normal_(bn.bias, 0.6, 0.3)
+    model = import_module(net, (2, 6, 6))
+    q = np.random.default_rng(0).integers(0, 256, (3, 2, 6, 6)).astype(np.uint8)
+    after = PassManager(FRONT, feeds_of(model, q)).run(model)
+    assert diagnose(after).faults == ()
+    assert {node.op_type for node in after.graph} == {
+        "Conv", "IntegerFire", "Add", "Attention", "Mul",
+    }  # fmt: skip
+    assert_engines_agree(model, q)
+
+
 def assert_engines_agree(model: ir.Model, q: np.ndarray) -> None:
     from snncc.passes import pipeline
 

@@ -75,15 +75,38 @@ def test_a_channel_of_zeros_gets_the_cap() -> None:
     assert set(np.unique(counts[:, 1])) == {2}
 
 
-def test_a_channel_without_room_is_named(golden: str) -> None:
+def test_single_weights_of_many_thresholds_have_a_step_of_their_own() -> None:
+    """One of 200 and one of 128 thresholds, and nothing but quarters beside them, in 8 bits."""
     net = Net((1, 6, 6), rms=2.0)
     w = np.full((3, 1, 3, 3), 0.25)
     w[1, 0, 1, 1], w[2, 0, 0, 0] = 200.0, -128.0
     net.then("Conv", net.const(w), module="features.0.conv")
     net.shape = (3, 4, 4)
-    with pytest.raises(UnsupportedModelError) as caught:
-        quantised(case_of(net.fire(4).mean().linear(2), scale=1.0), 8)
-    assert f"{caught.value}\n" == golden
+    case = case_of(net.fire(4).mean().linear(2), scale=1.0)
+    program = build_program(quantised(case, 8), "net")
+    light, heavy = program.accumulators[0].projections
+    assert thresholds(quantised(case, 8))[0].tolist() == [507]
+    assert (light.shift, heavy.shift) == (0, 10)
+    is_heavy = np.abs(w) > 1
+    np.testing.assert_array_equal(light.total()[~is_heavy], 127)
+    assert heavy.total()[is_heavy].tolist() == [99 * 2**10, -63 * 2**10]
+    assert not light.total()[is_heavy].any()
+    assert not heavy.total()[~is_heavy].any()
+
+
+@pytest.mark.parametrize("bits", range(4, 9))
+def test_a_layer_of_larger_weights_than_its_bits_hold_counts_more_than_once(bits: int) -> None:
+    """Weights of 3,000 thresholds need steps of several: potentials have the room."""
+    net = Net((1, 6, 6), rms=2.0)
+    weight = net.rng.normal(0, 1000, (3, 1, 3, 3))
+    net.then("Conv", net.const(weight), module="conv")
+    net.shape = (3, 4, 4)
+    case = case_of(net.fire(4).mean().linear(2), scale=1.0)
+    first = build_program(quantised(case, bits), "net").accumulators[0]
+    assert thresholds(quantised(case, bits))[0].min() >= 1
+    assert min(p.shift for p in first.projections) > 0
+    most = max(np.abs(p.total() >> p.shift).max() for p in first.projections)
+    assert largest_weight(bits) / 2 <= most <= largest_weight(bits)
 
 
 @pytest.mark.parametrize("bits", [0, 3, 25])

@@ -156,6 +156,89 @@ def test_frames_of_a_network_without_memory_are_timesteps_too():
     assert model.metadata_props[TIMESTEPS] == str(T)
 
 
+# -- axes behind those of timesteps and samples ------------------------------------------------
+
+
+def _heads(net: Net) -> None:
+    net.then("Transpose", perm=[0, 1, 3, 4, 2], module="turn")
+
+
+def _product(net: Net) -> None:
+    other = net.node("Transpose", net.x, perm=[0, 1, 2, 4, 3], module="turn")
+    net.then("MatMul", other, module="product")
+
+
+def _linear(net: Net) -> None:
+    net.then("MatMul", net.const(np.arange(12).reshape(4, 3)), module="linear")
+
+
+def _from_the_left(net: Net) -> None:
+    net.x = net.node("MatMul", net.const(np.arange(12).reshape(3, 4)), net.x, module="linear")
+
+
+def _joined(net: Net) -> None:
+    doubled = net.node("Mul", net.x, net.const(2), module="double")
+    net.then("Concat", doubled, axis=-2, module="join")
+
+
+def _picked(net: Net) -> None:
+    net.then("Gather", net.const([1, 0, 1], np.int64), axis=2, module="pick")
+
+
+def _ranged(net: Net) -> None:
+    bounds = (net.const(v, np.int64) for v in ([1, 0], [4, 3], [-1, 3], [2, 1]))
+    net.then("Slice", *bounds, module="range")
+
+
+def _added(net: Net) -> None:
+    net.then("ReduceSum", net.const([2, -1], np.int64), keepdims=0, module="sum")
+
+
+def _regrouped(net: Net) -> None:
+    """[T, N, 2, 4, 4] to [T*N, 8, 4] and on to [T, N, 4, 8], each in one step; or from [N, T]."""
+    net.then("Reshape", net.const([-1, 8, 4], np.int64), module="join")
+    net.then("Transpose", perm=[0, 2, 1], module="turn")
+    first = [-1, T] if len(net.nodes) == 2 else [T, -1]  # two: nothing has turned the input
+    net.then("Reshape", net.const([*first, 4, 8], np.int64), module="part")
+
+
+@pytest.mark.parametrize("lined", [False, True], ids=["[T, N, ...]", "[N, T, ...]"])
+@pytest.mark.parametrize(
+    "what",
+    [_heads, _product, _linear, _from_the_left, _joined, _picked, _ranged, _added, _regrouped],
+)
+def test_what_happens_behind_the_axes_of_timesteps_and_samples_folds(what, lined):
+    net = Net((2, 4, 4), 0, False, 1.0)
+    if lined:
+        net.timesteps = T
+    else:
+        apart(sequence(net, T), T)
+    what(net)
+    net.then("ReduceMean", net.const([int(lined)], np.int64), keepdims=0, module="over_time")
+    x = np.random.default_rng(0).normal(size=(2, T, 2, 4, 4)).astype(np.float32)
+    model = imported(net)
+    (wanted,) = evaluate(model, {"x": x}).values()
+    FoldTime().run(model)
+    assert kinds(model)[-1] == "TimeSum"
+    (found,) = evaluate(model, {"x": x}).values()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("lined", [False, True])
+def test_a_mean_over_samples_is_called_that_with_advice(lined):
+    net = Net((4,), 0, False, 1.0)
+    if lined:
+        net.timesteps = T
+    else:
+        apart(sequence(net, T), T)
+    net.then("ReduceMean", net.const([int(not lined)], np.int64), keepdims=0, module="mean")
+    with pytest.raises(UnsupportedModelError) as caught:
+        folded(net)
+    (fault,) = caught.value.faults
+    assert fault.what == "averages or adds up samples"
+    assert "[N, T, ...] needs --batch-first" in fault.todo
+
+
 def test_a_neuron_of_other_timesteps_than_the_sequence_is_named():
     net = framed(is_loop=False)
     net.timesteps = T + 1

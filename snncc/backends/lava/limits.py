@@ -75,6 +75,8 @@ def unsupported(program: Program, words: Words = LAVA) -> list[Fault]:
 Found = Iterator[tuple[str, str]]
 #: What to do about too many bits.
 FEWER_BITS = "fewer --weight-bits"
+#: Shifts that no bits of weights make up for.
+_HEAVY_SHIFT = 13
 
 
 def _unknown(program: Program, node: Node, words: Words) -> Found:
@@ -97,7 +99,16 @@ def _accumulator(program: Program, node: Accumulator, words: Words) -> Found:
         yield "masked patches", "compile without --patch-mask"
     low, high = channel_sums(node, program.by_name)
     ranges = (int(low.min()), int(high.max())), potential_bounds(node, program.by_name)
-    yield from _too_wide("the potential", _widest(*ranges), words)
+    yield from _too_wide("the potential", _widest(*ranges), words, _narrower(node))
+
+
+def _narrower(node: Accumulator) -> str:
+    """What to do about a potential of too many bits."""
+    heaviest = max(node.projections, key=lambda p: p.shift)
+    if heaviest.shift < _HEAVY_SHIFT:
+        return FEWER_BITS
+    times = f"2^{heaviest.shift} times"
+    return f"leave out what '{heaviest.source}' adds, or train on: its weights count {times}"
 
 
 def _weight(p: Projection) -> int:
@@ -113,7 +124,9 @@ def _neuron(program: Program, node: Neuron, words: Words) -> Found:
     if node.threshold is not None:
         loss = node.D * int(node.threshold.max())
         ranges.append((low - loss * (node.carry == "soft"), loss))
-    yield from _too_wide("the membrane", _widest(*ranges), words)
+    source = program.by_name[node.source]
+    todo = _narrower(source) if isinstance(source, Accumulator) else FEWER_BITS
+    yield from _too_wide("the membrane", _widest(*ranges), words, todo)
 
 
 def _pool(program: Program, node: Pool, words: Words) -> Found:

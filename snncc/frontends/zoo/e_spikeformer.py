@@ -26,6 +26,7 @@ from snncc.frontends.zoo.parts import (
 )
 
 __all__ = [
+    "TAPS",
     "Attention",
     "Backbone",
     "ConvBlock",
@@ -36,8 +37,11 @@ __all__ = [
 ]
 
 _LAYER_SCALE = 1e-6  # what training starts from
-#: The last module ahead of each tap.
-_LAST = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_2", "block4")
+#: Modules behind which networks are tapped, at strides 2, 4, 8, 16 and 16. Published segmenters
+#: read all but ``block3``, published detectors all but ``ConvBlock1_1``.
+TAPS = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_2", "block3", "block4")
+#: What the numbers 1 to 4 stand for: the places that segmenters read.
+_NUMBERED = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_2", "block4")
 
 
 @dataclass(frozen=True)
@@ -213,13 +217,13 @@ class ESpikeFormer(nn.Module):
             self.head = nn.Linear(fourth, shape.classes)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Returns the membrane potentials that detectors read, at strides 2, 4, 8 and 16."""
+        """Returns the membrane potentials at ``TAPS``: strides 2, 4, 8, 16 and 16."""
         taps = [through(self.ConvBlock1_1, self.downsample1_1(x))]
         taps.append(through(self.ConvBlock1_2, self.downsample1_2(taps[-1])))
         x = through(self.ConvBlock2_1, self.downsample2(taps[-1]))
         taps.append(through(self.ConvBlock2_2, x))
-        x = through(self.block3, self.downsample3(taps[-1]))
-        taps.append(through(self.block4, self.downsample4(x)))
+        taps.append(through(self.block3, self.downsample3(taps[-1])))
+        taps.append(through(self.block4, self.downsample4(taps[-1])))
         return taps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,8 +240,8 @@ def _blocks(count: int, layers: Layers, width: int, more: dict[str, Any]) -> nn.
 class DvsESpikeFormer(ESpikeFormer):
     """The base network on the frames of an event camera; scores are averaged over them.
 
-    Nothing is carried from frame to frame: the published neuron is called once with all frames, so
-    each is quantised by itself.
+    It takes samples first and timesteps second, as published. Nothing is carried from frame to
+    frame: the published neuron is called once with all frames, so each is quantised by itself.
     """
 
     def __init__(
@@ -247,13 +251,14 @@ class DvsESpikeFormer(ESpikeFormer):
         self.default_cfg = event_cfg(shape.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns class scores ``[N, classes]`` of frames ``[T, N, channels, H, W]``."""
+        """Returns class scores ``[N, classes]`` of frames ``[N, T, channels, H, W]``."""
+        x = x.transpose(0, 1)
         scores = super().forward(x.flatten(0, 1))
         return scores.reshape(*x.shape[:2], -1).mean(0)
 
 
 class Backbone(ESpikeFormer):
-    """The base network up to one of the four places that detectors and segmenters read.
+    """The base network up to one of the places that detectors and segmenters read.
 
     They read potentials behind a neuron, and that neuron is part of the network: compile one for
     each place.
@@ -263,23 +268,23 @@ class Backbone(ESpikeFormer):
         layers: Makes neurons and convolutions.
         heads: Of every attention.
         scale: Likewise.
-        tap: 1 to 4, at strides 2, 4, 8 and 16.
+        tap: One of ``TAPS``; or 1 to 4, those at strides 2, 4, 8 and 16 that segmenters read.
     """
 
     def __init__(
-        self, shape: Shape, layers: Layers, heads: int, scale: float | None, tap: int
+        self, shape: Shape, layers: Layers, heads: int, scale: float | None, tap: int | str
     ) -> None:
         super().__init__(shape, layers, heads, scale)
-        self.tap = tap
+        self.tap = _NUMBERED[tap - 1] if isinstance(tap, int) else tap
         self.tap_spike = layers.fire()
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Modules behind the tap, which compiled networks do not have."""
         own = [name for name, _ in self.named_children() if not name.endswith("spike")]
-        return tuple(own[own.index(_LAST[self.tap - 1]) + 1 :])
+        return tuple(own[own.index(self.tap) + 1 :])
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns spike counts over norm ``[N, C, H / stride, W / stride]`` of images."""
-        fired: Tensor = self.tap_spike(self.features(x)[self.tap - 1])
+        fired: Tensor = self.tap_spike(self.features(x)[TAPS.index(self.tap)])
         return fired

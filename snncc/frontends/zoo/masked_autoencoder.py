@@ -38,10 +38,13 @@ class MaskedShape(LargeShape):
         tokens: Patches of an image; 0: nothing tells how many, as where the encoder stands alone.
         decoder: Width of the decoder, how many blocks it has, and channels inside their MLP; ():
             the encoder stands alone.
+        tokens_last: ``pos_embed`` is [1, width, tokens], not [1, tokens, width]: both are
+            published.
     """
 
     tokens: int = _TOKENS
     decoder: tuple[int, int, int] | tuple[()] = (256, 4, 1024)
+    tokens_last: bool = False
 
     @property
     def square(self) -> tuple[int, int] | None:
@@ -95,7 +98,8 @@ class MaskedAutoencoder(ConvStages):
     ) -> None:
         width = shape.widths[-1]
         self.norm = nn.BatchNorm1d(width)
-        self.pos_embed = nn.Parameter(torch.zeros(1, shape.tokens, width), requires_grad=False)
+        sizes = (width, shape.tokens) if shape.tokens_last else (shape.tokens, width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, *sizes), requires_grad=False)
         self.decoder_embed = nn.Linear(width, inner)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, inner))  # no token is left out
         position = _sines(inner, *self.patches)[None]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from snncc.errors import UsageError
+from snncc.frontends.zoo.e_spikeformer import TAPS
 
 __all__ = ["BACKBONE", "BASE", "DVS", "LARGE", "MASKED", "chosen"]
 
@@ -41,6 +42,10 @@ def _pair(value: Any) -> bool:
     return is_list and all(type(number) is int and 1 <= number <= 1024 for number in value)
 
 
+def _tap(value: Any) -> bool:
+    return value in TAPS if isinstance(value, str) else _integer(1, 4)(value)
+
+
 _RANGES: dict[str, tuple[_Judge, str]] = {
     "D": (_integer(1, 255), "an integer from 1 to 255"),
     "norm": (_positive, "a number above 0"),
@@ -48,7 +53,7 @@ _RANGES: dict[str, tuple[_Judge, str]] = {
     "heads": (_integer(1, 1024), "an integer from 1 to 1024"),
     "scale": (_positive, "a number above 0"),
     "patches": (_pair, "[H, W], how many there are down and across"),
-    "tap": (_integer(1, 4), "1 to 4, for strides 2, 4, 8 and 16"),
+    "tap": (_tap, f"1 to 4, for strides 2, 4, 8 and 16, or one of {', '.join(TAPS)}"),
 }
 
 

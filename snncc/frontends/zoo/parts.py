@@ -168,4 +168,6 @@ def image_cfg(channels: int) -> dict[str, Any]:
 def event_cfg(channels: int) -> dict[str, Any]:
     """Returns what says: eight frames of 128 by 128 event counts, taken as they are."""
     size = (channels, 128, 128)
-    return {"input_size": size, "timesteps": 8, "mean": (0.0,), "std": (1 / 255,)}
+    return {
+        "input_size": size, "timesteps": 8, "batch_first": True, "mean": (0.0,), "std": (1 / 255,)
+    }  # fmt: skip

@@ -134,4 +134,21 @@ def masked_shape(tensors: Mapping[str, Any]) -> MaskedShape:
     blocks = stored.blocks("decoder_blocks")
     hidden = stored.rows("decoder_blocks.0.mlp.fc1.weight")
     decoder = (stored.rows("decoder_embed.weight"), blocks, hidden)
-    return MaskedShape(**vars(encoder), tokens=stored.size("pos_embed", 1), decoder=decoder)
+    tokens, last = _positions(stored, encoder.widths[-1])
+    return MaskedShape(**vars(encoder), tokens=tokens, decoder=decoder, tokens_last=last)
+
+
+def _positions(stored: _Stored, width: int) -> tuple[int, bool]:
+    """How many tokens ``pos_embed`` is for, and whether they are its last axis.
+
+    Raises:
+        BadInputError: Neither axis is as wide as the network.
+    """
+    one, two = stored.size("pos_embed", 1), stored.size("pos_embed", 2)
+    if width not in (one, two):
+        sizes = list(stored.shapes["pos_embed"])
+        raise BadInputError(
+            f"pos_embed has shape {sizes}, and the blocks have {width} channels; "
+            f"[1, tokens, {width}] or [1, {width}, tokens] is expected"
+        )
+    return (one, False) if two == width else (two, True)

@@ -107,18 +107,47 @@ def test_a_masked_encoder_fires_as_the_network_it_is_trained_for(encoder, large)
     assert all(np.array_equal(counts[0][name], counts[1][name]) for name in counts[0])
 
 
-@pytest.mark.parametrize("norm", [pytest.param(1.0, marks=pytest.mark.slow), 8.0])
-def test_frames_of_an_event_camera_are_a_sequence(norm):
-    """Norms of HARDVS and of Gesture: neither is D."""
+@pytest.mark.parametrize("distilled", [False, True])
+def test_branches_that_never_fired_in_training_leave_the_stream_its_bits(distilled):
+    """Attention so small that it is silent: the three norms behind it have variance 0."""
     torch.manual_seed(0)
-    net = seen_noise(DvsESpikeFormer(SCALED, Layers(norm=norm)), 3, 8, 2, 32, 32)
+    shape = LargeShape((32, 64, 128), 1, hidden=192, classes=5, distilled=distilled)
+    net = seen_noise(LargeESpikeFormer(shape, HALF_UP, scale=1e-6), 8, 3, 32, 32)
+    projection = net.block3[0].attn.proj_conv
+    norms = [m for m in projection.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert [float(m.running_var.max()) for m in norms] == [0, 0, 0]
+    x = pixels(4, 3, 32, 32)
+    options = {"input_shape": (3, 32, 32), "host": "head", "weight_bits": 24}
+    model = snncc.compile(net, x, **options)
+    assert model.report["verify"]["mismatched"] == 0
+    assert model.report["changed"] < 1e-4
+    assert len(model.report["still_norms"]) == 3
+    shifts = [p.shift for a in model.program.accumulators for p in a.projections]
+    assert max(shifts) > 16
+    scores = snncc.Session(model).run(None, {"x": x})[0]
+    mean, std = (torch.tensor(net.default_cfg[k])[:, None, None] for k in ("mean", "std"))
+    with torch.no_grad():
+        wanted = net((torch.from_numpy(x).float() / 255 - mean) / std).numpy()
+    np.testing.assert_allclose(scores, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+# norms of HARDVS and of Gesture: neither is D
+@pytest.mark.parametrize(
+    ("norm", "batch_first"), [pytest.param(1.0, None, marks=pytest.mark.slow), (8.0, True)]
+)
+def test_frames_of_an_event_camera_are_a_sequence(norm, batch_first):
+    torch.manual_seed(0)
+    net = seen_noise(DvsESpikeFormer(SCALED, Layers(norm=norm)), 8, 3, 2, 32, 32)
     counts = pixels(4, 3, 2, 32, 32) // 32
-    model = snncc.compile(net, counts, input_shape=(2, 32, 32), timesteps=3)
+    chosen = {"input_shape": (2, 32, 32), "timesteps": 3, "batch_first": batch_first}
+    model = snncc.compile(net, counts, weight_bits=24, **chosen)
     assert model.report["verify"]["mismatched"] == 0
     assert (model.program.timesteps, model.program.ticks) == (3, 4)
     assert model.report["import_law"]["changed"] == 0
     scores = snncc.Session(model, engine="clocked").run(None, {model.input.name: counts})[0]
-    assert scores.shape == (4, 5)
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(counts).float()).numpy()
+    np.testing.assert_allclose(scores, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_a_segmentation_backbone_divides_by_norms_that_it_has_learnt():

@@ -283,6 +283,22 @@ def test_the_size_of_a_masked_autoencoders_images_comes_from_its_positions():
     built.module.load_state_dict(state)
 
 
+def test_positions_may_be_the_last_axis_of_a_masked_autoencoder():
+    """``MAE_SDT.py`` keeps them as [1, width, tokens], other files as [1, tokens, width]."""
+    small = MaskedShape(**vars(TINY_LARGE) | {"classes": 0}, tokens=9, decoder=(24, 2, 40))
+    state = MaskedAutoencoder(small, HALF_UP).state_dict()
+    state["pos_embed"] = state["pos_embed"].transpose(1, 2).contiguous()
+    assert [*state["pos_embed"].shape] == [1, 16, 9]
+    built = zoo.build("e-spikeformer-mae", {}, state)
+    assert built.read == vars(replace(small, tokens_last=True))
+    assert built.module.default_cfg["input_size"] == (3, 48, 48)
+    built.module.load_state_dict(state)
+    assert built.left_out["pos_embed"] == 9 * 16
+    state["pos_embed"] = state["pos_embed"][:, :15]
+    with pytest.raises(BadInputError, match=r"shape \[1, 15, 9\], and the blocks have 16 channels"):
+        zoo.build("e-spikeformer-mae", {}, state)
+
+
 def test_patches_that_are_no_square_are_given():
     shape = MaskedShape(**vars(TINY_LARGE), tokens=6)
     state = MaskedAutoencoder(shape, HALF_UP, patches=(2, 3)).state_dict()
@@ -340,7 +356,13 @@ def test_norms_that_were_learnt_are_read_off_their_keys():
 
 @pytest.mark.parametrize(
     ("tap", "left"),
-    [(1, ["downsample1_2", "ConvBlock1_2", "downsample2"]), (3, ["downsample3"]), (4, ["head"])],
+    [
+        (1, ["downsample1_2", "ConvBlock1_2", "downsample2"]),
+        (3, ["downsample3"]),
+        ("block3", ["downsample4", "block4", "head"]),
+        (4, ["head"]),
+        ("block4", ["head"]),
+    ],
 )
 def test_what_lies_behind_a_tap_is_left_out(tap, left):
     state = ESpikeFormer(TINY, Layers()).state_dict()
@@ -348,6 +370,28 @@ def test_what_lies_behind_a_tap_is_left_out(tap, left):
     assert [*found][: len(left)] == left
     assert [*found][-1] == "head"
     assert found["head"] == 32 * 5 + 5
+
+
+def test_detectors_read_the_third_stage_and_segmenters_do_not():
+    """Four places each, of the potentials that one network computes."""
+    torch.manual_seed(0)
+    net = ESpikeFormer(replace(TINY, widths=(16, 24, 32, 40)), Layers()).eval()
+    x, state = torch.randn(1, 3, 32, 32), net.state_dict()
+    seen = {}
+    for name in ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_2", "block3", "block4"):
+        module = getattr(net, name)[-1]
+        module.register_forward_hook(lambda _m, _args, out, name=name: seen.update({name: out}))
+    net(x)
+    detected = ("ConvBlock1_2", "ConvBlock2_2", "block3", "block4")
+    assert [seen[name].shape[1] for name in detected] == [16, 24, 32, 40]
+    for tap in (*detected, 1, 2, 3, 4):
+        backbone = zoo.build("e-spikeformer-backbone", {"tap": tap}, state).module
+        backbone.load_state_dict(state)
+        potential = seen[_SEGMENTED.get(tap, tap)]
+        assert torch.equal(backbone(x), potential.clamp(0, 4).round() / 4)
+
+
+_SEGMENTED = {1: "ConvBlock1_1", 2: "ConvBlock1_2", 3: "ConvBlock2_2", 4: "block4"}
 
 
 def test_options_change_what_weights_do_not_carry_and_say_so():
@@ -369,7 +413,8 @@ def test_options_change_what_weights_do_not_carry_and_say_so():
         ("e-spikeformer", {"d": 4}, r"no d; it takes D, norm, rounding, heads, scale"),
         ("e-spikeformer", {"D": 0, "heads": "8"}, r"D is 0, give .* 255; heads is '8', give"),
         ("e-spikeformer", {"heads": 3}, r"heads is 3, give a divisor of 16 and 32"),
-        ("e-spikeformer-backbone", {"tap": 5}, r"tap is 5, give 1 to 4"),
+        ("e-spikeformer-backbone", {"tap": 5}, r"tap is 5, give 1 to 4, .*block3"),
+        ("e-spikeformer-backbone", {"tap": "head"}, r"tap is 'head', give 1 to 4"),
         ("e-spikeformer", {"scale": math.inf}, r"scale is inf, give a number above 0"),
         ("e-spikeformer-dvs", {"norm": None}, r"norm is None, give a number above 0"),
     ],
