@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from snncc.damage import damaged
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
-from snncc.frontends.quantised_file import standardised
+from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 
@@ -36,7 +36,9 @@ def import_onnx(path: str | Path) -> ir.Model:
     """
     path = Path(path)
     proto = _read(path)
+    _drop_listed_weights(proto)
     _check_ports(proto)
+    require_qdq(proto)
     model = ir.from_proto(_convert(proto, path))
     if model.functions:
         keep = {k: f for k, f in model.functions.items() if f.domain == DOMAIN}
@@ -123,9 +125,17 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
         raise BadInputError(f"{path}: bad external data", faults)
 
 
-def _check_ports(proto: onnx.ModelProto) -> None:
+def _drop_listed_weights(proto: onnx.ModelProto) -> None:
+    """Weights are no inputs, though IR version 3 demands them there; some are listed twice."""
     weights = {t.name for t in proto.graph.initializer}
-    inputs = [v.name for v in proto.graph.input if v.name not in weights]
+    inputs = [v for v in proto.graph.input if v.name not in weights]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, 4)  # the first that lets them out
+
+
+def _check_ports(proto: onnx.ModelProto) -> None:
+    inputs = [v.name for v in proto.graph.input]
     outputs = [v.name for v in proto.graph.output]
     if len(inputs) != 1 or len(outputs) != 1:
         raise UnsupportedModelError(
@@ -136,9 +146,7 @@ def _check_ports(proto: onnx.ModelProto) -> None:
 
 def _fix_batch(proto: onnx.ModelProto) -> None:
     """Give a free batch axis a size, so that shape arithmetic folds; tidy frees it again."""
-    weights = {t.name for t in proto.graph.initializer}
-    x = next(v for v in proto.graph.input if v.name not in weights)
-    sizes = x.type.tensor_type.shape.dim
+    sizes = proto.graph.input[0].type.tensor_type.shape.dim
     if sizes and not sizes[0].HasField("dim_value"):
         sizes[0].dim_value = _BATCH
         del proto.graph.value_info[:]
@@ -163,6 +171,8 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return proto
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e
+    except UnsupportedModelError:
+        raise
     except Exception as e:
         raise UnsupportedModelError(
             f"{path}: opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"

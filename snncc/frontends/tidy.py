@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.quantised_file import dequantise
 from snncc.frontends.steps import STEP, gather_steps
 from snncc.ir.graphs import (
     Provenance,
@@ -53,6 +54,20 @@ def tidy(model: ir.Model) -> ir.Model:
     model.graph.inputs[:] = inputs  # older exporters list weights as inputs
     _check_input(inputs[0])
     _check_domains(model)
+    _fold(model)
+    if dequantise(model):  # what else is done to weights, as scaling them, is constant now
+        _fold(model)
+    gather_steps(model)
+    _free_batch(model)
+    _check_result(model.graph.outputs[0])
+    _check_finite(model)
+    _rename(model)
+    _strip(model)
+    set_stage(model, "imported")
+    return model
+
+
+def _fold(model: ir.Model) -> None:
     onnxscript.optimizer.fold_constants(
         model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
     )
@@ -63,14 +78,6 @@ def tidy(model: ir.Model) -> ir.Model:
         _INFERENCE,
     ):
         step(model)
-    gather_steps(model)
-    _free_batch(model)
-    _check_result(model.graph.outputs[0])
-    _check_finite(model)
-    _rename(model)
-    _strip(model)
-    set_stage(model, "imported")
-    return model
 
 
 def _origin(node: ir.Node) -> Provenance:

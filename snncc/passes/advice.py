@@ -7,11 +7,15 @@ __all__ = [
     "BORDER",
     "CONSTANT",
     "COPIES",
+    "FEWER_BITS",
     "LINEAR",
+    "LINEAR_BOTTLENECK",
     "MASKED_SHIFT",
     "NEURON",
     "NO_PAIR",
+    "ONE_PAIR",
     "OTHER",
+    "POSITIVE",
     "UNMASKED",
     "UNSIGNED",
 ]
@@ -60,6 +64,13 @@ ADVICE |= dict.fromkeys(
 OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
 NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
 UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
+LINEAR_BOTTLENECK = (
+    "no activation stands here: leave the quantiser out (nodes_to_exclude), so that layers merge "
+    "and sums stay sums of potentials; or train an activation here"
+)
+ONE_PAIR = "a DequantizeLinear right behind it, with the scale and zero point that it has"
+FEWER_BITS = "quantise activations to 8 bits (activation_type=QuantType.QUInt8)"
+POSITIVE = "positive scales; the sign belongs into the weights"
 LINEAR = (
     "no layer over (C, H, W), over features, or over the channels of tokens",
     "Conv2d, Conv1d of kernel 1, or Linear over features or channels",

@@ -1,17 +1,18 @@
 """Grids: what the integers of a membrane potential mean, and which layers must share one.
 
-Layers whose results are added share a grid, channel by channel. theta_c, the potential of one
-spike, is the largest odd integer <= w_max * 2^shift / max|W_c| over all of them: weights fit, and
-because it is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``), so
-that each has all its bits. A result has one scale for all its channels.
+Layers whose results are added share a grid, channel by channel. Where weights have a grid of their
+own that the bits hold, it is kept (``kept_grids``). Else theta_c, the potential of one spike, is
+the largest odd integer <= w_max * 2^shift / max|W_c| over all layers: weights fit, and because it
+is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``), so that each has
+all its bits. A result has one scale for all its channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil, lcm, prod
+from math import ceil, prod
 from typing import Any
 
 import networkx as nx
@@ -21,7 +22,6 @@ import onnx_ir as ir
 
 from snncc.errors import Fault
 from snncc.ir.graphs import (
-    SOURCE_GRID,
     attribute,
     constant,
     is_op,
@@ -31,11 +31,10 @@ from snncc.ir.graphs import (
     provenance,
     static_shape,
 )
-from snncc.passes.kept_grids import common_step, kept_grid
-from snncc.passes.levels import rational
-from snncc.passes.linear import Linear, linear_behind, read_affine
+from snncc.passes.kept_grids import Demands, Kept, common_step, kept_channels, shifts_for
+from snncc.passes.linear import Affine, Linear, linear_behind, read_affine
 from snncc.passes.precision import Precision
-from snncc.passes.writers import error_of, writer_shifts
+from snncc.passes.writers import error_of, payload_of, writer_shifts
 
 __all__ = [
     "Grid",
@@ -54,6 +53,8 @@ Integers = npt.NDArray[np.int64]
 _TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum", "PatchMask")
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
+#: Largest shift of a layer whose own grid is kept.
+_MOST_SHIFT = 12
 
 
 def largest_weight(bits: int) -> int:
@@ -99,7 +100,7 @@ class Grid:
             shifts = (Fraction(0),) * len(theta)
             return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
         if (found := read_affine(node)) is not None:
-            return self._mapped(found[1].scale, found[1].shift)
+            return self._mapped(found[1])
         if node.op_type in ("SumPool", "TimeSum"):
             sizes = attribute(node, "kernel_shape") if node.op_type == "SumPool" else None
             n = attribute(node, "T") if sizes is None else prod(sizes)
@@ -112,11 +113,9 @@ class Grid:
         spread = prod(before[1:])
         return Grid(_repeat(self.thresholds, spread), _repeat(self.shifts, spread), self.payload)
 
-    def _mapped(self, scale: npt.NDArray[Any], shift: npt.NDArray[Any]) -> Grid:
-        size = max(len(self.thresholds), len(scale), len(shift))
-        factors, offsets = (
-            [rational(v) for v in np.broadcast_to(array, size)] for array in (scale, shift)
-        )
+    def _mapped(self, affine: Affine) -> Grid:
+        size = max(len(self.thresholds), *(len(v.values) for v in (affine.scales, affine.shifts)))
+        factors, offsets = (v.spread(size).fractions() for v in (affine.scales, affine.shifts))
         old = (_widened(self.thresholds, size), _widened(self.shifts, size))
         thresholds = tuple(t / f for t, f in zip(old[0], factors, strict=True))
         shifts = tuple(s * f + o for s, f, o in zip(old[1], factors, offsets, strict=True))
@@ -143,7 +142,8 @@ def frozen_thresholds(node: ir.Node | None) -> tuple[Fraction, ...] | None:
 class QuantisedLayer:
     """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean.
 
-    Its potential is 2**shift times the weighted sum, plus the bias.
+    Its potential is 2**shift times the weighted sum, plus the bias. In channels that are ``kept``,
+    bool (C,), nothing was rounded.
     """
 
     linear: Linear
@@ -152,6 +152,12 @@ class QuantisedLayer:
     grid: Grid
     bits: int = 8
     shift: int = 0
+    kept: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, dtype=bool))
+
+    def rows(self) -> npt.NDArray[np.bool_]:
+        """Channels that are kept, as they meet the weights."""
+        whole = np.broadcast_to(self.kept, len(self.weight))
+        return whole.reshape(-1, *(1,) * (self.weight.ndim - 1))
 
     def exact_weight(self) -> npt.NDArray[np.float64]:
         """The real weights in units of the integer ones."""
@@ -177,11 +183,9 @@ def plan(
     layers = {linear.out: linear for linear in _layers(model)}
     planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
-    has_grids = SOURCE_GRID in model.metadata_props
     for group in _groups(model, layers):
         bits = chosen.of(*(str(linear.out.name) for linear in group.layers))
-        kept = _kept(group, bits) if has_grids else None
-        for layer in kept or _quantise(group, bits, faults):
+        for layer in _quantise(group, bits, faults):
             planned[layer.linear.out] = replace(layer, bits=bits)
     return planned, faults
 
@@ -194,11 +198,26 @@ def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Layers that share a grid; whether they feed the result, or a neuron with memory."""
+    """Layers that share a grid; what it feeds: the result, a neuron with memory.
+
+    Where ``fixed``, something on the way to its readers takes no shift: a mask, a padded pool.
+    """
 
     layers: list[Linear]
     is_result: bool
     is_carried: bool
+    is_fixed: bool
+
+    @property
+    def has_one_scale(self) -> bool:
+        """Whether all channels need the same threshold."""
+        return self.is_result or len({len(x.weights.values) for x in self.layers}) > 1
+
+    def demands(self, bits: int) -> Demands:
+        """What its readers need of a grid."""
+        shift = not (self.is_result or self.is_carried or self.is_fixed or self.has_one_scale)
+        threshold = _most_threshold(bits) if self.is_carried else None
+        return Demands(self.has_one_scale, shift, self.is_result, threshold)
 
 
 def _layers(model: ir.Model) -> Iterator[Linear]:
@@ -225,46 +244,111 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
         is_result = any(v.is_graph_output() for v in component)
         readers = {user.op_type for v in component for user, _ in v.uses()}
         is_carried = "StatefulFire" in readers  # its thresholds must be integers
-        found.append(_Group([layers[v] for v in members], is_result, is_carried))
+        fixed = any(_takes_no_shift(user) for v in component for user, _ in v.uses())
+        found.append(_Group([layers[v] for v in members], is_result, is_carried, fixed))
     return sorted(found, key=lambda g: order[g.layers[0].out])
 
 
-def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[QuantisedLayer]:
+def _takes_no_shift(node: ir.Node) -> bool:
+    """Whether a shift of what the node reads is there at some places only."""
+    padded = node.op_type == "SumPool" and any(attribute(node, "pads"))
+    return padded or node.op_type == "PatchMask"
+
+
+def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
     if any(_frozen_by(linear) is not None for linear in group.layers):
         return _frozen(group, bits, faults)
-    channels = {linear.weight.shape[0] for linear in group.layers}
-    if group.is_result or len(channels) > 1:
+    widest = largest_weight(bits) << (_MOST_SHIFT if len(group.layers) > 1 else 0)
+    kept = kept_channels(group.layers, group.demands(bits), widest)
+    if (whole := _all_kept(group, kept, bits)) is not None:
+        return whole
+    if group.has_one_scale:
         return _one_scale(group, bits)
-    if not group.is_carried and all(_is_single_tap(linear) for linear in group.layers):
-        if len(group.layers) == 1:
-            return [_counting(group.layers[0])]
-        if (exact := _common_denominator(group, bits)) is not None:
-            return exact
-    return _per_channel(group, bits, faults)
+    rounded = _nearest(group, bits)
+    fitting = _fitting(kept, [layer.shift for layer in rounded], bits)
+    faults.extend(_too_large(group, rounded, fitting, bits))
+    return _with_kept(rounded, fitting)
 
 
-def _kept(group: _Group, bits: int) -> list[QuantisedLayer] | None:
-    """The integers that a quantised file has for the layer, if bits suffice."""
-    linear = group.layers[0]
-    if len(group.layers) > 1:
-        return _near_integers(group, bits)
-    if _is_single_tap(linear) and not group.is_result:
+def _all_kept(group: _Group, kept: Sequence[Kept], bits: int) -> Sequence[QuantisedLayer] | None:
+    """The layers without any rounding, if every channel fits on a grid of its own."""
+    shifts = shifts_for(kept, len(group.layers), largest_weight(bits))
+    fitting = _fitting(kept, shifts, bits) if max(shifts) <= _MOST_SHIFT else []
+    channels = sum(len(linear.weights.values) for linear in group.layers)
+    if sum(len(one.rows) for one in fitting) < channels:
         return None
-    found = kept_grid(linear, largest_weight(bits), group.is_result)
-    is_pooled = any(user.op_type == "SumPool" for user, _ in linear.out.uses())
-    if found is None or (is_pooled and any(found.shifts)):
-        return None
-    grid = Grid(found.thresholds, found.shifts, 0)
-    return [QuantisedLayer(linear, found.weight, found.bias, grid)]
+    return _with_kept([_blank(x, s) for x, s in zip(group.layers, shifts, strict=True)], fitting)
 
 
-def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+def _fitting(kept: Sequence[Kept], shifts: Sequence[int], bits: int) -> list[Kept]:
+    """Of the grids that channels have of their own those that fit, for these shifts."""
+    found = (one.at(shifts, largest_weight(bits)) for one in kept)
+    return [one for one in found if one is not None]
+
+
+def _blank(linear: Linear, shift: int) -> QuantisedLayer:
+    """The layer without any numbers."""
+    count = len(linear.weights.values)
+    grid = Grid((Fraction(1),) * count, (Fraction(0),) * count, 0)
+    weight, bias = (np.zeros(x.shape, np.int64) for x in (linear.weight, linear.bias))
+    return QuantisedLayer(linear, weight, bias, grid, shift=shift)
+
+
+def _with_kept(layers: Sequence[QuantisedLayer], kept: Sequence[Kept]) -> Sequence[QuantisedLayer]:
+    """The layers with the integers of kept channels in place of others."""
+    if not kept:
+        return layers
+    work = [_Mixed(layer) for layer in layers]
+    for one in kept:
+        for row in one.rows:
+            work[row.layer].take(row.channel, one.weight(row), one.bias(row))
+            work[row.layer].thresholds[row.channel] = 1 / one.unit
+            work[row.layer].shifts[row.channel] = one.left(row)
+    return [mixed.made() for mixed in work]
+
+
+class _Mixed:
+    """A layer whose channels are exchanged one by one."""
+
+    def __init__(self, layer: QuantisedLayer) -> None:
+        self.layer, self.weight, self.bias = layer, layer.weight.copy(), layer.bias.copy()
+        self.thresholds, self.shifts = list(layer.grid.thresholds), list(layer.grid.shifts)
+        self.kept = np.zeros(len(self.weight), dtype=bool)
+
+    def take(self, channel: int, weight: Integers, bias: npt.NDArray[Any]) -> None:
+        """Put integers, in units of the potential, in place."""
+        self.weight[channel] = weight >> self.layer.shift
+        self.bias[channel] = bias.astype(np.int64)
+        self.kept[channel] = True
+
+    def made(self) -> QuantisedLayer:
+        """The layer."""
+        grid = Grid(tuple(self.thresholds), tuple(self.shifts), 0)
+        return replace(self.layer, weight=self.weight, bias=self.bias, grid=grid, kept=self.kept)
+
+
+def _nearest(group: _Group, bits: int) -> Sequence[QuantisedLayer]:
+    """Weights rounded to thresholds that are odd, or else to those that taps come nearest to."""
+    rounded = _per_channel(group, bits)
+    if group.is_carried or len(group.layers) == 1 or not all(map(_is_single_tap, group.layers)):
+        return rounded
+    near = _near_integers(group, bits)
+    return near if _worst(near) <= _worst(rounded) else rounded
+
+
+def _worst(layers: Sequence[QuantisedLayer]) -> float:
+    """The largest error of a weight, times the largest count it meets, in spikes."""
+    found = 0.0
+    for x in layers:
+        theta = np.array([float(t) for t in x.grid.thresholds]) / 2**x.shift
+        errors = np.abs(x.weight / _column(theta, x.weight) - x.linear.weight)
+        found = max(found, float(errors.max()) * payload_of(x.linear.x))
+    return found
+
+
+def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer]:
     """Sums of spikes on different scales, each with one weight per output."""
-    if group.is_result or any(x.bias.any() or not _is_single_tap(x) for x in group.layers):
-        return None
     rows = [x.weight.reshape(len(x.weight), -1).max(axis=1) for x in group.layers]
-    if len({len(row) for row in rows}) > 1:
-        return None
     steps = [common_step(taps, largest_weight(bits)) for taps in np.stack(rows, axis=1)]
     grid = Grid(tuple(steps), (Fraction(0),) * len(steps), 0)
     theta = np.array([float(s) for s in steps])
@@ -313,57 +397,33 @@ def _off_grid(node: ir.Node, what: str) -> Fault:
 
 
 def _is_single_tap(linear: Linear) -> bool:
-    """One positive weight per output and nothing at borders."""
+    """One positive weight per output, and no bias."""
     rows = linear.weight.reshape(linear.weight.shape[0], -1)
     single = bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows.max(axis=1) > 0).all())
-    readers = {user.op_type for user, _ in linear.out.uses()}
-    if linear.bias.any() and readers & {"SumPool", "PatchMask"}:
-        return False  # where a shift is there, and how often, depends on the place
-    return single and linear.bias.ndim == 1
+    return single and not linear.bias.any()
 
 
-def _counting(linear: Linear) -> QuantisedLayer:
-    """One weight per output is the threshold itself: nothing rounds."""
-    taps = linear.weight.reshape(linear.weight.shape[0], -1).max(axis=1)
-    thresholds = tuple(1 / rational(t) for t in taps)
-    grid = Grid(thresholds, tuple(rational(b) for b in linear.bias), 0)
-    ones = (linear.weight != 0).astype(np.int64)
-    return QuantisedLayer(linear, ones, np.zeros(len(taps), dtype=np.int64), grid)
-
-
-def _common_denominator(group: _Group, bits: int) -> list[QuantisedLayer] | None:
-    """Branches of one weight per output, all simple fractions: an integer grid holds them all."""
-    taps = [
-        linear.weight.reshape(linear.weight.shape[0], -1).max(axis=1) for linear in group.layers
-    ]
-    if any(linear.bias.any() for linear in group.layers):
-        return None
-    fractions = [[rational(t, 256) for t in row] for row in taps]
-    theta = np.array(
-        [lcm(*(f.denominator for f in column)) for column in zip(*fractions, strict=True)]
-    )
-    if max(float(row.max()) for row in taps) * float(theta.max()) > largest_weight(bits):
-        return None
-    return [_rounded(linear, theta) for linear in group.layers]
-
-
-def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
-    largest = np.array(
-        [np.abs(x.weight.reshape(x.weight.shape[0], -1)).max(axis=1) for x in group.layers]
-    )
+def _per_channel(group: _Group, bits: int) -> list[QuantisedLayer]:
+    largest = np.array([_largest(x) for x in group.layers])
     shifts = writer_shifts(largest, [error_of(linear) for linear in group.layers])
     most = (largest / 2.0 ** np.array(shifts)[:, np.newaxis]).max(axis=0)
-    theta = odd_thresholds(most, bits)
-    first = group.layers[0].node
-    faults.extend(_too_large(first, int(c), most[c], bits) for c in np.flatnonzero(theta < 1))
-    pairs = zip(group.layers, shifts, strict=True)
-    return [_rounded(linear, np.maximum(theta, 1), shift) for linear, shift in pairs]
+    theta = np.maximum(odd_thresholds(most, bits), 1)
+    return [_rounded(x, theta, shift) for x, shift in zip(group.layers, shifts, strict=True)]
+
+
+def _largest(linear: Linear) -> npt.NDArray[np.float64]:
+    """Largest absolute weight of each channel."""
+    return np.asarray(np.abs(linear.weight.reshape(len(linear.weight), -1)).max(axis=1))
+
+
+def _most_threshold(bits: int) -> int:
+    return int(2 ** (12 + bits) - 1)
 
 
 def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
     """Largest odd theta with theta * most <= w_max, per channel; below 1 where there is none."""
     with np.errstate(divide="ignore"):
-        theta = np.minimum(largest_weight(bits) / most, 2 ** (12 + bits) - 1)
+        theta = np.minimum(largest_weight(bits) / most, _most_threshold(bits))
     whole = np.floor(theta).astype(np.int64)
     return np.asarray(whole - (whole + 1) % 2)
 
@@ -387,13 +447,19 @@ def _column(values: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def _too_large(node: ir.Node, channel: int, most: float, bits: int) -> Fault:
+def _too_large(
+    group: _Group, layers: Sequence[QuantisedLayer], kept: Sequence[Kept], bits: int
+) -> Iterator[Fault]:
+    """Channels with weights too large for a threshold of 1, which keep no grid of their own."""
+    scaled = [_largest(x.linear) / 2.0**x.shift for x in layers]
+    most = np.max(scaled, axis=0)
+    done = {row.channel for one in kept for row in one.rows}
+    node = group.layers[0].node
     origin = provenance(node)
-    return Fault(
-        f"channel {channel}: weights up to {most:.4g} thresholds do not fit {bits} bits",
-        label(node),
-        node.op_type,
-        origin.module,
-        origin.source,
-        "more --weight-bits, or a larger threshold",
-    )
+    for c in np.flatnonzero(odd_thresholds(most, bits) < 1):
+        if int(c) not in done:
+            yield Fault(
+                f"channel {c}: weights up to {most[c]:.4g} thresholds do not fit {bits} bits",
+                label(node), node.op_type, origin.module, origin.source,
+                "more --weight-bits, or a larger threshold",
+            )  # fmt: skip

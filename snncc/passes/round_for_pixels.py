@@ -35,14 +35,14 @@ def round_for_pixels(
 
 def _rounded(layer: QuantisedLayer) -> QuantisedLayer:
     channels, *size = _window(layer.linear)
-    if prod(size) > LARGEST or not _is_input(layer.linear.x):
+    if prod(size) > LARGEST or not _is_input(layer.linear.x) or layer.kept.all():
         return layer
     exact, products = layer.exact_weight(), _products(layer.linear, *size)
     rows = exact.reshape(len(exact), channels, -1)
     limit = largest_weight(layer.bits)
     found = [round_with_feedback(rows[:, c], products, limit) for c in range(channels)]
-    weight = np.stack(found, axis=1).reshape(exact.shape)
-    return replace(layer, weight=weight.astype(np.int64))
+    weight = np.stack(found, axis=1).reshape(exact.shape).astype(np.int64)
+    return replace(layer, weight=np.where(layer.rows(), layer.weight, weight))
 
 
 def _is_input(value: ir.Value) -> bool:
@@ -56,7 +56,7 @@ def _is_input(value: ir.Value) -> bool:
 
 def _window(linear: Linear) -> tuple[int, ...]:
     """Channels, rows and columns of what an output reads."""
-    return linear.weight.shape[1:] if linear.kind == "conv" else _image(linear.x)
+    return linear.weights.values.shape[1:] if linear.kind == "conv" else _image(linear.x)
 
 
 def _products(linear: Linear, rows: int, columns: int) -> npt.NDArray[np.float64]:
