@@ -71,15 +71,15 @@ class _Author:
         self.net.conv(out, 3, pads=1, group=group, bias=self.draw(st.booleans()), D=D)
 
     def layer(self) -> None:
-        """A convolution, perhaps a stream or a pool, and its neuron; perhaps a pool behind that."""
+        """A convolution, perhaps a stream or a pool, and its neuron; perhaps a pool after that."""
         net, D, kind = self.net, self.draw(st.sampled_from([1, 2, 4, 15])), self.draw(_KINDS)
         self.conv(self.draw(st.integers(1, 4)), D)
         if kind == "stream":
             self.stream(D)
-        if kind == "pool ahead" and min(net.shape[1:]) >= 2:
+        if kind == "pool before" and min(net.shape[1:]) >= 2:
             net.pool("AveragePool", 2, 1)
         self.fire(D)
-        if kind == "pool behind" and min(net.shape[1:]) >= 3:
+        if kind == "pool after" and min(net.shape[1:]) >= 3:
             pool = self.draw(st.sampled_from(["AveragePool", "MaxPool"]))
             net.pool(pool, self.draw(st.integers(2, 3)), 1)
             if self.draw(st.booleans()):
@@ -94,4 +94,4 @@ class _Author:
             self.net.add(potential)
 
 
-_KINDS = st.sampled_from(["plain", "stream", "pool ahead", "pool behind"])
+_KINDS = st.sampled_from(["plain", "stream", "pool before", "pool after"])

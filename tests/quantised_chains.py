@@ -1,7 +1,7 @@
 """Random quantised files: chains of layers whose every number is exact, drawn by hypothesis.
 
 Structure is drawn, so it shrinks; numbers come from a generator with a drawn seed. Scales are
-float32 that do not survive 1 / (1 / s); those behind pools often repeat, so that ties are met.
+float32 that do not survive 1 / (1 / s); those after pools often repeat, so that ties are met.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Chain(Net):
 
 @st.composite
 def chains(draw: st.DrawFn, batch: Any = "N") -> Chain:
-    """One to three layers, with pools ahead of quantisers and behind them, quantised again.
+    """One to three layers, with pools before quantisers and after them, quantised again.
 
     Nothing in them needs to round at 8 bits.
     """

@@ -278,7 +278,7 @@ class _Quant:
     is_bipolar: bool
 
     def integers(self, x: Array) -> Array:
-        """What the node makes of constants, ahead of scale and zero point."""
+        """What the node makes of constants, before scale and zero point."""
         steps = x.astype(np.float64) / self.scale + self.zero
         if self.is_bipolar:
             return np.where(steps >= 0, 1.0, -1.0)
@@ -308,7 +308,7 @@ def _read_quant(node: ir.Node) -> _Quant | tuple[str, str]:
 
 
 def _ends(signed: bool, narrow: bool, width: Array) -> tuple[Any, Any]:
-    """Where QONNX clamps, ahead of rounding: no integers where the width is none."""
+    """Where QONNX clamps, before it rounds: no integers where the width is none."""
     if signed:
         return -(2 ** (width - 1)) + narrow, 2 ** (width - 1) - 1
     return np.float32(0), 2**width - 1 - narrow

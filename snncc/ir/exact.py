@@ -1,4 +1,4 @@
-"""Exact numbers behind float32: what a constant stands for, and what one spike is worth.
+"""Exact numbers beside float32: what a constant stands for, and what one spike is worth.
 
 Graphs of float stages run in float32, which holds neither a third nor the quotient of two scales.
 Where the true number is known, it stays with what ONNX Runtime computes with: a constant is

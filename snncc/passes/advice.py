@@ -68,7 +68,7 @@ LINEAR_BOTTLENECK = (
     "no activation stands here: leave the quantiser out (nodes_to_exclude), so that layers merge "
     "and sums stay sums of potentials; or train an activation here"
 )
-ONE_PAIR = "a DequantizeLinear right behind it, with the scale and zero point that it has"
+ONE_PAIR = "a DequantizeLinear right after it, with the scale and zero point that it has"
 FEWER_BITS = "quantise activations to 8 bits (activation_type=QuantType.QUInt8)"
 POSITIVE = "positive scales; the sign belongs into the weights"
 LINEAR = (

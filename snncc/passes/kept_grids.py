@@ -28,7 +28,7 @@ Integers = npt.NDArray[np.int64]
 
 #: Integers of a bias: beyond it what levels can take is left to them.
 _MOST = 2**40
-#: Integers that are sought behind float32, and how far products of them and a scale may be off,
+#: Integers that are sought in float32, and how far products of them and a scale may be off,
 #: relative: by the rounding of the product, of a batch norm and of a scale that were folded in.
 _SOUGHT, _ROUNDING = 127, 2.0**-22
 #: Weights that a row needs for that, and how many are looked at first.

@@ -419,7 +419,7 @@ def _same(numbers: Exact) -> Fraction | None:
 
 
 def _reached(linear: Linear, shifts: Exact, size: tuple[int, ...]) -> Exact | None:
-    """What shifts of the inputs add behind the layer, (C,) or a map; None: nothing."""
+    """What shifts of the inputs add after the layer, (C,) or a map; None: nothing."""
     if not shifts.values.any():
         return None
     image = np.broadcast_to(shifts.real.reshape(-1, *(1,) * (len(size) - 1)), size)

@@ -286,7 +286,7 @@ def _written_out(linear: Linear) -> npt.NDArray[np.float64]:
 
 
 def _carried(second: Linear, bias: npt.NDArray[np.float64]) -> Exact:
-    """What a bias (C,) or map (C, H, W) ahead of a pointwise layer is behind it."""
+    """What a bias (C,) or map (C, H, W) before a pointwise layer is after it."""
     mix = _written_out(second)
     values = np.tensordot(mix.reshape(mix.shape[:2]), bias, axes=1)
     return Exact.in_rows(values, second.weights.row_units)
@@ -334,7 +334,7 @@ def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
 
 
 def _reached(first: Linear, second: Linear, size: tuple[int, ...]) -> Exact:
-    """What the first layer's bias adds behind the second."""
+    """What the first layer's bias adds after the second."""
     tail = (1,) * (3 - first.bias.ndim)
     border = convolve(np.broadcast_to(first.bias.reshape(*first.bias.shape, *tail), size), second)
     uniform = not second.padded and first.bias.ndim == 1

@@ -150,7 +150,7 @@ def _steps(end: float, unit: Fraction) -> float:
 
 
 def _is_affine(value: ir.Value) -> bool:
-    """Whether layers, norms and sums made the value, with no activation behind them."""
+    """Whether layers, norms and sums made the value, with no activation after them."""
     node = value.producer()
     if is_op(node, *_MOVERS) and node is not None and node.inputs[0] is not None:
         return _is_affine(node.inputs[0])

@@ -11,15 +11,18 @@ from fractions import Fraction
 import numpy as np
 import onnx
 import pytest
+import torch
 from exact_evaluation import evaluated
 from fixed_point_networks import FixedPoint, fixed_point_networks
 from float_networks import examples, imported
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import snncc
 from snncc.compiler import InputOptions
 from snncc.ir.oracle import evaluate
+from snncc.nn import LIF
 from snncc.passes import PassManager, QuantiseInput, pipeline
 
 RULES = ["half-even", "half-up"]
@@ -112,6 +115,38 @@ def test_no_activation_changes(tmp_path, rounding, digits, bits):
     onnx.save(cnn(rounding, digits).proto(), tmp_path / "net.onnx")
     pixels = np.random.default_rng(1).integers(0, 9, (48, 1, 8, 8), dtype=np.uint8)
     events = InputOptions(mode="u8", mean=(0.0,), std=(1 / 255,))
-    report = snncc.compile(tmp_path / "net.onnx", pixels, weight_bits=bits, input=events).report
+    options = {"weight_bits": bits, "input": events, "verify_samples": 1}
+    report = snncc.compile(tmp_path / "net.onnx", pixels, **options).report
     assert report["changed"] == 0
     assert sum(layer["ties"] for layer in report["layers"]) > 50
+
+
+class Remembering(nn.Module):
+    """Two layers of neurons with memory; weights and biases k / 8, thresholds powers of two."""
+
+    def __init__(self, reset: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 3)
+        self.a, self.b = LIF(reset=reset), LIF(threshold=0.5, reset=reset)
+        self.head = nn.Linear(6 * 16, 3)
+        for layer in (self.first, self.second, self.head):
+            layer.weight.data = (layer.weight.data * 24).round() / 8
+            layer.bias.data = (layer.bias.data * 8).round() / 8
+
+    def forward(self, x):
+        x = x.unsqueeze(0).repeat(4, 1, 1, 1, 1)
+        for layer, neuron in ((self.first, self.a), (self.second, self.b)):
+            x = neuron(layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+        return self.head(x.flatten(2)).mean(0)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_no_spike_of_a_neuron_with_memory_changes(reset, bits):
+    events = np.random.default_rng(0).integers(0, 3, (64, 1, 6, 6), dtype=np.uint8)
+    options = {"input_shape": (1, 6, 6), "weight_bits": bits, "verify_samples": 1}
+    raw = InputOptions(mode="u8", mean=(0.0,), std=(1 / 255,))
+    model = snncc.compile(Remembering(reset).eval(), events, input=raw, **options)
+    assert model.report["changed"] == 0
+    assert sum(layer["ties"] for layer in model.report["layers"]) > 50
