@@ -38,8 +38,9 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
-#: Terms of a bias map are added exactly where they are so many of a common unit, at most.
-_TERMS = 2**24
+#: Terms of a bias map are added exactly where they are so many of a common unit, at most: sums of
+#: weights have up to 36 bits, and float64 holds 53.
+_TERMS = 2**16
 
 
 @dataclass(frozen=True)
@@ -366,7 +367,9 @@ def _common(terms: list[tuple[Array, Fraction]]) -> tuple[Array, Fraction] | Non
     if max(abs(count) for count in counts) > _TERMS:
         return None
     one, two = (array * float(count) for (array, _), count in zip(terms, counts, strict=True))
-    return np.asarray(one + two), unit
+    added = np.asarray(one + two)
+    is_exact = ((added - one == two) & (added - two == one)).all()
+    return (added, unit) if is_exact else None
 
 
 def absorb_affine_after(linear: Linear, affine: Affine) -> Linear:
@@ -423,28 +426,24 @@ def _reached(linear: Linear, shifts: Exact, size: tuple[int, ...]) -> Exact | No
     if not shifts.values.any():
         return None
     image = np.broadcast_to(shifts.real.reshape(-1, *(1,) * (len(size) - 1)), size)
-    found, same = _response(linear, image), _same(shifts)
-    if same is None or not linear.steps.found.any():
+    found, same, on_grid = _response(linear, image), _same(shifts), linear.steps.found
+    if same is not None and on_grid.any():  # then so often what the layer makes of ones
+        ones = _response(linear, np.ones(size))
+        exact = _times(ones, Exact.of_fractions([same]).spread(len(on_grid)), on_grid)
+        rows = on_grid.reshape(-1, *(1,) * (found.values.ndim - 1))
+        found = Exact(np.where(rows, exact.values, found.values), exact.units)
+    if found.values.ndim == 1:
         return found
-    ones = _response(linear, np.ones(size))
-    exact = _times(ones, Exact.of_fractions([same]).spread(len(ones.values)), linear.steps.found)
-    values = np.where(_rows(linear.steps.found, found.values), exact.values, found.values)
-    return Exact(values, exact.units)
-
-
-def _rows(mask: npt.NDArray[np.bool_], like: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    return mask.reshape(-1, *(1,) * (like.ndim - 1))
+    uniform = not linear.padded or np.ptp(found.values, axis=(1, 2)).max(initial=0.0) == 0.0
+    return found.moved(lambda array: array[:, 0, 0]) if uniform else found
 
 
 def _response(linear: Linear, image: Array) -> Exact:
-    """What the layer makes of one input (C, H, W) or (F,), without bias; (C,) where uniform."""
-    if linear.kind == "gemm":
-        found = linear.weights.values.astype(np.float64) @ image
-        return Exact.in_rows(found, linear.weights.row_units)
-    border = convolve(image, linear)
-    if np.ptp(border.values, axis=(1, 2)).max(initial=0.0) == 0.0 or not linear.padded:
-        return border.moved(lambda array: array[:, 0, 0])
-    return border
+    """What the layer makes of one input (C, H, W) or (F,), without bias."""
+    if linear.kind == "conv":
+        return convolve(image, linear)
+    found = linear.weights.values.astype(np.float64) @ image
+    return Exact.in_rows(found, linear.weights.row_units)
 
 
 def convolve(image: Array, linear: Linear) -> Exact:
