@@ -85,14 +85,14 @@ class Film(nn.Module):
 
 
 class Wide(nn.Module):
-    """So many equal weights on pixels that the potential leaves 24 bits."""
+    """So many weights on pixels, nearly equal, that the potential leaves 24 bits."""
 
     default_cfg = {"input_size": (1, 20, 20), "mean": (0.0,), "std": (1.0,)}  # noqa: RUF012
 
     def __init__(self):
         super().__init__()
         self.fc, self.fire = nn.Linear(400, 3), IntegerFire(3)
-        nn.init.constant_(self.fc.weight, 0.1)
+        self.fc.weight.data = torch.linspace(0.0999, 0.1, 1200).reshape(3, 400)
 
     def forward(self, x):
         return self.fire(self.fc(x.flatten(1)))

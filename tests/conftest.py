@@ -81,6 +81,14 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     return text
 
 
+@pytest.fixture(params=["N", 1, 8])
+def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | int:
+    """The batch axis of quantised files, free or fixed."""
+    monkeypatch.setattr("quantised_networks.BATCH", request.param)
+    axis: str | int = request.param
+    return axis
+
+
 @pytest.fixture(scope="session")
 def lava_python() -> str:
     """A Python with Lava, found before any test changes the environment."""

@@ -1,4 +1,7 @@
-"""Quantised ONNX files as other tools write them: ONNX Runtime's quantiser, QCDQ, QONNX."""
+"""Quantised ONNX files as other tools write them: ONNX Runtime's quantiser, QCDQ, QONNX.
+
+Tools fix the batch axis or leave it free: ``BATCH`` is what all builders here write.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ __all__ = ["cnn", "normal", "parsed", "quantised", "run"]
 
 Array = np.ndarray
 SIZE = 8
+#: Batch axis of the files: ``N`` is free.
+BATCH: str | int = "N"
 
 
 def normal(samples: int, seed: int = 1, shape: tuple[int, ...] = (1, SIZE, SIZE)) -> Array:
@@ -26,8 +31,13 @@ def normal(samples: int, seed: int = 1, shape: tuple[int, ...] = (1, SIZE, SIZE)
 
 def run(model: onnx.ModelProto | str | Path, x: Array) -> Array:
     """The file itself in ONNX Runtime, optimisations off."""
-    given = str(model) if isinstance(model, Path) else model
-    return np.asarray(session(given).run(None, {"x": x})[0])
+    runner = session(str(model) if isinstance(model, Path) else model)
+    size = runner.get_inputs()[0].shape[0]
+    if not isinstance(size, int):
+        return np.asarray(runner.run(None, {"x": x})[0])
+    fill = np.repeat(x[:1], -len(x) % size, axis=0)
+    batches = np.split(np.concatenate([x, fill]), (len(x) + len(fill)) // size)
+    return np.concatenate([runner.run(None, {"x": part})[0] for part in batches])[: len(x)]
 
 
 def cnn(seed: int = 0) -> onnx.ModelProto:
@@ -62,14 +72,16 @@ def cnn(seed: int = 0) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "cnn",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, SIZE, SIZE])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, 1, SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [BATCH, 5])],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
-def quantised(path: Path, bits: int = 8, per_channel: bool = False, seed: int = 0) -> Path:
+def quantised(
+    path: Path, bits: int = 8, per_channel: bool = False, seed: int = 0, form: str = "QDQ"
+) -> Path:
     """``cnn`` by ONNX Runtime's quantiser, calibrated on noise."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -80,7 +92,9 @@ def quantised(path: Path, bits: int = 8, per_channel: bool = False, seed: int = 
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.samples: Iterator[dict[str, Array]] = iter([{"x": normal(16, seed + 1)}])
+            samples = normal(16, seed + 1)
+            batches = np.split(samples, len(samples) // (BATCH if isinstance(BATCH, int) else 16))
+            self.samples: Iterator[dict[str, Array]] = iter([{"x": part} for part in batches])
 
         def get_next(self) -> dict[str, Array] | None:
             return next(self.samples, None)
@@ -88,7 +102,7 @@ def quantised(path: Path, bits: int = 8, per_channel: bool = False, seed: int = 
     kinds = {8: (QuantType.QUInt8, QuantType.QInt8), 4: (QuantType.QUInt4, QuantType.QInt4)}
     activation, weight = kinds[bits]
     quantize_static(
-        cnn(seed), path, Reader(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
+        cnn(seed), path, Reader(), quant_format=QuantFormat[form], per_channel=per_channel,
         activation_type=activation, weight_type=weight,
     )  # fmt: skip
     return path
@@ -98,7 +112,8 @@ def parsed(body: str, result: str = "float[N,3] y", **constants: Array) -> onnx.
     """A model over x, float[N,2,4,4], from ONNX text; constants by name."""
     domains = '"": 21, "qonnx.custom_op.general": 1'
     head = f"<ir_version: 10, opset_import: [{domains}]>"
-    model = onnx.parser.parse_model(f"{head} g (float[N,2,4,4] x) => ({result}) {{ {body} }}")
+    ports = f"(float[N,2,4,4] x) => ({result})".replace("[N,", f"[{BATCH},")
+    model = onnx.parser.parse_model(f"{head} g {ports} {{ {body} }}")
     arrays = [numpy_helper.from_array(np.asarray(a), k) for k, a in constants.items()]
     model.graph.initializer.extend(arrays)
     return model

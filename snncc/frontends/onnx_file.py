@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from snncc.damage import damaged
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
-from snncc.frontends.quantised_file import standardised
+from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 
@@ -37,13 +37,16 @@ def import_onnx(path: str | Path) -> ir.Model:
     path = Path(path)
     proto = read_onnx(path)
     _check_ports(proto)
+    require_qdq(proto)
     model = ir.from_proto(_convert(proto, path))
     model.functions.clear()  # of our own operators, which stay one node each
     return tidy(model)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The file as it is, with its external data; nothing of it is run.
+    """The file with its external data; weights that are inputs as well are weights alone.
+
+    Nothing of it is run.
 
     Raises:
         BadInputError: Not ONNX, damaged, or its external data lies outside its folder.
@@ -65,6 +68,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
         raise damaged(path, str(e), "its external data are") from e
     _check_arrays(proto, path)
+    _drop_listed_weights(proto)
     return proto
 
 
@@ -124,9 +128,17 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
         raise BadInputError(f"{path}: bad external data", faults)
 
 
-def _check_ports(proto: onnx.ModelProto) -> None:
+def _drop_listed_weights(proto: onnx.ModelProto) -> None:
+    """Weights are no inputs, though IR version 3 demands them there; some are listed twice."""
     weights = {t.name for t in proto.graph.initializer}
-    inputs = [v.name for v in proto.graph.input if v.name not in weights]
+    inputs = [v for v in proto.graph.input if v.name not in weights]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, 4)  # the first that lets them out
+
+
+def _check_ports(proto: onnx.ModelProto) -> None:
+    inputs = [v.name for v in proto.graph.input]
     outputs = [v.name for v in proto.graph.output]
     if len(inputs) != 1 or len(outputs) != 1:
         raise UnsupportedModelError(
@@ -137,9 +149,7 @@ def _check_ports(proto: onnx.ModelProto) -> None:
 
 def _fix_batch(proto: onnx.ModelProto) -> None:
     """Give a free batch axis a size, so that shape arithmetic folds; tidy frees it again."""
-    weights = {t.name for t in proto.graph.initializer}
-    x = next(v for v in proto.graph.input if v.name not in weights)
-    sizes = x.type.tensor_type.shape.dim
+    sizes = proto.graph.input[0].type.tensor_type.shape.dim
     if sizes and not sizes[0].HasField("dim_value"):
         sizes[0].dim_value = _BATCH
         del proto.graph.value_info[:]
@@ -187,6 +197,8 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return proto
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e
+    except UnsupportedModelError:
+        raise
     except Exception as e:
         raise UnsupportedModelError(
             f"{path}: opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"

@@ -1,14 +1,15 @@
 """Quantised ONNX files in one spelling: QuantizeLinear, perhaps Clip, DequantizeLinear.
 
 Operators of other domains (QONNX's ``Quant``, ONNX Runtime's own 4-bit and 16-bit quantisers) are
-rewritten to ONNX's, and whatever quantises or dequantises constants is computed: behind this,
-weights are float constants, and quantisers stand on activations only.
+rewritten to ONNX's, and what quantises constants is computed. Constants are dequantised last, when
+shapes are known: as float32 for ONNX Runtime, and exactly, integers times the file's own scales.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,19 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from snncc.errors import Fault, UnsupportedModelError
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
-    SOURCE_GRID,
     Edit,
     attribute,
     constant,
     integer_range,
-    is_op,
     nodes,
     remove_dead,
     replace_value,
 )
 
-__all__ = ["standardised"]
+__all__ = ["dequantise", "require_qdq", "standardised"]
 
 Array = npt.NDArray[Any]
 
@@ -40,30 +41,58 @@ _NARROW = (ir.DataType.UINT4, ir.DataType.INT4)
 _MADE_BY = "import"
 
 
+def require_qdq(proto: onnx.ModelProto) -> None:
+    """Refuse files whose operators compute in integers: of them no floats can be read.
+
+    Raises:
+        UnsupportedModelError: Listing all such operators.
+    """
+    todo = "quantise with quant_format=QuantFormat.QDQ"
+    faults = [
+        Fault("computes in integers", node.name or node.output[0], node.op_type, todo=todo)
+        for node in proto.graph.node
+        if node.op_type.startswith("QLinear")
+        or (node.domain == _MICROSOFT and node.op_type == "QGemm")
+    ]
+    if faults:
+        raise UnsupportedModelError(
+            f"the file is in ONNX Runtime's QOperator format, {len(faults)} operators of it", faults
+        )
+
+
 def standardised(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with ONNX's own quantisers only, none of them on constants.
 
     Args:
         proto: At the compiler's opset; untouched where it has no quantisers.
+
+    Raises:
+        UnsupportedModelError: Quantisers of QONNX that cannot be read or have no spiking form; all.
     """
-    if not any(n.op_type in (*_LINEAR, *_RULES) for n in proto.graph.node):
+    if not any(n.op_type in (*_LINEAR, *_BITS) for n in proto.graph.node):
         return proto
     model = ir.from_proto(proto)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    for node in nodes(model):
-        if node.domain == _MICROSOFT and node.op_type in _LINEAR:
-            node.domain = ""
-        if (value := _computed(node)) is not None:
-            _become_constant(node, value)
-            model.metadata_props[SOURCE_GRID] = "kept where the bits suffice"
-        elif node.domain in _QONNX and node.op_type in _RULES:
-            _rewrite(node)
-        elif node.op_type in _LINEAR and _type_of(node) in _NARROW:
-            _widen(node, _type_of(node))
+    faults = [fault for node in nodes(model) if (fault := _standardise(node)) is not None]
+    if faults:
+        raise UnsupportedModelError(f"quantisers without a spiking form: {len(faults)}", faults)
     for domain in (*_QONNX, _MICROSOFT):
         if all(node.domain != domain for node in model.graph):
             model.opset_imports.pop(domain, None)
     return ir.to_proto(model)
+
+
+def _standardise(node: ir.Node) -> Fault | None:
+    """Rewrite one node, or say why that is not possible."""
+    if node.domain == _MICROSOFT and node.op_type in _LINEAR:
+        node.domain = ""
+    if node.domain in _QONNX and node.op_type in _BITS:
+        return _rewrite(node)
+    if not node.domain and (value := _computed(node)) is not None:
+        _become(node, value)
+    elif node.op_type in _LINEAR and _type_of(node) in _NARROW:
+        _widen(node, _type_of(node))
+    return None
 
 
 def _type_of(node: ir.Node) -> ir.DataType | None:
@@ -76,24 +105,29 @@ def _type_of(node: ir.Node) -> ir.DataType | None:
     return ir.DataType(attribute(node, "output_dtype", 0) or ir.DataType.UINT8.value)
 
 
+def _wide(narrow: ir.DataType | None) -> ir.DataType:
+    return ir.DataType.INT8 if narrow == ir.DataType.INT4 else ir.DataType.UINT8
+
+
 def _widen(node: ir.Node, narrow: ir.DataType | None) -> None:
     """4-bit integers in 8 bits, clamped: tools know few operators of 4 bits."""
-    wide = ir.DataType.INT8 if narrow == ir.DataType.INT4 else ir.DataType.UINT8
+    wide, x = _wide(narrow), node.inputs[0]
     out, edit = node.outputs[0], Edit(node, _MADE_BY)
     zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     scale = constant(node.inputs[1])
     if scale is None:
         return
     centre = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
-    args = [*node.inputs[:2], edit.const(f"{out.name}.zero_point", centre.astype(wide.numpy()))]
+    args = [node.inputs[1], edit.const(f"{out.name}.zero_point", centre.astype(wide.numpy()))]
     attributes = {k: a.value for k, a in node.attributes.items() if k != "output_dtype"}
     if node.op_type == "DequantizeLinear":
-        dtype, name = ir.DataType.FLOAT, f"{out.name}~new"
-        replace_value(
-            out, edit.op(node.op_type, *args, name=name, dtype=dtype, attributes=attributes)
-        )
+        if (given := constant(x)) is not None:
+            x = edit.const(f"{out.name}.integers", given.astype(wide.numpy()))
+        name, dtype = f"{out.name}~new", ir.DataType.FLOAT
+        real = edit.op(node.op_type, x, *args, name=name, dtype=dtype, attributes=attributes)
+        replace_value(out, real)
         return
-    q = edit.op(node.op_type, *args, name=f"{out.name}/wide", dtype=wide, attributes=attributes)
+    q = edit.op(node.op_type, x, *args, name=f"{out.name}/wide", dtype=wide, attributes=attributes)
     ends = [
         edit.const(f"{out.name}.end", np.array(v, wide.numpy()))
         for v in integer_range(narrow) or ()
@@ -101,14 +135,14 @@ def _widen(node: ir.Node, narrow: ir.DataType | None) -> None:
     replace_value(out, edit.op("Clip", q, *ends, name=f"{out.name}~new", dtype=wide))
 
 
-def _become_constant(node: ir.Node, array: Array) -> None:
+def _become(node: ir.Node, array: Array | Exact) -> None:
     out = node.outputs[0]
     replace_value(out, Edit(node, _MADE_BY).const(f"{out.name}:folded", array), keep_name=False)
 
 
 def _computed(node: ir.Node) -> Array | None:
-    """The result of a quantiser, dequantiser or clamp of constants."""
-    rule = (_RULES if node.domain in _QONNX else _CONSTANT).get(node.op_type)
+    """The result of a quantiser or clamp of constants."""
+    rule = _CONSTANT.get(node.op_type)
     inputs = [constant(v) for v in node.inputs]
     if rule is None or any(a is None for a, v in zip(inputs, node.inputs, strict=True) if v):
         return None
@@ -129,106 +163,217 @@ def _spread(node: ir.Node, values: Array, like: Array) -> Array:
     return np.take(blocks, np.arange(like.shape[axis]), axis=axis)
 
 
-def _dequantize(node: ir.Node, q: Array, scale: Array, zero: Array | None = None) -> Array:
-    centre = np.zeros((), np.int32) if zero is None else zero.astype(np.int32)
-    steps = q.astype(np.int32) - _spread(node, centre, q)
-    return np.asarray(steps.astype(np.float32) * _spread(node, scale, q), np.float32)
-
-
 def _quantize(node: ir.Node, x: Array, scale: Array, zero: Array | None = None) -> Array | None:
-    limits = integer_range(_type_of(node))
-    if limits is None:
+    """Ties are decided exactly: the quotient of two float32 is none in float64 if it is none."""
+    limits, kind = integer_range(_type_of(node)), _type_of(node)
+    if limits is None or kind is None:
         return None
     centre = np.zeros((), np.int32) if zero is None else zero.astype(np.int32)
-    steps = np.rint(x / _spread(node, scale, x)) + _spread(node, centre, x)
-    return np.asarray(np.clip(steps, *limits).astype(np.int32))
+    steps = np.rint(x.astype(np.float64) / _spread(node, scale, x)) + _spread(node, centre, x)
+    stored = _wide(kind) if kind in _NARROW else kind
+    return np.asarray(np.clip(steps, *limits).astype(stored.numpy()))
 
 
 def _clip(node: ir.Node, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
-    numbers = x if x.dtype == np.float32 else x.astype(np.int32)
+    found = x if x.dtype == np.float32 else x.astype(np.int64)
     if low is not None:
-        numbers = np.maximum(numbers, low.astype(numbers.dtype))
-    return numbers if high is None else np.minimum(numbers, high.astype(numbers.dtype))
+        found = np.maximum(found, low.astype(found.dtype))
+    if high is not None:
+        found = np.minimum(found, high.astype(found.dtype))
+    return found.astype(x.dtype)
 
 
-_CONSTANT: dict[str, Callable[..., Array | None]] = {
-    "DequantizeLinear": _dequantize,
-    "QuantizeLinear": _quantize,
-    "Clip": _clip,
-}
+_CONSTANT: dict[str, Callable[..., Array | None]] = {"QuantizeLinear": _quantize, "Clip": _clip}
+
+
+def dequantise(model: ir.Model) -> int:
+    """Compute what dequantises constants, exactly, and what only moves them; how many there were.
+
+    Args:
+        model: With known shapes.
+    """
+    count = 0
+    for node in nodes(model, "DequantizeLinear", *_MOVES):
+        is_move = node.op_type in _MOVES
+        found = _moved(node, Exact.of(node.inputs[0])) if is_move else _dequantised(node)
+        if found is not None:
+            _become(node, found)
+            count += 1
+    return count
+
+
+def _dequantised(node: ir.Node) -> Exact | None:
+    q, scale, zero = (constant(v) for v in (*node.inputs, None)[:3])
+    if q is None or scale is None or (zero is None and len(node.inputs) > 2):
+        return None
+    centre = np.zeros((), np.int64) if zero is None else zero.astype(np.int64)
+    whole = (q.astype(np.int64) - _spread(node, centre, q)).astype(np.float64)
+    by = _spread(node, scale, q).astype(np.float64)
+    if scale.ndim > 1:  # one for each block of elements
+        return Exact((whole * by).astype(np.float32))
+    units = [Fraction(unit) for unit in by.reshape(-1).tolist()]
+    return Exact(whole, np.array(units, object).reshape(by.shape or (1,) * q.ndim))
+
+
+def _moved(node: ir.Node, numbers: Exact | None) -> Exact | None:
+    """Numbers that are not float32 in another order or shape."""
+    if numbers is None or numbers.units is None:
+        return None
+    if node.op_type == "Transpose":
+        order = attribute(node, "perm", [*range(numbers.values.ndim)][::-1])
+        return numbers.moved(lambda v: v.transpose(order))
+    shape = node.outputs[0].shape
+    if numbers.units.size > 1 or shape is None or not shape.is_static():
+        return None
+    units = numbers.units.reshape((1,) * len(shape))
+    return Exact(numbers.values.reshape(shape.numpy()), units)
+
+
+#: What moves constants.
+_MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 # -- QONNX ---------------------------------------------------------------------------------
 
 
+def _away(x: Array) -> Array:
+    return np.sign(x) * np.ceil(np.abs(x))
+
+
+def _half_up(x: Array) -> Array:
+    return np.sign(x) * np.floor(np.abs(x) + 0.5)
+
+
+def _half_down(x: Array) -> Array:
+    return np.sign(x) * np.ceil(np.abs(x) - 0.5)
+
+
+#: What QONNX makes integers with, by the name of its mode.
+_MODES: dict[str, Callable[[Array], Array]] = {
+    "ROUND": np.rint,
+    "HALF_EVEN": np.rint,
+    "HALF_UP": _half_up,
+    "HALF_DOWN": _half_down,
+    "CEIL": np.ceil,
+    "FLOOR": np.floor,
+    "UP": _away,
+    "DOWN": np.fix,
+}
+_EVEN = ("ROUND", "HALF_EVEN")
+_BITS = ("Quant", "IntQuant", "BipolarQuant")
+_NEURON = "an unsigned quantiser of zero point 0 that rounds with ROUND, HALF_EVEN or HALF_UP"
+_FIXED = "export with fixed scale, zero point and bit width, the same for all channels"
+_NARROWER = "an unsigned quantiser of 1 to 8 bits"
+_ABOVE_ZERO = "a positive scale"
+
+
 @dataclass(frozen=True)
 class _Quant:
-    """Attributes and constants of a Quant node."""
+    """Attributes and constants of a Quant node; integers run from low to high."""
 
     scale: Array
     zero: Array
-    low: float
-    high: float
-    rounding: str
+    low: int
+    high: int
+    mode: str
+    is_bipolar: bool
 
-    def of(self, x: Array) -> Array:
-        """What the node makes of ``x``, float32."""
-        steps = np.clip(x / self.scale + self.zero, self.low, self.high).astype(np.float32)
-        rounded = {"ROUND": np.rint, "CEIL": np.ceil, "FLOOR": np.floor}[self.rounding](steps)
-        return np.asarray((rounded - self.zero) * self.scale, np.float32)
+    def integers(self, x: Array) -> Array:
+        """What the node makes of constants, before scale and zero point."""
+        steps = x.astype(np.float64) / self.scale + self.zero
+        if self.is_bipolar:
+            return np.where(steps >= 0, 1.0, -1.0)
+        return np.asarray(np.clip(_MODES[self.mode](steps), self.low, self.high))
 
 
-def _read_quant(node: ir.Node) -> _Quant | None:
+def _read_quant(node: ir.Node) -> _Quant | tuple[str, str]:
+    """The node, or what keeps it from being read, and what to do."""
+    if node.op_type == "BipolarQuant":
+        scale = constant(node.inputs[1])
+        found = None if scale is None else _Quant(scale, np.zeros(()), -1, 1, "ROUND", True)
+        return found or ("its scale is not constant", _FIXED)
     scale, zero, bits = (constant(v) for v in node.inputs[1:4])
-    rounding = str(attribute(node, "rounding_mode", "ROUND")).upper()
-    if scale is None or zero is None or bits is None or bits.size != 1:
-        return None
-    width = float(bits.reshape(-1)[0])
-    signed, narrow = bool(attribute(node, "signed", 1)), bool(attribute(node, "narrow", 0))
-    if rounding not in ("ROUND", "CEIL", "FLOOR") or (signed and width == 1):
-        return None
+    mode = str(attribute(node, "rounding_mode", "ROUND")).upper()
+    if scale is None or zero is None or bits is None:
+        return "its scale, zero point or bit width is not constant", _FIXED
+    if bits.size != 1:
+        return f"has {bits.size} bit widths", _FIXED
+    if mode not in _MODES:
+        return f"rounding mode {mode} is not known", _NEURON
+    if not (scale > 0).all():
+        return f"scale {float(scale.min()):g} is not positive", _ABOVE_ZERO
+    signed, width = bool(attribute(node, "signed", 1)), bits.reshape(()).astype(np.float32)
+    ends = _ends(signed, bool(attribute(node, "narrow", 0)), width)
+    low, high = (int(_MODES[mode](np.asarray(end))) for end in ends)
+    return _Quant(scale, zero.astype(np.float64), low, high, mode, signed and width == 1)
+
+
+def _ends(signed: bool, narrow: bool, width: Array) -> tuple[Any, Any]:
+    """Where QONNX clamps, before it rounds: no integers where the width is none."""
     if signed:
-        low, high = -(2 ** (width - 1)) + narrow, 2 ** (width - 1) - 1
+        return -(2 ** (width - 1)) + narrow, 2 ** (width - 1) - 1
+    return np.float32(0), 2**width - 1 - narrow
+
+
+def _rewrite(node: ir.Node) -> Fault | None:
+    """A Quant as ONNX's own operators, or why it has no such form."""
+    found, x = _read_quant(node), constant(node.inputs[0])
+    if isinstance(found, tuple):
+        return _fault(node, *found)
+    if x is not None:
+        _write_constant(node, found, x)
+    elif found.is_bipolar:
+        return _fault(node, "quantises to -1 and 1; spikes count from 0", _NEURON)
+    elif (bits := (found.high - found.low).bit_length()) > 8:
+        return _fault(node, f"quantiser of {bits} bits; activations have 8 at most", _NARROWER)
+    elif found.mode not in (*_EVEN, "HALF_UP"):
+        return _fault(node, f"rounding mode {found.mode}; neurons round to the nearest", _NEURON)
+    elif found.mode == "HALF_UP" and found.low < 0:
+        what = f"signed quantiser {found.low}..{found.high}, rounding mode HALF_UP"
+        return _fault(node, f"{what}; spikes count from 0", _NEURON)
     else:
-        low, high = 0.0, 2**width - 1 - narrow
-    return _Quant(scale.astype(np.float32), zero.astype(np.float32), low, high, rounding)
+        _write_activation(node, found)
+    remove_dead(node)
+    return None
 
 
-def _quant(node: ir.Node, x: Array, *_: Array) -> Array | None:
-    found = _read_quant(node)
-    return None if found is None else found.of(x)
+def _fault(node: ir.Node, what: str, todo: str) -> Fault:
+    return Fault(what, str(node.name or node.outputs[0].name), node.op_type, todo=todo)
 
 
-def _bipolar(node: ir.Node, x: Array, scale: Array) -> Array:
-    return np.asarray(np.where(x >= 0, scale, -scale), np.float32)
-
-
-_RULES: dict[str, Callable[..., Array | None]] = {
-    "Quant": _quant,
-    "IntQuant": _quant,
-    "BipolarQuant": _bipolar,
-}
-
-
-def _rewrite(node: ir.Node) -> None:
-    """A Quant of an activation; what cannot be read stays and is reported by its domain."""
-    found = _read_quant(node) if is_op(node, "Quant", "IntQuant") else None
-    if found is None or node.inputs[0] is None:
+def _write_constant(node: ir.Node, found: _Quant, x: Array) -> None:
+    """Integers and a DequantizeLinear where it can say so, else floats."""
+    whole, axis = found.integers(x) - found.zero, _axis_of(found.scale)
+    if axis is None or (whole % 1).any() or np.abs(whole).max(initial=0) >= 2**31:
+        _become(node, (whole * found.scale).astype(np.float32))
         return
-    is_linear = found.rounding == "ROUND" and found.low >= -128 and found.high <= 255
-    whole = bool((found.zero == found.zero.reshape(-1)[0]).all()) and found.zero.flat[0] % 1 == 0
-    whole = whole and found.low <= found.zero.flat[0] <= found.high
-    vector = _axis_of(found.scale)
-    if is_linear and whole and vector is not None:
-        _write_linear(node, found, vector)
+    out, edit = node.outputs[0], Edit(node, _MADE_BY)
+    scale = edit.const(f"{out.name}.scale", _along(found.scale))
+    q = edit.const(f"{out.name}.integers", whole.astype(np.int32))
+    real = edit.op(
+        "DequantizeLinear", q, scale, name=f"{out.name}~new", dtype=ir.DataType.FLOAT,
+        shape=whole.shape, attributes={"axis": axis},
+    )  # fmt: skip
+    replace_value(out, real)
+
+
+def _write_activation(node: ir.Node, found: _Quant) -> None:
+    centre, axis = found.zero.reshape(-1)[0], _axis_of(found.scale)
+    whole = bool((found.zero == centre).all()) and centre % 1 == 0
+    inside = whole and found.low <= centre <= found.high
+    if found.mode in _EVEN and inside and axis is not None:
+        _write_linear(node, found, axis)
     else:
         _write_float(node, found)
-    remove_dead(node)
+
+
+def _along(scale: Array) -> Array:
+    return scale.reshape(-1) if scale.size > 1 else scale.reshape(())
 
 
 def _axis_of(scale: Array) -> int | None:
-    """The one axis along which the scales vary; 1 if they do not; None for several."""
+    """The one axis along which the scales vary, from the last; 1 if none; None for several."""
     long = [i for i, n in enumerate(scale.shape) if n > 1]
-    return None if len(long) > 1 else long[0] if long else 1
+    return None if len(long) > 1 else long[0] - scale.ndim if long else 1
 
 
 def _write_linear(node: ir.Node, found: _Quant, axis: int) -> None:
@@ -236,7 +381,7 @@ def _write_linear(node: ir.Node, found: _Quant, axis: int) -> None:
     out, edit = node.outputs[0], Edit(node, _MADE_BY)
     signed = found.low < 0
     kind, dtype = (np.int8, ir.DataType.INT8) if signed else (np.uint8, ir.DataType.UINT8)
-    scale = found.scale.reshape(-1) if found.scale.size > 1 else found.scale.reshape(())
+    scale = _along(found.scale)
     s = edit.const(f"{out.name}.scale", scale)
     z = edit.const(f"{out.name}.zero_point", np.full(scale.shape, found.zero.flat[0], kind))
     q = edit.op(
@@ -256,20 +401,17 @@ def _write_linear(node: ir.Node, found: _Quant, axis: int) -> None:
 def _write_float(node: ir.Node, found: _Quant) -> None:
     """The formula as written: Div, Add, Clip, a rounding, Sub, Mul."""
     out, edit, x = node.outputs[0], Edit(node, _MADE_BY), node.inputs[0]
-    scale, zero, low, high = (
+    scale, zero, low, high, half = (
         edit.const(f"{out.name}.{what}", np.asarray(v, np.float32))
         for what, v in (("scale", found.scale), ("zero_point", found.zero),
-                        ("low", found.low), ("high", found.high))
+                        ("low", found.low), ("high", found.high), ("half", 0.5))
     )  # fmt: skip
-    rounding = {"ROUND": "Round", "CEIL": "Ceil", "FLOOR": "Floor"}[found.rounding]
-    steps: tuple[tuple[str, ir.Value | None, ir.Value | None], ...] = (
-        ("Div", scale, None), ("Add", zero, None), ("Clip", low, high), (rounding, None, None),
-        ("Sub", zero, None), ("Mul", scale, None),
-    )  # fmt: skip
-    for op, *given in steps:
-        if op in ("Add", "Sub") and not found.zero.any():
-            continue
-        args = [v for v in given if v is not None]
-        x = edit.op(op, x, *args, name=f"{out.name}/{op.lower()}", like=out)
+    there, back = ([(op, [zero])] if found.zero.any() else [] for op in ("Add", "Sub"))
+    rule = [("Round", [])] if found.mode in _EVEN else [("Add", [half]), ("Floor", [])]
+    steps: list[tuple[str, list[ir.Value]]] = [
+        ("Div", [scale]), *there, ("Clip", [low, high]), *rule, *back, ("Mul", [scale])
+    ]  # fmt: skip
+    for i, (op, args) in enumerate(steps):
+        x = edit.op(op, x, *args, name=f"{out.name}/{op.lower()}{i}", like=out)
     if x is not None:
         replace_value(out, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -14,6 +15,7 @@ import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.quantised_file import dequantise
 from snncc.frontends.steps import STEP, gather_steps
 from snncc.ir.graphs import (
     Provenance,
@@ -56,6 +58,20 @@ def tidy(model: ir.Model) -> ir.Model:
     model.graph.inputs[:] = inputs  # older exporters list weights as inputs
     _check_input(inputs[0])
     _check_domains(model)
+    _fold(model, origins)
+    if dequantise(model):  # what else is done to weights, as scaling them, is constant now
+        _fold(model, origins)
+    gather_steps(model)
+    _free_batch(model)
+    _check_result(model.graph.outputs[0])
+    _check_finite(model)
+    _rename(model)
+    _strip(model)
+    set_stage(model, "imported")
+    return model
+
+
+def _fold(model: ir.Model, origins: Mapping[str | None, Provenance]) -> None:
     onnxscript.optimizer.fold_constants(
         model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
     )
@@ -69,14 +85,6 @@ def tidy(model: ir.Model) -> ir.Model:
     for node in model.graph:  # what folding put in place of a node has no origin of its own
         if provenance(node) == Provenance():
             set_provenance(node, origins.get(node.outputs[0].name, Provenance()))
-    gather_steps(model)
-    _free_batch(model)
-    _check_result(model.graph.outputs[0])
-    _check_finite(model)
-    _rename(model)
-    _strip(model)
-    set_stage(model, "imported")
-    return model
 
 
 def _origin(node: ir.Node) -> Provenance:

@@ -58,7 +58,7 @@ def fed(model: ir.Model) -> FedGraph:
     copy, weights = model.clone(), {}
     for name, value in list(copy.graph.initializers.items()):
         if _is_weight(value) and value.const_value is not None:
-            weights[name] = np.ascontiguousarray(value.const_value.numpy())
+            weights[name] = np.asarray(value.const_value.numpy(), order="C")
             del copy.graph.initializers[name]
     return FedGraph(to_proto(copy), weights)
 

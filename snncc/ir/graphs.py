@@ -16,11 +16,11 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, functions_of
 
 __all__ = [
     "SEQUENCE",
-    "SOURCE_GRID",
     "Edit",
     "Provenance",
     "attribute",
@@ -44,8 +44,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-#: Metadata key of a model whose weights come from integers (the file was quantised).
-SOURCE_GRID = "snncc.source_grid"
 #: Metadata key of a model whose input is a sequence [N, T, ...]: T.
 SEQUENCE = "snncc.sequence"
 MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
@@ -172,16 +170,19 @@ def static_shape(value: ir.Value) -> tuple[int, ...] | None:
     return sizes if len(sizes) == len(value.shape) - 1 else None
 
 
-def initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """A new initializer; the name is made unique."""
+def initializer(graph: ir.Graph, name: str, array: Array | Exact) -> ir.Value:
+    """A new initializer; the name is made unique. Of exact numbers it is float32 and knows them."""
     unique, n = name, 1
     while unique in graph.initializers:
         n += 1
         unique = f"{name}.{n}"
-    tensor = ir.tensor(np.require(array, requirements="C"), name=unique)
+    if isinstance(array, Exact):
+        tensor = array.tensor(unique)
+    else:
+        tensor = ir.tensor(np.require(array, requirements="C"), name=unique)
     value = ir.Value(
         name=unique,
-        shape=ir.Shape(array.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         type=ir.TensorType(tensor.dtype),
         const_value=tensor,
     )
@@ -197,8 +198,8 @@ class Edit:
             raise ValueError("the anchor is not in a graph")
         self.anchor, self.made_by, self.graph = anchor, made_by, anchor.graph
 
-    def const(self, name: str, array: Array) -> ir.Value:
-        """A new initializer."""
+    def const(self, name: str, array: Array | Exact) -> ir.Value:
+        """A new initializer; see ``initializer``."""
         return initializer(self.graph, name, array)
 
     def op(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["COUNTS", "F32", "GAPS", "I8", "I32", "I64", "SUMMED", "U8", "Op"]
 
@@ -34,8 +34,9 @@ class Op:
         stage: Where it appears first.
         doc: What it computes, one or two sentences.
         inputs, outputs: Name -> allowed types.
-        attributes: Name -> ``int``, ``ints``, ``float`` or ``string``; all required.
+        attributes: Name -> ``int``, ``ints``, ``float`` or ``string``; written out, but for:
         body: ONNX text of the function body.
+        optional: Strings among them that may be left out, name -> default; no body reads them.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Op:
     outputs: dict[str, tuple[str, ...]]
     attributes: dict[str, str]
     body: str
+    optional: dict[str, str] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """The operators of domain ``ai.snncc``: one entry each, a schema and a body in standard ONNX.
 
 The body *is* the definition: ONNX Runtime executes it, so every stage of the compiler is a graph
-that runs. To add an operator, add an entry to ``OPS``; attributes are always written out.
+that runs. To add an operator, add an entry to ``OPS``; attributes are written out, but for
+those that may be left out (``Op.optional``).
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ NEURONS = ("IntegerFire", "StatefulFire")
 _INTEGER_FIRE = Op(
     "IntegerFire",
     "imported",
-    "SFA neuron: clip(round(X), 0, D) / norm, rounding 'half-even' or 'half-up'.",
+    "SFA neuron: clip(round(X), 0, D) / norm, rounding 'half-even' or 'half-up'. A unit p/q says "
+    "exactly what one spike is worth, where that is not 1 / norm.",
     {"X": F32},
     {"Y": F32},
-    {"D": "int", "norm": "float", "rounding": "string"},
+    {"D": "int", "norm": "float", "rounding": "string", "unit": "string"},
     """
     zero = Constant <value_float: float = 0.0> ()
     levels = Constant <value_int: int = @D> ()
@@ -51,6 +53,7 @@ _INTEGER_FIRE = Op(
     n = Constant <value_float: float = @norm> ()
     Y = Div (a, n)
     """,
+    optional={"unit": ""},
 )
 
 _ON_GRID = Op(
@@ -324,12 +327,18 @@ _ATTRIBUTE_TYPES = {
 def function_of(name: str) -> onnx.FunctionProto:
     """The operator's body as a model-local function."""
     op = OPS[name]
-    attributes = f"<{', '.join(op.attributes)}>" if op.attributes else ""
+    named = [_declared(op, name) for name in op.attributes]
+    attributes = f"<{', '.join(named)}>" if named else ""
     head = f'<opset_import: ["": {OPSET}], domain: "{DOMAIN}">'
     signature = f"{name} {attributes} ({', '.join(op.inputs)}) => ({', '.join(op.outputs)})"
     function = onnx.parser.parse_function(f"{head}\n{signature} {{ {op.body} }}")
     function.doc_string = op.doc
     return function
+
+
+def _declared(op: Op, name: str) -> str:
+    """An attribute in the head of a function, with its default if it has one."""
+    return f'{name}: string = "{op.optional[name]}"' if name in op.optional else name
 
 
 def functions_of(names: Iterable[str]) -> list[onnx.FunctionProto]:
@@ -367,7 +376,9 @@ def _schema(op: Op) -> onnx.defs.OpSchema:
         outputs=outputs,
         type_constraints=in_types + out_types,
         attributes=[
-            onnx.defs.OpSchema.Attribute(name, _ATTRIBUTE_TYPES[kind], "", required=True)
+            onnx.defs.OpSchema.Attribute(
+                name, _ATTRIBUTE_TYPES[kind], "", required=name not in op.optional
+            )
             for name, kind in op.attributes.items()
         ],
     )

@@ -8,7 +8,9 @@ __all__ = [
     "BY_HAND",
     "CONSTANT",
     "COPIES",
+    "FEWER_BITS",
     "LINEAR",
+    "LINEAR_BOTTLENECK",
     "LOOP",
     "LOOPED",
     "MASKED_SHIFT",
@@ -16,8 +18,10 @@ __all__ = [
     "NORM_OF_BATCH",
     "NO_PAIR",
     "NO_SPREAD",
+    "ONE_PAIR",
     "OPERATORS",
     "OTHER",
+    "POSITIVE",
     "UNMASKED",
     "UNSIGNED",
 ]
@@ -117,6 +121,13 @@ NO_SPREAD = (
 )
 NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
 UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
+LINEAR_BOTTLENECK = (
+    "no activation stands here: leave the quantiser out (nodes_to_exclude), so that layers merge "
+    "and sums stay sums of potentials; or train an activation here"
+)
+ONE_PAIR = "a DequantizeLinear right after it, with the scale and zero point that it has"
+FEWER_BITS = "quantise activations to 8 bits (activation_type=QuantType.QUInt8)"
+POSITIVE = "positive scales; the sign belongs into the weights"
 LINEAR = (
     "no layer over (C, H, W), over features, or over the channels of tokens",
     "Conv2d, Conv1d of kernel 1, or Linear over features or channels",

@@ -6,16 +6,20 @@ k sums over the channels of a head: theirs must be one factor for each head.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
 from snncc.passes.linear import read_affine
 
 __all__ = ["APART", "pull_out"]
 
-Array = npt.NDArray[np.float64]
+#: Fractions, by channel.
+Array = npt.NDArray[np.object_]
 
 #: Metadata key of an attention: which of q and k have factors that differ within a head.
 APART = "snncc.factors_apart"
@@ -29,7 +33,7 @@ def pull_out(model: ir.Model, made_by: str) -> int:
 def _pull_out(node: ir.Node, made_by: str) -> bool:
     out, heads = node.outputs[0], attribute(node, "heads")
     channels = (static_shape(out) or (1,))[0]
-    behind, inputs, apart = np.ones(channels), [], []
+    behind, inputs, apart = np.full(channels, Fraction(1)), [], []
     for letter, value in zip("qkv", node.inputs, strict=True):
         while value is not None and (found := _factors(value)) is not None:
             factors = found[1] if letter == "v" else _by_head(found[1], heads, channels)
@@ -47,7 +51,8 @@ def _pull_out(node: ir.Node, made_by: str) -> bool:
     products = edit.own(
         "Attention", *inputs, name=f"{out.name}/products", like=out, attributes=attributes
     )
-    factor = edit.const(f"{out.name}.factors", behind.astype(np.float32).reshape(-1, 1, 1))
+    by_channel = Exact.of_fractions(behind).moved(lambda v: v.reshape(-1, 1, 1))
+    factor = edit.const(f"{out.name}.factors", by_channel)
     replace_value(out, edit.op("Mul", products, factor, name=f"{out.name}~new", like=out))
     return True
 
@@ -58,7 +63,8 @@ def _factors(value: ir.Value) -> tuple[ir.Value, Array] | None:
     found = read_affine(node) if node is not None else None
     if found is None or found[1].shift.any():
         return None
-    return found[0], np.broadcast_to(found[1].scale, (static_shape(value) or (1,))[:1])
+    factors = found[1].scales.spread((static_shape(value) or (1,))[0]).fractions()
+    return found[0], np.array(factors, dtype=object)
 
 
 def _by_head(factors: Array, heads: int, channels: int) -> Array | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.carried import carry_of
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
     attribute,
@@ -209,27 +211,35 @@ def _gemm(node: ir.Node, edit: Edit) -> ir.Value | None:
     """Gemm as x @ W.T + b with constant 2-d weights."""
     out = node.outputs[0]
     current = {k: attribute(node, k, d) for k, d in {**_GEMM, "transB": 0}.items()}
-    weight = constant(node.inputs[1])
+    weight = Exact.of(node.inputs[1])
     if weight is None or current["transA"] or (current == _GEMM and len(node.attributes) == 4):
         return None
-    rows = (weight if current["transB"] else weight.T).astype(np.float64) * current["alpha"]
-    args = [node.inputs[0], edit.const(f"{out.name}.weight", rows.astype(weight.dtype))]
+    rows = _times(weight if current["transB"] else weight.moved(np.transpose), current["alpha"])
+    args = [node.inputs[0], edit.const(f"{out.name}.weight", rows)]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        bias = constant(node.inputs[2])
+        bias = Exact.of(node.inputs[2])
         if bias is None:
             return None
-        full = np.broadcast_to(bias * current["beta"], (1, rows.shape[0])).reshape(-1)
-        args.append(edit.const(f"{out.name}.bias", full.astype(weight.dtype)))
+        full = _times(bias, current["beta"]).spread(len(rows.values))
+        args.append(edit.const(f"{out.name}.bias", full))
     return edit.op("Gemm", *args, name=f"{out.name}~new", like=out, attributes=_GEMM)
+
+
+def _times(numbers: Exact, factor: float) -> Exact:
+    """All numbers times a factor, which is 1 in nearly all files."""
+    if factor == 1.0:
+        return numbers
+    one = np.full((1,) * numbers.values.ndim, Fraction(factor), dtype=object)
+    return Exact(numbers.values, one if numbers.units is None else numbers.units * one)
 
 
 def _matmul(node: ir.Node, edit: Edit) -> ir.Value | None:
     """MatMul of a 2-d activation with constant weights becomes a Gemm."""
     x, out = node.inputs[0], node.outputs[0]
-    weight = constant(node.inputs[1])
-    if weight is None or weight.ndim != 2 or x is None or len(x.shape or ()) != 2:
+    weight = Exact.of(node.inputs[1])
+    if weight is None or weight.values.ndim != 2 or x is None or len(x.shape or ()) != 2:
         return None
-    rows = edit.const(f"{out.name}.weight", weight.T)
+    rows = edit.const(f"{out.name}.weight", weight.moved(np.transpose))
     return edit.op("Gemm", x, rows, name=f"{out.name}~new", like=out, attributes=_GEMM)
 
 
@@ -238,9 +248,9 @@ def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
     x, out, carry = node.inputs[0], node.outputs[0], carry_of(node)
     if carry.gain == 1.0 and carry.threshold == 1.0:
         return None
-    factor = np.array(carry.gain / carry.threshold, dtype=np.float32)
-    drive = edit.op("Mul", x, edit.const(f"{out.name}.gain", factor), name=f"{out.name}/drive",
-                    like=out)  # fmt: skip
+    factor = Exact.number(Fraction(carry.gain) / Fraction(carry.threshold))
+    gain = edit.const(f"{out.name}.gain", factor)
+    drive = edit.op("Mul", x, gain, name=f"{out.name}/drive", like=out)
     attributes = asdict(replace(carry, gain=1.0, threshold=1.0))
     return edit.own("StatefulFire", drive, name=f"{out.name}~new", like=out, attributes=attributes)
 

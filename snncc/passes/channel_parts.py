@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, constant, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
@@ -55,7 +56,9 @@ class Parts:
             attributes={k: a.value for k, a in node.attributes.items()},
         )  # fmt: skip
 
-    def constant(self, value: ir.Value | None, array: Array, anchor: ir.Node) -> ir.Value | None:
+    def constant(
+        self, value: ir.Value | None, array: Array | Exact, anchor: ir.Node
+    ) -> ir.Value | None:
         """A constant in place of ``value``."""
         if value is None:
             return None
@@ -68,10 +71,11 @@ def _conv(parts: Parts, node: ir.Node, channels: Array, anchor: ir.Node) -> ir.V
         return None
     inputs = list(node.inputs[:1])
     for value in node.inputs[1:]:
-        array = constant(value)
-        if value is not None and array is None:
+        numbers = Exact.of(value)
+        if value is not None and numbers is None:
             return None
-        inputs.append(None if array is None else parts.constant(value, array[channels], anchor))
+        part = None if numbers is None else parts.constant(value, numbers.rows(channels), anchor)
+        inputs.append(part)
     return parts.emit(node, inputs, channels, anchor)
 
 
@@ -105,7 +109,7 @@ def _same(parts: Parts, node: ir.Node, channels: Array, anchor: ir.Node) -> ir.V
             whole: Array = array.reshape((1,) * (rank - array.ndim) + array.shape)
             one_for_all = whole.size == 1 or whole.shape[1] == 1
             apart = whole if one_for_all else np.take(whole, channels, axis=1)
-            inputs.append(parts.constant(value, np.ascontiguousarray(apart), anchor))
+            inputs.append(parts.constant(value, apart, anchor))
     return parts.emit(node, inputs, channels, anchor)
 
 

@@ -27,13 +27,11 @@ from snncc.passes.advice import (
     LOOPED,
     MASKED_SHIFT,
     NEURON,
-    NO_PAIR,
     NO_SPREAD,
     NORM_OF_BATCH,
     OPERATORS,
     OTHER,
     UNMASKED,
-    UNSIGNED,
 )
 from snncc.passes.judge_tokens import (
     LINEAR_ATTENTION,
@@ -51,7 +49,7 @@ from snncc.passes.recognise_integer_fire import (
     quantiser_at,
     unclamped,
 )
-from snncc.passes.recognise_qdq import pair_at
+from snncc.passes.recognise_qdq import why_no_pair
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -329,9 +327,7 @@ def _near_miss(node: ir.Node, kinds: dict[ir.Value, str], why: tuple[str, str]) 
         what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
         return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
     if node.op_type == "QuantizeLinear":
-        pair = pair_at(node)
-        what = pair.fault if pair is not None else None
-        return _fault(node, what or NO_PAIR, UNSIGNED)
+        return _fault(node, *why_no_pair(node))
     _, low, high = unclamped(node.outputs[0])
     if clamp_of(node) is None or high == inf:
         return None
@@ -341,6 +337,8 @@ def _near_miss(node: ir.Node, kinds: dict[ir.Value, str], why: tuple[str, str]) 
 def _belongs_to_another(node: ir.Node) -> bool:
     """Whether a clamp is part of a quantiser or a chain that is judged at another node."""
     if is_op(node, "DequantizeLinear", "Clip") and _quantiser_ahead(node) is not None:
+        return True
+    if clamp_of(node) is not None and is_op(only_reader(node.outputs[0]), "QuantizeLinear"):
         return True
     return is_part(node)
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
@@ -147,19 +148,20 @@ def _split(linear: Linear, concat: ir.Node) -> list[Linear]:
         if part is None:
             continue
         width = (static_shape(part) or (1,))[0]
-        columns = linear.weight[:, start : start + width]
-        found.append(replace(linear, x=part, weight=columns))
-        start += width
+        end = start + width
+        columns = Exact(linear.weights.values[:, start:end], linear.weights.units)
+        found.append(replace(linear, x=part, weights=columns))
+        start = end
     return found
 
 
 def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
     """Only the first part keeps the bias: it enters once."""
     out, edit = linear.out, Edit(linear.node, made_by)
-    nothing = np.zeros(linear.weight.shape[0])
+    nothing = Exact(np.zeros(len(linear.weights.values)))
     total: ir.Value | None = None
     for i, part in enumerate(parts):
-        layer = part if i == 0 else replace(part, bias=nothing)
+        layer = part if i == 0 else replace(part, biases=nothing)
         made = emit_linear(layer, edit, f"{out.name}/{i}")
         rename(made, f"{out.name}/{i}")
         total = (

@@ -100,13 +100,14 @@ def _fit(layer: QuantisedLayer, x: Array, how: Fit) -> QuantisedLayer:
     rows = _windows(layer.linear, x).astype(np.float64)
     one_step = isinstance(layer.shift, int)  # errors of other steps cannot be made up for
     if how.rounding == "data" and rows.shape[2] <= LARGEST and one_step:
-        layer = replace(layer, weight=_with_feedback(layer, rows, how.bias_correction))
+        weight = _with_feedback(layer, rows, how.bias_correction)
+        layer = replace(layer, weight=np.where(layer.rows(), layer.weight, weight))
     return replace(layer, bias=_corrected(layer, rows)) if how.bias_correction else layer
 
 
 def _loss(layer: QuantisedLayer) -> Real:
-    """Errors of the weights, in units of them."""
-    return np.asarray(layer.weight - layer.exact_weight())
+    """Errors of the weights, in units of them; channels that are kept have none."""
+    return np.where(layer.rows(), 0.0, layer.weight - layer.exact_weight())
 
 
 def _corrected(layer: QuantisedLayer, rows: Real) -> npt.NDArray[np.int64]:
@@ -116,7 +117,8 @@ def _corrected(layer: QuantisedLayer, rows: Real) -> npt.NDArray[np.int64]:
     exact = layer.exact_bias()
     whole = np.rint(exact - mean.reshape(-1, *(1,) * (layer.bias.ndim - 1)))
     near = np.abs(exact) < 2.0**40  # larger ones decide alone, and are clipped
-    return np.where(near, whole, layer.bias).astype(np.int64)
+    kept = np.broadcast_to(layer.kept, len(whole)).reshape(-1, *(1,) * (layer.bias.ndim - 1))
+    return np.where(near & ~kept, whole, layer.bias).astype(np.int64)
 
 
 def _by_group(rows: Real, groups: int) -> Real:

@@ -1,17 +1,20 @@
-"""fold-scale: norms and the 1/N of averages end in weights; between layers only integers remain."""
+"""fold-scale: norms and the 1/N of averages end in weights; between layers only integers remain.
+
+All scales are exact fractions: in layers they multiply the unit of each channel on a grid.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from snncc.errors import UnsupportedModelError
+from snncc.ir.exact import Exact, unit_of
 from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.ops import NEURONS
@@ -24,6 +27,9 @@ __all__ = ["NORM", "FoldScale", "output_scales", "write_output_scales"]
 _OUTPUT_SCALES = "snncc.output_scales"
 #: Metadata key of a neuron: the norm that it was trained with, folded now.
 NORM = "snncc.norm"
+_ONE = Fraction(1)
+#: Real value of one unit of each value; of those not named, 1.
+_Scales = dict[ir.Value, Fraction]
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,20 @@ class FoldScale(Pass):
     def run(self, model: ir.Model) -> int:
         """Averages of potentials first, then forward along the spikes."""
         count = sum(_average_of_potential(n, self.name) for n in nodes(model, "AveragePool"))
-        scales: dict[ir.Value, float] = {}
+        scales: _Scales = {}
         for node in nodes(model):
             count += _RULES.get(node.op_type, _pass_on)(node, scales, self.name)
-        write_output_scales(model, [scales.get(out, 1.0) for out in model.graph.outputs])
+        write_output_scales(model, [float(scales.get(out, 1)) for out in model.graph.outputs])
         _note_units(model, scales)
         return count
 
 
-def _note_units(model: ir.Model, scales: dict[ir.Value, float]) -> None:
+def _note_units(model: ir.Model, scales: _Scales) -> None:
     """Say of what each value of counts is the count, and how much a spike of it stands for."""
     lineage = Lineage.of(model)
     for value, scale in scales.items():
         base = str(value.name).rpartition(":")[0]
-        lineage.note(str(value.name), "times", base, factor=str(1 / Fraction(scale)))
+        lineage.note(str(value.name), "times", base, factor=str(1 / scale))
     lineage.write(model)
 
 
@@ -71,7 +77,7 @@ def _average_of_potential(pool: ir.Node, made_by: str) -> int:
     if x is None or _is_counted(x):
         return 0
     edit = Edit(pool, made_by)
-    share = np.array(1.0 / prod(attribute(pool, "kernel_shape")), dtype=np.float32)
+    share = Exact.number(Fraction(1, prod(attribute(pool, "kernel_shape"))))
     total = _sum_pool(edit, pool, f"{out.name}:sum")
     factor = edit.const(f"{out.name}.share", share)
     replace_value(out, edit.op("Mul", total, factor, name=f"{out.name}~new", like=out))
@@ -85,9 +91,9 @@ def _sum_pool(edit: Edit, pool: ir.Node, name: str) -> ir.Value:
     )
 
 
-def _average(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+def _average(node: ir.Node, scales: _Scales, made_by: str) -> int:
     x = node.inputs[0]
-    scale = scales.get(x, 1.0) if x is not None else 1.0
+    scale = scales.get(x, _ONE) if x is not None else _ONE
     share = prod(attribute(node, "kernel_shape"))
     new = _sum_pool(Edit(node, made_by), node, f"{node.outputs[0].name}:sum")
     replace_value(node.outputs[0], new, keep_name=False)
@@ -95,25 +101,26 @@ def _average(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
     return 1
 
 
-def _fire(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
     x, out, changed = node.inputs[0], node.outputs[0], 0
     if x is not None and read_linear(x) is None and _is_counted(x):
         # pooled or repeated counts: one weight carries their scale, so that levels stay exact
         size = static_shape(x) or (1,)
-        node.replace_input_with(0, identity_layer(node, x, size, made_by, scales.get(x, 1.0)))
+        node.replace_input_with(0, identity_layer(node, x, size, made_by, scales.get(x, _ONE)))
         changed = 1
-    norm = node.attributes["norm"].as_float()
-    if norm == 1.0:
+    unit = unit_of(node)
+    if unit == 1:
         return changed
-    attributes = {**{k: a.value for k, a in node.attributes.items()}, "norm": 1.0}
+    settings = {k: a.value for k, a in node.attributes.items() if k != "unit"}
+    attributes = {**settings, "norm": 1.0}
     name = f"{out.name}:count"
     new = Edit(node, made_by).own(
         node.op_type, node.inputs[0], name=name, like=out, attributes=attributes
     )
     replace_value(out, new, keep_name=False)
     new.name = name
-    new.producer().metadata_props[NORM] = f"{norm:g}"  # type: ignore[union-attr]
-    scales[new] = 1.0 / norm
+    new.producer().metadata_props[NORM] = f"{settings['norm']:g}"  # type: ignore[union-attr]
+    scales[new] = unit
     return 1
 
 
@@ -130,36 +137,36 @@ def _is_counted(value: ir.Value) -> bool:
     return False
 
 
-def _linear(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
     linear = linear_behind(node)
     if linear is None:
         raise UnsupportedModelError(f"'{label(node)}' is not a layer with constant weights")
-    scale = scales.get(linear.x, 1.0)
-    if scale == 1.0:
+    scale = scales.get(linear.x, _ONE)
+    if scale == 1:
         return 0
-    write_linear(replace(linear, weight=linear.weight * scale), made_by)
+    write_linear(linear.scaled(scale), made_by)
     return 1
 
 
-def _attention(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+def _attention(node: ir.Node, scales: _Scales, made_by: str) -> int:
     """The scales of q, k and v go behind their product, all in one: they end in levels."""
-    scale = prod(scales.get(x, 1.0) for x in node.inputs if x is not None)
-    if scale == 1.0:
+    scale = prod((scales.get(x, _ONE) for x in node.inputs if x is not None), start=_ONE)
+    if scale == 1:
         return 0
     out, edit = node.outputs[0], Edit(node, made_by)
     attributes = {k: a.value for k, a in node.attributes.items()}
     name = f"{out.name}:count"
     counts = edit.own("Attention", *node.inputs, name=name, like=out, attributes=attributes)
-    factor = edit.const(f"{out.name}.scale", np.array(scale, dtype=np.float32))
+    factor = edit.const(f"{out.name}.scale", Exact.number(scale))
     replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}~new", like=out))
     return 1
 
 
-def _pass_on(node: ir.Node, scales: dict[ir.Value, float], made_by: str) -> int:
+def _pass_on(node: ir.Node, scales: _Scales, made_by: str) -> int:
     """Pools of maxima and reshapes carry the scale; their values are counts now."""
     x = node.inputs[0] if node.inputs else None
     passing = node.op_type in ("MaxPool", "Reshape", "TimeSum")
-    if not passing or x is None or scales.get(x, 1.0) == 1.0:
+    if not passing or x is None or scales.get(x, _ONE) == 1:
         return 0
     out = node.outputs[0]
     out.name = node.name = f"{out.name}:count"

@@ -9,6 +9,7 @@ goes behind the affine maps that follow it, to the end.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import prod
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.errors import Fault, UnsupportedModelError
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     SEQUENCE,
     Edit,
@@ -358,7 +360,7 @@ class Folding:
     def _mean(self, out: ir.Value, twin: ir.Value) -> ir.Value:
         last = list(self.model.graph)[-1]
         edit = Edit(last, self.made_by)
-        share = edit.const(f"{out.name}.share", np.array(1.0 / self.T, np.float32))
+        share = edit.const(f"{out.name}.share", Exact.number(Fraction(1, self.T)))
         part = edit.op("Mul", twin, share, name=f"{out.name}/share", like=twin)
         total = edit.own(
             "TimeSum", part, name=f"{out.name}", dtype=out.dtype,

@@ -1,17 +1,18 @@
 """Grids: what the integers of a membrane potential mean, and which layers must share one.
 
-Layers whose results are added share a grid, channel by channel. theta_c, the potential of one
-spike, is the largest odd integer <= w_max * 2^shift / max|W_c| over all of them: weights fit, and
-because it is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``,
+Layers whose results are added share a grid, channel by channel. Where weights have a grid of their
+own that the bits hold, it is kept (``kept_grids``). Else theta_c, the potential of one spike, is
+the largest odd integer <= w_max * 2^shift / max|W_c| over all layers: weights fit, and because it
+is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``,
 ``heavy_weights``), so that each has all its bits. A result has one scale for all its channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil, lcm, prod
+from math import ceil, prod
 from typing import Any
 
 import networkx as nx
@@ -22,7 +23,6 @@ import onnx_ir as ir
 from snncc.errors import Fault
 from snncc.ir.carried import carry_of
 from snncc.ir.graphs import (
-    SOURCE_GRID,
     attribute,
     constant,
     is_op,
@@ -36,11 +36,10 @@ from snncc.ir.membrane import fixed_decay
 from snncc.ir.ops import NEURONS
 from snncc.passes.fold_batch_norm import still_norms
 from snncc.passes.heavy_weights import heavy, needed_shifts, reach, row_maxima
-from snncc.passes.kept_grids import common_step, kept_grid
-from snncc.passes.levels import rational
-from snncc.passes.linear import Linear, linear_behind, read_affine
+from snncc.passes.kept_grids import Demands, Kept, common_step, kept_channels, shifts_for
+from snncc.passes.linear import Affine, Linear, linear_behind, read_affine
 from snncc.passes.precision import Precision
-from snncc.passes.writers import error_of, writer_shifts
+from snncc.passes.writers import error_of, payload_of, writer_shifts
 
 __all__ = [
     "Grid",
@@ -70,6 +69,8 @@ _LEAST_BITS = 4
 #: Spikes; what takes a potential less far has hardly a say.
 _SOME = 0.25
 _NAMED = 3
+#: Largest shift of a layer whose own grid is kept.
+_MOST_SHIFT = 12
 
 
 def largest_weight(bits: int) -> int:
@@ -115,7 +116,7 @@ class Grid:
             shifts = (Fraction(0),) * len(theta)
             return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
         if (found := read_affine(node)) is not None:
-            return self._mapped(found[1].scale, found[1].shift)
+            return self._mapped(found[1])
         if node.op_type in ("SumPool", "TimeSum"):
             sizes = attribute(node, "kernel_shape") if node.op_type == "SumPool" else None
             n = attribute(node, "T") if sizes is None else prod(sizes)
@@ -128,11 +129,9 @@ class Grid:
         spread = prod(before[1:])
         return Grid(_repeat(self.thresholds, spread), _repeat(self.shifts, spread), self.payload)
 
-    def _mapped(self, scale: npt.NDArray[Any], shift: npt.NDArray[Any]) -> Grid:
-        size = max(len(self.thresholds), len(scale), len(shift))
-        factors, offsets = (
-            [rational(v) for v in np.broadcast_to(array, size)] for array in (scale, shift)
-        )
+    def _mapped(self, affine: Affine) -> Grid:
+        size = max(len(self.thresholds), *(len(v.values) for v in (affine.scales, affine.shifts)))
+        factors, offsets = (v.spread(size).fractions() for v in (affine.scales, affine.shifts))
         old = (_widened(self.thresholds, size), _widened(self.shifts, size))
         thresholds = tuple(t / f for t, f in zip(old[0], factors, strict=True))
         shifts = tuple(s * f + o for s, f, o in zip(old[1], factors, offsets, strict=True))
@@ -170,6 +169,7 @@ class QuantisedLayer:
         shift: Of all its weights, or of each.
         squeezed: Bits of its weights that are missing, as potentials have no room for them.
         squeezed_by: The layer that takes the room.
+        kept: Channels in which nothing was rounded, bool (C,); or (1,), of all.
     """
 
     linear: Linear
@@ -180,12 +180,21 @@ class QuantisedLayer:
     shift: int | Integers = 0
     squeezed: float = 0.0
     squeezed_by: Linear | None = None
+    kept: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, dtype=bool))
+
+    def rows(self) -> npt.NDArray[np.bool_]:
+        """Channels that are kept, as they meet the weights."""
+        whole = np.broadcast_to(self.kept, len(self.weight))
+        return whole.reshape(-1, *(1,) * (self.weight.ndim - 1))
+
+    def steps(self) -> npt.NDArray[np.float64]:
+        """How many units of the integer weights one of the real weights is; broadcasts to them."""
+        theta = np.array([float(t) for t in self.grid.thresholds])
+        return np.asarray(_column(theta, self.linear.weight) / 2.0 ** np.asarray(self.shift))
 
     def exact_weight(self) -> npt.NDArray[np.float64]:
         """The real weights in units of the integer ones."""
-        theta = np.array([float(t) for t in self.grid.thresholds])
-        column = _column(theta, self.linear.weight)
-        return np.asarray(self.linear.weight * (column / 2.0 ** np.asarray(self.shift)))
+        return np.asarray(self.linear.weight * self.steps())
 
     def parts(self) -> list[tuple[Integers, int]]:
         """Weights that share a shift, the others zero, and that shift; one part at least."""
@@ -213,11 +222,9 @@ def plan(
     layers = {linear.out: linear for linear in _layers(model)}
     planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
-    has_grids = SOURCE_GRID in model.metadata_props
     for group in _groups(model, layers):
         bits = chosen.of(*(str(linear.out.name) for linear in group.layers))
-        kept = _kept(group, bits) if has_grids else None
-        for layer in kept or _quantise(group, bits, faults):
+        for layer in _quantise(group, bits, faults):
             planned[layer.linear.out] = replace(layer, bits=bits)
     return planned, faults
 
@@ -236,6 +243,7 @@ class _Group:
         layers: In topological order.
         is_result: They feed the result.
         is_carried: They feed a neuron with memory.
+        is_fixed: Something on the way to its readers takes no shift: a mask, a padded pool.
         levels: The most levels that a neuron behind them has; 0: there is none.
         room: How far their potential may reach, so that it fits, and what it is added up to.
         still: Batch norms of the network that may be why weights are heavy.
@@ -244,9 +252,21 @@ class _Group:
     layers: list[Linear]
     is_result: bool
     is_carried: bool
+    is_fixed: bool
     levels: int
     room: float
     still: tuple[str, ...] = ()
+
+    @property
+    def has_one_scale(self) -> bool:
+        """Whether all channels need the same threshold."""
+        return self.is_result or len({len(x.weights.values) for x in self.layers}) > 1
+
+    def demands(self, bits: int) -> Demands:
+        """What its readers need of a grid."""
+        shift = not (self.is_result or self.is_carried or self.is_fixed or self.has_one_scale)
+        threshold = _most_threshold(bits) if self.is_carried else None
+        return Demands(self.has_one_scale, shift, self.is_result, threshold)
 
 
 def _layers(model: ir.Model) -> Iterator[Linear]:
@@ -274,12 +294,13 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
         is_result = any(v.is_graph_output() for v in component)
         readers = [user for v in component for user, _ in v.uses() if user.op_type in NEURONS]
         is_carried = any(r.op_type == "StatefulFire" for r in readers)  # integer thresholds
+        fixed = any(_takes_no_shift(user) for v in component for user, _ in v.uses())
         levels = max((int(attribute(r, "D")) for r in readers), default=0)
         added = max(growth[v][1] for v in component if v in growth)
         kept = max((_membrane_bits(r) for r in readers), default=0)
         room = _ROOM / added / 2.0**kept
         writers = [layers[v] for v in members]
-        found.append(_Group(writers, is_result, is_carried, levels, room, still))
+        found.append(_Group(writers, is_result, is_carried, fixed, levels, room, still))
     return sorted(found, key=lambda g: order[g.layers[0].out])
 
 
@@ -316,42 +337,106 @@ def _membrane_bits(reader: ir.Node) -> int:
     return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
 
 
-def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Iterable[QuantisedLayer]:
+def _takes_no_shift(node: ir.Node) -> bool:
+    """Whether a shift of what the node reads is there at some places only."""
+    padded = node.op_type == "SumPool" and any(attribute(node, "pads"))
+    return padded or node.op_type == "PatchMask"
+
+
+def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
     if any(_frozen_by(linear) is not None for linear in group.layers):
         return _frozen(group, bits, faults)
-    channels = {linear.weight.shape[0] for linear in group.layers}
-    if group.is_result or len(channels) > 1:
+    widest = largest_weight(bits) << (_MOST_SHIFT if len(group.layers) > 1 else 0)
+    kept = kept_channels(group.layers, group.demands(bits), widest)
+    if (whole := _all_kept(group, kept, bits)) is not None:
+        return whole
+    if group.has_one_scale:
         return _one_scale(group, bits, faults)
-    if not group.is_carried and all(_is_single_tap(linear) for linear in group.layers):
-        if len(group.layers) == 1:
-            return [_counting(group.layers[0])]
-        if (exact := _common_denominator(group, bits)) is not None:
-            return exact
-    return _per_channel(group, bits, faults)
+    rounded = _nearest(group, bits, faults)
+    shifts = [layer.shift for layer in rounded if isinstance(layer.shift, int)]
+    if len(shifts) < len(rounded):
+        return rounded
+    return _with_kept(rounded, _fitting(kept, shifts, bits))
 
 
-def _kept(group: _Group, bits: int) -> list[QuantisedLayer] | None:
-    """The integers that a quantised file has for the layer, if bits suffice."""
-    linear = group.layers[0]
-    if len(group.layers) > 1:
-        return _near_integers(group, bits)
-    if _is_single_tap(linear) and not group.is_result:
+def _all_kept(group: _Group, kept: Sequence[Kept], bits: int) -> Sequence[QuantisedLayer] | None:
+    """The layers without any rounding, if every channel fits on a grid of its own."""
+    shifts = shifts_for(kept, len(group.layers), largest_weight(bits))
+    fitting = _fitting(kept, shifts, bits) if max(shifts) <= _MOST_SHIFT else []
+    channels = sum(len(linear.weights.values) for linear in group.layers)
+    if sum(len(one.rows) for one in fitting) < channels:
         return None
-    found = kept_grid(linear, largest_weight(bits), group.is_result)
-    is_pooled = any(user.op_type == "SumPool" for user, _ in linear.out.uses())
-    if found is None or (is_pooled and any(found.shifts)):
-        return None
-    grid = Grid(found.thresholds, found.shifts, 0)
-    return [QuantisedLayer(linear, found.weight, found.bias, grid)]
+    return _with_kept([_blank(x, s) for x, s in zip(group.layers, shifts, strict=True)], fitting)
 
 
-def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer] | None:
+def _fitting(kept: Sequence[Kept], shifts: Sequence[int], bits: int) -> list[Kept]:
+    """Of the grids that channels have of their own those that fit, for these shifts."""
+    found = (one.at(shifts, largest_weight(bits)) for one in kept)
+    return [one for one in found if one is not None]
+
+
+def _blank(linear: Linear, shift: int) -> QuantisedLayer:
+    """The layer without any numbers."""
+    count = len(linear.weights.values)
+    grid = Grid((Fraction(1),) * count, (Fraction(0),) * count, 0)
+    weight, bias = (np.zeros(x.shape, np.int64) for x in (linear.weight, linear.bias))
+    return QuantisedLayer(linear, weight, bias, grid, shift=shift)
+
+
+def _with_kept(layers: Sequence[QuantisedLayer], kept: Sequence[Kept]) -> Sequence[QuantisedLayer]:
+    """The layers with the integers of kept channels in place of others."""
+    if not kept:
+        return layers
+    work = [_Mixed(layer) for layer in layers]
+    for one in kept:
+        for row in one.rows:
+            work[row.layer].take(row.channel, one.weight(row), one.bias(row))
+            work[row.layer].thresholds[row.channel] = 1 / one.unit
+            work[row.layer].shifts[row.channel] = one.left(row)
+    return [mixed.made() for mixed in work]
+
+
+class _Mixed:
+    """A layer whose channels are exchanged one by one."""
+
+    def __init__(self, layer: QuantisedLayer) -> None:
+        self.layer, self.weight, self.bias = layer, layer.weight.copy(), layer.bias.copy()
+        self.thresholds, self.shifts = list(layer.grid.thresholds), list(layer.grid.shifts)
+        self.kept = np.zeros(len(self.weight), dtype=bool)
+
+    def take(self, channel: int, weight: Integers, bias: npt.NDArray[Any]) -> None:
+        """Put integers, in units of the potential, in place."""
+        self.weight[channel] = weight >> int(self.layer.shift)
+        self.bias[channel] = bias.astype(np.int64)
+        self.kept[channel] = True
+
+    def made(self) -> QuantisedLayer:
+        """The layer."""
+        grid = Grid(tuple(self.thresholds), tuple(self.shifts), 0)
+        return replace(self.layer, weight=self.weight, bias=self.bias, grid=grid, kept=self.kept)
+
+
+def _nearest(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
+    """Weights rounded to thresholds that are odd, or else to those that taps come nearest to."""
+    rounded = _per_channel(group, bits, faults)
+    if group.is_carried or len(group.layers) == 1 or not all(map(_is_single_tap, group.layers)):
+        return rounded
+    near = _near_integers(group, bits)
+    return near if _worst(near) <= _worst(rounded) else rounded
+
+
+def _worst(layers: Sequence[QuantisedLayer]) -> float:
+    """The largest error of a weight, times the largest count it meets, in spikes."""
+    found = 0.0
+    for x in layers:
+        errors = np.abs(x.weight / x.steps() - x.linear.weight)
+        found = max(found, float(errors.max()) * payload_of(x.linear.x))
+    return found
+
+
+def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer]:
     """Sums of spikes on different scales, each with one weight per output."""
-    if group.is_result or any(x.bias.any() or not _is_single_tap(x) for x in group.layers):
-        return None
     rows = [x.weight.reshape(len(x.weight), -1).max(axis=1) for x in group.layers]
-    if len({len(row) for row in rows}) > 1:
-        return None
     steps = [common_step(taps, largest_weight(bits)) for taps in np.stack(rows, axis=1)]
     grid = Grid(tuple(steps), (Fraction(0),) * len(steps), 0)
     theta = np.array([float(s) for s in steps])
@@ -410,38 +495,10 @@ def _off_grid(node: ir.Node, what: str) -> Fault:
 
 
 def _is_single_tap(linear: Linear) -> bool:
-    """One positive weight per output and nothing at borders."""
+    """One positive weight per output, and no bias."""
     rows = linear.weight.reshape(linear.weight.shape[0], -1)
     single = bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows.max(axis=1) > 0).all())
-    readers = {user.op_type for user, _ in linear.out.uses()}
-    if linear.bias.any() and readers & {"SumPool", "PatchMask"}:
-        return False  # where a shift is there, and how often, depends on the place
-    return single and linear.bias.ndim == 1
-
-
-def _counting(linear: Linear) -> QuantisedLayer:
-    """One weight per output is the threshold itself: nothing rounds."""
-    taps = linear.weight.reshape(linear.weight.shape[0], -1).max(axis=1)
-    thresholds = tuple(1 / rational(t) for t in taps)
-    grid = Grid(thresholds, tuple(rational(b) for b in linear.bias), 0)
-    ones = (linear.weight != 0).astype(np.int64)
-    return QuantisedLayer(linear, ones, np.zeros(len(taps), dtype=np.int64), grid)
-
-
-def _common_denominator(group: _Group, bits: int) -> list[QuantisedLayer] | None:
-    """Branches of one weight per output, all simple fractions: an integer grid holds them all."""
-    taps = [
-        linear.weight.reshape(linear.weight.shape[0], -1).max(axis=1) for linear in group.layers
-    ]
-    if any(linear.bias.any() for linear in group.layers):
-        return None
-    fractions = [[rational(t, 256) for t in row] for row in taps]
-    theta = np.array(
-        [lcm(*(f.denominator for f in column)) for column in zip(*fractions, strict=True)]
-    )
-    if max(float(row.max()) for row in taps) * float(theta.max()) > largest_weight(bits):
-        return None
-    return [_rounded(linear, theta) for linear in group.layers]
+    return single and not linear.bias.any()
 
 
 def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
@@ -510,10 +567,14 @@ def _squeezed(
     return found
 
 
+def _most_threshold(bits: int) -> int:
+    return int(2 ** (12 + bits) - 1)
+
+
 def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
     """Largest odd theta with theta * most <= w_max, per channel; below 1 where there is none."""
     with np.errstate(divide="ignore"):
-        theta = np.minimum(largest_weight(bits) / most, 2 ** (12 + bits) - 1)
+        theta = np.minimum(largest_weight(bits) / most, _most_threshold(bits))
     whole = np.floor(theta).astype(np.int64)
     return np.asarray(whole - (whole + 1) % 2)
 

@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.errors import UsageError
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant, label, static_shape
 from snncc.ir.program import Program, Readout
 from snncc.passes.linear import Affine, Linear, read_affine, read_linear
@@ -26,7 +27,7 @@ __all__ = ["HostPart", "HostTerm", "hosted", "split_off"]
 
 Array = npt.NDArray[np.float32]
 
-_MINUS = Affine(-np.ones(1), np.zeros(1))
+_MINUS = Affine(Exact(-np.ones(1)), Exact(np.zeros(1)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["levels", "rational"]
+__all__ = ["levels"]
 
 #: No potential is as large: a level there is always or never reached.
 _FAR = 2**61
@@ -51,20 +50,3 @@ def _level(threshold: Fraction, shift: Fraction, k: int, rounding: str) -> int:
     takes_tie = rounding in ("half-up", ">=") or (rounding == "half-even" and k % 2 == 0)
     level = ceil(border) if takes_tie else floor(border) + 1
     return min(max(level, -_FAR), _FAR)
-
-
-def rational(value: Any, limit: int = 1 << 16) -> Fraction:
-    """The simple fraction a float32 stands for, e.g. 1/36 for float32(1/36), else its own value.
-
-    Args:
-        value: A float32 number.
-        limit: Largest denominator tried, a power of 16.
-    """
-    single = np.float32(value)
-    exact, size = Fraction(float(single)), 16
-    while size <= limit:  # small denominators first: the closest fraction need not be the simplest
-        simple = exact.limit_denominator(size)
-        if simple != 0 and np.float32(simple.numerator / simple.denominator) == single:
-            return simple
-        size *= 16
-    return exact

@@ -15,9 +15,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, label, provenance, remove_dead, static_shape
 from snncc.ir.program import MASKED
 from snncc.passes.linear import Affine, Linear, absorb_affine_before, linear_behind, write_linear
@@ -71,8 +73,14 @@ def _on_planes(linear: Linear, affine: Affine, size: tuple[int, ...]) -> Linear:
     """The layer with the normalisation inside, reading pixels and planes."""
     joined = absorb_affine_before(linear, affine, size)
     step = np.broadcast_to(affine.shift, size[:1]).reshape(-1, 1, 1) / -MASKED
-    weight = np.concatenate([joined.dense(), linear.dense() * step], axis=1)
-    return replace(joined, weight=weight, group=1)
+    pixels, planes = (layer.dense() * _column(layer) for layer in (joined, linear))
+    weights = Exact(np.concatenate([pixels, planes * step], axis=1))
+    return replace(joined, weights=weights, group=1)
+
+
+def _column(linear: Linear) -> npt.NDArray[np.float64]:
+    """The unit of each row as it meets weights."""
+    return np.array(linear.weights.row_units, dtype=np.float64).reshape(-1, 1, 1, 1)
 
 
 def _source(

@@ -6,18 +6,22 @@ become one where that is exact; an affine map with no layer to join becomes a 1x
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, nodes, only_reader, replace_value, static_shape
 from snncc.passes.base import Pass
 from snncc.passes.linear import (
     Affine,
     Linear,
+    absorb_affine_after,
     absorb_affine_before,
     convolve,
     fold_after,
@@ -157,9 +161,8 @@ def _affine_through_sum(node: ir.Node, made_by: str) -> bool:
     if left is None or right is None or not is_branch_sum(total):
         return False
     affine, out, edit = found[1], node.outputs[0], Edit(total, made_by)
-    unshifted = Affine(affine.scale, np.zeros_like(affine.shift))
     first = _scaled(edit, left, affine, f"{out.name}/left")
-    second = _scaled(edit, right, unshifted, f"{out.name}/right")
+    second = _scaled(edit, right, affine.unshifted, f"{out.name}/right")
     replace_value(out, edit.op("Add", first, second, name=f"{out.name}~new", like=out))
     return True
 
@@ -173,10 +176,10 @@ def _affine_through_mask(node: ir.Node, made_by: str) -> bool:
     (x, affine), (y, mask), out = found, masked.inputs, node.outputs[0]
     if y is None or (affine.scale == 1).all() or not _absorbs(y) or only_reader(x) is None:
         return False
-    edit, unshifted = Edit(node, made_by), Affine(affine.scale, np.zeros_like(affine.shift))
-    scaled = _scaled(edit, y, unshifted, f"{out.name}/scaled")
+    edit = Edit(node, made_by)
+    scaled = _scaled(edit, y, affine.unshifted, f"{out.name}/scaled")
     again = edit.own("PatchMask", scaled, mask, name=f"{out.name}/masked", like=out)
-    shift = edit.const(f"{out.name}.shift", affine.shift.reshape(-1, 1, 1).astype(np.float32))
+    shift = edit.const(f"{out.name}.shift", affine.shifts.moved(lambda v: v.reshape(-1, 1, 1)))
     replace_value(out, edit.op("Add", again, shift, name=f"{out.name}~new", like=out))
     return True
 
@@ -218,10 +221,10 @@ def _through(
 
 def _scaled(edit: Edit, x: ir.Value, affine: Affine, name: str) -> ir.Value:
     """``scale * x + shift`` as two nodes."""
-    shape = ((static_shape(x) or (1,))[0], *(1,) * (len(x.shape or ()) - 2))
+    count, tail = (static_shape(x) or (1,))[0], (1,) * (len(x.shape or ()) - 2)
     scale, shift = (
-        np.broadcast_to(v, shape[:1]).reshape(shape).astype(np.float32)
-        for v in (affine.scale, affine.shift)
+        numbers.spread(count).moved(lambda v: v.reshape(-1, *tail))
+        for numbers in (affine.scales, affine.shifts)
     )
     scaled = edit.op("Mul", x, edit.const(f"{name}.scale", scale), name=f"{name}/scale", like=x)
     return edit.op("Add", scaled, edit.const(f"{name}.shift", shift), name=name, like=x)
@@ -229,15 +232,12 @@ def _scaled(edit: Edit, x: ir.Value, affine: Affine, name: str) -> ir.Value:
 
 def _regrouped(affine: Affine, before: tuple[int, ...], after: tuple[int, ...]) -> Affine | None:
     """The map per channel of the new shape, if there is one."""
-    tail = (1,) * (len(before) - 1)
-    rows = [
-        np.broadcast_to(v, before[:1]).reshape(-1, *tail) * np.ones(before)
-        for v in (affine.scale, affine.shift)
-    ]
-    scale, shift = (r.reshape(after[0], -1) for r in rows)
-    if any(np.ptp(r, axis=1).any() for r in (scale, shift)):
+    tail, count = (1,) * (len(before) - 1), before[0]
+    channels = np.broadcast_to(np.arange(count).reshape(-1, *tail), before).reshape(after[0], -1)
+    both = [numbers.spread(count) for numbers in (affine.scales, affine.shifts)]
+    if any(np.ptp(numbers.real[channels], axis=1).any() for numbers in both):
         return None
-    return Affine(scale[:, 0].copy(), shift[:, 0].copy())
+    return Affine(*(numbers.rows(channels[:, 0]) for numbers in both))
 
 
 def _merge_pair(node: ir.Node, made_by: str) -> bool:
@@ -258,28 +258,56 @@ def _merge_pair(node: ir.Node, made_by: str) -> bool:
 def _merge(first: Linear, second: Linear) -> Linear | None:
     """One layer that does both, or None where there is no exact one."""
     if first.kind == second.kind == "gemm":
-        bias = second.weight @ first.bias + second.bias
-        return replace(second, x=first.x, weight=second.weight @ first.weight, bias=bias)
+        weights = _product(second, first, lambda two, one: two @ one)
+        return _joined(replace(second, x=first.x), weights, _carried(second, first.bias))
     if first.kind != "conv" or second.kind != "conv":
         return None
-    if second.pointwise and second.bias.ndim == 1:
+    if second.pointwise and second.border is None:
         return _pointwise_last(first, second)
-    if first.weight.shape[2:] == (1, 1) and first.strides == (1, 1):
+    if first.weights.values.shape[2:] == (1, 1) and first.strides == (1, 1):
         return _pointwise_first(first, second)
     return None
 
 
+def _product(second: Linear, first: Linear, combine: Callable[[Any, Any], Any]) -> Exact:
+    """Weights of both layers, groups written out, by ``combine``; units stay with the rows."""
+    two, one = (_written_out(linear) for linear in (second, first))
+    inner = first.weights.row_units
+    if len(set(inner)) > 1:
+        column = np.array(inner, dtype=np.float64).reshape(-1, *(1,) * (one.ndim - 1))
+        one, inner = one * column, [Fraction(1)]
+    return Exact.in_rows(combine(two, one), [unit * inner[0] for unit in second.weights.row_units])
+
+
+def _written_out(linear: Linear) -> npt.NDArray[np.float64]:
+    if linear.kind == "conv":
+        return linear.dense()
+    return linear.weights.values.astype(np.float64)
+
+
+def _carried(second: Linear, bias: npt.NDArray[np.float64]) -> Exact:
+    """What a bias (C,) or map (C, H, W) before a pointwise layer is after it."""
+    mix = _written_out(second)
+    values = np.tensordot(mix.reshape(mix.shape[:2]), bias, axes=1)
+    return Exact.in_rows(values, second.weights.row_units)
+
+
+def _joined(linear: Linear, weights: Exact, more: Exact) -> Linear:
+    """The layer with other weights and a further bias."""
+    return replace(linear, weights=weights).biased(more)
+
+
 def _pointwise_last(first: Linear, second: Linear) -> Linear:
-    mix = second.dense()[:, :, 0, 0]
-    depthwise = second.group == second.weight.shape[0] == first.weight.shape[0]
-    if depthwise:
-        weight = first.weight * second.weight.reshape(-1, 1, 1, 1)
-        group = first.group
-    else:
-        weight, group = np.einsum("om,mcyx->ocyx", mix, first.dense()), 1
-    bias = np.tensordot(mix, first.bias, axes=1)
-    bias += second.bias.reshape(-1, *(1,) * (bias.ndim - 1))
-    return replace(first, out=second.out, node=second.node, weight=weight, bias=bias, group=group)
+    whole = replace(first, out=second.out, node=second.node)
+    if second.group == len(second.weights.values) == len(first.weights.values):  # depthwise
+        scales = second.weights.moved(lambda v: v.reshape(-1))
+        own = absorb_affine_after(whole, Affine(scales, Exact(np.zeros(1))))
+        return own.biased(second.biases)
+    weights = _product(
+        second, first, lambda two, one: np.einsum("om,mcyx->ocyx", two[:, :, 0, 0], one)
+    )
+    mixed = replace(whole, weights=weights, biases=second.biases, border=None, group=1)
+    return mixed.biased(_carried(second, first.bias))
 
 
 def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
@@ -290,31 +318,29 @@ def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
     size = static_shape(second.x)
     if size is None:
         return None
-    mix = first.dense()[:, :, 0, 0]
-    depthwise = first.group == first.weight.shape[0] and first.weight.shape[1] == 1
+    depthwise = first.group == len(first.weights.values) and first.weights.values.shape[1] == 1
     if depthwise:
-        scale = Affine(np.diag(mix).copy(), np.zeros(len(mix)))
-        weight, group = absorb_affine_before(second, scale, size).weight, second.group
+        scales = Affine(first.weights.moved(lambda v: v.reshape(-1)), Exact(np.zeros(1)))
+        weights, group = absorb_affine_before(second, scales, size).weights, second.group
     else:
-        weight = np.einsum("omyx,mc->ocyx", second.dense(), mix, optimize=True)
+        weights = _product(
+            second, first,
+            lambda two, one: np.einsum("omyx,mc->ocyx", two, one[:, :, 0, 0], optimize=True),
+        )  # fmt: skip
         group = 1
     top, left, bottom, right = (a + b for a, b in zip(first.pads, second.pads, strict=True))
-    bias = _bias_of_pair(first, second, size)
-    pads = (top, left, bottom, right)
-    return replace(second, x=first.x, weight=weight, bias=bias, group=group, pads=pads)
+    whole = replace(second, x=first.x, group=group, pads=(top, left, bottom, right))
+    return _joined(whole, weights, _reached(first, second, size))
 
 
-def _bias_of_pair(first: Linear, second: Linear, size: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """What the first layer's bias adds behind the second, and the second's own."""
+def _reached(first: Linear, second: Linear, size: tuple[int, ...]) -> Exact:
+    """What the first layer's bias adds after the second."""
     tail = (1,) * (3 - first.bias.ndim)
     border = convolve(np.broadcast_to(first.bias.reshape(*first.bias.shape, *tail), size), second)
     uniform = not second.padded and first.bias.ndim == 1
-    if uniform or not np.ptp(border, axis=(1, 2)).any():
-        border = border[:, 0, 0]
-    if border.ndim == second.bias.ndim:
-        return border + second.bias
-    one, two = (b if b.ndim == 3 else b[:, None, None] for b in (border, second.bias))
-    return np.asarray(one + two)
+    if uniform or not np.ptp(border.values, axis=(1, 2)).any():
+        return border.moved(lambda v: v[:, 0, 0])
+    return border
 
 
 _AFFINE_RULES = (
@@ -342,12 +368,12 @@ def _materialise(node: ir.Node, made_by: str) -> bool:
         return True
     if size is None or len(size) not in (1, 3):
         return False
-    scale = np.broadcast_to(affine.scale, size[:1])
-    shift = np.broadcast_to(affine.shift, size[:1]).copy()
+    scales, shifts = (numbers.spread(size[0]) for numbers in (affine.scales, affine.shifts))
     if len(size) == 3:
-        weight = scale.reshape(-1, 1, 1, 1).copy()
-        layer = Linear("conv", x, out, node, weight, shift, group=size[0])
+        weights = scales.moved(lambda v: v.reshape(-1, 1, 1, 1))
+        layer = Linear("conv", x, out, node, weights, shifts, group=size[0])
     else:
-        layer = Linear("gemm", x, out, node, np.diag(scale), shift)
+        units = None if scales.units is None else scales.units.reshape(-1, 1)
+        layer = Linear("gemm", x, out, node, Exact(np.diag(scales.values), units), shifts)
     write_linear(layer, made_by)
     return True

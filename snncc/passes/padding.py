@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, static_shape
 from snncc.ir.ops import OPSET
 from snncc.ir.oracle import session
@@ -228,7 +229,8 @@ def padded_layer(padding: Padding) -> Linear | None:
     top, left, bottom, right = padding.pads
     inside = np.broadcast_to(_as_map(linear.bias), size)
     inside = np.pad(inside, ((0, 0), (top, bottom), (left, right)))
-    return replace(own, bias=inside + padding.ring(size))
+    nothing = Exact(np.zeros(len(linear.weights.values)))
+    return replace(own, biases=nothing, border=Exact(inside + padding.ring(size)))
 
 
 def absorb_padding(node: ir.Node, made_by: str) -> bool:
@@ -248,8 +250,7 @@ def absorb_padding(node: ir.Node, made_by: str) -> bool:
         return False
     own = replace(linear, x=padding.x, pads=_sum(linear.pads, padding.pads))
     if padding.values.any():
-        border = convolve(padding.ring(size), linear)
-        own = replace(own, bias=border + _as_map(linear.bias))
+        own = own.biased(convolve(padding.ring(size), linear))
     write_linear(own, made_by)
     return True
 

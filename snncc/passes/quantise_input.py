@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
     attribute,
@@ -37,6 +39,8 @@ __all__ = ["QuantiseInput"]
 _PASSING = ("Reshape", "MaxPool", "AveragePool", "Repeat", "TimeFirst")
 #: Pixels are a network's own integers where no pixel is further than this from one.
 _SAME_PIXEL = 1e-3
+#: Largest denominator of a scale or offset that is a fraction but for the rounding of float64.
+_SIMPLE, _ROUNDED = 2**20, Fraction(1, 2**51)
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,12 @@ class QuantiseInput(Pass):
         for what, given in (("scale", self.scale), ("offset", self.offset)):
             if len(given) not in (1, size[0]):
                 raise UsageError(f"{len(given)} values of {what} for {size[0]} input channels")
-        scale = np.broadcast_to(np.array(self.scale, dtype=np.float64), size[:1])
-        if not (scale > 0).all() or not np.isfinite(scale).all():
+        if min(self.scale) <= 0 or not np.isfinite(self.scale).all():
             raise UsageError("the input scale must be positive and finite")
         if not np.isfinite(self.offset).all():
             raise UsageError("the input offset must be finite")
-        return Affine(scale, np.broadcast_to(np.array(self.offset, dtype=np.float64), size[:1]))
+        scales, offsets = (Exact.of_fractions(map(_simple, v)) for v in (self.scale, self.offset))
+        return Affine(scales.spread(size[0]), offsets.spread(size[0]))
 
     def _source(self, model: ir.Model, x: ir.Value) -> ir.Value:
         first = next(iter(model.graph))
@@ -143,7 +147,14 @@ def _drop_own(own: ir.Node, x: ir.Value, pixels: Affine) -> Affine:
             "out and give normalised float32"
         )
     replace_value(_counts_of(own), x, keep_name=False)
-    return Affine(np.ones(1), np.zeros(1))
+    return Affine(Exact(np.ones(1)), Exact(np.zeros(1)))
+
+
+def _simple(number: float) -> Fraction:
+    """The fraction that was rounded to float64: scales are 1 / (255 std), offsets -mean / std."""
+    exact = Fraction(number)
+    near = exact.limit_denominator(_SIMPLE)
+    return near if abs(near - exact) <= abs(exact) * _ROUNDED else exact
 
 
 def _counts_of(own: ir.Node) -> ir.Value:
@@ -196,12 +207,13 @@ def _through_reshape(affine: Affine, before: tuple[int, ...], after: tuple[int, 
     """The map per channel of the new shape; flattening spreads it over the features."""
     if before[:1] == after[:1] and len(after) > 1:
         return affine
-    spread = [np.broadcast_to(v.reshape(-1, *(1,) * (len(before) - 1)), before) for v in
-              (affine.scale, affine.shift)]  # fmt: skip
+    tail = (1,) * (len(before) - 1)
+    channels = np.broadcast_to(np.arange(before[0]).reshape(-1, *tail), before).reshape(-1)
+    both = [v.spread(before[0]) for v in (affine.scales, affine.shifts)]
     if len(after) == 1:
-        return Affine(*(s.reshape(-1).copy() for s in spread))
-    if all(np.ptp(s) == 0 for s in spread):
-        return Affine(*(s.reshape(-1)[:1].copy() for s in spread))
+        return Affine(*(v.rows(channels) for v in both))
+    if all(np.ptp(v.real) == 0 for v in both):
+        return Affine(*(v.rows(channels[:1]) for v in both))
     raise UnsupportedModelError("the input is regrouped over channels of different scale")
 
 

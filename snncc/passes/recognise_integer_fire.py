@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from math import floor, inf
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact, unit_attributes, unit_of
 from snncc.ir.graphs import Edit, constant, is_op, nodes, only_reader, replace_value
 from snncc.passes.base import Pass
 
@@ -29,6 +31,8 @@ __all__ = [
     "unclamped",
 ]
 
+#: A limit of a clamp, exactly; infinite where there is none.
+_Bound = float | Fraction
 #: What makes integers; not all of it is a rule of neurons.
 ROUNDINGS = ("Round", "Floor", "Ceil")
 
@@ -91,10 +95,11 @@ def _span(q: Quantiser) -> str:
     return f"{low}..{q.high:g}"
 
 
-def _round(value: float, rule: str) -> float:
+def _round(value: _Bound, rule: str) -> float:
     if abs(value) == inf:
-        return value
-    return float(round(value)) if rule == "half-even" else float(floor(value + 0.5))
+        return float(value)
+    exact = Fraction(value)
+    return float(round(exact) if rule == "half-even" else floor(exact + Fraction(1, 2)))
 
 
 def _scalar(value: ir.Value | None) -> float | None:
@@ -127,6 +132,12 @@ def _limits_max(node: ir.Node) -> tuple[float, float] | None:
 def _other(node: ir.Node) -> float | None:
     """The constant operand of a binary node."""
     return next((s for v in node.inputs if (s := _scalar(v)) is not None), None)
+
+
+def _exact_other(node: ir.Node) -> Fraction | None:
+    """The constant operand of a binary node, exactly."""
+    numbers = [e for v in node.inputs if (e := Exact.of(v)) is not None and e.values.size == 1]
+    return numbers[0].fractions()[0] if numbers else None
 
 
 _CLAMPS: dict[str, Callable[[ir.Node], tuple[float, float] | None]] = {
@@ -179,8 +190,8 @@ def quantiser_at(node: ir.Node) -> Quantiser | None:
     if found is None:
         return None
     inner, rule, lower, upper = found
-    x, low, high, scales = _unclamped_through_scales(inner)
-    low, high = (_inside(_round(v, rule), lower, upper) for v in (low, high))
+    x, first, last, scales = _unclamped_through_scales(inner)
+    low, high = (_inside(_round(v, rule), lower, upper) for v in (first, last))
     out = node.outputs[0]
     while (clamp := clamp_of(only_reader(out))) is not None:
         _, lower, upper = clamp
@@ -200,27 +211,34 @@ def unclamped(x: ir.Value) -> tuple[ir.Value, float, float]:
 
 def _unclamped_through_scales(
     x: ir.Value,
-) -> tuple[ir.Value, float, float, tuple[ir.Node, ...]]:
+) -> tuple[ir.Value, _Bound, _Bound, tuple[ir.Node, ...]]:
     """As ``unclamped``, also through scales that a clamp is ahead of; limits are those behind."""
+    low: _Bound
+    high: _Bound
     x, low, high = unclamped(x)
     scales: list[ir.Node] = []
-    at, factor, between = x, 1.0, list[ir.Node]()
+    at, factor, between = x, Fraction(1), list[ir.Node]()
     while (found := _scale_of(at.producer())) is not None:
         at, one, node = found
         factor, between = factor * one, [node, *between]
         ahead, lower, upper = unclamped(at)
         if ahead is not at:
-            low, high = (_inside(v * factor, low, high) for v in (lower, upper))
+            low, high = (min(max(_scaled(v, factor), low), high) for v in (lower, upper))
             x, scales = ahead, [*between, *scales]
             at, factor, between = x, factor, []
     return x, low, high, tuple(scales)
 
 
-def _scale_of(node: ir.Node | None) -> tuple[ir.Value, float, ir.Node] | None:
+def _scaled(bound: _Bound, factor: Fraction) -> _Bound:
+    return bound if abs(bound) == inf else Fraction(bound) * factor
+
+
+def _scale_of(node: ir.Node | None) -> tuple[ir.Value, Fraction, ir.Node] | None:
     """Input and factor of a multiplication with, or division by, a positive number."""
     if node is None or node.op_type not in ("Mul", "Div") or node.domain:
         return None
-    factor, inputs = _other(node), [v for v in node.inputs if v is not None and constant(v) is None]
+    factor = _exact_other(node)
+    inputs = [v for v in node.inputs if v is not None and constant(v) is None]
     if factor is None or factor <= 0 or len(inputs) != 1:
         return None
     if node.op_type == "Div" and inputs[0] is not node.inputs[0]:
@@ -293,19 +311,19 @@ def _take_norm(fire: ir.Node, made_by: str) -> bool:
     """A division (or multiplication) by a positive number right behind becomes the norm."""
     if (only := only_reader(fire.outputs[0])) is None or only.op_type not in ("Div", "Mul"):
         return False
-    factor = _other(only)
+    factor = _exact_other(only)
     if (
         factor is None
         or factor <= 0
         or (only.op_type == "Div" and only.inputs[0] is not fire.outputs[0])
     ):
         return False
-    norm = fire.attributes["norm"].as_float() * (factor if only.op_type == "Div" else 1 / factor)
+    unit = unit_of(fire) / factor if only.op_type == "Div" else unit_of(fire) * factor
     out = only.outputs[0]
     attributes = {
         "D": fire.attributes["D"].as_int(),
-        "norm": norm,
         "rounding": fire.attributes["rounding"].as_string(),
+        **unit_attributes(unit),
     }
     edit = Edit(fire, made_by)
     new = edit.own(

@@ -9,12 +9,15 @@ input such a pair is the grid of the input; at its result it becomes a neuron on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import isinf
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.exact import unit_attributes, unit_of
 from snncc.ir.graphs import (
     Edit,
     attribute,
@@ -26,14 +29,26 @@ from snncc.ir.graphs import (
     replace_value,
     static_shape,
 )
+from snncc.passes.advice import (
+    FEWER_BITS,
+    LINEAR_BOTTLENECK,
+    NO_PAIR,
+    ONE_PAIR,
+    POSITIVE,
+    UNSIGNED,
+)
 from snncc.passes.base import Pass
 from snncc.passes.distribute_linear import carries_spikes
 from snncc.passes.linear import identity_layer, is_branch_sum
 from snncc.passes.recognise_integer_fire import unclamped
 
-__all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at"]
+__all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at", "why_no_pair"]
 
 Array = npt.NDArray[Any]
+
+#: What makes real values of both signs, and what moves them.
+_AFFINE = ("Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div")
+_MOVERS = ("AveragePool", "GlobalAveragePool", "MaxPool", "Reshape", "Concat")
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,16 @@ class Pair:
         """What is quantised behind its clamps, and the smallest and largest k."""
         low, high = self.low - self.zero_point, self.high - self.zero_point
         x, floor, ceiling = unclamped(self.x)
-        ends = [np.rint(np.float32(v) / self.scale) for v in (floor, ceiling)]
-        if any(np.ptp(v) for v in ends if np.isfinite(v).all()):
+        ends = [{_steps(end, unit) for unit in self.units} for end in (floor, ceiling)]
+        if any(len(found) > 1 for found in ends):
             return self.x, low, high  # the clamp means another level for every channel
-        lower, upper = (float(v.flat[0]) for v in ends)
+        lower, upper = (found.pop() for found in ends)
         return x, int(min(max(low, lower), high)), int(max(min(high, upper), low))
+
+    @property
+    def units(self) -> list[Fraction]:
+        """The scales, exactly."""
+        return [Fraction(v) for v in self.scale.reshape(-1).astype(np.float64).tolist()]
 
     @property
     def fault(self) -> str | None:
@@ -95,12 +115,20 @@ class Pair:
         _, low, high = self.span
         if low == 0 and 1 <= high <= 255:
             return None
-        kind = "signed" if low < 0 else "offset"
         scale = f"{self.scale.flat[0]:.4g}" if self.scale.size == 1 else "per channel"
-        where = f"scale {scale}, zero point {self.zero_point}"
-        if low == 0:
-            return f"quantiser 0..{high}, {where}: D is 1 to 255"
-        return f"{kind} quantiser {low}..{high}, {where}; spikes count from 0"
+        where = f"{low}..{high}, scale {scale}, zero point {self.zero_point}"
+        if (bits := (high - low).bit_length()) > 8:
+            return f"quantiser of {bits} bits, {where}; activations have 8 at most"
+        kind = "signed" if low < 0 else "offset"
+        return f"{kind} quantiser {where}; spikes count from 0"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about the fault."""
+        _, low, high = self.span
+        if high - low > 255:
+            return FEWER_BITS
+        return LINEAR_BOTTLENECK if low < 0 and _is_affine(self.x) else UNSIGNED
 
     def become(self, new: ir.Value) -> None:
         """Let all readers of the dequantisers read ``new``."""
@@ -114,6 +142,31 @@ class Pair:
         if values.size == 1:
             return values.reshape(())
         return values.reshape([-1 if i == self.axis else 1 for i in range(1, rank)])
+
+
+def _steps(end: float, unit: Fraction) -> float:
+    """Where a clamp lies in steps of the quantiser, rounded as that rounds."""
+    return end if isinf(end) else round(Fraction(end) / unit)
+
+
+def _is_affine(value: ir.Value) -> bool:
+    """Whether layers, norms and sums made the value, with no activation after them."""
+    node = value.producer()
+    if is_op(node, *_MOVERS) and node is not None and node.inputs[0] is not None:
+        return _is_affine(node.inputs[0])
+    return is_op(node, *_AFFINE)
+
+
+def why_no_pair(node: ir.Node) -> tuple[str, str]:
+    """What keeps the QuantizeLinear ``node`` from being a neuron, and what to do."""
+    if (pair := pair_at(node)) is not None:
+        return pair.fault or "", pair.remedy
+    scale, zero = (constant(v) for v in (*node.inputs[1:], None)[:2])
+    if scale is not None and not (scale > 0).all():
+        return f"scale {float(scale.min()):.4g} is not positive", POSITIVE
+    if zero is not None and np.ptp(zero.astype(np.int64)):
+        return "zero points that differ from channel to channel", UNSIGNED
+    return NO_PAIR, ONE_PAIR
 
 
 def pair_at(node: ir.Node) -> Pair | None:
@@ -179,13 +232,13 @@ def _lowered(pair: Pair, model: ir.Model, made_by: str) -> ir.Value | None:
 
 
 def _neuron(pair: Pair, x: ir.Value, D: int, made_by: str) -> ir.Value:
-    if _on_grid(x, pair.scale, D):
+    if _on_grid(x, pair.units, D):
         return x
     joined = x.producer()
     name = str(pair.outs[-1].name)
     if is_op(joined, "Concat") and joined is not None and carries_spikes(x):
         parts = [
-            v if _on_grid(v, pair.scale, D) else _fire(pair, v, D, f"{name}/{i}", made_by)
+            v if _on_grid(v, pair.units, D) else _fire(pair, v, D, f"{name}/{i}", made_by)
             for i, v in enumerate(joined.inputs)
             if v is not None
         ]
@@ -200,9 +253,9 @@ def _fire(pair: Pair, x: ir.Value, D: int, name: str, made_by: str) -> ir.Value:
     """IntegerFire of x / scale, times scale."""
     edit = Edit(pair.node, made_by)
     is_one = pair.scale.size == 1
-    norm = float(1 / pair.scale.astype(np.float64).flat[0]) if is_one else 1.0
-    attributes = {"D": D, "norm": norm, "rounding": "half-even"}
-    drive = _drive(pair, x, f"{name}.drive", made_by)
+    unit = pair.units[0] if is_one else Fraction(1)
+    attributes = {"D": D, "rounding": "half-even", **unit_attributes(unit)}
+    drive = _drive(pair, x, f"{name.removesuffix('~new')}.drive", made_by)
     fired = edit.own(
         "IntegerFire", drive, name=name if is_one else f"{name}/count", like=x,
         attributes=attributes,
@@ -218,28 +271,26 @@ def _drive(pair: Pair, x: ir.Value, name: str, made_by: str) -> ir.Value:
     source, size = x.producer(), static_shape(x)
     is_sum = source is not None and is_branch_sum(source) and carries_spikes(x)
     if is_sum and size is not None and pair.scale.size == 1:
-        scale = float(1 / pair.scale.astype(np.float64).flat[0])
-        return identity_layer(pair.node, x, size, made_by, scale, name=name)
+        return identity_layer(pair.node, x, size, made_by, 1 / pair.units[0], name=name)
     edit = Edit(pair.node, made_by)
     return edit.op(
         "Div", x, edit.const(f"{name}.scale", pair.column(pair.scale)), name=name, like=x
     )
 
 
-def _on_grid(x: ir.Value | None, scale: Array, D: int) -> bool:
+def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
     """Whether x is made of counts up to D of this scale already: quantising again is identity.
 
     Pools of maxima, regrouping and concatenation pick elements; their padding never wins.
     """
     node = x.producer() if x is not None else None
-    if node is None or scale.size != 1:
+    if node is None or len(units) != 1:
         return False
     if node.op_type == "IntegerFire":
-        norm = np.float32(1 / scale.astype(np.float64).flat[0])
-        return bool(attribute(node, "D") <= D) and bool(np.float32(attribute(node, "norm")) == norm)
+        return bool(attribute(node, "D") <= D) and unit_of(node) == units[0]
     if is_op(node, "MaxPool", "Reshape"):
-        return _on_grid(node.inputs[0], scale, D)
-    return is_op(node, "Concat") and all(_on_grid(v, scale, D) for v in node.inputs)
+        return _on_grid(node.inputs[0], units, D)
+    return is_op(node, "Concat") and all(_on_grid(v, units, D) for v in node.inputs)
 
 
 def _result(pair: Pair, x: ir.Value, low: int, high: int, made_by: str) -> ir.Value:

@@ -36,14 +36,15 @@ def round_for_pixels(
 def _rounded(layer: QuantisedLayer) -> QuantisedLayer:
     channels, *size = _window(layer.linear)
     one_step = isinstance(layer.shift, int)  # errors of other steps cannot be made up for
-    if prod(size) > LARGEST or not _is_input(layer.linear.x) or not one_step:
+    rounds = one_step and not layer.kept.all()
+    if prod(size) > LARGEST or not _is_input(layer.linear.x) or not rounds:
         return layer
     exact, products = layer.exact_weight(), _products(layer.linear, *size)
     rows = exact.reshape(len(exact), channels, -1)
     limit = largest_weight(layer.bits)
     found = [round_with_feedback(rows[:, c], products, limit) for c in range(channels)]
-    weight = np.stack(found, axis=1).reshape(exact.shape)
-    return replace(layer, weight=weight.astype(np.int64))
+    weight = np.stack(found, axis=1).reshape(exact.shape).astype(np.int64)
+    return replace(layer, weight=np.where(layer.rows(), layer.weight, weight))
 
 
 def _is_input(value: ir.Value) -> bool:
@@ -57,7 +58,7 @@ def _is_input(value: ir.Value) -> bool:
 
 def _window(linear: Linear) -> tuple[int, ...]:
     """Channels, rows and columns of what an output reads."""
-    return linear.weight.shape[1:] if linear.kind == "conv" else _image(linear.x)
+    return linear.weights.values.shape[1:] if linear.kind == "conv" else _image(linear.x)
 
 
 def _products(linear: Linear, rows: int, columns: int) -> npt.NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.attention import cheaper_order
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant, static_shape
 from snncc.ir.ops import DOMAIN
 from snncc.passes.token_products import (
@@ -34,15 +36,15 @@ Array = npt.NDArray[Any]
 
 def _conv(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     """Conv1d of kernel 1 over tokens [N, C, P]: one by one over the map."""
-    view, weight = first_of(seen), constant(node.inputs[1])
-    if not isinstance(view, Tokens) or weight is None or weight.ndim != 3:
+    view, weight = first_of(seen), Exact.of(node.inputs[1])
+    if not isinstance(view, Tokens) or weight is None or weight.values.ndim != 3:
         return None
     plain = {"strides": [1], "pads": [0, 0], "dilations": [1]}
-    if weight.shape[2] != 1 or any(attribute(node, k, v) != v for k, v in plain.items()):
+    if weight.values.shape[2] != 1 or any(attribute(node, k, v) != v for k, v in plain.items()):
         return None
     group = attribute(node, "group", 1)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    return _layer(work, node, view, 1, weight[:, :, 0], bias, group)
+    return _layer(work, node, view, 1, weight.moved(lambda v: v[:, :, 0]), bias, group)
 
 
 def _matmul(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
@@ -50,15 +52,15 @@ def _matmul(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     one, two = seen
     if one is not None and two is not None:
         return _product(work, node, one, two, _matrix_labels(node))
-    weight = constant(node.inputs[1])
-    if not isinstance(one, Tokens) or weight is None or weight.ndim != 2:
+    weight = Exact.of(node.inputs[1])
+    if not isinstance(one, Tokens) or weight is None or weight.values.ndim != 2:
         return None
-    return _layer(work, node, one, len(one.groups) - 1, weight.T, None, 1)
+    return _layer(work, node, one, len(one.groups) - 1, weight.moved(np.transpose), None, 1)
 
 
 def _gemm(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     """A linear layer over tokens [N * P, C]."""
-    view, weight = first_of(seen), constant(node.inputs[1])
+    view, weight = first_of(seen), Exact.of(node.inputs[1])
     if not isinstance(view, Tokens) or weight is None or not attribute(node, "transB", 0):
         return None
     bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -70,28 +72,30 @@ def _layer(
     node: ir.Node,
     view: Tokens,
     axis: int,
-    weight: Array,
+    weight: Exact,
     bias: ir.Value | None,
     group: int,
 ) -> Views:
     """Weights (out, in) along one axis, which must hold all channels, in any order."""
     order, sizes = indices(view.groups[axis], "C"), sizes_of(view)
-    if order is None or len(order) != sizes[0] or weight.shape[1] * group != sizes[0]:
+    rows = weight.by_row()
+    if order is None or len(order) != sizes[0] or rows.values.shape[1] * group != sizes[0]:
         return None
     if group > 1 and not np.array_equal(order, np.arange(len(order))):
         return None
-    columns = np.zeros_like(weight)
-    columns[:, order if group == 1 else slice(None)] = weight
-    args = [work.scaled(view, node), work.const(node, "weight", columns[:, :, None, None])]
+    columns = np.zeros_like(rows.values)
+    columns[:, order if group == 1 else slice(None)] = rows.values
+    kernel = Exact(columns, rows.units).moved(lambda v: v[:, :, None, None])
+    args = [work.scaled(view, node), work.const(node, "weight", kernel)]
     twin = work.map(
         node, "Conv", *args, *([bias] if bias is not None else []),
-        shape=(len(weight), *sizes[1:]),
+        shape=(len(columns), *sizes[1:]),
         attributes={
             "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1],
             "group": group,
         },
     )  # fmt: skip
-    made: Group = of_map((len(weight),))[1]
+    made: Group = of_map((len(columns),))[1]
     groups = tuple(made if i == axis else g for i, g in enumerate(view.groups))
     return [Tokens(groups, twin)]
 
@@ -198,7 +202,7 @@ def _product(
         attributes={"heads": found.heads, "order": order},
     )  # fmt: skip
     whole = Tokens(found.groups, twin, found.scale)
-    return [replace(whole, scale=1.0, twin=work.scaled(whole, node))]
+    return [replace(whole, scale=Fraction(1), twin=work.scaled(whole, node))]
 
 
 LAYERS: dict[str, Rule] = {

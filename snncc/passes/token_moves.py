@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant
 from snncc.ir.ops import NEURONS
 from snncc.passes.token_products import NotAttentionError, Product, Tokens
@@ -150,7 +151,7 @@ def _arithmetic(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views
         return None
     by_number = array.size == 1 and node.op_type in ("Mul", "Div") and float(array.item()) != 0
     if by_number and (isinstance(view, Product) or _holds_spikes(view.twin)):
-        factor = float(array.item())
+        (factor,) = exact.fractions() if (exact := Exact.of(node.inputs[1 - index])) else (1,)
         scale = view.scale * factor if node.op_type == "Mul" else view.scale / factor
         return [replace(view, scale=scale)]
     if isinstance(view, Product):

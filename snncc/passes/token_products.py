@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import prod
 
 import onnx_ir as ir
@@ -37,7 +38,7 @@ class Tokens:
 
     groups: Groups
     twin: ir.Value
-    scale: float = 1.0
+    scale: Fraction = Fraction(1)
 
     @property
     def channels(self) -> int:
@@ -62,7 +63,7 @@ class Product:
     factors: tuple[Tokens, Tokens]
     heads: int
     over: str
-    scale: float = 1.0
+    scale: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Attended:
     v: Tokens
     heads: int
     groups: Groups
-    scale: float
+    scale: Fraction
 
 
 def multiplied(one: Tokens, two: Tokens, labels: tuple[Labels, Labels, Labels]) -> Product:

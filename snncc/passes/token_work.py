@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.passes.channel_parts import Parts
@@ -79,18 +80,17 @@ class Work:
             maker.metadata_props[MAP_OF] = str(out.name)
         return made
 
-    def const(self, node: ir.Node, what: str, array: Array) -> ir.Value:
+    def const(self, node: ir.Node, what: str, array: Array | Exact) -> ir.Value:
         """A new constant, float32 unless it is of integers."""
-        kept = array.dtype.kind in "iu"
-        return Edit(node, self.made_by).const(
-            f"{node.outputs[0].name}.{what}", array if kept else array.astype(np.float32)
-        )
+        if not isinstance(array, Exact) and array.dtype.kind not in "iu":
+            array = array.astype(np.float32)
+        return Edit(node, self.made_by).const(f"{node.outputs[0].name}.{what}", array)
 
     def scaled(self, view: Tokens, node: ir.Node) -> ir.Value:
         """The map times the view's scale."""
-        if view.scale == 1.0:
+        if view.scale == 1:
             return view.twin
-        factor = self.const(node, "scale", np.array(view.scale))
+        factor = self.const(node, "scale", Exact.number(view.scale))
         name = f"{node.outputs[0].name}{SCALED}"
         return self.map(node, "Mul", view.twin, factor, shape=sizes_of(view), name=name)
 

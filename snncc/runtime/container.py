@@ -75,7 +75,7 @@ def array_to_npy(array: Array) -> bytes:
     """The array as the content of an npy file, little endian, C order."""
     stream = io.BytesIO()
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    np.lib.format.write_array(stream, np.ascontiguousarray(little), (1, 0), allow_pickle=False)
+    np.lib.format.write_array(stream, np.asarray(little, order="C"), (1, 0), allow_pickle=False)
     return stream.getvalue()
 
 

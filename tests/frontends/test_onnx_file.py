@@ -48,6 +48,19 @@ def neurons(model: ir.Model) -> list[tuple[int, float]]:
 # -- what is read --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_weights_may_be_listed_as_inputs(times: int, tmp_path: Path) -> None:
+    """Files of IR version 3 do so, some of them several times."""
+    proto = cnn().proto(13)
+    del proto.opset_import[1:]
+    plain = dump(imported(proto, tmp_path))
+    for tensor in proto.graph.initializer:
+        listed = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        proto.graph.input.extend([listed] * times)
+    proto.ir_version = 3
+    assert dump(imported(proto, tmp_path)) == plain
+
+
 @pytest.mark.parametrize("opset", [13, 17, 20, 21, 22])
 def test_other_opsets_become_the_compilers(opset: int, tmp_path: Path) -> None:
     proto = cnn().proto(opset)

@@ -82,6 +82,13 @@ def test_names_of_initializers_are_unique(model: ir.Model) -> None:
     assert one.name != two.name
 
 
+def test_an_initializer_keeps_its_rank(model: ir.Model) -> None:
+    for array in (np.float32(2), np.zeros((), np.uint8), np.ones((2, 3), np.float32).T):
+        value = initializer(model.graph, "any", array)
+        assert value.const_value is not None
+        assert (value.shape, value.const_value.numpy().shape) == (array.shape, array.shape)
+
+
 def test_constants_are_initializers_only(model: ir.Model) -> None:
     (gemm,) = nodes(model, "Gemm")
     assert constant(gemm.inputs[0]) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snncc.passes.levels import levels, rational
+from snncc.passes.levels import levels
 
 RULES = ["half-even", "half-up"]
 
@@ -77,18 +77,3 @@ def test_thresholds_beyond_64_bits_are_never_reached() -> None:
     huge, shift = Fraction(10**30), Fraction(1)
     table = levels([huge, huge], 2, "half-up", [Fraction(0), shift])
     assert table.tolist() == [[2**61, 2**61], [-(2**61), 2**61]]
-
-
-@given(st.integers(1, 1 << 10), st.integers(1, 1 << 12))
-def test_a_float32_of_a_simple_fraction_is_that_fraction(p: int, q: int) -> None:
-    assert rational(np.float32(p / q)) == Fraction(p, q)
-
-
-@given(st.floats(width=32, min_value=-1e9, max_value=1e9, allow_subnormal=False))
-def test_a_rational_rounds_back_to_its_float32(value: float) -> None:
-    found = rational(value)
-    assert np.float32(found.numerator / found.denominator) == np.float32(value)
-
-
-def test_zero_is_zero() -> None:
-    assert rational(0.0) == 0

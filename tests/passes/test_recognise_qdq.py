@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import quantised_networks
 from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import interpret
@@ -15,6 +16,7 @@ from snncc.compiler import InputOptions, check
 from snncc.errors import UnsupportedModelError, UsageError
 from snncc.runtime.contract import InputContract
 
+EACH_BATCH = pytest.mark.usefixtures("batch")
 F, I8, U8 = np.float32, np.int8, np.uint8
 RNG = np.random.default_rng(3)
 WEIGHTS = RNG.integers(-7, 8, (3, 2, 3, 3))
@@ -65,6 +67,7 @@ def relative(y, expected):
 # -- ONNX Runtime's quantiser --------------------------------------------------------------
 
 
+@EACH_BATCH
 @pytest.mark.parametrize(
     ("bits", "weight_bits", "per_channel"), [(8, 24, True), (4, 24, False), (4, 8, False)]
 )
@@ -80,11 +83,13 @@ def test_a_file_of_the_runtimes_quantiser_gives_what_the_runtime_gives(
     assert (report["changed"], report["changed_by_input"]) == (0, 0)
 
 
+@EACH_BATCH
 def test_pools_and_regrouping_do_not_quantise_again(tmp_path):
     model = snncc.compile(quantised(tmp_path / "cnn.onnx", 4), weight_bits=8)
     assert len(model.program.neurons) == 6  # four ReLUs, the sum, the result
 
 
+@EACH_BATCH
 def test_the_interpreter_agrees_on_a_quantised_file(tmp_path):
     model = snncc.compile(quantised(tmp_path / "cnn.onnx", 4), weight_bits=8)
     x = model.input.encode(normal(1, 4))
@@ -126,6 +131,7 @@ def qonnx():
     )  # fmt: skip
 
 
+@EACH_BATCH
 @pytest.mark.parametrize("bits", [8, 24])
 def test_a_clip_between_narrows_the_levels(tmp_path, bits):
     x, path = normal(24, 5, (2, 4, 4)), network(tmp_path, QCDQ)
@@ -135,6 +141,7 @@ def test_a_clip_between_narrows_the_levels(tmp_path, bits):
     assert model.report["changed"] == 0
 
 
+@EACH_BATCH
 def test_the_integers_of_the_file_are_kept(tmp_path):
     model = snncc.compile(network(tmp_path, QCDQ), weight_bits=8)
     first, last = model.program.accumulators
@@ -142,6 +149,7 @@ def test_the_integers_of_the_file_are_kept(tmp_path):
     assert (last.projections[0].weights[0] == HEAD).all()
 
 
+@EACH_BATCH
 def test_qonnx_is_the_same_program(tmp_path):
     one = snncc.compile(network(tmp_path, QCDQ), weight_bits=8).program
     two = snncc.compile(saved(tmp_path, qonnx()), weight_bits=8).program
@@ -158,6 +166,7 @@ RELU = "r = Relu (c)" + PAIR.format("r")
 RELU6 = "r = Clip (c, m, n)" + PAIR.format("r")
 
 
+@EACH_BATCH
 @pytest.mark.parametrize(
     ("activation", "zero", "D"),
     [
@@ -176,37 +185,54 @@ def test_neurons_are_pairs_whose_integers_run_from_zero(tmp_path, activation, ze
     assert relative(y, run(path, x)) < 1e-5
 
 
+@EACH_BATCH
 def test_scales_may_differ_by_channel(tmp_path):
     x, scale = normal(8, 6, (2, 4, 4)), np.array([0.3011, 0.4037, 0.5023], F)
     path = network(tmp_path, RELU, t=scale, zt=np.zeros(3, U8))
     assert relative(compiled(path, x)[1], run(path, x)) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("zero", "message"),
-    [
-        (I8(0), "signed quantiser -128..127, scale 0.4037, zero point 0; spikes count from 0"),
-        (U8(3), "signed quantiser -3..252, scale 0.4037, zero point 3; spikes count from 0"),
-        (np.uint16(0), "quantiser 0..65535, scale 0.4037, zero point 0: D is 1 to 255"),
-    ],
-)
-def test_other_pairs_are_near_misses_with_their_scale(tmp_path, zero, message):
-    path = network(tmp_path, PAIR.format("c"), zt=zero)
+def messages(path) -> str:
+    """What ``check`` says of a file, a fault a line."""
     found = check(path)
-    assert [(f.kind, f.what) for f in found.near_misses] == [("QuantizeLinear", message)]
-    assert len(found.faults) == 1
-    with pytest.raises(UnsupportedModelError, match="1 node of 1 kind"):
+    assert found.near_misses[-1] == found.faults[-1]
+    with pytest.raises(UnsupportedModelError, match=f"{len(found.faults)} nodes? of"):
         snncc.compile(path)
+    return "".join(f"{fault}\n" for fault in found.faults)
 
 
-def test_a_pair_of_two_scales_is_none(tmp_path):
-    body = PAIR.format("c").replace("(q, t, zt)", "(q, s, zt)")
-    found = check(network(tmp_path, body))
-    assert [f.what for f in found.faults] == [
-        "no DequantizeLinear with the same constant scale and zero point follows"
-    ]
+NEAR_MISSES = {
+    "a_linear_bottleneck": (PAIR.format("c"), I8(0)),
+    "a_linear_bottleneck_off_centre": (PAIR.format("c"), U8(3)),
+    "behind_a_leaky_activation": ("r = LeakyRelu (c)" + PAIR.format("r"), I8(0)),
+    "sixteen_bits": (PAIR.format("c"), np.uint16(0)),
+    "sixteen_bits_off_centre": (PAIR.format("c"), np.uint16(32768)),
+    "levels_above_zero": ("r = Clip (c, m, n)" + PAIR.format("r"), U8(0)),
+    "two_scales": (PAIR.format("c").replace("(q, t, zt)", "(q, s, zt)"), U8(0)),
+    "a_negative_scale": (PAIR.format("c"), U8(0)),
+}
 
 
+@pytest.mark.parametrize("case", NEAR_MISSES)
+def test_other_pairs_are_near_misses_that_say_what_to_do(tmp_path, golden, case, monkeypatch):
+    activation, zero = NEAR_MISSES[case]
+    scale = F(-0.4037) if case == "a_negative_scale" else GRID["t"]
+    for axis in ("N", 1, 8):
+        monkeypatch.setattr(quantised_networks, "BATCH", axis)
+        path = network(tmp_path, activation, zt=zero, t=scale, m=F(1), n=F(6))
+        assert messages(path) == golden
+
+
+def test_files_of_integer_operators_name_the_format_to_use(tmp_path, golden, monkeypatch):
+    for axis in ("N", 1, 8):
+        monkeypatch.setattr(quantised_networks, "BATCH", axis)
+        path = quantised(tmp_path / "cnn.onnx", form="QOperator")
+        with pytest.raises(UnsupportedModelError) as caught:
+            check(path)
+        assert f"{caught.value}\n" == golden
+
+
+@EACH_BATCH
 def test_dynamic_quantisers_say_what_to_do(tmp_path):
     body = "q, s1, z1 = DynamicQuantizeLinear (c)  a = DequantizeLinear (q, s1, z1)"
     found = check(network(tmp_path, body))
@@ -216,6 +242,7 @@ def test_dynamic_quantisers_say_what_to_do(tmp_path):
 # -- both ends -----------------------------------------------------------------------------
 
 
+@EACH_BATCH
 def test_a_result_may_be_quantised_with_an_offset(tmp_path):
     tail = (
         LAST.replace("y =", "v =") + "o = QuantizeLinear (v, t, zi) y = DequantizeLinear (o, t, zi)"
@@ -229,6 +256,7 @@ def test_a_result_may_be_quantised_with_an_offset(tmp_path):
     assert len(model.program.neurons) == 2
 
 
+@EACH_BATCH
 def test_the_inputs_own_quantiser_is_the_contract(tmp_path):
     model = snncc.compile(network(tmp_path, RELU))
     grid = model.input
@@ -256,6 +284,7 @@ def test_the_contract_quantises_as_the_runtime_does(x, scale, zero):
     assert (contract.encode(values) == run(model, values)).all()
 
 
+@EACH_BATCH
 def test_raw_pixels_may_be_the_integers_of_the_input(tmp_path):
     path, mean, std = network(tmp_path, RELU), 127 / 255, 1 / (255 * 0.02)
     pixels = np.random.default_rng(8).integers(0, 256, (24, 2, 4, 4)).astype(U8)

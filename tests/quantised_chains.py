@@ -1,0 +1,154 @@
+"""Random quantised files: chains of layers whose every number is exact, drawn by hypothesis.
+
+Structure is drawn, so it shrinks; numbers come from a generator with a drawn seed. Scales are
+float32 that do not survive 1 / (1 / s); those after pools often repeat, so that ties are met.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from float_networks import Net
+from hypothesis import strategies as st
+from onnx import helper
+
+__all__ = ["QONNX", "Chain", "chains", "survives"]
+
+QONNX = "qonnx.custom_op.general"
+
+
+def survives(scale: float) -> bool:
+    """Whether 1 / (1 / s) is s in float32."""
+    s = np.float32(scale)
+    return bool(np.float32(1) / (np.float32(1) / s) == s)
+
+
+def scale_of(rng: np.random.Generator, size: Any = None, near: float = 0.1) -> np.ndarray:
+    """Scales that do not survive, of some size; there is one for each channel."""
+    drawn = near * 2 ** rng.uniform(-1, 1, (64, size or 1))
+    lost = [next(v for v in column if not survives(v)) for column in drawn.T]
+    return np.asarray(lost if size else lost[0], np.float32)
+
+
+class Chain(Net):
+    """A quantised file under construction; ``units`` are scales of its activations, by name."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int, batch: Any = "N") -> None:
+        super().__init__(shape, seed)
+        self.batch = batch
+        self.units: dict[str, np.ndarray] = {}
+        self.step = float(scale_of(self.rng))
+
+    def model(self) -> onnx.ModelProto:
+        """The file."""
+        proto = self.proto(batch=self.batch)
+        proto.opset_import.append(helper.make_opsetid(QONNX, 1))
+        return proto
+
+    def source(self, zero: int) -> Chain:
+        """The input's own quantiser."""
+        s, z = self.const(self.step), self.const(zero, np.uint8)
+        self.zero = zero
+        return self.then("QuantizeLinear", s, z).then("DequantizeLinear", s, z)  # type: ignore[return-value]
+
+    def samples(self, count: int) -> np.ndarray:
+        """Inputs on the input's grid."""
+        k = self.rng.integers(0, 256, (count, *self.input))
+        return np.asarray((k - self.zero) * np.float32(self.step), np.float32)
+
+    def dequantised(self, integers: np.ndarray, scale: np.ndarray, dtype: Any = np.int8) -> str:
+        """Constants through a DequantizeLinear, scales along axis 0."""
+        args = (
+            self.const(integers, dtype),
+            self.const(scale),
+            self.const(np.zeros_like(scale), dtype),
+        )
+        return self.node("DequantizeLinear", *args, axis=0)
+
+    def layer(self, out: int, kernel: int, pads: int, group: int, per_channel: bool) -> Chain:
+        """A convolution of 4-bit weights with a 32-bit bias, or a float one."""
+        shape = (out, self.shape[0] // group, kernel, kernel)
+        scale = scale_of(self.rng, out if per_channel else None, 0.2)
+        w = self.rng.integers(-7, 8, shape)
+        w.reshape(out, -1)[:, 0] = 7
+        own = np.asarray(scale * np.float32(self.step), np.float32)
+        reach = 7 * prod(shape[1:])
+        bias = self.dequantised(self.rng.integers(-reach, reach, out), own, np.int32)
+        args = [self.dequantised(w, scale)]
+        if self.rng.random() < 0.8:
+            args.append(bias if self.rng.random() < 0.5 else self.const(self.rng.normal(size=out)))
+        self.then("Conv", *args, pads=[pads] * 4, kernel_shape=[kernel] * 2, group=group)
+        self.shape = (out, *(n + 2 * pads - kernel + 1 for n in self.shape[1:]))
+        self.rms = self.step * float(scale.mean()) * 4 * prod(shape[1:]) ** 0.5 * 40
+        return self
+
+    def quantise(self, D: int, scale: np.ndarray, spelling: str) -> Chain:
+        """A quantiser of activations, QCDQ or QONNX."""
+        self.then("Relu")
+        s = self.const(scale)
+        if spelling == "qcdq":
+            z = self.const(np.zeros_like(scale), np.uint8)
+            self.then("QuantizeLinear", s, z, axis=1)
+            self.then("Clip", self.const(0, np.uint8), self.const(D, np.uint8))
+            self.then("DequantizeLinear", s, z, axis=1)
+        else:
+            bits = int(D + 1).bit_length() - 1
+            column = self.const(scale.reshape(scale.shape and (1, -1, 1, 1)))
+            args = column, self.const(0.0), self.const(float(bits))
+            mode = {"qonnx": "ROUND", "half-up": "HALF_UP"}[spelling]
+            self.then("Quant", *args, domain=QONNX, signed=0, narrow=0, rounding_mode=mode)
+        self.units[self.x] = scale
+        self.step = float(scale.reshape(-1)[0])
+        return self
+
+
+@st.composite
+def chains(draw: st.DrawFn, batch: Any = "N") -> Chain:
+    """One to three layers, with pools before quantisers and after them, quantised again.
+
+    Nothing in them needs to round at 8 bits.
+    """
+    size, channels = draw(st.integers(4, 6)), draw(st.integers(1, 2))
+    net = Chain((channels, size, size), draw(st.integers(0, 2**16)), batch)
+    net.source(draw(st.sampled_from([0, 0, 127])))
+    for i in range(draw(st.integers(1, 3))):
+        _layer(draw, net, i)
+        _requantised(draw, net)
+    w = net.rng.integers(-7, 8, (3, prod(net.shape)))
+    net.then("Flatten", axis=1)
+    net.shape = (prod(net.shape),)
+    net.then("Gemm", net.dequantised(w, scale_of(net.rng)), transB=1)
+    net.shape = (3,)
+    return net
+
+
+def _layer(draw: st.DrawFn, net: Chain, index: int) -> None:
+    kernel = draw(st.sampled_from([1, 3])) if min(net.shape[1:]) >= 3 else 1
+    out = draw(st.integers(1, 3)) * net.shape[0]
+    group = draw(st.sampled_from([1, net.shape[0]]))
+    net.layer(out, kernel, draw(st.integers(0, 1)) * (kernel > 1), group, draw(st.booleans()))
+    if draw(st.integers(0, 3)) == 3:
+        net.batch_norm()
+    if draw(st.integers(0, 3)) == 3 and min(net.shape[1:]) >= 2:
+        net.pool("AveragePool")
+    D = draw(st.sampled_from([1, 3, 7, 15, 255]))
+    near = 2 * float(net.rms) / D
+    net.quantise(
+        D, scale_of(net.rng, None, near), draw(st.sampled_from(["qcdq", "qonnx", "half-up"]))
+    )
+
+
+def _requantised(draw: st.DrawFn, net: Chain) -> None:
+    """Perhaps a pool of spikes, quantised again on the same scale or on another."""
+    if min(net.shape[1:]) < 2 or draw(st.booleans()):
+        return
+    kind = draw(st.sampled_from(["AveragePool", "MaxPool"]))
+    kernel = draw(st.integers(2, min(3, *net.shape[1:])))
+    net.pool(kind, kernel, draw(st.integers(1, 2)))
+    if draw(st.booleans()):
+        scale = np.float32(net.step) * np.float32(draw(st.sampled_from([1, 1, 0.5, 2])))
+        scale = np.asarray(scale) if draw(st.booleans()) else scale_of(net.rng, None, net.step)
+        net.quantise(15, scale, draw(st.sampled_from(["qcdq", "qonnx", "half-up"])))
