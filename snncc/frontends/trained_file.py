@@ -15,6 +15,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from snncc.frontends.onnx_file import at_opset, inlined, read_onnx, with_functions
+from snncc.frontends.qonnx_functions import with_quantisers
 from snncc.ir.float64 import in_float64
 from snncc.ir.lineage import TRAINED
 from snncc.ir.oracle import evaluate, session
@@ -38,9 +39,13 @@ class TrainedFile:
 
     words = "ONNX Runtime on the file"
 
+    def _read(self) -> onnx.ModelProto:
+        """The file in ONNX's own operators."""
+        return inlined(with_functions(with_quantisers(read_onnx(self.path))))
+
     @cached_property
     def _session(self) -> Any:
-        proto = inlined(with_functions(read_onnx(self.path)))
+        proto = self._read()
         known = {value.name for value in proto.graph.output}
         made = [name for node in proto.graph.node for name in node.output if name]
         proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in made if n not in known)
@@ -48,7 +53,7 @@ class TrainedFile:
 
     @cached_property
     def _wide(self) -> ir.Model:
-        proto = at_opset(inlined(with_functions(read_onnx(self.path))))
+        proto = at_opset(self._read())
         return in_float64(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
 
     @property

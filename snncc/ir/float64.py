@@ -63,7 +63,9 @@ def in_float64(model: ir.Model, numbers: Collection[float] = ()) -> ir.Model:
     _inline(copy)
     for node in nodes(copy):
         if node.domain in _STANDARD and (rule := _RULES.get(node.op_type)) is not None:
-            replace_value(node.outputs[0], rule(node, _Build(node)))
+            out, new = node.outputs[0], rule(node, _Build(node))
+            new.shape = out.shape  # rules of later nodes read it
+            replace_value(out, new)
     for value in (out for node in copy.graph for out in node.outputs):
         value.shape, value.type = known.get(str(value.name), (value.shape, value.type))
     for graph in (copy.graph, *_inner_graphs(copy.graph)):

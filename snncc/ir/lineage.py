@@ -37,7 +37,7 @@ class Move:
         kind: ``same``: under another name; ``folded``: one layout of timesteps and samples as
             [T*N, ...]; ``steps``: timesteps that were computed one by one, one after the other;
             ``map``: tokens as the map that they are a view of; ``channels``: some channels, axis 1;
-            ``times``: the value times a fraction.
+            ``times``: the value times a fraction; ``counts``: what a quantiser counts, from 0.
         sources: Names of the values it comes from.
         settings: Of the kind; see the functions at the end of this module.
     """
@@ -142,6 +142,13 @@ def _times(x: Array, factor: str) -> Array:
     return np.asarray(x * number.numerator / number.denominator)
 
 
+def _counts(x: Array, steps: Sequence[str], low: int) -> Array:
+    """Whole steps of ``x``, of all channels or of each, from ``low``."""
+    sizes = np.array([float(Fraction(step)) for step in steps])
+    column = sizes.reshape(-1, *(1,) * (x.ndim - 2)) if len(sizes) > 1 else sizes
+    return np.asarray(np.rint(x / column) - low, x.dtype)
+
+
 _KINDS: dict[str, Callable[..., Array]] = {
     "same": _same,
     "folded": _folded,
@@ -149,4 +156,5 @@ _KINDS: dict[str, Callable[..., Array]] = {
     "map": _map,
     "channels": _channels,
     "times": _times,
+    "counts": _counts,
 }

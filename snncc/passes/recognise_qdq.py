@@ -29,6 +29,7 @@ from snncc.ir.graphs import (
     replace_value,
     static_shape,
 )
+from snncc.ir.lineage import Lineage
 from snncc.passes.advice import (
     FEWER_BITS,
     LINEAR_BOTTLENECK,
@@ -61,12 +62,13 @@ class RecogniseQdq(Pass):
 
     def run(self, model: ir.Model) -> int:
         """In topological order, so that a pair knows whether it reads spikes."""
-        count = 0
+        count, maker = 0, _Maker(self.name, Lineage.of(model))
         for node in nodes(model, "QuantizeLinear"):
             pair = pair_at(node)
-            if pair is not None and (new := _lowered(pair, model, self.name)) is not None:
+            if pair is not None and (new := _lowered(pair, model, maker)) is not None:
                 pair.become(new)
                 count += 1
+        maker.lineage.write(model)
         return count
 
 
@@ -218,61 +220,87 @@ def _is_inverse(node: ir.Node, quantiser: ir.Node) -> bool:
 # -- what a pair becomes -------------------------------------------------------------------
 
 
-def _lowered(pair: Pair, model: ir.Model, made_by: str) -> ir.Value | None:
+@dataclass(frozen=True)
+class _Maker:
+    """Who makes nodes, and what it says of where their values come from."""
+
+    name: str
+    lineage: Lineage
+
+    def edit(self, pair: Pair) -> Edit:
+        """New nodes in front of the pair."""
+        return Edit(pair.node, self.name)
+
+    def note_counts(self, pair: Pair, count: str, low: int, of: str) -> None:
+        """Say that ``count`` counts steps of the dequantised value ``of`` from ``low``."""
+        steps = [str(unit) for unit in pair.units]
+        self.lineage.note(count, "counts", of, steps=steps, low=low)
+
+
+def _lowered(pair: Pair, model: ir.Model, maker: _Maker) -> ir.Value | None:
     """The value that takes the pair's place, or None where it is a near miss."""
     if (grid := input_grid(model)) is not None and pair.x in model.graph.inputs:
-        return _source(pair, grid, made_by)
+        return _source(pair, grid, maker)
     x, low, high = pair.span
     if pair.fault is None:
-        return _neuron(pair, x, high, made_by)
+        return _neuron(pair, x, high, maker)
     is_result = any(out.is_graph_output() for out in pair.outs)
     if is_result and 1 <= high - low <= 255:
-        return _result(pair, x, low, high, made_by)
+        return _result(pair, x, low, high, maker)
     return None
 
 
-def _neuron(pair: Pair, x: ir.Value, D: int, made_by: str) -> ir.Value:
+def _neuron(pair: Pair, x: ir.Value, D: int, maker: _Maker) -> ir.Value:
     if _on_grid(x, pair.units, D):
         return x
     joined = x.producer()
-    name = str(pair.outs[-1].name)
-    if is_op(joined, "Concat") and joined is not None and carries_spikes(x):
-        parts = [
-            v if _on_grid(v, pair.units, D) else _fire(pair, v, D, f"{name}/{i}", made_by)
-            for i, v in enumerate(joined.inputs)
-            if v is not None
-        ]
-        attributes = {"axis": attribute(joined, "axis")}
-        if pair.scale.size == 1:
-            edit = Edit(pair.node, made_by)
-            return edit.op("Concat", *parts, name=f"{name}~new", like=x, attributes=attributes)
-    return _fire(pair, x, D, f"{name}~new", made_by)
+    is_joined = is_op(joined, "Concat") and carries_spikes(x) and pair.scale.size == 1
+    if is_joined and joined is not None:
+        return _neurons(pair, joined, D, maker)
+    return _fire(pair, x, D, f"{pair.outs[-1].name}~new", maker)
 
 
-def _fire(pair: Pair, x: ir.Value, D: int, name: str, made_by: str) -> ir.Value:
+def _neurons(pair: Pair, joined: ir.Node, D: int, maker: _Maker) -> ir.Value:
+    """A neuron for each of the spikes that are joined, where it has none yet."""
+    name, x, axis = str(pair.outs[-1].name), joined.outputs[0], attribute(joined, "axis")
+    parts, first = [], 0
+    for i, part in enumerate(v for v in joined.inputs if v is not None):
+        count = int((static_shape(part) or (0,))[0])
+        is_done = _on_grid(part, pair.units, D)
+        parts.append(part if is_done else _fire(pair, part, D, f"{name}/{i}", maker))
+        if not is_done:
+            kept = [*range(first, first + count)]
+            maker.lineage.note(f"{name}/{i}", "channels", name, kept=kept)
+        first += count
+    edit = maker.edit(pair)
+    return edit.op("Concat", *parts, name=f"{name}~new", like=x, attributes={"axis": axis})
+
+
+def _fire(pair: Pair, x: ir.Value, D: int, name: str, maker: _Maker) -> ir.Value:
     """IntegerFire of x / scale, times scale."""
-    edit = Edit(pair.node, made_by)
+    edit, base = maker.edit(pair), name.removesuffix("~new")
     is_one = pair.scale.size == 1
     unit = pair.units[0] if is_one else Fraction(1)
     attributes = {"D": D, "rounding": "half-even", **unit_attributes(unit)}
-    drive = _drive(pair, x, f"{name.removesuffix('~new')}.drive", made_by)
+    drive = _drive(pair, x, f"{base}.drive", maker)
     fired = edit.own(
-        "IntegerFire", drive, name=name if is_one else f"{name}/count", like=x,
+        "IntegerFire", drive, name=name if is_one else f"{base}/count", like=x,
         attributes=attributes,
     )  # fmt: skip
     if is_one:
         return fired
+    maker.note_counts(pair, f"{base}/count", 0, base)
     scale = edit.const(f"{name}.scale", pair.column(pair.scale))
     return edit.op("Mul", fired, scale, name=name, like=x)
 
 
-def _drive(pair: Pair, x: ir.Value, name: str, made_by: str) -> ir.Value:
+def _drive(pair: Pair, x: ir.Value, name: str, maker: _Maker) -> ir.Value:
     """The quotient x / scale; over a sum of spikes a layer, which distributes over branches."""
     source, size = x.producer(), static_shape(x)
     is_sum = source is not None and is_branch_sum(source) and carries_spikes(x)
     if is_sum and size is not None and pair.scale.size == 1:
-        return identity_layer(pair.node, x, size, made_by, 1 / pair.units[0], name=name)
-    edit = Edit(pair.node, made_by)
+        return identity_layer(pair.node, x, size, maker.name, 1 / pair.units[0], name=name)
+    edit = maker.edit(pair)
     return edit.op(
         "Div", x, edit.const(f"{name}.scale", pair.column(pair.scale)), name=name, like=x
     )
@@ -293,15 +321,16 @@ def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
     return is_op(node, "Concat") and all(_on_grid(v, units, D) for v in node.inputs)
 
 
-def _result(pair: Pair, x: ir.Value, low: int, high: int, made_by: str) -> ir.Value:
+def _result(pair: Pair, x: ir.Value, low: int, high: int, maker: _Maker) -> ir.Value:
     """The network's result, quantised with an offset: a neuron of k - low, and k behind it."""
-    edit, name, like = Edit(pair.node, made_by), str(pair.outs[-1].name), pair.outs[-1]
+    edit, name, like = maker.edit(pair), str(pair.outs[-1].name), pair.outs[-1]
     shift = edit.const(f"{name}.low", np.array(low, np.float32))
     scale = edit.const(f"{name}.scale", pair.column(pair.scale))
     steps = edit.op("Div", x, scale, name=f"{name}/steps", like=like)
     drive = edit.op("Sub", steps, shift, name=f"{name}/drive", like=like)
     attributes = {"D": high - low, "norm": 1.0, "rounding": "half-even"}
     count = edit.own("IntegerFire", drive, name=f"{name}/count", like=like, attributes=attributes)
+    maker.note_counts(pair, f"{name}/count", low, name)
     k = edit.op("Add", count, shift, name=f"{name}/k", like=like)
     return edit.op("Mul", k, scale, name=f"{name}~new", like=like)
 
@@ -338,9 +367,9 @@ def input_grid(model: ir.Model) -> InputGrid | None:
     return InputGrid(scale, pair.zero_point - pair.low, pair.high - pair.low)
 
 
-def _source(pair: Pair, grid: InputGrid, made_by: str) -> ir.Value:
+def _source(pair: Pair, grid: InputGrid, maker: _Maker) -> ir.Value:
     """QuantizeInput, and the affine map that dequantises, which ends in the first layers."""
-    edit, x, name = Edit(pair.node, made_by), pair.x, str(pair.outs[-1].name)
+    edit, x, name = maker.edit(pair), pair.x, str(pair.outs[-1].name)
     tail = (1,) * (len(x.shape or ()) - 2)
     scale = np.array(grid.scale, np.float32).reshape(1, -1, *tail)
     step = edit.const(f"{x.name}.scale", scale)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import snncc
+from snncc.compiler import InputOptions
 from snncc.errors import BadInputError, UsageError
 from snncc.nn import IntegerFire
 from snncc.passes.host_head import HostPart, HostTerm
@@ -107,7 +108,7 @@ def test_only_the_end_can_be_hosted(network, host, more, message):
 def test_a_convolution_at_the_end_stays_on_the_engines():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), IntegerFire(4), nn.Conv2d(2, 2, 3))
     with pytest.raises(UsageError, match="Conv is no linear layer"):
-        snncc.compile(net, input_shape=(1, 8, 8), host="2")
+        snncc.compile(net, input_shape=(1, 8, 8), host="2", input=InputOptions(range=(0, 1)))
 
 
 # -- several heads -------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from quantised_networks import normal, parsed, quantised, run
 
 import snncc
 from snncc.compiler import InputOptions, check
-from snncc.errors import UnsupportedModelError, UsageError
+from snncc.errors import UnsupportedModelError, UsageError, VerificationError
+from snncc.frontends import quantised_file
 from snncc.runtime.contract import InputContract
 
 EACH_BATCH = pytest.mark.usefixtures("batch")
@@ -157,6 +158,14 @@ def test_qonnx_is_the_same_program(tmp_path):
         assert (a.projections[0].weights[0] == b.projections[0].weights[0]).all()
         assert (a.bias == b.bias).all()
     assert (one.neurons[0].levels == two.neurons[0].levels).all()
+
+
+def test_levels_that_import_reads_otherwise_are_found(tmp_path, monkeypatch):
+    """The graph is compared with the file's own quantisers."""
+    own = quantised_file._ends
+    monkeypatch.setattr(quantised_file, "_ends", lambda *args: (own(*args)[0], own(*args)[1] - 1))
+    with pytest.raises(VerificationError, match="^import: the graph does not compute what"):
+        snncc.compile(saved(tmp_path, qonnx()), 9 * normal(4, 3, (2, 4, 4)), weight_bits=8)
 
 
 # -- which pairs are neurons ---------------------------------------------------------------
