@@ -10,16 +10,16 @@ from snncc.cli.report_lines import all_lines
 from snncc.compiler import InputOptions
 from snncc.nn import IntegerFire
 
-MEAN, STD = 0.1, 0.3
+MEAN, STD = 0.0, 1 / 255
 PIXELS = np.arange(256, dtype=np.uint8).reshape(-1, 1)
 
 
 def network(border: float) -> nn.Module:
-    """One neuron, whose potential is pixel / 20 + border."""
+    """One neuron, whose potential is pixel / 20 + border; as float32 a 20th is a little more."""
     net = nn.Sequential(nn.Linear(1, 1), IntegerFire(8), nn.Linear(1, 2))
     with torch.no_grad():
-        net[0].weight[:] = 255 * STD / 20
-        net[0].bias[:] = 255 * MEAN / 20 + border
+        net[0].weight[:] = 1 / 20
+        net[0].bias[:] = border
     return net
 
 
@@ -51,7 +51,7 @@ def test_without_borders_it_rounds_nothing_otherwise():
 
 
 def test_real_inputs_are_quantised_and_that_is_measured():
-    x = np.random.default_rng(0).normal(size=(256, 1)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(0, 255, (256, 1)).astype(np.float32)
     real = compiled(0.0, input=InputOptions(mode="f32"), calibration=x)
     assert real.report["changed_by_input"] > 0
     assert "of activations" in line(real)

@@ -13,15 +13,17 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch.fx import Node
 
 from snncc.errors import Fault
 from snncc.frontends.tidy import users_line
-from snncc.ir.graphs import Provenance, set_provenance
+from snncc.ir.exact import Exact, fraction_of
+from snncc.ir.graphs import Provenance, constant, set_provenance
 
-__all__ = ["faults_of", "name_calls", "prepare"]
+__all__ = ["faults_of", "name_calls", "prepare", "take_numbers"]
 
 _aten = torch.ops.aten
 
@@ -148,3 +150,26 @@ def module_of(node: Node) -> str:
     """The module path of a call."""
     stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     return str(stack[-1]) if stack and not stack[-1].startswith("_empty_nn") else ""
+
+
+def take_numbers(model: ir.Model, program: torch.export.ExportedProgram) -> None:
+    """Let constants stand for the numbers that the author's code has there, such as 0.1.
+
+    Args:
+        model: The graph of the program, which has them as float32.
+        program: Parameters and buffers of it are float32 themselves.
+    """
+    written = {np.float32(number): fraction_of(number) for number in _numbers(program)}
+    for value in model.graph.initializers.values():
+        array = constant(value)
+        if array is None or array.dtype != np.float32 or array.size != 1:
+            continue
+        if (number := written.get(array.reshape(-1)[0])) is not None:
+            units = np.full(array.shape, number, dtype=object)
+            value.const_value = Exact(np.ones(array.shape), units).tensor(str(value.name))
+
+
+def _numbers(program: torch.export.ExportedProgram) -> set[float]:
+    args = [arg for node in program.graph.nodes for arg in (*node.args, *node.kwargs.values())]
+    held = [t.item() for t in program.state_dict.values() if t.numel() == 1]
+    return {arg for arg in args if isinstance(arg, float)} - set(map(float, held))

@@ -20,7 +20,7 @@ import torch
 from snncc.damage import damaged, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import Leaf, find_leaves, forget, swapped
-from snncc.frontends.programs import faults_of, name_calls, prepare
+from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
@@ -105,6 +105,7 @@ def export_module(
         with swapped(leaves):
             found = _converted(_captured(module, example, patches))
     model = tidy(found.model)
+    take_numbers(model, found.exported_program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
@@ -283,7 +284,9 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
         UnsupportedModelError: It has an operator without an ONNX form.
     """
     found = _converted(program)
-    return Exported(tidy(_standardised(found.model)), found.exported_program)
+    model = tidy(_standardised(found.model))
+    take_numbers(model, found.exported_program)
+    return Exported(model, found.exported_program)
 
 
 def _standardised(model: ir.Model) -> ir.Model:

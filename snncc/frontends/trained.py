@@ -63,7 +63,7 @@ class TrainedModule:
 
     @cached_property
     def _wide(self) -> ir.Model:
-        return in_float64(self.exported.model, _numbers(self.exported.program))
+        return in_float64(self.exported.model)
 
     @property
     def wide_names(self) -> frozenset[str]:
@@ -249,13 +249,6 @@ class _Replay(Interpreter):
         stack = list(n.meta.get("nn_module_stack", {}).values())
         path = str(stack[-1][0]) if stack else ""
         self.faults.append(Fault(what, n.name, _rounding_of(n.target), path))
-
-
-def _numbers(program: torch.export.ExportedProgram) -> set[float]:
-    """Numbers that the author's code has, beside parameters and buffers."""
-    args = [arg for node in program.graph.nodes for arg in (*node.args, *node.kwargs.values())]
-    held = [t.item() for t in program.state_dict.values() if t.numel() == 1]
-    return {arg for arg in args if isinstance(arg, float)} - set(map(float, held))
 
 
 def _settings(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

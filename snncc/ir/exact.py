@@ -19,7 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["Exact", "Steps", "fraction_gcd", "steps_of", "unit_attributes", "unit_of"]
+__all__ = [
+    "Exact",
+    "Steps",
+    "fraction_gcd",
+    "fraction_of",
+    "steps_of",
+    "unit_attributes",
+    "unit_of",
+]
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -30,6 +38,8 @@ _LARGEST = 2**23
 _WIDEST = 62
 #: Elements of a row that are looked at first.
 _FEW = 8
+#: Largest denominator of a number that is written in somebody's code.
+_SIMPLE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +154,16 @@ class _ExactTensor(ir.Tensor[npt.NDArray[np.float32]]):
         self.exact = Exact(small.values, exact.units)
         array = np.asarray(exact.real.astype(np.float32), order="C")
         super().__init__(array, ir.DataType.FLOAT, shape=ir.Shape(array.shape), name=name)
+
+
+def fraction_of(number: float) -> Fraction:
+    """What a number in somebody's code means: a tenth of 0.1, a third of 1 / 3.
+
+    Args:
+        number: float64. Where no simple fraction is that, it is the binary number that it is.
+    """
+    simple = Fraction(number).limit_denominator(_SIMPLE)
+    return simple if float(simple) == number else Fraction(number)
 
 
 # -- what one spike is worth ---------------------------------------------------------------

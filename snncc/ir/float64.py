@@ -6,7 +6,7 @@ over its taps, each a matrix product with the input shifted; an average is one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,10 +16,10 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.errors import UnsupportedModelError
+from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
     attribute,
-    constant,
     explicit_pads,
     integer_range,
     nodes,
@@ -41,7 +41,7 @@ _MADE_BY = "float64"
 _STANDARD = ("", "com.microsoft")
 
 
-def in_float64(model: ir.Model, numbers: Collection[float] = ()) -> ir.Model:
+def in_float64(model: ir.Model) -> ir.Model:
     """The graph with float64 in place of float32, under the same names; inputs are float64, too.
 
     The drive of each rounding is rounded to 2^-32 first: what is a tie in exact arithmetic is one
@@ -49,14 +49,12 @@ def in_float64(model: ir.Model, numbers: Collection[float] = ()) -> ir.Model:
 
     Args:
         model: Of ONNX's own operators and ours, with the functions of any others; not changed.
-        numbers: What the author's code multiplies with or adds, such as 0.1, which the graph has as
-            float32 only: a constant that is one of these in float32 is that one here.
+            Of constants the numbers that they stand for are taken (``ir/exact``).
 
     Raises:
         UnsupportedModelError: A quantiser's scales vary in blocks, which no network of ours has.
     """
     copy = model.clone()
-    _take_numbers(copy.graph, numbers)
     known = {str(v.name): (v.shape, v.type) for node in model.graph for v in node.outputs}
     for node in nodes(copy, *NEURONS):
         node.replace_input_with(0, _snapped(_Build(node), _given(node, 0)))
@@ -71,17 +69,6 @@ def in_float64(model: ir.Model, numbers: Collection[float] = ()) -> ir.Model:
     for graph in (copy.graph, *_inner_graphs(copy.graph)):
         _widen(graph)
     return copy
-
-
-def _take_numbers(graph: ir.Graph, numbers: Collection[float]) -> None:
-    written = {np.float32(number): number for number in numbers}
-    for value in graph.initializers.values():
-        array = constant(value)
-        if array is None or array.dtype != np.float32 or array.size != 1:
-            continue
-        if (number := written.get(array.reshape(-1)[0])) is not None:
-            value.const_value = ir.tensor(np.full(array.shape, number), name=value.name)
-            value.type = ir.TensorType(_DOUBLE)
 
 
 def _inline(model: ir.Model) -> None:
@@ -303,12 +290,12 @@ def _widen(graph: ir.Graph) -> None:
 
 
 def _widen_constant(graph: ir.Graph, value: ir.Value) -> None:
-    array = constant(value)
-    if array is None or value.dtype != _FLOAT or value.is_graph_output():
+    known = Exact.of(value)
+    if known is None or value.dtype != _FLOAT or value.is_graph_output():
         return
     readers = [(user, index) for user, index in value.uses() if user.op_type != "Cast"]
-    if array.nbytes <= _SMALL:
-        value.const_value = ir.tensor(array.astype(np.float64), name=value.name)
+    if known.values.nbytes <= _SMALL or known.units is not None:
+        value.const_value = ir.tensor(known.real, name=value.name)
         value.type = ir.TensorType(_DOUBLE)
     elif readers:
         node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", _DOUBLE.value)])

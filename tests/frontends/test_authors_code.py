@@ -149,3 +149,16 @@ def faults_of_check(net: nn.Module) -> tuple[Fault, ...]:
         return snncc.compiler.check(net, **GIVEN).faults
     except UnsupportedModelError as e:
         return e.faults
+
+
+@pytest.mark.parametrize("number", [0.1, 0.3, 1 / 6])
+def test_a_number_in_the_code_is_that_number(number: float) -> None:
+    """Whole sums of counts times 0.1 meet ties, which its float32 would put on one side."""
+    sums = nn.Conv2d(4, 4, 1)
+    with torch.no_grad():
+        sums.weight[:] = torch.randint(-3, 4, sums.weight.shape).float()
+        sums.bias[:] = 5.0
+    net = network(IntegerFire(8), sums, Of(lambda x: x * number), IntegerFire(8))
+    report = snncc.compile(net, X, weight_bits=24, **GIVEN).report
+    assert report["ties"] > 0
+    assert report["changed"] == report["float32"]["activations"] == 0

@@ -15,7 +15,6 @@ from float_networks import Case, Net, case_of, examples, imported
 from state_networks import apart, carried, mean_over_time, repeated
 
 import snncc
-from snncc.compiler import InputOptions
 from snncc.errors import VerificationError
 from snncc.passes import Pass, PassManager, QuantiseInput, pipeline
 from snncc.passes.choose_bits import ChooseBits
@@ -140,9 +139,9 @@ def test_a_compilation_with_a_slip_in_it_ends_there(monkeypatch: pytest.MonkeyPa
         return 0
 
     monkeypatch.setattr(RecogniseAttention, "run", wrong)
-    x, limits = np.zeros((4, 2, 8, 8), np.float32), InputOptions(range=(-1, 1))
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 2, 8, 8)).astype(np.float32)
     with pytest.raises(VerificationError, match=r"^recognise-attention: ") as caught:
-        snncc.compile(network(), x, input_shape=(2, 8, 8), input=limits)
+        snncc.compile(network(), x, input_shape=(2, 8, 8))
     assert caught.value.exit_code == 5
 
 

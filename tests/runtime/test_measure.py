@@ -60,8 +60,8 @@ class Timed(nn.Module):
         return self.head(self.l2(x).flatten(2)).mean(0)
 
 
-def data(shape: tuple[int, ...], samples: int = 24) -> np.ndarray:
-    return RNG.integers(0, 256, (samples, *shape), dtype=np.uint8)
+def data(shape: tuple[int, ...], samples: int = 24, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (samples, *shape), dtype=np.uint8)
 
 
 CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
