@@ -425,14 +425,17 @@ class _Compilation:
     def _measure(
         self, manager: PassManager, feeds: Mapping[str, Array], contract: InputContract
     ) -> Measured:
-        from snncc.runtime.measure import measure
+        from snncc.passes.quantise_weights import squeezed
+        from snncc.runtime.measure import measure, require_spikes
 
         self.steps.begin("measure", len(next(iter(feeds.values()))))
         integer, quantised = manager.after["fold-scale"], manager.stages["quantised"]
         is_own = self.origins.get("input_range") == OWN_GRID
         told = self.steps.advance
         is_real = contract.dtype == "float32" and not is_own
-        return measure(self.trained, integer, quantised, feeds, self.host, told, is_real)
+        found = measure(self.trained, integer, quantised, feeds, self.host, told, is_real)
+        require_spikes(found, squeezed(quantised))
+        return found
 
     def _model(
         self,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.backends.engine import Progress
-from snncc.errors import VerificationError
+from snncc.errors import Fault, UnsupportedModelError, VerificationError
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.float64 import in_float64
 from snncc.ir.graphs import attribute, label, nodes
@@ -25,7 +25,7 @@ from snncc.ir.ops import NEURONS
 from snncc.ir.oracle import affordable, evaluate, teacher_forced
 from snncc.passes.fold_scale import output_scales
 
-__all__ = ["LayerChange", "Measured", "Trained", "measure"]
+__all__ = ["LayerChange", "Measured", "Trained", "measure", "require_spikes"]
 
 Array = npt.NDArray[Any]
 Head = Callable[[Sequence[Array]], Array]
@@ -141,6 +141,40 @@ def measure(
         if progress is not None:
             progress(_size(batch))
     return work.result
+
+
+def require_spikes(measured: Measured, squeezed: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a network with a layer that lost all its spikes, and say why it did.
+
+    Args:
+        measured: What was compared.
+        squeezed: Layers with fewer bits than asked for (``passes.quantise_weights.squeezed``).
+
+    Raises:
+        UnsupportedModelError: Of layers that fire in the trained network and never in the compiled
+            one; all are listed.
+    """
+    lost = [layer for layer in measured.layers if layer.trained_spikes and not layer.spikes]
+    reasons = {
+        layer["module"]: f"'{layer['by']}' leaves its weights too few bits" for layer in squeezed
+    }
+    faults = [
+        Fault(
+            f"never fires in {measured.samples} samples, the trained network {n.trained_spikes:,} "
+            f"times: {reasons.get(n.module, _why_silent(n))}",
+            kind="layer",
+            module=n.module,
+            todo="more --weight-bits, or samples in which it fires more",
+        )
+        for n in lost
+    ]
+    if faults:
+        raise UnsupportedModelError("with these weight bits layers fall silent", faults)
+
+
+def _why_silent(layer: LayerChange) -> str:
+    own = "what its weights lose to rounding decides"
+    return own if layer.teacher_forced else "layers before it no longer drive it"
 
 
 def _batches(feeds: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:

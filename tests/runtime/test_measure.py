@@ -13,6 +13,7 @@ from torch import nn
 
 import snncc
 from snncc.compiler import InputOptions
+from snncc.errors import UnsupportedModelError
 from snncc.nn import LIF, IntegerFire
 from snncc.passes.quantise_input import QuantiseInput
 from snncc.passes.quantise_weights import QuantiseWeights
@@ -146,3 +147,38 @@ def test_spikes_are_those_of_the_populations() -> None:
         pooled = row["module"] == "f1"  # compared after the maximum over its counts
         total = int(counts[neuron.name].sum())
         assert row["spikes"] < total if pooled else row["spikes"] == total
+
+
+class Faint(nn.Module):
+    """Its second layer has one large weight for a channel that is silent, and small ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.c1, self.f1 = nn.Conv2d(1, 4, 1), IntegerFire(4)
+        self.c2, self.f2 = nn.Conv2d(4, 2, 1), IntegerFire(4)
+        self.c3, self.f3 = nn.Conv2d(2, 2, 1), IntegerFire(4)
+        self.head = nn.Linear(2, 3)
+        with torch.no_grad():
+            self.c1.weight[:] = torch.tensor([4.0, 4.0, 4.0, -4.0]).reshape(4, 1, 1, 1)
+            self.c1.bias[:] = torch.tensor([0.0, 0.0, 0.0, -10.0])
+            self.c2.weight[:] = torch.tensor([0.1, 0.1, 0.1, 3.0]).reshape(1, 4, 1, 1)
+            self.c2.bias[:] = 0
+            self.c3.weight[:], self.c3.bias[:] = 1, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.f3(self.c3(self.f2(self.c2(self.f1(self.c1(x)))))).mean((2, 3)))
+
+
+def test_a_layer_that_falls_silent_is_refused_with_the_cause() -> None:
+    given = {"input_shape": (1, 8, 8), **RAW}
+    report = snncc.compile(Faint().eval(), data((1, 8, 8)), weight_bits=8, **given).report
+    assert all(row["spikes"] for row in report["layers"])
+    with pytest.raises(UnsupportedModelError, match="layers fall silent") as caught:
+        snncc.compile(Faint().eval(), data((1, 8, 8)), weight_bits=4, **given)
+    found = [(fault.module, str(fault.what).partition(": ")[2]) for fault in caught.value.faults]
+    assert found == [
+        ("f2", "what its weights lose to rounding decides"),
+        ("f3", "layers before it no longer drive it"),
+    ]
+    assert caught.value.exit_code == 3
