@@ -444,7 +444,11 @@ class _Compilation:
         contract: InputContract,
         report: dict[str, Any],
     ) -> CompiledModel:
+        from snncc.ir.lineage import forget
+
         kept = self.options.keep_stages
+        for graph in manager.stages.values():
+            forget(graph)  # nothing is compared any more
         graphs = {
             stage: graph if kept or stage in RUNNABLE else summarised(graph)
             for stage, graph in manager.stages.items()

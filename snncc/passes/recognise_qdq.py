@@ -355,7 +355,8 @@ class InputGrid:
 
 def input_grid(model: ir.Model) -> InputGrid | None:
     """The grid on which the network itself puts its input, if it does so ahead of all else."""
-    node = only_reader(model.graph.inputs[0])
+    readers = [user for user, _ in model.graph.inputs[0].uses() if user.op_type != "Shape"]
+    node = readers[0] if len(readers) == 1 else None
     if is_op(node, "QuantizeInput") and node is not None:
         steps = constant(node.inputs[1])
         settings = attribute(node, "zero_point"), attribute(node, "top")

@@ -182,3 +182,11 @@ def test_a_layer_that_falls_silent_is_refused_with_the_cause() -> None:
         ("f3", "layers before it no longer drive it"),
     ]
     assert caught.value.exit_code == 3
+
+
+def test_what_values_come_from_is_not_kept_in_the_file() -> None:
+    x = data((1, 8, 8), 2)
+    model = snncc.compile(Various().eval(), x, input_shape=(1, 8, 8), keep_stages=True, **RAW)
+    kept = {p.key for stage in model.graphs.values() for p in stage.metadata_props}
+    assert kept
+    assert "snncc.lineage" not in kept
