@@ -69,6 +69,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise damaged(path, str(e), "its external data are") from e
     _check_arrays(proto, path)
     _drop_listed_weights(proto)
+    _drop_our_metadata(proto)
     return proto
 
 
@@ -135,6 +136,14 @@ def _drop_listed_weights(proto: onnx.ModelProto) -> None:
     del proto.graph.input[:]
     proto.graph.input.extend(inputs)
     proto.ir_version = max(proto.ir_version, 4)  # the first that lets them out
+
+
+def _drop_our_metadata(proto: onnx.ModelProto) -> None:
+    """What this compiler notes in graphs is believed; a file must not bring notes of its own."""
+    for holder in (proto, proto.graph, *proto.graph.node):
+        kept = [prop for prop in holder.metadata_props if not prop.key.startswith("snncc.")]
+        del holder.metadata_props[:]
+        holder.metadata_props.extend(kept)
 
 
 def _check_ports(proto: onnx.ModelProto) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -379,3 +381,16 @@ def test_the_result_of_the_module_is_what_is_compared(monkeypatch: pytest.Monkey
     with pytest.raises(VerificationError) as caught:
         compared(trained, found.model)
     assert [f.module for f in caught.value.faults] == ["8"]
+
+
+def test_notes_that_a_file_brings_are_not_believed(file: str, tmp_path: Any) -> None:
+    """Here one says that the result is the input."""
+    proto = onnx.load(file)
+    notes = {proto.graph.output[0].name: ["same", [f"@{proto.graph.input[0].name}"], {}]}
+    proto.metadata_props.add(key="snncc.lineage", value=json.dumps(notes))
+    proto.metadata_props.add(key="snncc.stage", value="quantised")
+    for node in proto.graph.node:
+        node.metadata_props.add(key="snncc.calls", value="7,8")
+        node.metadata_props.add(key="snncc.class", value="some.Neuron")
+    onnx.save(proto, tmp_path / "forged.onnx")
+    assert law_of(str(tmp_path / "forged.onnx")) == law_of(file)
