@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
+from snncc.damage import irregular, reason
 from snncc.errors import BadInputError
 
 __all__ = [
@@ -21,15 +23,26 @@ __all__ = [
 
 
 def check_input_file(path: Path, may_be_folder: bool = False) -> None:
-    """Fail at once if there is no such file.
+    """Fail at once if there is no such file, or none that can be read.
 
     Raises:
-        BadInputError: Missing, or a folder where a file is expected.
+        BadInputError: Missing, not to be read, or no regular file; a folder where a file is
+            expected.
     """
-    if not path.exists():
-        raise BadInputError(f"{path}: no such file")
-    if path.is_dir() and not may_be_folder:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise BadInputError(f"{path}: no such file") from e
+    except (OSError, ValueError) as e:
+        raise BadInputError(f"{path}: cannot be read ({reason(e)})") from e
+    if stat.S_ISDIR(mode) and not may_be_folder:
         raise BadInputError(f"{path}: is a folder, a file is expected")
+    if not stat.S_ISDIR(mode) and (kind := irregular(mode)):
+        raise BadInputError(
+            f"{path}: is {kind}, a regular file is expected; save what it gives to a file"
+        )
+    if not os.access(path, os.R_OK):
+        raise BadInputError(f"{path}: cannot be read (Permission denied)")
 
 
 def check_output_file(path: Path, force: bool) -> None:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError, Message
 
-from snncc.damage import damaged
+from snncc.damage import damaged, open_regular
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
@@ -52,7 +52,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         BadInputError: Not ONNX, damaged, or its external data lies outside its folder.
     """
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        with open_regular(path) as file:
+            proto = onnx.load(file, load_external_data=False)
     except FileNotFoundError as e:
         raise BadInputError(f"{path}: no such file") from e
     except OSError as e:

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from snncc.damage import damaged, require_whole_zip
+from snncc.damage import damaged, open_regular, reason, require_whole_zip
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.masks import MASK
 
-__all__ = ["FORMATS", "read_arrays", "read_labels", "read_masks", "reading", "reason"]
+__all__ = ["FORMATS", "read_arrays", "read_labels", "read_masks", "reading"]
 
 Array = npt.NDArray[Any]
 
@@ -92,14 +92,8 @@ def reading(path: Path) -> Iterator[None]:
         raise damaged(path, reason(error)) from error
 
 
-def reason(error: Exception) -> str:
-    """First line of what an exception says, or its name."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
-
-
 def _sniff(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         require_whole_zip(file, path)
         head = file.read(6)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snncc.damage import open_regular, reason
 from snncc.errors import BadInputError
 from snncc.ir.program import Program
-from snncc.runtime.array_files import reading, reason
+from snncc.runtime.array_files import reading
 from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
 from snncc.runtime.contract import InputContract, Output, Result, outputs_of, results_of
 from snncc.runtime.graph_store import (
@@ -231,7 +232,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
     """
     source = Path(path)
     with reading(source):  # whatever hostile bytes may raise is a message, not a traceback
-        with open(source, "rb") as file:
+        with open_regular(source) as file:
             members = read_members(file, str(source))
         try:
             return _model_of(members, str(source))

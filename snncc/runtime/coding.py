@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, MissingDependencyError, UsageError
-from snncc.runtime.array_files import read_arrays, read_labels, read_masks, reading, reason
+from snncc.damage import reason
+from snncc.errors import BadInputError, UsageError
+from snncc.runtime.array_files import read_arrays, read_labels, read_masks, reading
+from snncc.runtime.images import read_folder
 
 __all__ = ["Dataset", "check_input", "normalise", "read_data", "write_npz"]
 
@@ -25,7 +27,6 @@ Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
 _Read = tuple[Array, Array | None, int, str]  # samples, labels, how many there are in all, format
 
-_IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 
 
@@ -96,7 +97,7 @@ def read_data(
     source = Path(path)
     wanted = None if shape is None else tuple(int(n) for n in shape)
     with reading(source):
-        read = _read_folder if source.is_dir() else _read_samples
+        read = read_folder if source.is_dir() else _read_samples
         x, y, total, kind = read(source, wanted, limit)
     if labels is not None:
         y = read_labels(Path(labels))
@@ -325,63 +326,3 @@ def _rounding(x: Array) -> tuple[str, ...]:
     with np.errstate(over="ignore"):  # what overflows is refused there
         is_rounded = x.dtype == np.float64 and not np.array_equal(x, x.astype(np.float32))
     return ("float64 rounded to float32",) if is_rounded else ()
-
-
-# --- folders of images ----------------------------------------------------------------------------
-
-
-def _read_folder(folder: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
-    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
-        raise BadInputError(f"{folder}: images are [1|3, H, W], the network takes {list(shape)}")
-    files, y = _list_folder(folder)
-    chosen = files[:limit]
-    first = _decode(chosen[0], shape)
-    x = np.empty((len(chosen), *first.shape), np.uint8)
-    for index, file in enumerate(chosen):
-        x[index] = _decode(file, first.shape)
-    kind = "images" if y is None else f"images, {int(y.max()) + 1} classes"
-    return x, y, len(files), kind
-
-
-def _list_folder(folder: Path) -> tuple[list[Path], Array | None]:
-    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    classes = [entry for entry in visible if entry.is_dir()]
-    flat = _images(visible)
-    if bool(classes) == bool(flat):
-        found = "both images and sub-folders" if flat else "no images"
-        raise BadInputError(f"{folder}: {found}; expected one sub-folder per class, or images only")
-    if flat:
-        return flat, None
-    groups = [_images(sorted(entry.iterdir())) for entry in classes]
-    if empty := [entry.name for entry, group in zip(classes, groups, strict=True) if not group]:
-        names = ", ".join(empty)
-        raise BadInputError(f"{folder}: no images in {names}; every sub-folder is a class")
-    y = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return [file for group in groups for file in group], y
-
-
-def _images(entries: list[Path]) -> list[Path]:
-    return [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in _IMAGE_SUFFIXES and not entry.name.startswith(".")
-    ]
-
-
-def _decode(path: Path, shape: tuple[int, ...] | None) -> Array:
-    """One image ``[C, H, W]`` uint8; its size is compared before its pixels are decoded."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        hint = "pip install 'snncc[images]'"
-        raise MissingDependencyError(f"folders of images need pillow; {hint}") from error
-    with reading(path), Image.open(path) as image:
-        if image.mode[0] in "IF":
-            raise BadInputError(f"{path}: pixels of more than 8 bits ({image.mode}); save as 8 bit")
-        if shape is not None and (image.height, image.width) != shape[1:]:
-            found, wanted = f"{image.height}x{image.width}", f"{shape[1]}x{shape[2]}"
-            message = f"{path}: image is {found}, expected {wanted}"
-            raise BadInputError(f"{message}; nothing is resized silently, preprocess the images")
-        grey = image.mode in ("1", "L", "LA") if shape is None else shape[0] == 1
-        pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1))
