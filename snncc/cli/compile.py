@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli import report_lines
-from snncc.cli.files import check_dump_folder, check_input_file, check_output_file
+from snncc.cli.files import check_dump_folder, check_input_file, check_output_file, output_file
 from snncc.cli.network import Network, Request, network_options, numbers, read_network
 from snncc.cli.screen import Screen, file_size, steps, write_json
 from snncc.errors import TargetError, UnsupportedModelError, UsageError
@@ -145,14 +145,15 @@ def compile_(as_json: bool, **given: Any) -> None:
     name = choices.name or request.model.stem
     out = choices.out or Path(f"{name}.snn")
     _check(request, choices, out)
-    try:
-        network, model = _compile(request, choices, name, quiet=as_json)
-    except UnsupportedModelError as e:
-        raise UnsupportedModelError(f"{e.message}; nothing written", e.faults) from e
-    except TargetError as e:
-        raise TargetError(f"{e.message}; nothing written", e.faults) from e
-    model.report["checkpoint"] = network.checkpoint
-    model.save(out, overwrite=choices.force)
+    with output_file(out, choices.force) as claim:
+        try:
+            network, model = _compile(request, choices, name, quiet=as_json)
+        except UnsupportedModelError as e:
+            raise UnsupportedModelError(f"{e.message}; nothing written", e.faults) from e
+        except TargetError as e:
+            raise TargetError(f"{e.message}; nothing written", e.faults) from e
+        model.report["checkpoint"] = network.checkpoint
+        claim.write(model.write)
     seconds = time.perf_counter() - start
     if as_json:
         write_json(_to_json(request, network, model, out, seconds))

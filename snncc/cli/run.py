@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from snncc.cli.accuracy import accuracy, accuracy_text
-from snncc.cli.files import check_input_file, check_output_file
+from snncc.cli.files import check_input_file, check_output_file, output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from snncc.cli.tally import Tally
+    from snncc.outputs import FileClaim
     from snncc.runtime.coding import Dataset
     from snncc.runtime.result import PopulationRates, Rates
     from snncc.runtime.session import Session
@@ -115,23 +117,24 @@ def run(
     one synapse.
     """
     _check_paths(file, data, labels, probes, out, force)
-    from snncc.runtime.coding import read_data
-    from snncc.runtime.session import Session
-
     options = {"pipelined": pipelined or None, "threads": threads, "kernels": kernels}
     given = {name: value for name, value in options.items() if value is not None}
     given |= given_options(more)
-    session = Session(file, engine, batch, **given)
-    takes_mask = bool(session.contract.patches)
-    read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
-    _check_labels(read, session)
-    start = time.perf_counter()
-    tally = _simulate(session, read, probes)
-    seconds = time.perf_counter() - start
-    found = _result(session, read, tally, seconds)
-    if out is not None:
-        _write(tally, session, out, force)
-        found["path"] = str(out)
+    with nullcontext() if out is None else output_file(out, force) as claim:
+        from snncc.runtime.coding import read_data
+        from snncc.runtime.session import Session
+
+        session = Session(file, engine, batch, **given)
+        takes_mask = bool(session.contract.patches)
+        read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
+        _check_labels(read, session)
+        start = time.perf_counter()
+        tally = _simulate(session, read, probes)
+        seconds = time.perf_counter() - start
+        found = _result(session, read, tally, seconds)
+        if claim is not None:
+            _write(tally, session, claim)
+            found["path"] = str(out)
     if pipelined:
         found["clock"] = _clock(session, tally)
     if (share := session.event_share) is not None:
@@ -198,9 +201,9 @@ def _feeds(read: Dataset, session: Session, length: int) -> Iterator[dict[str, A
         yield {name: array[start : start + length] for name, array in arrays.items()}
 
 
-def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
+def _write(tally: Tally, session: Session, claim: FileClaim) -> None:
     """Outputs as real numbers, and what the probes recorded."""
-    from snncc.runtime.coding import write_npz
+    from snncc.runtime.coding import write_arrays
 
     integers = tally.readouts()
     arrays: dict[str, Array] = {
@@ -208,7 +211,7 @@ def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
     }
     arrays |= {f"spikes.{k}": v for k, v in tally.spikes().items()}
     arrays |= {f"potential.{k}": v for k, v in tally.potentials().items()}
-    write_npz(out, overwrite=force, **arrays)
+    claim.write(lambda file: write_arrays(file, arrays))
 
 
 # -- the result ----------------------------------------------------------------------------

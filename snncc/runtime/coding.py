@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from snncc.damage import reason
 from snncc.errors import BadInputError, UsageError
+from snncc.outputs import claim_file
 from snncc.runtime.array_files import read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
 
-__all__ = ["Dataset", "check_input", "normalise", "read_data", "write_npz"]
+__all__ = ["Dataset", "check_input", "normalise", "read_data", "write_arrays", "write_npz"]
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
@@ -169,26 +168,16 @@ def write_npz(path: StrPath, /, *, overwrite: bool = False, **arrays: Array) -> 
     """An npz file whose bytes depend only on names and values; written whole or not at all.
 
     Args:
-        path: The file, name and suffix as given.
-        overwrite: Replace an existing file.
+        path: The file, name and suffix as given; a symlink is followed.
+        overwrite: Replace an existing file; what is no regular file is never replaced.
         **arrays: Numbers only; stored in order of their names, uncompressed, little endian.
 
     Raises:
-        BadInputError: The file exists, an array holds objects, or the folder cannot be written.
+        BadInputError: The file exists, another process writes it at the moment, an array holds
+            objects, or the folder cannot be written.
     """
-    target = Path(path)
-    if os.path.lexists(target) and not overwrite:
-        raise BadInputError(f"{target}: exists already; choose another name or overwrite (-f)")
-    stored = {name: _storable(name, arrays[name]) for name in sorted(arrays)}
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _write_members(part, stored)
-        os.replace(part, target)
-    except OSError as error:
-        raise BadInputError(f"{target}: cannot be written ({reason(error)})") from error
-    finally:
-        with suppress(OSError):  # mostly because it has been moved into place
-            part.unlink()
+    with claim_file(path, overwrite) as claim:
+        claim.write(lambda file: write_arrays(file, arrays))
 
 
 def _storable(name: str, array: Array) -> Array:
@@ -198,9 +187,15 @@ def _storable(name: str, array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _write_members(path: Path, arrays: dict[str, Array]) -> None:
-    with open(path, "xb") as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
+def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write what ``write_npz`` puts into a file.
+
+    Raises:
+        BadInputError: An array holds objects.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in sorted(arrays):
+            array = _storable(name, arrays[name])
             info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
             info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every platform
             info.file_size = array.nbytes + 1024  # lets zipfile choose zip64 where it must
