@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,15 +17,24 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError, UsageError
 from snncc.outputs import claim_file
-from snncc.runtime.array_files import read_arrays, read_labels, read_masks, reading
+from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
 
-__all__ = ["Dataset", "check_input", "normalise", "read_data", "write_arrays", "write_npz"]
+__all__ = [
+    "Dataset",
+    "check_input",
+    "normalise",
+    "pieces",
+    "read_data",
+    "write_arrays",
+    "write_npz",
+]
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
-_Read = tuple[Array, Array | None, int, str]  # samples, labels, how many there are in all, format
+_Read = tuple[Array, Rows | None, int, str]  # samples, labels, how many there are in all, format
 
+_PIECE = 1 << 24  # bytes looked at together
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 
 
@@ -84,11 +93,13 @@ def read_data(
         labels: A file of its own for the labels (npz, npy or idx); it overrules labels in ``path``.
         shape: What the network takes per sample, e.g. ``(1, 28, 28)``, or ``(T, 1, 28, 28)`` of
             sequences; None: not checked.
-        limit: At most so many samples, from the first; of a folder only these are decoded.
+        limit: At most so many samples, from the first, and no more of the data than they need;
+            that the rest is whole is then not checked.
         masks: Read patch masks, too, if there are any.
 
     Raises:
-        BadInputError: A file is missing, damaged, empty, of an unknown format or the wrong shape.
+        BadInputError: A file is missing, damaged, empty, of an unknown format or the wrong shape,
+            or does not fit into memory.
         UsageError: ``limit`` is below 1.
         MissingDependencyError: A folder of images without pillow.
     """
@@ -96,21 +107,27 @@ def read_data(
     source = Path(path)
     wanted = None if shape is None else tuple(int(n) for n in shape)
     with reading(source):
-        read = read_folder if source.is_dir() else _read_samples
-        x, y, total, kind = read(source, wanted, limit)
+        is_folder = source.is_dir()
+        x, y, total, kind = (_read_images if is_folder else _read_samples)(source, wanted, limit)
     if labels is not None:
-        y = read_labels(Path(labels))
+        y = read_labels(Path(labels), limit)
     if y is not None:
-        y = _check_labels(y, total, Path(labels) if labels is not None else source)[: len(x)]
-    mask = read_masks(source) if masks and not source.is_dir() else None
-    if mask is not None and mask.shape[:1] != (total,):
-        found = f"mask of shape {list(mask.shape)}"
+        _check_labels(y, total, Path(labels) if labels is not None else source)
+    mask = read_masks(source, limit) if masks and not is_folder else None
+    if mask is not None and (not mask.values.shape or mask.total != total):
+        found = f"mask of shape {[mask.total, *mask.values.shape[1:]]}"
         raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
     x, notes = _with_channel(x, wanted, kind)
     if wanted is not None:
-        _check_shape(x, wanted, str(source))
-        notes += _rounding(x[:limit])
-    return Dataset(x, y, f"{source} ({kind})", mask, notes).take(limit)
+        _check_shape((total, *x.shape[1:]), wanted, str(source))
+        notes += _rounding(x)
+    return Dataset(
+        x,
+        None if y is None else y.values.astype(np.int64),
+        f"{source} ({kind})",
+        None if mask is None else mask.values,
+        notes,
+    )
 
 
 def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
@@ -129,8 +146,14 @@ def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
     wanted = np.dtype(dtype)
     if wanted not in (np.uint8, np.float32):
         raise BadInputError(f"input: the network asks for {wanted}; only uint8 or float32 can be")
-    _check_shape(x, tuple(int(n) for n in shape), "input")
+    _check_shape(x.shape, tuple(int(n) for n in shape), "input")
     return _check_finite(_as_dtype(x, wanted))
+
+
+def pieces(x: Array) -> Iterator[Array]:
+    """The array in parts along its first axis, for work that would need as much memory again."""
+    step = max(1, _PIECE * len(x) // max(1, x.nbytes))
+    return (x[at : at + step] for at in range(0, len(x), step))
 
 
 def normalise(x_u8: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
@@ -211,12 +234,12 @@ def _check_limit(limit: int | None) -> None:
         raise UsageError(f"--limit {limit}: must be at least 1")
 
 
-def _check_shape(x: Array, shape: tuple[int, ...], where: str) -> None:
-    if x.ndim == len(shape) + 1 and x.shape[1:] == shape and len(x):
+def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
+    if len(found) == len(shape) + 1 and found[1:] == shape and found[0]:
         return
     expected = ", ".join(map(str, ("N", *shape)))
-    message = f"{where}: shape {list(x.shape)}, the network takes [{expected}]"
-    raise BadInputError(f"{message}; {_shape_hint(x.shape, shape)}")
+    message = f"{where}: shape {list(found)}, the network takes [{expected}]"
+    raise BadInputError(f"{message}; {_shape_hint(found, shape)}")
 
 
 def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -261,7 +284,8 @@ def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
 
 
 def _check_finite(x: Array) -> Array:
-    if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+    if x.dtype.kind == "f" and not all(np.isfinite(part).all() for part in pieces(x)):
+        finite = np.isfinite(x)
         first = np.unravel_index(int(np.argmin(finite)), x.shape)
         index = [int(i) for i in first]
         message = f"input: {x[first]} (as float32) at index {index}"
@@ -269,17 +293,20 @@ def _check_finite(x: Array) -> Array:
     return x
 
 
-def _check_labels(y: Array, samples: int, path: Path) -> Array:
+def _check_labels(labels: Rows, samples: int, path: Path) -> None:
+    """Before they are int64, which the largest numbers are not."""
+    y = labels.values
     if y.dtype.kind not in "ui" or y.ndim != 1:
-        found = f"{y.dtype} {list(y.shape)}"
+        found = f"{y.dtype} {[labels.total, *y.shape[1:]] if y.shape else []}"
         raise BadInputError(f"{path}: labels are {found}, expected class indices, integers [N]")
-    if len(y) != samples:
-        raise BadInputError(f"{path}: {len(y)} labels for {samples} samples; give one for each")
-    y = y.astype(np.int64)
-    if (y < 0).any():
-        index = int(np.argmax(y < 0))
-        raise BadInputError(f"{path}: label {y[index]} at index {index}; classes count from 0")
-    return y
+    if labels.total != samples:
+        found = f"{labels.total} labels for {samples} samples"
+        raise BadInputError(f"{path}: {found}; give one for each")
+    wrong = (y < 0) | (y > np.iinfo(np.int64).max)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        most = np.iinfo(np.int64).max
+        raise BadInputError(f"{path}: label {y[index]} at index {index}; classes are 0 to {most}")
 
 
 def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
@@ -292,11 +319,17 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
     return array.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-def _read_samples(path: Path, shape: tuple[int, ...] | None, _limit: int | None) -> _Read:
-    x, y, kind = read_arrays(path)
-    if x.ndim == 0 or x.size == 0:
-        raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
-    return x, y, len(x), kind
+def _read_samples(path: Path, _shape: tuple[int, ...] | None, limit: int | None) -> _Read:
+    x, y, kind = read_arrays(path, limit)
+    if x.values.ndim == 0 or x.values.size == 0:
+        shape = [x.total, *x.values.shape[1:]] if x.values.ndim else []
+        raise BadInputError(f"{path}: no samples, shape {shape}; expected [N, ...]")
+    return x.values, y, x.total, kind
+
+
+def _read_images(path: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
+    x, y, total, kind = read_folder(path, shape, limit)
+    return x, None if y is None else Rows(y[: len(x)], total), total, kind
 
 
 def _with_channel(
@@ -319,5 +352,7 @@ def _lacks_channel(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 def _rounding(x: Array) -> tuple[str, ...]:
     """A note if ``check_input`` will change values."""
     with np.errstate(over="ignore"):  # what overflows is refused there
-        is_rounded = x.dtype == np.float64 and not np.array_equal(x, x.astype(np.float32))
+        is_rounded = x.dtype == np.float64 and not all(
+            np.array_equal(part, part.astype(np.float32)) for part in pieces(x)
+        )
     return ("float64 rounded to float32",) if is_rounded else ()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError
 from snncc.ir.program import Accumulator, Program, Readout, Shape
-from snncc.runtime.coding import check_input, normalise
+from snncc.runtime.coding import check_input, normalise, pieces
 from snncc.runtime.masks import MASK, check_mask, with_planes
 
 __all__ = ["InputContract", "Output", "Result", "by_timestep", "outputs_of", "results_of"]
@@ -150,9 +150,13 @@ class InputContract:
             np.asarray(value, dtype=np.float32).reshape(-1, *tail)
             for value in (self.scale, self.offset)
         )
+        out, at = np.empty(x.shape, np.uint8), 0
         with np.errstate(over="ignore"):
-            steps = np.rint((x - offset) / scale) + np.float32(self.zero_point)
-        return np.asarray(np.clip(steps, 0, self.top).astype(np.uint8))
+            for part in pieces(x):
+                steps = np.rint((part - offset) / scale) + np.float32(self.zero_point)
+                out[at : at + len(part)] = np.clip(steps, 0, self.top)
+                at += len(part)
+        return out
 
 
 def by_timestep(x: Array, shape: Shape) -> Array:
