@@ -73,7 +73,7 @@ class FolderClaim:
         is_written: Whether the folder is there.
     """
 
-    def __init__(self, path: Path, parts: Collection[str]) -> None:
+    def __init__(self, path: Path, parts: Collection[str] | None) -> None:
         self._path, self._parts = path, parts
         self.made: list[Path] = []
         self.is_written = False
@@ -127,13 +127,15 @@ def claim_file(path: _StrPath, overwrite: bool) -> Iterator[FileClaim]:
 
 
 @contextmanager
-def claim_folder(path: _StrPath, overwrite: bool, parts: Collection[str]) -> Iterator[FolderClaim]:
+def claim_folder(
+    path: _StrPath, overwrite: bool, parts: Collection[str] | None
+) -> Iterator[FolderClaim]:
     """Nobody else writes this folder meanwhile; what a killed run has left is put right.
 
     Args:
         path: The folder; an empty one is as good as none.
         overwrite: Whether an earlier result may be replaced.
-        parts: Names of all that a result holds.
+        parts: Names of all that a result holds; None: whatever is there is one.
 
     Raises:
         BadInputError: See ``check_folder``; or another run writes it, or the folder it is to be in
@@ -247,7 +249,7 @@ def _followed(path: Path) -> Path:
     raise _unwritten(path, OSError(ELOOP, os.strerror(ELOOP)))
 
 
-def check_folder(path: Path, overwrite: bool, parts: Collection[str]) -> None:
+def check_folder(path: Path, overwrite: bool, parts: Collection[str] | None) -> None:
     """Whether a folder may be written here, or replaced; see ``claim_folder``.
 
     Raises:
@@ -264,13 +266,14 @@ def check_folder(path: Path, overwrite: bool, parts: Collection[str]) -> None:
         raise _unwritten(path, e) from e
     if found and not overwrite:
         raise BadInputError(f"{path}: not empty; choose another name or replace it with -f")
-    if other := sorted(found - set(parts)):
-        raise BadInputError(_holds(path, other[0]))
+    if other := _others(path, parts) if found else "":
+        raise BadInputError(_holds(path, other))
 
 
-def _others(folder: Path, parts: Collection[str]) -> str:
+def _others(folder: Path, parts: Collection[str] | None) -> str:
     """What is in the folder and is no part of a result; nothing, if it is one."""
-    return min({entry.name for entry in folder.iterdir()} - set(parts), default="")
+    found = {entry.name for entry in folder.iterdir()}
+    return min(found - (found if parts is None else set(parts)), default="")
 
 
 def _holds(path: Path, other: str) -> str:

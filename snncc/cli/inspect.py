@@ -132,7 +132,7 @@ def _observed(model: CompiledModel, data: Path, limit: int | None) -> dict[str, 
     masks = bool(model.input.patches)
     read = read_data(data, shape=model.input.sample, limit=limit, masks=masks)
     with progress_bar("observe", len(read.x)) as progress:
-        found = observe(model, model.input.encode(read.x, read.mask), progress)
+        found = observe(model, model.input.encode(read.x, read.mask, read.origin), progress)
     return found | {"notes": read.notes}
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,9 @@ def run(
         session = Session(file, engine, batch, **given)
         takes_mask = bool(session.contract.patches)
         read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
-        _check_labels(read, session)
+        x, mask = session.contract.check(read.x, read.mask, read.origin)  # before any is run
+        read = replace(read, x=x, mask=mask if read.mask is not None else None)
+        _check_labels(read, session, labels)
         start = time.perf_counter()
         tally = _simulate(session, read, probes)
         seconds = time.perf_counter() - start
@@ -172,12 +175,11 @@ def _classes(session: Session) -> int:
     return shape[0] if len(results) == 1 and len(shape) == 1 else 0
 
 
-def _check_labels(read: Dataset, session: Session) -> None:
+def _check_labels(read: Dataset, session: Session, labels: Path | None) -> None:
     classes = _classes(session)
     if read.y is not None and classes and read.y.max() >= classes:
-        raise BadInputError(
-            f"{read.origin}: label {read.y.max()}, but the network has {classes} classes"
-        )
+        where = read.origin if labels is None else labels
+        raise BadInputError(f"{where}: label {read.y.max()}, but the network has {classes} classes")
 
 
 def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:

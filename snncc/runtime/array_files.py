@@ -52,6 +52,11 @@ class Rows:
     values: Array
     total: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array in the file."""
+        return (self.total, *self.values.shape[1:]) if self.values.shape else ()
+
 
 def read_arrays(path: Path, limit: int | None = None) -> tuple[Rows, Rows | None, str]:
     """Samples, labels if the file has them (npz only), and the name of the format.

@@ -114,8 +114,8 @@ def read_data(
     if y is not None:
         _check_labels(y, total, Path(labels) if labels is not None else source)
     mask = read_masks(source, limit) if masks and not is_folder else None
-    if mask is not None and (not mask.values.shape or mask.total != total):
-        found = f"mask of shape {[mask.total, *mask.values.shape[1:]]}"
+    if mask is not None and mask.shape[:1] != (total,):
+        found = f"mask of shape {list(mask.shape)}"
         raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
     x, notes = _with_channel(x, wanted, kind)
     if wanted is not None:
@@ -130,24 +130,27 @@ def read_data(
     )
 
 
-def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+def check_input(
+    x: Array, shape: Sequence[int], dtype: npt.DTypeLike, where: str = "input"
+) -> Array:
     """The same samples, contiguous, in native byte order and exactly of the dtype asked for.
 
     Args:
         x: Samples ``[N, *shape]``.
         shape: Shape of one sample.
         dtype: uint8 or float32. For float32, float64 is accepted and rounded.
+        where: What they are, for messages: a file.
 
     Raises:
         BadInputError: No batch axis, wrong shape or dtype, no samples, NaN or infinity.
     """
     if not isinstance(x, np.ndarray):
-        raise BadInputError(f"input: a {type(x).__name__}, not a numpy array; use numpy.asarray")
+        raise BadInputError(f"{where}: a {type(x).__name__}, not a numpy array; use numpy.asarray")
     wanted = np.dtype(dtype)
     if wanted not in (np.uint8, np.float32):
         raise BadInputError(f"input: the network asks for {wanted}; only uint8 or float32 can be")
-    _check_shape(x.shape, tuple(int(n) for n in shape), "input")
-    return _check_finite(_as_dtype(x, wanted))
+    _check_shape(x.shape, tuple(int(n) for n in shape), where)
+    return _check_finite(_as_dtype(x, wanted, where), where)
 
 
 def pieces(x: Array) -> Iterator[Array]:
@@ -271,24 +274,24 @@ def _sequence_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return f"these are sequences of {steps}, it takes {T}"
 
 
-def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
+def _as_dtype(x: Array, wanted: np.dtype[Any], where: str) -> Array:
     found = x.dtype.newbyteorder("=")
     if found != wanted and not (wanted == np.float32 and found == np.float64):
         hint = "convert first, raw pixels with snncc.runtime.coding.normalise"
         if wanted == np.uint8:
             hint = "it takes raw pixels 0..255, normalisation is inside"
             hint += "; x.astype(numpy.uint8) if they are" if x.dtype.kind in "iu" else ""
-        raise BadInputError(f"input: dtype {x.dtype}, the network takes {wanted}; {hint}")
+        raise BadInputError(f"{where}: dtype {x.dtype}, the network takes {wanted}; {hint}")
     with np.errstate(over="ignore"):  # what overflows to infinity is refused right after
         return np.ascontiguousarray(x, dtype=wanted)
 
 
-def _check_finite(x: Array) -> Array:
+def _check_finite(x: Array, where: str) -> Array:
     if x.dtype.kind == "f" and not all(np.isfinite(part).all() for part in pieces(x)):
         finite = np.isfinite(x)
         first = np.unravel_index(int(np.argmin(finite)), x.shape)
         index = [int(i) for i in first]
-        message = f"input: {x[first]} (as float32) at index {index}"
+        message = f"{where}: {x[first]} (as float32) at index {index}"
         raise BadInputError(f"{message}, {int((~finite).sum())} such values; clean the data")
     return x
 
@@ -297,7 +300,7 @@ def _check_labels(labels: Rows, samples: int, path: Path) -> None:
     """Before they are int64, which the largest numbers are not."""
     y = labels.values
     if y.dtype.kind not in "ui" or y.ndim != 1:
-        found = f"{y.dtype} {[labels.total, *y.shape[1:]] if y.shape else []}"
+        found = f"{y.dtype} {list(labels.shape)}"
         raise BadInputError(f"{path}: labels are {found}, expected class indices, integers [N]")
     if labels.total != samples:
         found = f"{labels.total} labels for {samples} samples"
@@ -322,8 +325,7 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
 def _read_samples(path: Path, _shape: tuple[int, ...] | None, limit: int | None) -> _Read:
     x, y, kind = read_arrays(path, limit)
     if x.values.ndim == 0 or x.values.size == 0:
-        shape = [x.total, *x.values.shape[1:]] if x.values.ndim else []
-        raise BadInputError(f"{path}: no samples, shape {shape}; expected [N, ...]")
+        raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
     return x.values, y, x.total, kind
 
 

@@ -111,27 +111,43 @@ class InputContract:
         if not (np.asarray(self.scale) > 0).all():
             raise BadInputError(f"input contract: scale {self.scale} is not positive")
 
-    def encode(self, x: Array, mask: Array | None = None) -> npt.NDArray[np.uint8]:
+    def encode(self, x: Array, mask: Array | None = None, where: str = "") -> npt.NDArray[np.uint8]:
         """Samples as integers of the source, exactly as the graph's QuantizeInput makes them.
 
         Args:
             x: ``[N, *shape]`` of the contract's dtype; sequences ``[N, T, *shape]``.
             mask: Zeros and ones ``[N, 1, h, w]`` or ``[N, h, w]``, 1 for an active patch; default:
                 all are active.
+            where: What they are, for messages: a file.
 
         Returns:
             uint8 of the same shape; with patches ``[N, *source_shape]``.
 
         Raises:
+            BadInputError: See ``check``.
+        """
+        checked, whole = self.check(x, mask, where)
+        if whole is not None:
+            return with_planes(checked, whole)
+        return checked if self.dtype == "uint8" else self._quantise(checked)
+
+    def check(
+        self, x: Array, mask: Array | None = None, where: str = ""
+    ) -> tuple[Array, npt.NDArray[np.uint8] | None]:
+        """Samples of the contract's dtype, and masks if the network takes some; see ``encode``.
+
+        Raises:
             BadInputError: Wrong shape or dtype, NaN or infinity; a mask that does not fit the
                 samples, or that the network does not take.
         """
+        mask_name = f"{where}: {MASK}" if where else MASK
         if mask is not None and not self.patches:
-            raise BadInputError(f"{MASK}: the network was compiled for whole images; leave it out")
-        checked = check_input(x, self.sample, self.dtype)
-        if self.patches:
-            return with_planes(checked, check_mask(mask, len(checked), self.patches))
-        return checked if self.dtype == "uint8" else self._quantise(checked)
+            hint = "the network was compiled for whole images; leave it out"
+            raise BadInputError(f"{mask_name}: {hint}")
+        checked = check_input(x, self.sample, self.dtype, where or "input")
+        if not self.patches:
+            return checked, None
+        return checked, check_mask(mask, len(checked), self.patches, mask_name)
 
     def normalised(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Raw samples as the trained network takes them; pixels as they are, where it takes those.

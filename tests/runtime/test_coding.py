@@ -201,7 +201,10 @@ def test_limit_takes_the_first_samples_and_their_labels(tmp_path):
         (np.zeros(2, np.int64), "2 labels for 3 samples"),
         (np.zeros(3), r"labels are float64 \[3\]"),
         (np.zeros((3, 10), np.uint8), r"labels are uint8 \[3, 10\]"),
-        (np.array([0, -1, 1]), "label -1 at index 1"),
+        (np.array([0, -1, 1]), "label -1 at index 1; classes are 0 to 9223372036854775807"),
+        (np.array([0, 1, 2**64 - 1], np.uint64), "label 18446744073709551615 at index 2"),
+        (np.array([0, 2**63, 1], np.uint64), "label 9223372036854775808 at index 1"),
+        (np.array([0, -128, 1], np.int8), "label -128 at index 1"),
     ],
 )
 def test_labels_that_are_no_class_indices_are_refused(tmp_path, y, message):
