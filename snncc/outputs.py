@@ -236,7 +236,7 @@ def _followed(path: Path) -> Path:
     """Where links lead to in the end; only the file's own name is looked at, not its folders."""
     place = path
     for _ in range(_MOST_LINKS):
-        if not place.is_symlink():
+        if not os.path.islink(place):
             return place
         owner = os.lstat(place).st_uid
         if owner not in (0, os.geteuid()):
@@ -258,10 +258,11 @@ def check_folder(path: Path, overwrite: bool, parts: Collection[str] | None) -> 
     """
     if path.name in ("", ".."):
         raise BadInputError(f"{path}: has no name of its own; give the folder's name")
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+    is_folder = os.path.isdir(path)
+    if os.path.lexists(path) and (os.path.islink(path) or not is_folder):
         raise BadInputError(f"{path}: is not a folder; choose another name")
     try:
-        found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        found = {entry.name for entry in path.iterdir()} if is_folder else set()
     except OSError as e:
         raise _unwritten(path, e) from e
     if found and not overwrite:

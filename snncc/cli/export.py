@@ -8,7 +8,7 @@ import click
 
 from snncc.cli.files import check_input_file, output_folder
 from snncc.cli.screen import Screen, plural, write_json
-from snncc.cli.shared_options import file_argument, json_option
+from snncc.cli.shared_options import PATH, file_argument, json_option
 from snncc.errors import TargetError
 
 __all__ = ["export"]
@@ -26,7 +26,7 @@ _PARTS = (
 @click.option(
     "-o",
     "out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     required=True,
     help="Folder to write.",

@@ -17,7 +17,7 @@ from snncc.cli.files import check_input_file, check_output_file, output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
-from snncc.cli.shared_options import data_option, file_argument, json_option, limit_option
+from snncc.cli.shared_options import PATH, data_option, file_argument, json_option, limit_option
 from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _CHUNK, _SLOW_CHUNK = 8, 32
 @data_option("npz, npy, idx or a folder of images.", required=True)
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DATA",
     help="Classes, if DATA does not hold them.",
 )
@@ -87,7 +87,7 @@ _CHUNK, _SLOW_CHUNK = 8, 32
 @click.option(
     "-o",
     "out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="OUT.npz",
     help="Write outputs and probes there.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
         target = (folder / where).resolve()
         if not target.is_relative_to(folder):
             faults.append(Fault(f"external data '{where}' points outside its folder", tensor.name))
-        elif not target.is_file():
+        elif not os.path.isfile(target):
             faults.append(Fault(f"external data '{where}' is missing", tensor.name))
     if faults:
         raise BadInputError(f"{path}: bad external data", faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from importlib.resources import as_file, files
@@ -35,7 +36,7 @@ def install(say: Callable[[str], None]) -> Path:
     """
     folder = environment_folder()
     python = folder / "bin" / "python"
-    if python.exists() and probe(str(python)).lava:
+    if os.path.exists(python) and probe(str(python)).lava:
         return python
     base = python_310()
     if not base:
