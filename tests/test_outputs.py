@@ -283,6 +283,14 @@ def test_a_run_that_is_killed_at_any_step_loses_nothing_and_leaves_nothing(kind,
     assert {tuple(left) for _, left in done} == {()}
 
 
+@pytest.mark.slow
+def test_a_thousand_kills_lose_nothing_and_leave_nothing():
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, kills.__file__, "--kills", "1000"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_writing_that_fails_midway_loses_nothing_and_leaves_nothing(tmp_path):
     write(tmp_path / "file", b"old")
     replace(tmp_path / "folder", "old")

@@ -7,9 +7,12 @@ before any are decoded; and only regular files are opened.
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -112,13 +115,15 @@ def decode(path: Path, shape: tuple[int, ...] | None = None) -> Array:
     except ImportError as error:
         hint = "pip install 'snncc[images]'"
         raise MissingDependencyError(f"folders of images need pillow; {hint}") from error
+    logging.getLogger("PIL").addHandler(_SILENT)  # what it logs of a file is in our own words, too
     pixels = MOST_PIXELS if shape is None else shape[1] * shape[2]
     with reading(path), open_regular(path) as file:
         _check_bytes(path, file, pixels)
         with _opened(PIL.Image, path, file) as image:
             _check_image(path, image, shape)
             grey = image.mode in ("1", "L", "LA") if shape is None else shape[0] == 1
-            values = np.asarray(image.convert("L" if grey else "RGB"))
+            with _quiet() if image.format == "TIFF" else nullcontext():
+                values = np.asarray(image.convert("L" if grey else "RGB"))
     return values[None] if grey else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
@@ -138,6 +143,29 @@ def _opened(pillow: ModuleType, path: Path, file: BinaryIO) -> Iterator[Image]:
             raise _too_large(path, "more pixels than Pillow takes") from error
         with image:
             yield image
+
+
+_SILENT = logging.NullHandler()
+_stderr = threading.Lock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The C library for TIFF says on stderr what it thinks of a file, in the file's own words."""
+    with _stderr:
+        try:
+            kept = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_bytes(path: Path, file: BinaryIO, pixels: int) -> None:

@@ -200,3 +200,16 @@ def test_what_pillow_warns_of_stays_off_the_screen(tmp_path, capfd):
     saved(tmp_path / "a.png", buffer.getvalue())
     assert read_data(tmp_path).x.shape == (1, 3, 4, 5)
     assert capfd.readouterr().err == ""
+
+
+def test_nor_does_the_library_for_tiff_speak_for_itself(tmp_path, capfd):
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (32, 32), (1, 2, 3)).save(buffer, "TIFF", compression="tiff_deflate")
+    data = bytearray(buffer.getvalue())
+    place = data.index(b"\x78")
+    data[place + 4 : place + 12] = bytes(8)
+    saved(tmp_path / "a.tif", bytes(data))
+    with pytest.raises(BadInputError, match=r"a\.tif: "):
+        read_data(tmp_path)
+    os.write(2, b"and stderr is there")
+    assert capfd.readouterr().err == "and stderr is there"
