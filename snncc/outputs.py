@@ -50,9 +50,9 @@ class FileClaim:
             BadInputError: It cannot be written, or without ``overwrite`` something has come there.
         """
         part = _beside(self._place, "part")
+        self.made = _free(part)
         try:
             with open(part, "xb") as file:
-                self.made = [part]
                 write(file)
                 _flush(file)
             check_file(self._path, self._overwrite)  # it may have become something else
@@ -88,9 +88,7 @@ class FolderClaim:
             BadInputError: It cannot be written, or the earlier one now holds what is no part of it.
         """
         part, old = _beside(self._path, "part"), _beside(self._path, "old")
-        if blocked := next((path for path in (part, old) if os.path.lexists(path)), None):
-            raise BadInputError(_exists(blocked))
-        self.made = [part, old]
+        self.made = _free(part, old)
         try:
             make(part)
             with shielded():
@@ -179,6 +177,20 @@ def _take(lock: Lock, path: Path, place: Path) -> None:
         raise BadInputError(f"{path}: {holder} is writing it; wait for it, or choose another name")
 
 
+def _free(*paths: Path) -> list[Path]:
+    """These, which are not there yet: whatever is then there under these names is ours."""
+    if blocked := next((path for path in paths if os.path.lexists(path)), None):
+        raise BadInputError(_exists(blocked))
+    return list(paths)
+
+
+def _sweep(path: Path, place: Path, claim: FileClaim | FolderClaim) -> None:
+    """Put right what a killed run has left, also for a run that is about to be refused."""
+    if os.path.lexists(_beside(place, "lock")):
+        with suppress(BadInputError), _held(path, place, claim):
+            pass
+
+
 def _put_right(place: Path, made: Sequence[Path]) -> None:
     """Bring an earlier folder back whose place is empty, and remove the rest."""
     old = _beside(place, "old")
@@ -228,6 +240,7 @@ def check_file(path: _StrPath, overwrite: bool) -> Path:
         link = "a link to " if place != given else ""
         raise BadInputError(f"{given}: is {link}{kind}, which is not replaced; name a file")
     if os.path.lexists(given) and not overwrite:
+        _sweep(given, place, FileClaim(given, place, overwrite))
         raise BadInputError(_exists(given))
     return place
 
@@ -258,6 +271,7 @@ def check_folder(path: Path, overwrite: bool, parts: Collection[str] | None) -> 
     """
     if path.name in ("", ".."):
         raise BadInputError(f"{path}: has no name of its own; give the folder's name")
+    _sweep(path, path, FolderClaim(path, parts))
     is_folder = os.path.isdir(path)
     if os.path.lexists(path) and (os.path.islink(path) or not is_folder):
         raise BadInputError(f"{path}: is not a folder; choose another name")

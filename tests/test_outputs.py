@@ -274,6 +274,19 @@ def test_files_that_are_named_like_ours_are_never_touched(tmp_path):
     assert (tmp_path / ".x.lock").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_run_that_is_refused_puts_right_what_a_killed_one_left(kind, tmp_path):
+    out = tmp_path / "out"
+    kills.written(kind, out, "old")
+    (tmp_path / ".out.lock").write_bytes(b"snncc          1\n")
+    (tmp_path / ".out.part").mkdir()
+    if kind == "folder":
+        out.rename(tmp_path / ".out.old")
+    with pytest.raises(BadInputError, match=r"out: (exists already|not empty)"):
+        write(out, overwrite=False) if kind == "file" else replace(out, overwrite=False)
+    assert (names(tmp_path), kills.content(out)) == (["out"], "old")
+
+
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_run_that_is_killed_at_any_step_loses_nothing_and_leaves_nothing(kind, exists, tmp_path):
