@@ -29,6 +29,7 @@ __all__ = ["FORMATS", "Rows", "read_arrays", "read_labels", "read_masks", "readi
 
 Array = npt.NDArray[Any]
 _T = TypeVar("_T")
+_Check = Callable[[tuple[int, ...]], None] | None
 
 FORMATS = "npz, npy, idx, idx.gz or a folder of images"
 
@@ -58,7 +59,9 @@ class Rows:
         return (self.total, *self.values.shape[1:]) if self.values.shape else ()
 
 
-def read_arrays(path: Path, limit: int | None = None) -> tuple[Rows, Rows | None, str]:
+def read_arrays(
+    path: Path, limit: int | None = None, check: _Check = None
+) -> tuple[Rows, Rows | None, str]:
     """Samples, labels if the file has them (npz only), and the name of the format.
 
     npz: samples are ``x``, or ``images``, or the only array besides; labels ``y`` or ``labels``.
@@ -66,6 +69,7 @@ def read_arrays(path: Path, limit: int | None = None) -> tuple[Rows, Rows | None
     Args:
         path: The file.
         limit: At most so many rows; the checksum of the rest is then not looked at.
+        check: Told the shape of the samples before they take any memory, to refuse them.
 
     Raises:
         BadInputError: The file is missing, damaged, of an unknown format or too large for memory.
@@ -75,11 +79,11 @@ def read_arrays(path: Path, limit: int | None = None) -> tuple[Rows, Rows | None
         names = _array_names(archive)
         x_name = _choose(path, names, _X_NAMES, (*_Y_NAMES, MASK))
         y_name = next((name for name in _Y_NAMES if name in names), None)
-        x = _read_member(path, archive, x_name, limit)
+        x = _read_member(path, archive, x_name, limit, check)
         return x, None if y_name is None else _read_member(path, archive, y_name, limit)
 
     kind, (x, y) = _read(
-        path, npz, lambda file, kind: (_read_single(path, file, kind, limit), None)
+        path, npz, lambda file, kind: (_read_single(path, file, kind, limit, check), None)
     )
     return x, y, kind
 
@@ -164,14 +168,16 @@ def _sniff(path: Path, file: BinaryIO) -> str:
     raise BadInputError(f"{path}: unknown format; expected {FORMATS}")
 
 
-def _read_single(path: Path, file: BinaryIO, kind: str, limit: int | None) -> Rows:
+def _read_single(
+    path: Path, file: BinaryIO, kind: str, limit: int | None, check: _Check = None
+) -> Rows:
     size = _size(file)
     if kind == "idx.gz":
         with gzip.GzipFile(fileobj=file) as packed:
-            return _read_idx(path, cast(BinaryIO, packed), size * _DEFLATE_MAX_RATIO, limit)
+            return _read_idx(path, cast(BinaryIO, packed), size * _DEFLATE_MAX_RATIO, limit, check)
     if kind == "npy":
-        return _read_npy(str(path), file, size, limit)
-    return _read_idx(path, file, size, limit)
+        return _read_npy(str(path), file, size, limit, check)
+    return _read_idx(path, file, size, limit, check)
 
 
 def _size(file: BinaryIO) -> int:
@@ -195,7 +201,9 @@ def _choose(path: Path, names: list[str], wanted: tuple[str, ...], never: tuple[
     raise BadInputError(f"{path}: holds {held}; expected an array named {' or '.join(wanted)}")
 
 
-def _read_member(path: Path, archive: zipfile.ZipFile, name: str, limit: int | None) -> Rows:
+def _read_member(
+    path: Path, archive: zipfile.ZipFile, name: str, limit: int | None, check: _Check = None
+) -> Rows:
     info = archive.getinfo(f"{name}.npy")
     where = f"{path}: array '{name}'"
     ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_MAX_RATIO}
@@ -205,10 +213,10 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str, limit: int | N
     if info.file_size > packed * ratio[info.compress_type]:
         raise BadInputError(f"{where}: claims {info.file_size} bytes, more than the file can hold")
     with archive.open(info) as member:
-        return _read_npy(where, cast(BinaryIO, member), info.file_size, limit)
+        return _read_npy(where, cast(BinaryIO, member), info.file_size, limit, check)
 
 
-def _read_npy(where: str, stream: BinaryIO, size: int, limit: int | None) -> Rows:
+def _read_npy(where: str, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise BadInputError(f"{where}: npy version {version} is not read; save it with numpy.save")
@@ -218,17 +226,17 @@ def _read_npy(where: str, stream: BinaryIO, size: int, limit: int | None) -> Row
     shape, fortran, dtype = header(stream)
     if dtype.kind not in "buif":
         raise BadInputError(f"{where}: dtype {dtype} is not a number; objects are never unpickled")
-    stored = _Stored(where, stream, size - stream.tell(), shape, dtype)
+    stored = _Stored(where, stream, size - stream.tell(), shape, dtype, check)
     return stored.rows(limit, columns_first=fortran)
 
 
-def _read_idx(path: Path, stream: BinaryIO, size: int, limit: int | None) -> Rows:
+def _read_idx(path: Path, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
     zeros, code, dims = struct.unpack(">HBB", stream.read(4))
     if zeros or code not in _IDX_TYPES or not 1 <= dims <= _IDX_MAX_DIMS:
         raise BadInputError(f"{path}: not an idx header; expected {FORMATS}")
     shape = struct.unpack(f">{dims}I", stream.read(4 * dims))
     dtype = np.dtype(_IDX_TYPES[code])
-    return _Stored(str(path), stream, size - stream.tell(), shape, dtype).rows(limit)
+    return _Stored(str(path), stream, size - stream.tell(), shape, dtype, check).rows(limit)
 
 
 @dataclass(frozen=True)
@@ -240,6 +248,7 @@ class _Stored:
         stream: At its first value.
         room: At most so many bytes follow.
         shape, dtype: As its header claims.
+        check: See ``read_arrays``.
     """
 
     where: str
@@ -247,6 +256,7 @@ class _Stored:
     room: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    check: _Check
 
     def rows(self, limit: int | None, columns_first: bool = False) -> Rows:
         """The first ``limit`` rows, or all, after which nothing may follow.
@@ -259,6 +269,8 @@ class _Stored:
         if min(self.shape, default=1) < 0 or needed > self.room:
             claim = f"its header claims {list(self.shape)} {self.dtype}, {needed} bytes"
             raise damaged(self.where, f"{claim}, but at most {self.room} follow")
+        if self.check is not None:
+            self.check(self.shape)
         total = self.shape[0] if self.shape else 0
         rows = total if limit is None else min(limit, total)
         out = np.empty((rows, *self.shape[1:]) if self.shape else (), self.dtype)

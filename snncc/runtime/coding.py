@@ -322,8 +322,12 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
     return array.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-def _read_samples(path: Path, _shape: tuple[int, ...] | None, limit: int | None) -> _Read:
-    x, y, kind = read_arrays(path, limit)
+def _read_samples(path: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
+    def check(found: tuple[int, ...]) -> None:
+        if shape is not None and 0 not in found and found and not _lacks_channel(found, shape):
+            _check_shape(found, shape, str(path))
+
+    x, y, kind = read_arrays(path, limit, check)
     if x.values.ndim == 0 or x.values.size == 0:
         raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
     return x.values, y, x.total, kind

@@ -420,6 +420,17 @@ def test_data_that_do_not_fit_into_memory_are_said_not_to(tmp_path, monkeypatch)
     assert same(read_data(file, limit=1).x, IMAGES[:1])
 
 
+@pytest.mark.parametrize("kind", ["npz packed", "idx.gz", "npy columns"])
+def test_samples_of_another_shape_are_refused_before_they_take_memory(kind, tmp_path):
+    file, _ = _large(kind, tmp_path)
+
+    def refused():
+        with pytest.raises(BadInputError, match=r"x: shape \[16384, 32, 32\], the network takes"):
+            read_data(file, shape=(3, 32, 32))
+
+    assert _peak(refused)[1] < 1 << 20
+
+
 def test_booleans_are_zero_and_one(tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(3, np.bool_))
