@@ -71,11 +71,15 @@ def frames_of(timesteps: int | None, batch_first: bool | None, config: Mapping[s
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples, their patch masks if there are any, and what ``Dataset.notes`` says of them."""
+    """Samples, their patch masks if there are any, and what ``Dataset.notes`` says of them.
+
+    ``where`` is what messages call them: a file.
+    """
 
     x: Array
     mask: Array | None = None
     notes: tuple[str, ...] = ()
+    where: str = "calibration"
 
 
 def calibration_data(
@@ -96,18 +100,23 @@ def calibration_data(
         return None
     if isinstance(calibration, (str, Path)):
         calibration = read_data(calibration, shape=shape, limit=limit, masks=masks)
-    given = calibration if isinstance(calibration, Dataset) else Samples(np.asarray(calibration))
+    given: Dataset | Samples
+    if isinstance(calibration, Dataset):
+        given, where = calibration, f"{calibration.origin}: calibration"
+    else:
+        given, where = Samples(np.asarray(calibration)), "calibration"
     if len(given.x) == 0:
-        raise BadInputError("calibration: no samples")
+        raise BadInputError(f"{where}: no samples")
     mask = given.mask if masks else None
     if mask is not None and np.shape(mask)[:1] != (len(given.x),):
         found = f"mask of shape {list(np.shape(mask))} for {len(given.x)} samples"
-        raise BadInputError(f"calibration: {found}; give one mask for each")
+        raise BadInputError(f"{where}: {found}; give one mask for each")
     if given.x.dtype not in _DTYPES:
         hint = "give raw pixels as uint8, or real values as float32"
-        raise BadInputError(f"calibration: dtype {given.x.dtype}; {hint}")
-    x = check_input(given.x[:limit], shape, "uint8" if given.x.dtype == np.uint8 else "float32")
-    return Samples(x, None if mask is None else mask[:limit], given.notes)
+        raise BadInputError(f"{where}: dtype {given.x.dtype}; {hint}")
+    dtype = "uint8" if given.x.dtype == np.uint8 else "float32"
+    x = check_input(given.x[:limit], shape, dtype, where)
+    return Samples(x, None if mask is None else mask[:limit], given.notes, where)
 
 
 def noise(contract: InputContract, samples: int) -> Samples:
@@ -128,14 +137,14 @@ def feeds_of(contract: InputContract, data: Samples) -> dict[str, Array]:
     x = data.x
     if contract.dtype == "uint8" and x.dtype != np.uint8:
         hint = "give raw pixels, or --input f32"
-        raise BadInputError(f"calibration: float samples for a uint8 input; {hint}")
+        raise BadInputError(f"{data.where}: float samples for a uint8 input; {hint}")
     if contract.dtype != "uint8" and x.dtype == np.uint8:
-        raise BadInputError("calibration: uint8 samples for a float input; use --input u8")
+        raise BadInputError(f"{data.where}: uint8 samples for a float input; use --input u8")
     real = contract.normalised(x) if contract.dtype == "uint8" else x
     if not contract.patches:
-        return {contract.name: real, f"{contract.name}:u8": contract.encode(x)}
+        return {contract.name: real, f"{contract.name}:u8": contract.encode(x, where=data.where)}
     given = data.mask if data.mask is not None else random_masks(len(x), contract.patches)
-    mask = check_mask(given, len(x), contract.patches)
+    mask = check_mask(given, len(x), contract.patches, f"{data.where}: {MASK}")
     integers = contract.encode(x, mask=mask)
     return {contract.name: real, f"{contract.name}:u8": integers, MASK: mask.astype(np.float32)}
 

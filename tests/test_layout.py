@@ -14,7 +14,8 @@ import snncc
 ROOT = Path(snncc.__file__).parent
 FLOORS = (
     ("errors",),
-    ("cache", "damage"),
+    ("cache", "damage", "locks", "process"),
+    ("outputs",),
     ("ir",),
     ("nn_state", "nn_grid"),
     ("nn",),

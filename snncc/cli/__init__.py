@@ -49,7 +49,8 @@ def cli(context: click.Context) -> None:
     """Compile trained networks with integer activations to verified spikes.
 
     Exit codes: 0 ok, 1 internal error, 2 usage, 3 network not supported, 4 does not fit the target,
-    5 verification mismatch, 6 bad file or data, 7 optional package missing.
+    5 verification mismatch, 6 bad file or data, 7 optional package missing, 8 done, but stdout is
+    full or closed; 128 + N ended by signal N. A reader of stdout that stops early changes none.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

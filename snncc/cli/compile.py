@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli import report_lines
-from snncc.cli.files import check_dump_folder, check_input_file, check_output_file
+from snncc.cli.files import check_dump_folder, check_input_file, check_output_file, output_file
 from snncc.cli.network import Network, Request, network_options, numbers, read_network
 from snncc.cli.screen import Screen, file_size, steps, write_json
+from snncc.cli.shared_options import PATH
 from snncc.errors import TargetError, UnsupportedModelError, UsageError
 from snncc.frontends.import_paths import restored_paths
 from snncc.steps import Step
@@ -109,7 +110,7 @@ def _bits(value: str) -> int | str:
 )
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DATA",
     help="Samples on which changes are measured: npz, npy, idx or a folder of images.",
 )
@@ -126,13 +127,11 @@ def _bits(value: str) -> int | str:
 @click.option("--keep-stages", is_flag=True, help="Store earlier graphs with their weights, too.")
 @click.option(
     "--dump-ir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Write the graph as text after every pass there.",
 )
-@click.option(
-    "-o", "out", type=click.Path(path_type=Path), metavar="OUT.snn", help="Default: NAME.snn."
-)
+@click.option("-o", "out", type=PATH, metavar="OUT.snn", help="Default: NAME.snn.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite what is there.")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as one JSON document.")
 def compile_(as_json: bool, **given: Any) -> None:
@@ -145,14 +144,15 @@ def compile_(as_json: bool, **given: Any) -> None:
     name = choices.name or request.model.stem
     out = choices.out or Path(f"{name}.snn")
     _check(request, choices, out)
-    try:
-        network, model = _compile(request, choices, name, quiet=as_json)
-    except UnsupportedModelError as e:
-        raise UnsupportedModelError(f"{e.message}; nothing written", e.faults) from e
-    except TargetError as e:
-        raise TargetError(f"{e.message}; nothing written", e.faults) from e
-    model.report["checkpoint"] = network.checkpoint
-    model.save(out, overwrite=choices.force)
+    with output_file(out, choices.force) as claim:
+        try:
+            network, model = _compile(request, choices, name, quiet=as_json)
+        except UnsupportedModelError as e:
+            raise UnsupportedModelError(f"{e.message}; nothing written", e.faults) from e
+        except TargetError as e:
+            raise TargetError(f"{e.message}; nothing written", e.faults) from e
+        model.report["checkpoint"] = network.checkpoint
+        claim.write(model.write)
     seconds = time.perf_counter() - start
     if as_json:
         write_json(_to_json(request, network, model, out, seconds))

@@ -41,7 +41,7 @@ def doctor(install_lava: bool, as_json: bool) -> None:
 def _found() -> dict[str, Any]:
     import snncc
     from snncc.backends.target import TARGETS
-    from snncc.cache import cache_folder
+    from snncc.cache import cache_folder, why_not_own
 
     return {
         "snncc": snncc.__version__,
@@ -50,6 +50,7 @@ def _found() -> dict[str, Any]:
         "engines": {name: target.unavailable for name, target in TARGETS.items()},
         "lava_python": _lava_python(),
         "cache": str(cache_folder()),
+        "cache_unused": why_not_own(cache_folder()),
     }
 
 
@@ -77,7 +78,8 @@ def _show(screen: Screen, found: dict[str, Any]) -> None:
     there = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     absent = ", ".join(name for name, version in packages.items() if not version)
     screen.line("packages", there, f"absent: {absent}" if absent else "")
-    screen.line("cache", found["cache"])
+    unused = found["cache_unused"]
+    screen.line("cache", found["cache"], f"not used: {unused}" if unused else "")
     screen.text("")
     rows = [(name, why or _runs(name, found)) for name, why in found["engines"].items()]
     screen.table(("engine", "runs here"), rows)

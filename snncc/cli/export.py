@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from snncc.cli.files import check_input_file, check_output_folder, write_folder
+from snncc.cli.files import check_input_file, output_folder
 from snncc.cli.screen import Screen, plural, write_json
-from snncc.cli.shared_options import file_argument, json_option
+from snncc.cli.shared_options import PATH, file_argument, json_option
 from snncc.errors import TargetError
 
 __all__ = ["export"]
@@ -26,7 +26,7 @@ _PARTS = (
 @click.option(
     "-o",
     "out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     required=True,
     help="Folder to write.",
@@ -40,15 +40,15 @@ def export(file: Path, form: str, out: Path, force: bool, as_json: bool) -> None
     DIR/run.py --input x.npy --output y.npz.
     """
     check_input_file(file)
-    check_output_folder(out, force, _PARTS)
-    from snncc.backends.lava import emit
-    from snncc.backends.lava.engine import refusal
-    from snncc.runtime.artifact import load
+    with output_folder(out, force, _PARTS) as claim:
+        from snncc.backends.lava import emit
+        from snncc.backends.lava.engine import refusal
+        from snncc.runtime.artifact import load
 
-    model = load(file)
-    if why := refusal(model.program):
-        raise TargetError(f"lava {why}", emit.unsupported(model.program))
-    write_folder(out, lambda part: emit.write(model.program, part, name=model.name), force, _PARTS)
+        model = load(file)
+        if why := refusal(model.program):
+            raise TargetError(f"lava {why}", emit.unsupported(model.program))
+        claim.write(lambda part: emit.write(model.program, part, name=model.name))
     processes = emit.processes(out)
     if as_json:
         write_json({"name": model.name, "to": form, "path": str(out), "processes": processes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ from typing import Any
 
 import click
 
+from snncc.cli.files import WRITTEN
 from snncc.cli.screen import Screen, write_json
 from snncc.errors import Fault, SnnccError
+from snncc.process import asked_to_end
 
 __all__ = ["Commands", "fault_json", "show_faults"]
 
-_INTERRUPTED = 130
 _MOST_ROWS = 40
 
 
@@ -28,6 +30,7 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run the command line, then exit the process with its code."""
         given = list(sys.argv[1:] if args is None else args)
+        WRITTEN.clear()
         extra = {**extra, "standalone_mode": False}
         extra["prog_name"] = extra.get("prog_name") or self.name
         try:
@@ -45,11 +48,12 @@ def _wants_json(args: Sequence[str]) -> bool:
 
 def _report(error: Exception, as_json: bool) -> int:
     """Say what went wrong; the exit code."""
+    if number := asked_to_end():
+        return _interrupted(number)
     if isinstance(error, click.Abort):
         cause = error.__cause__
         if not isinstance(cause, Exception):  # none, or KeyboardInterrupt
-            Screen(to_stderr=True).text("interrupted; nothing written")
-            return _INTERRUPTED
+            return _interrupted(signal.SIGINT)
         error = cause
     if os.environ.get("SNNCC_DEBUG"):
         traceback.print_exception(type(error), error, error.__traceback__)
@@ -58,6 +62,14 @@ def _report(error: Exception, as_json: bool) -> int:
     if isinstance(error, click.ClickException):
         return _show(error.exit_code, _usage(error), (), as_json)
     return _show(1, _internal(error), (), as_json)
+
+
+def _interrupted(number: int) -> int:
+    """Say by what, and what there is of the work; the exit code, as a shell gives it."""
+    how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    done = f"{', '.join(map(str, WRITTEN))} is written" if WRITTEN else "nothing written"
+    Screen(to_stderr=True).text(f"{how}; {done}")
+    return 128 + number
 
 
 def _show(code: int, message: str, faults: Sequence[Fault], as_json: bool) -> int:

@@ -3,54 +3,88 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Collection
-from contextlib import suppress
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from snncc.damage import irregular, reason
 from snncc.errors import BadInputError
+from snncc.outputs import FileClaim, FolderClaim, check_file, check_folder, claim_file, claim_folder
 
 __all__ = [
+    "WRITTEN",
     "check_dump_folder",
     "check_input_file",
     "check_output_file",
-    "check_output_folder",
+    "output_file",
+    "output_folder",
     "write_file",
-    "write_folder",
 ]
+
+#: What the command at work has written, for who interrupts it.
+WRITTEN: list[Path] = []
 
 
 def check_input_file(path: Path, may_be_folder: bool = False) -> None:
-    """Fail at once if there is no such file.
+    """Fail at once if there is no such file, or none that can be read.
 
     Raises:
-        BadInputError: Missing, or a folder where a file is expected.
+        BadInputError: Missing, not to be read, or no regular file; a folder where a file is
+            expected.
     """
-    if not path.exists():
-        raise BadInputError(f"{path}: no such file")
-    if path.is_dir() and not may_be_folder:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise BadInputError(f"{path}: no such file") from e
+    except (OSError, ValueError) as e:
+        raise BadInputError(f"{path}: cannot be read ({reason(e)})") from e
+    if stat.S_ISDIR(mode) and not may_be_folder:
         raise BadInputError(f"{path}: is a folder, a file is expected")
+    if not stat.S_ISDIR(mode) and (kind := irregular(mode)):
+        raise BadInputError(
+            f"{path}: is {kind}, a regular file is expected; save what it gives to a file"
+        )
+    if not os.access(path, os.R_OK):
+        raise BadInputError(f"{path}: cannot be read (Permission denied)")
 
 
 def check_output_file(path: Path, force: bool) -> None:
     """Fail at once if the file could not be written later.
 
     Raises:
-        BadInputError: It exists and ``force`` is not set, or its folder is missing or read-only.
+        BadInputError: It exists and ``force`` is not set, or it is no regular file, or its folder
+            is missing or read-only.
     """
-    if path.is_dir():
-        raise BadInputError(f"{path}: is a folder; name a file")
-    if os.path.lexists(path) and not force:
-        raise BadInputError(f"{path}: exists already; choose another name or overwrite it with -f")
-    _check_parent(path)
+    _check_parent(path, check_file(path, force).parent)
 
 
-def _check_parent(path: Path) -> None:
-    folder = path.parent
-    if not folder.is_dir():
+def _check_parent(path: Path, folder: Path) -> None:
+    try:
+        is_there = stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
+    except OSError as e:
+        raise BadInputError(f"{path}: cannot be written ({reason(e)})") from e
+    if not is_there:
         raise BadInputError(f"{path}: no folder '{folder}'; make it first")
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise BadInputError(f"{path}: folder '{folder}' cannot be written")
+
+
+@contextmanager
+def output_file(path: Path, force: bool) -> Iterator[FileClaim]:
+    """The right to write a file, held from before the work to its end.
+
+    Raises:
+        BadInputError: See ``check_output_file``; or another run is writing it.
+    """
+    check_output_file(path, force)
+    with claim_file(path, force) as claim:
+        try:
+            yield claim
+        finally:
+            WRITTEN.extend([path] if claim.is_written else [])
 
 
 def check_dump_folder(path: Path, force: bool) -> None:
@@ -66,29 +100,24 @@ def check_dump_folder(path: Path, force: bool) -> None:
         raise BadInputError(f"{path}: cannot be used as a folder ({e.strerror})") from e
     if not is_empty and not force:
         raise BadInputError(f"{path}: not empty; choose another folder or overwrite with -f")
+    for entry in path.glob("*.txt"):  # as dumps are called: none is written through a link or pipe
+        if not stat.S_ISREG(entry.lstat().st_mode):
+            raise BadInputError(f"{entry}: is no regular file; choose another folder")
 
 
 def write_file(path: Path, data: bytes, force: bool) -> None:
-    """Write a file through a temporary one beside it.
+    """Write a file.
 
     Raises:
         BadInputError: It exists and ``force`` is not set, or cannot be written.
     """
-    check_output_file(path, force)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-        os.replace(part, path)
-    except OSError as e:
-        raise BadInputError(f"{path}: cannot be written ({e.strerror})") from e
-    finally:
-        with suppress(OSError):  # mostly because it has been moved into place
-            part.unlink()
+    with output_file(path, force) as claim:
+        claim.write(lambda file: file.write(data))
 
 
-def check_output_folder(path: Path, force: bool, parts: Collection[str]) -> None:
-    """Fail at once if the folder could not be written later.
+@contextmanager
+def output_folder(path: Path, force: bool, parts: Collection[str]) -> Iterator[FolderClaim]:
+    """The right to write a folder, held from before the work to its end.
 
     Args:
         path: What is to be made; an empty folder is as good as none.
@@ -97,47 +126,12 @@ def check_output_folder(path: Path, force: bool, parts: Collection[str]) -> None
 
     Raises:
         BadInputError: Something else is there, or ``force`` is not set, or the folder it is to be
-            in is missing or read-only.
+            in is missing or read-only, or another run is writing it.
     """
-    if path.name in ("", ".."):
-        raise BadInputError(f"{path}: has no name of its own; give the folder's name")
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-        raise BadInputError(f"{path}: is not a folder; choose another name")
-    if path.is_dir() and (found := {entry.name for entry in path.iterdir()}):
-        if not force:
-            raise BadInputError(f"{path}: not empty; choose another name or replace it with -f")
-        if other := sorted(found - set(parts)):
-            raise BadInputError(
-                f"{path}: holds what is no part of it, {other[0]}; move it or choose another name"
-            )
-    _check_parent(path)
-
-
-def write_folder(
-    path: Path, make: Callable[[Path], None], force: bool, parts: Collection[str]
-) -> None:
-    """Write a folder through a temporary one beside it.
-
-    Args:
-        path: The folder.
-        make: Fills a folder that does not exist yet.
-        force: See ``check_output_folder``.
-        parts: Likewise.
-
-    Raises:
-        BadInputError: See ``check_output_folder``; or it cannot be written.
-    """
-    check_output_folder(path, force, parts)
-    part, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    try:
-        make(part)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(part, path)
-    except OSError as e:
-        raise BadInputError(f"{path}: cannot be written ({e.strerror})") from e
-    finally:
-        if old.exists() and not path.exists():  # interrupted between the two
-            os.rename(old, path)
-        for folder in (part, old):
-            shutil.rmtree(folder, ignore_errors=True)
+    check_folder(path, force, parts)
+    _check_parent(path, path.parent)
+    with claim_folder(path, force, parts) as claim:
+        try:
+            yield claim
+        finally:
+            WRITTEN.extend([path] if claim.is_written else [])

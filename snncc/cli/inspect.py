@@ -12,7 +12,7 @@ import click
 from snncc.cli import report_lines, tables
 from snncc.cli.files import check_input_file, check_output_file, write_file
 from snncc.cli.screen import Screen, plural, printable, progress_bar, size, write_json
-from snncc.cli.shared_options import data_option, file_argument
+from snncc.cli.shared_options import PATH, data_option, file_argument
 from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ diff       two stages as a unified diff
     "Observe potentials on it: npz, npy, idx or a folder. Default: what the compiler saw. (bounds)"
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only its first N samples.")
-@click.option(
-    "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not to stdout."
-)
+@click.option("-o", "out", type=PATH, metavar="FILE", help="Write there, not to stdout.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 def inspect_(
     file: Path,
@@ -132,7 +130,7 @@ def _observed(model: CompiledModel, data: Path, limit: int | None) -> dict[str, 
     masks = bool(model.input.patches)
     read = read_data(data, shape=model.input.sample, limit=limit, masks=masks)
     with progress_bar("observe", len(read.x)) as progress:
-        found = observe(model, model.input.encode(read.x, read.mask), progress)
+        found = observe(model, model.input.encode(read.x, read.mask, read.origin), progress)
     return found | {"notes": read.notes}
 
 

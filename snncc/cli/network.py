@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file
+from snncc.cli.shared_options import PATH
 from snncc.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def json_object(value: str) -> dict[str, Any]:
 
 
 _OPTIONS = (
-    click.argument("model", metavar="WEIGHTS|MODEL", type=click.Path(path_type=Path)),
+    click.argument("model", metavar="WEIGHTS|MODEL", type=PATH),
     click.option(
         "--arch",
         metavar="MODULE:FN|NAME",

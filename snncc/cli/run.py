@@ -5,23 +5,26 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from snncc.cli.accuracy import accuracy, accuracy_text
-from snncc.cli.files import check_input_file, check_output_file
+from snncc.cli.files import check_input_file, check_output_file, output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
-from snncc.cli.shared_options import data_option, file_argument, json_option, limit_option
+from snncc.cli.shared_options import PATH, data_option, file_argument, json_option, limit_option
 from snncc.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from snncc.cli.tally import Tally
+    from snncc.outputs import FileClaim
     from snncc.runtime.coding import Dataset
     from snncc.runtime.result import PopulationRates, Rates
     from snncc.runtime.session import Session
@@ -41,7 +44,7 @@ _CHUNK, _SLOW_CHUNK = 8, 32
 @data_option("npz, npy, idx or a folder of images.", required=True)
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DATA",
     help="Classes, if DATA does not hold them.",
 )
@@ -84,7 +87,7 @@ _CHUNK, _SLOW_CHUNK = 8, 32
 @click.option(
     "-o",
     "out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="OUT.npz",
     help="Write outputs and probes there.",
 )
@@ -115,23 +118,26 @@ def run(
     one synapse.
     """
     _check_paths(file, data, labels, probes, out, force)
-    from snncc.runtime.coding import read_data
-    from snncc.runtime.session import Session
-
     options = {"pipelined": pipelined or None, "threads": threads, "kernels": kernels}
     given = {name: value for name, value in options.items() if value is not None}
     given |= given_options(more)
-    session = Session(file, engine, batch, **given)
-    takes_mask = bool(session.contract.patches)
-    read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
-    _check_labels(read, session)
-    start = time.perf_counter()
-    tally = _simulate(session, read, probes)
-    seconds = time.perf_counter() - start
-    found = _result(session, read, tally, seconds)
-    if out is not None:
-        _write(tally, session, out, force)
-        found["path"] = str(out)
+    with nullcontext() if out is None else output_file(out, force) as claim:
+        from snncc.runtime.coding import read_data
+        from snncc.runtime.session import Session
+
+        session = Session(file, engine, batch, **given)
+        takes_mask = bool(session.contract.patches)
+        read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
+        x, mask = session.contract.check(read.x, read.mask, read.origin)  # before any is run
+        read = replace(read, x=x, mask=mask if read.mask is not None else None)
+        _check_labels(read, session, labels)
+        start = time.perf_counter()
+        tally = _simulate(session, read, probes)
+        seconds = time.perf_counter() - start
+        found = _result(session, read, tally, seconds)
+        if claim is not None:
+            _write(tally, session, claim)
+            found["path"] = str(out)
     if pipelined:
         found["clock"] = _clock(session, tally)
     if (share := session.event_share) is not None:
@@ -169,12 +175,11 @@ def _classes(session: Session) -> int:
     return shape[0] if len(results) == 1 and len(shape) == 1 else 0
 
 
-def _check_labels(read: Dataset, session: Session) -> None:
+def _check_labels(read: Dataset, session: Session, labels: Path | None) -> None:
     classes = _classes(session)
     if read.y is not None and classes and read.y.max() >= classes:
-        raise BadInputError(
-            f"{read.origin}: label {read.y.max()}, but the network has {classes} classes"
-        )
+        where = read.origin if labels is None else labels
+        raise BadInputError(f"{where}: label {read.y.max()}, but the network has {classes} classes")
 
 
 def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:
@@ -198,9 +203,9 @@ def _feeds(read: Dataset, session: Session, length: int) -> Iterator[dict[str, A
         yield {name: array[start : start + length] for name, array in arrays.items()}
 
 
-def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
+def _write(tally: Tally, session: Session, claim: FileClaim) -> None:
     """Outputs as real numbers, and what the probes recorded."""
-    from snncc.runtime.coding import write_npz
+    from snncc.runtime.coding import write_arrays
 
     integers = tally.readouts()
     arrays: dict[str, Array] = {
@@ -208,7 +213,7 @@ def _write(tally: Tally, session: Session, out: Path, force: bool) -> None:
     }
     arrays |= {f"spikes.{k}": v for k, v in tally.spikes().items()}
     arrays |= {f"potential.{k}": v for k, v in tally.potentials().items()}
-    write_npz(out, overwrite=force, **arrays)
+    claim.write(lambda file: write_arrays(file, arrays))
 
 
 # -- the result ----------------------------------------------------------------------------

@@ -8,14 +8,17 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["data_option", "file_argument", "json_option", "limit_option"]
+__all__ = ["PATH", "data_option", "file_argument", "json_option", "limit_option"]
+
+#: A path as it is given; whether it can be read or written is said by who does it.
+PATH = click.Path(path_type=Path, readable=False)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def file_argument(command: _Command) -> _Command:
     """A command that reads a compiled network, ``file``."""
-    return click.argument("file", metavar="FILE.snn", type=click.Path(path_type=Path))(command)
+    return click.argument("file", metavar="FILE.snn", type=PATH)(command)
 
 
 def data_option(text: str, required: bool = False) -> Callable[[_Command], _Command]:
@@ -23,7 +26,7 @@ def data_option(text: str, required: bool = False) -> Callable[[_Command], _Comm
     return click.option(
         "--input",
         "data",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="DATA",
         required=required,
         help=text,

@@ -105,7 +105,9 @@ def _samples(
         takes_mask = bool(model.input.patches)
         read = read_data(data, shape=model.input.sample, limit=limit, masks=takes_mask)
         told = {"notes": list(read.notes), "mask": mask_json(model, read)}
-        return model.input.encode(read.x, read.mask), {k: v for k, v in told.items() if v}
+        return model.input.encode(read.x, read.mask, read.origin), {
+            k: v for k, v in told.items() if v
+        }
     if limit is None or model.reference is None:
         return None, {}
     return model.reference.x[:limit], {}

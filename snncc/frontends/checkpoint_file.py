@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from snncc.damage import damaged, require_whole_zip
+from snncc.damage import damaged, open_regular, require_whole_zip
 from snncc.errors import BadInputError, SnnccError
 
 __all__ = ["load_content"]
@@ -56,7 +56,7 @@ def load_content(path: Path, trust_pickle: bool = False) -> Any:
 
 def _head(path: Path) -> bytes:
     """The first bytes; a zip that is cut off is refused."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         require_whole_zip(file, path)
         return file.read(len(_LEGACY))
 

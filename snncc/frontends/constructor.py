@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
@@ -134,7 +135,7 @@ def _check_arguments(
 
 
 def _run_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BadInputError(f"--arch {path}: no such file; expected path/models.py:fn")
     path = path.resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError, Message
 
-from snncc.damage import damaged
+from snncc.damage import damaged, open_regular
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
@@ -52,7 +53,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         BadInputError: Not ONNX, damaged, or its external data lies outside its folder.
     """
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        with open_regular(path) as file:
+            proto = onnx.load(file, load_external_data=False)
     except FileNotFoundError as e:
         raise BadInputError(f"{path}: no such file") from e
     except OSError as e:
@@ -123,7 +125,7 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
         target = (folder / where).resolve()
         if not target.is_relative_to(folder):
             faults.append(Fault(f"external data '{where}' points outside its folder", tensor.name))
-        elif not target.is_file():
+        elif not os.path.isfile(target):
             faults.append(Fault(f"external data '{where}' is missing", tensor.name))
     if faults:
         raise BadInputError(f"{path}: bad external data", faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 import zipfile
@@ -17,7 +18,7 @@ import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 
-from snncc.damage import damaged, require_whole_zip
+from snncc.damage import damaged, open_regular, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import Leaf, find_leaves, forget, swapped
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
@@ -234,7 +235,7 @@ def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.E
         BadInputError: It is not trusted, or not such a file.
         UnsupportedModelError: It calls operators that nobody has registered here.
     """
-    if not Path(path).is_file():
+    if not os.path.exists(path):
         raise BadInputError(f"{path}: no such file")
     if not trust_pickle:
         raise BadInputError(
@@ -243,7 +244,7 @@ def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.E
             "checkpoint with --arch, or an .onnx file"
         )
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             require_whole_zip(file, path)
         with _quiet():
             import torch.ao.quantization.fx._decomposed  # the operators of quantised programs
@@ -251,6 +252,8 @@ def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.E
             return torch.export.load(path)
     except SnnccError:
         raise
+    except OSError as e:
+        raise BadInputError(f"{path}: cannot be read ({e.strerror or e})") from e
     except Exception as e:
         if unknown := _unknown_operators(path):
             raise UnsupportedModelError(

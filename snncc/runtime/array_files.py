@@ -1,7 +1,9 @@
 """Arrays from files of numbers: npz, npy, idx and gzipped idx, recognised by their first bytes.
 
 Files are never trusted: no pickle is read, and every size a header claims is compared with the
-size of the file before memory is taken.
+size of the file before memory is taken. Nothing is in memory twice: what is compressed, or in
+another order, is read piece by piece into the array; and of the first few samples no more than
+those is read, if they come first in the file.
 """
 
 from __future__ import annotations
@@ -10,21 +12,24 @@ import gzip
 import math
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from snncc.damage import damaged, require_whole_zip
+from snncc.damage import damaged, open_regular, reason, require_whole_zip
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.masks import MASK
 
-__all__ = ["FORMATS", "read_arrays", "read_labels", "read_masks", "reading", "reason"]
+__all__ = ["FORMATS", "Rows", "read_arrays", "read_labels", "read_masks", "reading"]
 
 Array = npt.NDArray[Any]
+_T = TypeVar("_T")
+_Check = Callable[[tuple[int, ...]], None] | None
 
 FORMATS = "npz, npy, idx, idx.gz or a folder of images"
 
@@ -33,50 +38,102 @@ _Y_NAMES = ("y", "labels")
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_MAX_DIMS = 8
 _DEFLATE_MAX_RATIO = 1032  # deflate cannot expand a byte further than this
+_PIECE = 1 << 20  # bytes unpacked at a time
 
 
-def read_arrays(path: Path) -> tuple[Array, Array | None, str]:
+@dataclass(frozen=True)
+class Rows:
+    """The first rows of an array.
+
+    Attributes:
+        values: ``[n, ...]``, native byte order, C order; ``[]`` of a scalar.
+        total: How many there are in the file.
+    """
+
+    values: Array
+    total: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array in the file."""
+        return (self.total, *self.values.shape[1:]) if self.values.shape else ()
+
+
+def read_arrays(
+    path: Path, limit: int | None = None, check: _Check = None
+) -> tuple[Rows, Rows | None, str]:
     """Samples, labels if the file has them (npz only), and the name of the format.
 
     npz: samples are ``x``, or ``images``, or the only array besides; labels ``y`` or ``labels``.
 
+    Args:
+        path: The file.
+        limit: At most so many rows; the checksum of the rest is then not looked at.
+        check: Told the shape of the samples before they take any memory, to refuse them.
+
     Raises:
-        BadInputError: The file is missing, damaged or of an unknown format.
+        BadInputError: The file is missing, damaged, of an unknown format or too large for memory.
     """
-    with reading(path):
-        kind = _sniff(path)
-        if kind == "npz":
-            return *_read_npz(path), kind
-        return _read_single(path, kind), None, kind
+
+    def npz(archive: zipfile.ZipFile) -> tuple[Rows, Rows | None]:
+        names = _array_names(archive)
+        x_name = _choose(path, names, _X_NAMES, (*_Y_NAMES, MASK))
+        y_name = next((name for name in _Y_NAMES if name in names), None)
+        x = _read_member(path, archive, x_name, limit, check)
+        return x, None if y_name is None else _read_member(path, archive, y_name, limit)
+
+    kind, (x, y) = _read(
+        path, npz, lambda file, kind: (_read_single(path, file, kind, limit, check), None)
+    )
+    return x, y, kind
 
 
-def read_labels(path: Path) -> Array:
+def read_labels(path: Path, limit: int | None = None) -> Rows:
     """The labels of a file: npz (``y``, ``labels`` or the only array), npy or idx.
 
+    Args:
+        path: The file.
+        limit: See ``read_arrays``.
+
     Raises:
-        BadInputError: The file is missing, damaged or of an unknown format.
+        BadInputError: See ``read_arrays``.
     """
-    with reading(path):
-        kind = _sniff(path)
-        if kind != "npz":
-            return _read_single(path, kind)
-        with zipfile.ZipFile(path) as archive:
-            names = _array_names(archive)
-            return _read_member(path, archive, _choose(path, names, _Y_NAMES, ()))
+
+    def npz(archive: zipfile.ZipFile) -> Rows:
+        name = _choose(path, _array_names(archive), _Y_NAMES, ())
+        return _read_member(path, archive, name, limit)
+
+    return _read(path, npz, lambda file, kind: _read_single(path, file, kind, limit))[1]
 
 
-def read_masks(path: Path) -> Array | None:
+def read_masks(path: Path, limit: int | None = None) -> Rows | None:
     """The patch masks of a file, its array ``mask``, if it is an npz file that has one.
 
+    Args:
+        path: The file.
+        limit: See ``read_arrays``.
+
     Raises:
-        BadInputError: The file is missing, damaged or of an unknown format.
+        BadInputError: See ``read_arrays``.
     """
-    with reading(path):
-        if _sniff(path) != "npz":
-            return None
-        with zipfile.ZipFile(path) as archive:
-            is_there = MASK in _array_names(archive)
-            return _read_member(path, archive, MASK) if is_there else None
+
+    def npz(archive: zipfile.ZipFile) -> Rows | None:
+        is_there = MASK in _array_names(archive)
+        return _read_member(path, archive, MASK, limit) if is_there else None
+
+    return _read(path, npz, lambda *_: None)[1]
+
+
+def _read(
+    path: Path, npz: Callable[[zipfile.ZipFile], _T], single: Callable[[BinaryIO, str], _T]
+) -> tuple[str, _T]:
+    """The kind of the file, and what its reader makes of it."""
+    with reading(path), open_regular(path) as file:
+        kind = _sniff(path, file)
+        if kind != "npz":
+            return kind, single(file, kind)
+        with zipfile.ZipFile(file) as archive:
+            return kind, npz(archive)
 
 
 @contextmanager
@@ -88,20 +145,18 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({reason(error)})") from error
+    except MemoryError as error:
+        raise BadInputError(
+            f"{path}: does not fit into memory ({reason(error)}); read fewer samples, --limit N"
+        ) from error
     except Exception as error:  # numpy, zipfile and zlib raise nearly anything on hostile bytes
         raise damaged(path, reason(error)) from error
 
 
-def reason(error: Exception) -> str:
-    """First line of what an exception says, or its name."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
-
-
-def _sniff(path: Path) -> str:
-    with open(path, "rb") as file:
-        require_whole_zip(file, path)
-        head = file.read(6)
+def _sniff(path: Path, file: BinaryIO) -> str:
+    require_whole_zip(file, path)
+    head = file.read(6)
+    file.seek(0)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "npz"
     if head == b"\x93NUMPY":
@@ -113,22 +168,22 @@ def _sniff(path: Path) -> str:
     raise BadInputError(f"{path}: unknown format; expected {FORMATS}")
 
 
-def _read_single(path: Path, kind: str) -> Array:
-    size = path.stat().st_size
+def _read_single(
+    path: Path, file: BinaryIO, kind: str, limit: int | None, check: _Check = None
+) -> Rows:
+    size = _size(file)
     if kind == "idx.gz":
-        with gzip.open(path, "rb") as packed:
-            return _read_idx(path, cast(BinaryIO, packed), size * _DEFLATE_MAX_RATIO)
-    with open(path, "rb") as file:
-        return _read_npy(str(path), file, size) if kind == "npy" else _read_idx(path, file, size)
+        with gzip.GzipFile(fileobj=file) as packed:
+            return _read_idx(path, cast(BinaryIO, packed), size * _DEFLATE_MAX_RATIO, limit, check)
+    if kind == "npy":
+        return _read_npy(str(path), file, size, limit, check)
+    return _read_idx(path, file, size, limit, check)
 
 
-def _read_npz(path: Path) -> tuple[Array, Array | None]:
-    with zipfile.ZipFile(path) as archive:
-        names = _array_names(archive)
-        x_name = _choose(path, names, _X_NAMES, (*_Y_NAMES, MASK))
-        y_name = next((name for name in _Y_NAMES if name in names), None)
-        x = _read_member(path, archive, x_name)
-        return x, None if y_name is None else _read_member(path, archive, y_name)
+def _size(file: BinaryIO) -> int:
+    size = file.seek(0, 2)
+    file.seek(0)
+    return size
 
 
 def _array_names(archive: zipfile.ZipFile) -> list[str]:
@@ -146,7 +201,9 @@ def _choose(path: Path, names: list[str], wanted: tuple[str, ...], never: tuple[
     raise BadInputError(f"{path}: holds {held}; expected an array named {' or '.join(wanted)}")
 
 
-def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> Array:
+def _read_member(
+    path: Path, archive: zipfile.ZipFile, name: str, limit: int | None, check: _Check = None
+) -> Rows:
     info = archive.getinfo(f"{name}.npy")
     where = f"{path}: array '{name}'"
     ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_MAX_RATIO}
@@ -156,10 +213,10 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> Array:
     if info.file_size > packed * ratio[info.compress_type]:
         raise BadInputError(f"{where}: claims {info.file_size} bytes, more than the file can hold")
     with archive.open(info) as member:
-        return _read_npy(where, cast(BinaryIO, member), info.file_size)
+        return _read_npy(where, cast(BinaryIO, member), info.file_size, limit, check)
 
 
-def _read_npy(where: str, stream: BinaryIO, size: int) -> Array:
+def _read_npy(where: str, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise BadInputError(f"{where}: npy version {version} is not read; save it with numpy.save")
@@ -169,42 +226,105 @@ def _read_npy(where: str, stream: BinaryIO, size: int) -> Array:
     shape, fortran, dtype = header(stream)
     if dtype.kind not in "buif":
         raise BadInputError(f"{where}: dtype {dtype} is not a number; objects are never unpickled")
-    order = shape[::-1] if fortran else shape
-    flat = _read_exactly(where, stream, size - stream.tell(), order, dtype)
-    return np.asarray(flat.T if fortran else flat, order="C")
+    stored = _Stored(where, stream, size - stream.tell(), shape, dtype, check)
+    return stored.rows(limit, columns_first=fortran)
 
 
-def _read_idx(path: Path, stream: BinaryIO, size: int) -> Array:
+def _read_idx(path: Path, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
     zeros, code, dims = struct.unpack(">HBB", stream.read(4))
     if zeros or code not in _IDX_TYPES or not 1 <= dims <= _IDX_MAX_DIMS:
         raise BadInputError(f"{path}: not an idx header; expected {FORMATS}")
     shape = struct.unpack(f">{dims}I", stream.read(4 * dims))
     dtype = np.dtype(_IDX_TYPES[code])
-    return _read_exactly(str(path), stream, size - stream.tell(), shape, dtype)
+    return _Stored(str(path), stream, size - stream.tell(), shape, dtype, check).rows(limit)
 
 
-def _read_exactly(
-    where: str, stream: BinaryIO, room: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> Array:
-    """The rest of the stream as an array; ``room`` bounds its bytes before memory is taken."""
-    needed = math.prod(shape) * dtype.itemsize
-    if min(shape, default=1) < 0 or needed > room:
-        claim = f"its header claims {list(shape)} {dtype}, {needed} bytes"
-        raise damaged(where, f"{claim}, but at most {room} follow")
-    out = np.empty(shape, dtype)
-    filled = _fill(stream, out.reshape(-1).view(np.uint8).data)
-    if filled < needed:
-        raise damaged(where, f"{filled} of {needed} bytes")
-    if stream.read(1):  # also lets zip and gzip check their checksum
-        raise BadInputError(f"{where}: bytes follow after {list(shape)} {dtype}; not a valid file")
-    return out.astype(dtype.newbyteorder("="), copy=False)
+@dataclass(frozen=True)
+class _Stored:
+    """An array that is about to be read from a stream.
+
+    Attributes:
+        where: Its name, for messages.
+        stream: At its first value.
+        room: At most so many bytes follow.
+        shape, dtype: As its header claims.
+        check: See ``read_arrays``.
+    """
+
+    where: str
+    stream: BinaryIO
+    room: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    check: _Check
+
+    def rows(self, limit: int | None, columns_first: bool = False) -> Rows:
+        """The first ``limit`` rows, or all, after which nothing may follow.
+
+        Args:
+            limit: None: all.
+            columns_first: The first index runs fastest in the stream, so all of it is read.
+        """
+        needed = math.prod(self.shape) * self.dtype.itemsize
+        if min(self.shape, default=1) < 0 or needed > self.room:
+            claim = f"its header claims {list(self.shape)} {self.dtype}, {needed} bytes"
+            raise damaged(self.where, f"{claim}, but at most {self.room} follow")
+        if self.check is not None:
+            self.check(self.shape)
+        total = self.shape[0] if self.shape else 0
+        rows = total if limit is None else min(limit, total)
+        out = np.empty((rows, *self.shape[1:]) if self.shape else (), self.dtype)
+        is_turned = columns_first and out.ndim > 1 and needed > 0
+        if is_turned:
+            self._fill_columns(out.T, total, 0)
+        else:
+            self._fill(out, 0)
+        is_whole = rows == total or is_turned
+        if is_whole and self.stream.read(1):  # also lets zip and gzip check their checksum
+            claim = f"{list(self.shape)} {self.dtype}"
+            raise BadInputError(f"{self.where}: bytes follow after {claim}; not a valid file")
+        return Rows(_native(out), total)
+
+    def _fill(self, out: Array, done: int) -> int:
+        """Fill an array in C order; how many bytes have then been read, ``done`` of them before."""
+        view, at = out.reshape(-1).view(np.uint8).data, 0
+        while at < len(view):
+            got: int = self.stream.readinto(view[at : at + _PIECE])  # type: ignore[attr-defined]
+            if not got:
+                needed = math.prod(self.shape) * self.dtype.itemsize
+                raise damaged(self.where, f"{done + at} of {needed} bytes")
+            at += got
+        return done + at
+
+    def _fill_columns(self, out: Array, columns: int, done: int) -> int:
+        """Fill an array whose last axis is the first part of one with ``columns``; as ``_fill``.
+
+        Args:
+            out: Of any strides.
+            columns: How long the last axis is in the stream.
+            done: Bytes that have been read before.
+        """
+        if out.ndim == 1:
+            whole = np.empty(columns, self.dtype)
+            done = self._fill(whole, done)
+            out[...] = whole[: len(out)]
+            return done
+        each = math.prod(out.shape[1:-1]) * columns * self.dtype.itemsize
+        if each > _PIECE:
+            for part in out:
+                done = self._fill_columns(part, columns, done)
+            return done
+        for part in np.array_split(out, -(-len(out) * each // _PIECE)):
+            piece = np.empty((*part.shape[:-1], columns), self.dtype)
+            done = self._fill(piece, done)
+            part[...] = piece[..., : part.shape[-1]]
+        return done
 
 
-def _fill(stream: BinaryIO, view: memoryview) -> int:
-    filled = 0
-    while filled < len(view):
-        got: int = stream.readinto(view[filled:])  # type: ignore[attr-defined]
-        if not got:
-            break
-        filled += got
-    return filled
+def _native(array: Array) -> Array:
+    """The same array in native byte order and with no other booleans than 0 and 1, in place."""
+    if array.dtype.kind == "b":
+        return np.not_equal(array.view(np.uint8), 0, out=array)
+    if not array.dtype.isnative:
+        array.byteswap(inplace=True)
+    return array.view(array.dtype.newbyteorder("="))

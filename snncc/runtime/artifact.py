@@ -11,16 +11,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from snncc.damage import open_regular
 from snncc.errors import BadInputError
 from snncc.ir.program import Program
-from snncc.runtime.array_files import reading, reason
+from snncc.outputs import claim_file
+from snncc.runtime.array_files import reading
 from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
 from snncc.runtime.contract import InputContract, Output, Result, outputs_of, results_of
 from snncc.runtime.graph_store import (
@@ -101,26 +102,29 @@ class CompiledModel:
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the model; the same model gives the same bytes, whole or not at all.
 
+        A symlink is followed: the file it leads to is replaced, and the link stays.
+
+        Args:
+            path: The file.
+            overwrite: Whether it may be there; what is no regular file is never replaced.
+
         Raises:
-            BadInputError: The file exists, the folder cannot be written, or the model is invalid.
+            BadInputError: The file exists, another process writes it at the moment, the folder
+                cannot be written, or the model is invalid.
         """
-        target = Path(path)
-        if os.path.lexists(target) and not overwrite:
-            raise BadInputError(f"{target}: exists already; choose another name or overwrite (-f)")
+        with claim_file(path, overwrite) as claim:
+            claim.write(self.write)
+        return Path(path)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the bytes that ``save`` puts into a file.
+
+        Raises:
+            BadInputError: The model is invalid.
+        """
         self.program.validate()
         check_manifest(self.manifest, self.program)
-        members = _members_of(self)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with open(part, "xb") as file:
-                write_members(file, members)
-            os.replace(part, target)
-        except OSError as e:
-            raise BadInputError(f"{target}: cannot be written ({reason(e)})") from e
-        finally:
-            with suppress(OSError):  # mostly because it has been moved into place
-                part.unlink()
-        return target
+        write_members(file, _members_of(self))
 
     def onnx(self, stage: str) -> bytes | str:
         """What ONNX Runtime can open: a graph with its weights, or the path of a file.
@@ -231,7 +235,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
     """
     source = Path(path)
     with reading(source):  # whatever hostile bytes may raise is a message, not a traceback
-        with open(source, "rb") as file:
+        with open_regular(source) as file:
             members = read_members(file, str(source))
         try:
             return _model_of(members, str(source))

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, MissingDependencyError, UsageError
-from snncc.runtime.array_files import read_arrays, read_labels, read_masks, reading, reason
+from snncc.errors import BadInputError, UsageError
+from snncc.outputs import claim_file
+from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
+from snncc.runtime.images import read_folder
 
-__all__ = ["Dataset", "check_input", "normalise", "read_data", "write_npz"]
+__all__ = [
+    "Dataset",
+    "check_input",
+    "normalise",
+    "pieces",
+    "read_data",
+    "write_arrays",
+    "write_npz",
+]
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
-_Read = tuple[Array, Array | None, int, str]  # samples, labels, how many there are in all, format
+_Read = tuple[Array, Rows | None, int, str]  # samples, labels, how many there are in all, format
 
-_IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_PIECE = 1 << 24  # bytes looked at together
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 
 
@@ -84,11 +93,13 @@ def read_data(
         labels: A file of its own for the labels (npz, npy or idx); it overrules labels in ``path``.
         shape: What the network takes per sample, e.g. ``(1, 28, 28)``, or ``(T, 1, 28, 28)`` of
             sequences; None: not checked.
-        limit: At most so many samples, from the first; of a folder only these are decoded.
+        limit: At most so many samples, from the first, and no more of the data than they need;
+            that the rest is whole is then not checked.
         masks: Read patch masks, too, if there are any.
 
     Raises:
-        BadInputError: A file is missing, damaged, empty, of an unknown format or the wrong shape.
+        BadInputError: A file is missing, damaged, empty, of an unknown format or the wrong shape,
+            or does not fit into memory.
         UsageError: ``limit`` is below 1.
         MissingDependencyError: A folder of images without pillow.
     """
@@ -96,41 +107,56 @@ def read_data(
     source = Path(path)
     wanted = None if shape is None else tuple(int(n) for n in shape)
     with reading(source):
-        read = _read_folder if source.is_dir() else _read_samples
-        x, y, total, kind = read(source, wanted, limit)
+        is_folder = source.is_dir()
+        x, y, total, kind = (_read_images if is_folder else _read_samples)(source, wanted, limit)
     if labels is not None:
-        y = read_labels(Path(labels))
+        y = read_labels(Path(labels), limit)
     if y is not None:
-        y = _check_labels(y, total, Path(labels) if labels is not None else source)[: len(x)]
-    mask = read_masks(source) if masks and not source.is_dir() else None
+        _check_labels(y, total, Path(labels) if labels is not None else source)
+    mask = read_masks(source, limit) if masks and not is_folder else None
     if mask is not None and mask.shape[:1] != (total,):
         found = f"mask of shape {list(mask.shape)}"
         raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
     x, notes = _with_channel(x, wanted, kind)
     if wanted is not None:
-        _check_shape(x, wanted, str(source))
-        notes += _rounding(x[:limit])
-    return Dataset(x, y, f"{source} ({kind})", mask, notes).take(limit)
+        _check_shape((total, *x.shape[1:]), wanted, str(source))
+        notes += _rounding(x)
+    return Dataset(
+        x,
+        None if y is None else y.values.astype(np.int64),
+        f"{source} ({kind})",
+        None if mask is None else mask.values,
+        notes,
+    )
 
 
-def check_input(x: Array, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+def check_input(
+    x: Array, shape: Sequence[int], dtype: npt.DTypeLike, where: str = "input"
+) -> Array:
     """The same samples, contiguous, in native byte order and exactly of the dtype asked for.
 
     Args:
         x: Samples ``[N, *shape]``.
         shape: Shape of one sample.
         dtype: uint8 or float32. For float32, float64 is accepted and rounded.
+        where: What they are, for messages: a file.
 
     Raises:
         BadInputError: No batch axis, wrong shape or dtype, no samples, NaN or infinity.
     """
     if not isinstance(x, np.ndarray):
-        raise BadInputError(f"input: a {type(x).__name__}, not a numpy array; use numpy.asarray")
+        raise BadInputError(f"{where}: a {type(x).__name__}, not a numpy array; use numpy.asarray")
     wanted = np.dtype(dtype)
     if wanted not in (np.uint8, np.float32):
         raise BadInputError(f"input: the network asks for {wanted}; only uint8 or float32 can be")
-    _check_shape(x, tuple(int(n) for n in shape), "input")
-    return _check_finite(_as_dtype(x, wanted))
+    _check_shape(x.shape, tuple(int(n) for n in shape), where)
+    return _check_finite(_as_dtype(x, wanted, where), where)
+
+
+def pieces(x: Array) -> Iterator[Array]:
+    """The array in parts along its first axis, for work that would need as much memory again."""
+    step = max(1, _PIECE * len(x) // max(1, x.nbytes))
+    return (x[at : at + step] for at in range(0, len(x), step))
 
 
 def normalise(x_u8: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
@@ -168,26 +194,16 @@ def write_npz(path: StrPath, /, *, overwrite: bool = False, **arrays: Array) -> 
     """An npz file whose bytes depend only on names and values; written whole or not at all.
 
     Args:
-        path: The file, name and suffix as given.
-        overwrite: Replace an existing file.
+        path: The file, name and suffix as given; a symlink is followed.
+        overwrite: Replace an existing file; what is no regular file is never replaced.
         **arrays: Numbers only; stored in order of their names, uncompressed, little endian.
 
     Raises:
-        BadInputError: The file exists, an array holds objects, or the folder cannot be written.
+        BadInputError: The file exists, another process writes it at the moment, an array holds
+            objects, or the folder cannot be written.
     """
-    target = Path(path)
-    if os.path.lexists(target) and not overwrite:
-        raise BadInputError(f"{target}: exists already; choose another name or overwrite (-f)")
-    stored = {name: _storable(name, arrays[name]) for name in sorted(arrays)}
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _write_members(part, stored)
-        os.replace(part, target)
-    except OSError as error:
-        raise BadInputError(f"{target}: cannot be written ({reason(error)})") from error
-    finally:
-        with suppress(OSError):  # mostly because it has been moved into place
-            part.unlink()
+    with claim_file(path, overwrite) as claim:
+        claim.write(lambda file: write_arrays(file, arrays))
 
 
 def _storable(name: str, array: Array) -> Array:
@@ -197,9 +213,15 @@ def _storable(name: str, array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _write_members(path: Path, arrays: dict[str, Array]) -> None:
-    with open(path, "xb") as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
+def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write what ``write_npz`` puts into a file.
+
+    Raises:
+        BadInputError: An array holds objects.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in sorted(arrays):
+            array = _storable(name, arrays[name])
             info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
             info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every platform
             info.file_size = array.nbytes + 1024  # lets zipfile choose zip64 where it must
@@ -215,12 +237,12 @@ def _check_limit(limit: int | None) -> None:
         raise UsageError(f"--limit {limit}: must be at least 1")
 
 
-def _check_shape(x: Array, shape: tuple[int, ...], where: str) -> None:
-    if x.ndim == len(shape) + 1 and x.shape[1:] == shape and len(x):
+def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
+    if len(found) == len(shape) + 1 and found[1:] == shape and found[0]:
         return
     expected = ", ".join(map(str, ("N", *shape)))
-    message = f"{where}: shape {list(x.shape)}, the network takes [{expected}]"
-    raise BadInputError(f"{message}; {_shape_hint(x.shape, shape)}")
+    message = f"{where}: shape {list(found)}, the network takes [{expected}]"
+    raise BadInputError(f"{message}; {_shape_hint(found, shape)}")
 
 
 def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -252,38 +274,42 @@ def _sequence_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return f"these are sequences of {steps}, it takes {T}"
 
 
-def _as_dtype(x: Array, wanted: np.dtype[Any]) -> Array:
+def _as_dtype(x: Array, wanted: np.dtype[Any], where: str) -> Array:
     found = x.dtype.newbyteorder("=")
     if found != wanted and not (wanted == np.float32 and found == np.float64):
         hint = "convert first, raw pixels with snncc.runtime.coding.normalise"
         if wanted == np.uint8:
             hint = "it takes raw pixels 0..255, normalisation is inside"
             hint += "; x.astype(numpy.uint8) if they are" if x.dtype.kind in "iu" else ""
-        raise BadInputError(f"input: dtype {x.dtype}, the network takes {wanted}; {hint}")
+        raise BadInputError(f"{where}: dtype {x.dtype}, the network takes {wanted}; {hint}")
     with np.errstate(over="ignore"):  # what overflows to infinity is refused right after
         return np.ascontiguousarray(x, dtype=wanted)
 
 
-def _check_finite(x: Array) -> Array:
-    if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+def _check_finite(x: Array, where: str) -> Array:
+    if x.dtype.kind == "f" and not all(np.isfinite(part).all() for part in pieces(x)):
+        finite = np.isfinite(x)
         first = np.unravel_index(int(np.argmin(finite)), x.shape)
         index = [int(i) for i in first]
-        message = f"input: {x[first]} (as float32) at index {index}"
+        message = f"{where}: {x[first]} (as float32) at index {index}"
         raise BadInputError(f"{message}, {int((~finite).sum())} such values; clean the data")
     return x
 
 
-def _check_labels(y: Array, samples: int, path: Path) -> Array:
+def _check_labels(labels: Rows, samples: int, path: Path) -> None:
+    """Before they are int64, which the largest numbers are not."""
+    y = labels.values
     if y.dtype.kind not in "ui" or y.ndim != 1:
-        found = f"{y.dtype} {list(y.shape)}"
+        found = f"{y.dtype} {list(labels.shape)}"
         raise BadInputError(f"{path}: labels are {found}, expected class indices, integers [N]")
-    if len(y) != samples:
-        raise BadInputError(f"{path}: {len(y)} labels for {samples} samples; give one for each")
-    y = y.astype(np.int64)
-    if (y < 0).any():
-        index = int(np.argmax(y < 0))
-        raise BadInputError(f"{path}: label {y[index]} at index {index}; classes count from 0")
-    return y
+    if labels.total != samples:
+        found = f"{labels.total} labels for {samples} samples"
+        raise BadInputError(f"{path}: {found}; give one for each")
+    wrong = (y < 0) | (y > np.iinfo(np.int64).max)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        most = np.iinfo(np.int64).max
+        raise BadInputError(f"{path}: label {y[index]} at index {index}; classes are 0 to {most}")
 
 
 def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
@@ -296,11 +322,20 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
     return array.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-def _read_samples(path: Path, shape: tuple[int, ...] | None, _limit: int | None) -> _Read:
-    x, y, kind = read_arrays(path)
-    if x.ndim == 0 or x.size == 0:
+def _read_samples(path: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
+    def check(found: tuple[int, ...]) -> None:
+        if shape is not None and 0 not in found and found and not _lacks_channel(found, shape):
+            _check_shape(found, shape, str(path))
+
+    x, y, kind = read_arrays(path, limit, check)
+    if x.values.ndim == 0 or x.values.size == 0:
         raise BadInputError(f"{path}: no samples, shape {list(x.shape)}; expected [N, ...]")
-    return x, y, len(x), kind
+    return x.values, y, x.total, kind
+
+
+def _read_images(path: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
+    x, y, total, kind = read_folder(path, shape, limit)
+    return x, None if y is None else Rows(y[: len(x)], total), total, kind
 
 
 def _with_channel(
@@ -323,65 +358,7 @@ def _lacks_channel(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 def _rounding(x: Array) -> tuple[str, ...]:
     """A note if ``check_input`` will change values."""
     with np.errstate(over="ignore"):  # what overflows is refused there
-        is_rounded = x.dtype == np.float64 and not np.array_equal(x, x.astype(np.float32))
+        is_rounded = x.dtype == np.float64 and not all(
+            np.array_equal(part, part.astype(np.float32)) for part in pieces(x)
+        )
     return ("float64 rounded to float32",) if is_rounded else ()
-
-
-# --- folders of images ----------------------------------------------------------------------------
-
-
-def _read_folder(folder: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
-    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
-        raise BadInputError(f"{folder}: images are [1|3, H, W], the network takes {list(shape)}")
-    files, y = _list_folder(folder)
-    chosen = files[:limit]
-    first = _decode(chosen[0], shape)
-    x = np.empty((len(chosen), *first.shape), np.uint8)
-    for index, file in enumerate(chosen):
-        x[index] = _decode(file, first.shape)
-    kind = "images" if y is None else f"images, {int(y.max()) + 1} classes"
-    return x, y, len(files), kind
-
-
-def _list_folder(folder: Path) -> tuple[list[Path], Array | None]:
-    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    classes = [entry for entry in visible if entry.is_dir()]
-    flat = _images(visible)
-    if bool(classes) == bool(flat):
-        found = "both images and sub-folders" if flat else "no images"
-        raise BadInputError(f"{folder}: {found}; expected one sub-folder per class, or images only")
-    if flat:
-        return flat, None
-    groups = [_images(sorted(entry.iterdir())) for entry in classes]
-    if empty := [entry.name for entry, group in zip(classes, groups, strict=True) if not group]:
-        names = ", ".join(empty)
-        raise BadInputError(f"{folder}: no images in {names}; every sub-folder is a class")
-    y = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return [file for group in groups for file in group], y
-
-
-def _images(entries: list[Path]) -> list[Path]:
-    return [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in _IMAGE_SUFFIXES and not entry.name.startswith(".")
-    ]
-
-
-def _decode(path: Path, shape: tuple[int, ...] | None) -> Array:
-    """One image ``[C, H, W]`` uint8; its size is compared before its pixels are decoded."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        hint = "pip install 'snncc[images]'"
-        raise MissingDependencyError(f"folders of images need pillow; {hint}") from error
-    with reading(path), Image.open(path) as image:
-        if image.mode[0] in "IF":
-            raise BadInputError(f"{path}: pixels of more than 8 bits ({image.mode}); save as 8 bit")
-        if shape is not None and (image.height, image.width) != shape[1:]:
-            found, wanted = f"{image.height}x{image.width}", f"{shape[1]}x{shape[2]}"
-            message = f"{path}: image is {found}, expected {wanted}"
-            raise BadInputError(f"{message}; nothing is resized silently, preprocess the images")
-        grey = image.mode in ("1", "L", "LA") if shape is None else shape[0] == 1
-        pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1))

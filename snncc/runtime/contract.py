@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError
 from snncc.ir.program import Accumulator, Program, Readout, Shape
-from snncc.runtime.coding import check_input, normalise
+from snncc.runtime.coding import check_input, normalise, pieces
 from snncc.runtime.masks import MASK, check_mask, with_planes
 
 __all__ = ["InputContract", "Output", "Result", "by_timestep", "outputs_of", "results_of"]
@@ -111,27 +111,43 @@ class InputContract:
         if not (np.asarray(self.scale) > 0).all():
             raise BadInputError(f"input contract: scale {self.scale} is not positive")
 
-    def encode(self, x: Array, mask: Array | None = None) -> npt.NDArray[np.uint8]:
+    def encode(self, x: Array, mask: Array | None = None, where: str = "") -> npt.NDArray[np.uint8]:
         """Samples as integers of the source, exactly as the graph's QuantizeInput makes them.
 
         Args:
             x: ``[N, *shape]`` of the contract's dtype; sequences ``[N, T, *shape]``.
             mask: Zeros and ones ``[N, 1, h, w]`` or ``[N, h, w]``, 1 for an active patch; default:
                 all are active.
+            where: What they are, for messages: a file.
 
         Returns:
             uint8 of the same shape; with patches ``[N, *source_shape]``.
 
         Raises:
+            BadInputError: See ``check``.
+        """
+        checked, whole = self.check(x, mask, where)
+        if whole is not None:
+            return with_planes(checked, whole)
+        return checked if self.dtype == "uint8" else self._quantise(checked)
+
+    def check(
+        self, x: Array, mask: Array | None = None, where: str = ""
+    ) -> tuple[Array, npt.NDArray[np.uint8] | None]:
+        """Samples of the contract's dtype, and masks if the network takes some; see ``encode``.
+
+        Raises:
             BadInputError: Wrong shape or dtype, NaN or infinity; a mask that does not fit the
                 samples, or that the network does not take.
         """
+        mask_name = f"{where}: {MASK}" if where else MASK
         if mask is not None and not self.patches:
-            raise BadInputError(f"{MASK}: the network was compiled for whole images; leave it out")
-        checked = check_input(x, self.sample, self.dtype)
-        if self.patches:
-            return with_planes(checked, check_mask(mask, len(checked), self.patches))
-        return checked if self.dtype == "uint8" else self._quantise(checked)
+            hint = "the network was compiled for whole images; leave it out"
+            raise BadInputError(f"{mask_name}: {hint}")
+        checked = check_input(x, self.sample, self.dtype, where or "input")
+        if not self.patches:
+            return checked, None
+        return checked, check_mask(mask, len(checked), self.patches, mask_name)
 
     def normalised(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Raw samples as the trained network takes them; pixels as they are, where it takes those.
@@ -150,9 +166,13 @@ class InputContract:
             np.asarray(value, dtype=np.float32).reshape(-1, *tail)
             for value in (self.scale, self.offset)
         )
+        out, at = np.empty(x.shape, np.uint8), 0
         with np.errstate(over="ignore"):
-            steps = np.rint((x - offset) / scale) + np.float32(self.zero_point)
-        return np.asarray(np.clip(steps, 0, self.top).astype(np.uint8))
+            for part in pieces(x):
+                steps = np.rint((part - offset) / scale) + np.float32(self.zero_point)
+                out[at : at + len(part)] = np.clip(steps, 0, self.top)
+                at += len(part)
+        return out
 
 
 def by_timestep(x: Array, shape: Shape) -> Array:

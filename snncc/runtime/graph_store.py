@@ -7,9 +7,12 @@ Earlier stages keep statistics of their weights only. ``onnx`` is imported when 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.cache import cache_folder
+from snncc.cache import own_cache
 from snncc.errors import BadInputError, SnnccError
+from snncc.locks import Lock
+from snncc.process import shielded
 from snncc.runtime.container import ALIGNMENT, Blob, sha256
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ WEIGHTS = "weights.bin"
 #: Metadata key under which a graph input that stands for a weight has its statistics.
 WEIGHTS_KEY = "snncc.weights"
 _INLINE = 256
+_PIECE = 1 << 20  # bytes compared at a time
 
 
 # -- writing -------------------------------------------------------------------------------
@@ -346,38 +352,90 @@ def extract(
     Returns:
         The folder, and its owner if it is temporary: it goes when the owner goes.
     """
-    folder = cache_folder() / key
     try:
+        folder = own_cache() / key
         if not _holds(folder, files):
-            _fill(folder, files)
+            _complete(folder, files)
         return folder, None
-    except OSError:  # a cache that cannot be written is no reason to fail
+    except OSError:  # a cache that cannot be written, or is not ours, is no reason to fail
         owner = tempfile.TemporaryDirectory(prefix="snncc-")
-        _write_all(Path(owner.name), files)
+        for name, data in files.items():
+            (Path(owner.name) / name).write_bytes(data)
         return Path(owner.name), owner
 
 
+#: Folders whose files have been compared in this process.
+_compared: set[Path] = set()
+
+
 def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
-    """Whether the folder is complete; sizes suffice, as folders appear only when they are."""
-    paths = ((folder / name, len(data)) for name, data in files.items())
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+    """Whether exactly these files are there; once a process has compared them, sizes suffice."""
+    if not _is_folder(folder) or {entry.name for entry in folder.iterdir()} != set(files):
+        return False
+    is_known = folder in _compared
+    if all(_is_file(folder / name, data, is_known) for name, data in files.items()):
+        _compared.add(folder)
+        return True
+    return False
 
 
-def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name[:16]}.", dir=folder.parent))
-    try:
-        _write_all(part, files)
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_file(path: Path, data: bytes, is_known: bool) -> bool:
+    """Whether a regular file of just these bytes is there, and no link."""
+    if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size != len(data):
+        return False
+    if is_known:
+        return True
+    view = memoryview(data)
+    with open(path, "rb") as file:
+        parts = range(0, len(data), _PIECE)
+        return all(file.read(_PIECE) == view[at : at + _PIECE] for at in parts)
+
+
+def _complete(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder hold just these files; processes that do the same take turns.
+
+    Every file is replaced at once, so that whoever has checked the folder can open it meanwhile.
+    """
+    _sweep(folder.parent)
+    with closing(Lock(folder.with_name(f".{folder.name}.lock"))) as lock:
+        lock.take(wait=True)
         try:
-            part.rename(folder)
-        except OSError:
-            if not _holds(folder, files):  # else another process was faster
-                shutil.rmtree(folder)
-                part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            lock.mark()
+            if not _holds(folder, files):  # else another process has been faster
+                _replace(folder, files)
+            _compared.add(folder)
+        finally:
+            with shielded(), suppress(OSError):
+                lock.remove()
 
 
-def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+    if not _is_folder(folder):
+        folder.unlink(missing_ok=True)
+        folder.mkdir(mode=0o700)
+    for name in {entry.name for entry in folder.iterdir()} - set(files):
+        _remove(folder / name)
     for name, data in files.items():
-        (folder / name).write_bytes(data)
+        part = folder / f".{name}.{os.getpid()}.part"
+        part.write_bytes(data)
+        if _is_folder(folder / name):
+            _remove(folder / name)
+        os.replace(part, folder / name)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes have left, whichever graphs they were at."""
+    for path in cache.glob(f".{'?' * 64}.lock"):
+        with closing(Lock(path)) as lock:
+            if lock.take() is not None:
+                for part in (cache / path.stem[1:]).glob(".*.part"):
+                    part.unlink()
+                lock.remove()
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if _is_folder(path) else path.unlink()

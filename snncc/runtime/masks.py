@@ -22,13 +22,16 @@ MASK = "mask"
 Array = npt.NDArray[Any]
 
 
-def check_mask(mask: Array | None, samples: int, patches: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def check_mask(
+    mask: Array | None, samples: int, patches: tuple[int, int], where: str = MASK
+) -> npt.NDArray[np.uint8]:
     """The same mask as uint8 ``[N, 1, h, w]``; without one every patch is active.
 
     Args:
         mask: Zeros and ones ``[N, 1, h, w]`` or ``[N, h, w]``, of any type of number.
         samples: N.
         patches: (h, w).
+        where: What it is, for messages: a file's array.
 
     Raises:
         BadInputError: Another shape or other values.
@@ -38,19 +41,19 @@ def check_mask(mask: Array | None, samples: int, patches: tuple[int, int]) -> np
         return np.ones(shape, np.uint8)
     if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "buif":
         kind = getattr(mask, "dtype", type(mask).__name__)
-        raise BadInputError(f"mask: {kind}, not a numpy array of zeros and ones")
+        raise BadInputError(f"{where}: {kind}, not a numpy array of zeros and ones")
     if mask.shape not in (shape, (samples, *patches)):
         n, h, w = samples, *patches
         raise BadInputError(
-            f"mask: shape {list(mask.shape)}, the network takes [{n}, 1, {h}, {w}] or "
+            f"{where}: shape {list(mask.shape)}, the network takes [{n}, 1, {h}, {w}] or "
             f"[{n}, {h}, {w}]: one mask of {h}x{w} patches for each sample"
         )
     wrong = (mask != 0) & (mask != 1)
     if wrong.any():
         first = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise BadInputError(
-            f"mask: {mask[first]} at index {list(first)}, {int(wrong.sum())} such values; 1 is an "
-            "active patch, 0 a masked one"
+            f"{where}: {mask[first]} at index {list(first)}, {int(wrong.sum())} such values; 1 is "
+            "an active patch, 0 a masked one"
         )
     return mask.astype(np.uint8).reshape(shape)
 

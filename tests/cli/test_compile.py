@@ -156,7 +156,7 @@ def test_calibration_of_another_dtype_is_refused(dtype, why, snncc, weights, tmp
     np.save(data, np.zeros((2, 1, 6, 6), dtype))
     args = ("--calibration", data, "-o", tmp_path / "tiny.snn")
     done = snncc("compile", weights("tiny"), f"--arch={MODELS}:tiny", *args)
-    assert (done.code, done.stdout, done.stderr) == (6, "", f"error: {why}\n")
+    assert (done.code, done.stdout, done.stderr) == (6, "", f"error: TMP/x.npy (npy): {why}\n")
 
 
 def test_engines_are_compared_on_as_many_samples_as_wanted(snncc, weights, tmp_path, golden):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import small_model
 from command_line import EXAMPLE
 
 import snncc as package
@@ -98,3 +99,34 @@ def test_only_clocked_has_a_pipeline(snncc, cnn):
     done = snncc("run", cnn, "--input", DATA, "--engine", "integer", "--pipelined")
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr == "error: engine 'integer' has no option 'pipelined'\n"
+
+
+# --- errors name the file -------------------------------------------------------------------------
+
+
+def test_errors_of_data_name_the_file_and_count_from_its_first_sample(snncc, tmp_path):
+    net = small_model.compiled()
+    net.manifest["input"] |= {"dtype": "float32"}
+    net.save(tmp_path / "f32.snn")
+    x = np.zeros((300, 1, 6, 6), np.float32)
+    x[290, 0, 1, 2] = np.nan
+    np.savez(tmp_path / "nan.npz", x=x)
+    np.savez(tmp_path / "u8.npz", x=np.zeros(x.shape, np.uint8))
+    for command in ("run {net} --input {x}", "verify {net} --input {x}",
+                    "inspect {net} bounds --input {x}"):  # fmt: skip
+        args = [part.format(net=tmp_path / "f32.snn", x=tmp_path / "nan.npz")
+                for part in command.split()]  # fmt: skip
+        done = snncc(*args)
+        assert (done.code, done.stdout) == (6, "")
+        assert "nan.npz (npz): nan (as float32) at index [290, 0, 1, 2], 1 such" in done.stderr
+        done = snncc(*[arg.replace("nan.npz", "u8.npz") for arg in args])
+        assert (done.code, done.stdout) == (6, "")
+        assert "u8.npz (npz): dtype uint8, the network takes float32" in done.stderr
+
+
+def test_a_label_that_is_too_large_is_that_of_its_file(snncc, cnn, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 28, 28), np.uint8))
+    np.save(tmp_path / "y.npy", np.array([1, 11]))
+    done = snncc("run", cnn, "--input", tmp_path / "x.npz", "--labels", tmp_path / "y.npy")
+    assert done.code == 6
+    assert "y.npy: label 11, but the network has 10 classes" in done.stderr

@@ -163,10 +163,13 @@ def test_an_existing_file_is_replaced_only_on_demand(model, tmp_path):
     load(path)
 
 
-def test_nothing_is_left_behind_when_writing_fails(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+@pytest.mark.parametrize(
+    ("step", "overwrite"), [("fsync", False), ("link", False), ("replace", True)]
+)
+def test_nothing_is_left_behind_when_writing_fails(model, tmp_path, monkeypatch, step, overwrite):
+    monkeypatch.setattr(f"os.{step}", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(BadInputError, match="disk full"):
-        model.save(tmp_path / "a.snn")
+        model.save(tmp_path / "a.snn", overwrite=overwrite)
     assert not [p for p in tmp_path.iterdir() if p.is_file()]
     with pytest.raises(BadInputError, match="cannot be written"):
         model.save(tmp_path / "absent" / "a.snn")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gc
 import gzip
 import io
+import math
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -198,7 +201,10 @@ def test_limit_takes_the_first_samples_and_their_labels(tmp_path):
         (np.zeros(2, np.int64), "2 labels for 3 samples"),
         (np.zeros(3), r"labels are float64 \[3\]"),
         (np.zeros((3, 10), np.uint8), r"labels are uint8 \[3, 10\]"),
-        (np.array([0, -1, 1]), "label -1 at index 1"),
+        (np.array([0, -1, 1]), "label -1 at index 1; classes are 0 to 9223372036854775807"),
+        (np.array([0, 1, 2**64 - 1], np.uint64), "label 18446744073709551615 at index 2"),
+        (np.array([0, 2**63, 1], np.uint64), "label 9223372036854775808 at index 1"),
+        (np.array([0, -128, 1], np.int8), "label -128 at index 1"),
     ],
 )
 def test_labels_that_are_no_class_indices_are_refused(tmp_path, y, message):
@@ -309,3 +315,125 @@ def test_samples_of_another_shape_are_refused_with_both_shapes(tmp_path):
     file = npz(tmp_path / "x.npz", x=IMAGES)
     with pytest.raises(BadInputError, match=r"shape \[3, 4, 5\], the network takes \[N, 3, 8, 8\]"):
         read_data(file, shape=(3, 8, 8))
+
+
+# --- memory, and no more than is asked for --------------------------------------------------------
+
+LARGE = (1 << 14, 32, 32)  # 16 MB of bytes
+
+
+def _large(kind, tmp_path):
+    x = np.zeros(LARGE, ">i2" if "big" in kind else np.bool_ if "bool" in kind else np.uint8)
+    x[-1, -1, -1] = 1
+    x = np.asfortranarray(x) if "columns" in kind else x
+    file = tmp_path / "x"
+    if "npy" in kind:
+        np.save(file.open("wb"), x)
+    elif "idx" in kind:
+        saved(file, gzip.compress(idx_bytes(x), 1))
+    else:
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, x)
+        method = zipfile.ZIP_DEFLATED if "packed" in kind else zipfile.ZIP_STORED
+        with zipfile.ZipFile(file, "w", method, compresslevel=1) as archive:
+            archive.writestr("x.npy", buffer.getvalue())
+    return file, x
+
+
+def _peak(work):
+    gc.collect()
+    tracemalloc.start()
+    try:
+        found = work()
+        return found, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("npz", "npz packed", "npz packed columns", "npz packed big", "npz packed bool"),
+        *("idx.gz", "npy columns"),
+    ],
+)
+def test_an_array_is_in_memory_once_and_of_few_rows_only_those(kind, tmp_path):
+    file, x = _large(kind, tmp_path)
+    data, peak = _peak(lambda: read_data(file, shape=LARGE[1:]))
+    assert peak < x.nbytes + (6 << 20)
+    assert np.array_equal(data.x, x)
+    first, peak = _peak(lambda: read_data(file, shape=LARGE[1:], limit=3))
+    assert peak < 4 << 20
+    assert (len(first), first.x.dtype, first.x.any()) == (3, data.x.dtype, False)
+
+
+@pytest.mark.parametrize("kind", ["npz packed", "idx.gz", "npz"])
+def test_what_lies_behind_the_limit_is_not_read(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (64, 200, 200), dtype=np.uint8)
+    buffer = io.BytesIO()
+    if kind == "idx.gz":
+        buffer.write(gzip.compress(idx_bytes(x), 1))
+    else:
+        (np.savez_compressed if "packed" in kind else np.savez)(buffer, x=x)
+    damaged = bytearray(buffer.getvalue())
+    damaged[len(damaged) * 3 // 4] ^= 255
+    file = saved(tmp_path / "x", bytes(damaged))
+    assert np.array_equal(read_data(file, limit=5).x.reshape(5, 200, 200), x[:5])
+    with pytest.raises(BadInputError):
+        read_data(file)
+
+
+@ONE_FOLDER
+@given(x=arrays(), limit=st.integers(1, 5), fortran=st.booleans(), labelled=st.booleans())
+def test_the_first_rows_are_those_of_the_whole(tmp_path, x, limit, fortran, labelled):
+    more = {"y": np.arange(len(x)), "mask": np.zeros((len(x), 2, 2))} if labelled else {}
+    np.savez(tmp_path / "x.npz", x=np.asfortranarray(x) if fortran else x, **more)
+    few = read_data(tmp_path / "x.npz", limit=limit, masks=True)
+    assert same(few.x, np.ascontiguousarray(x[:limit]))
+    assert not labelled or few.y.tolist() == list(range(len(few)))
+    assert not labelled or few.mask.shape == (len(few), 2, 2)
+
+
+def test_counts_in_messages_are_those_of_the_file(tmp_path):
+    x = np.zeros((9, 4, 5), np.uint8)
+    with pytest.raises(BadInputError, match="7 labels for 9 samples"):
+        read_data(npz(tmp_path / "x.npz", x=x, y=np.zeros(7, np.uint8)), limit=2)
+    with pytest.raises(BadInputError, match=r"mask of shape \[7, 2, 2\] for 9 samples"):
+        read_data(npz(tmp_path / "x.npz", x=x, mask=np.zeros((7, 2, 2))), limit=2, masks=True)
+    with pytest.raises(BadInputError, match=r"shape \[9, 4, 5\], the network takes \[N, 3\]"):
+        read_data(npz(tmp_path / "x.npz", x=x), shape=(3,), limit=2)
+
+
+def test_data_that_do_not_fit_into_memory_are_said_not_to(tmp_path, monkeypatch):
+    file = npz(tmp_path / "x.npz", x=IMAGES)
+    empty = np.empty
+
+    def scarce(shape, *more):
+        if math.prod(shape) > 20:
+            raise MemoryError("Unable to allocate 1.00 TiB for an array")
+        return empty(shape, *more)
+
+    monkeypatch.setattr("numpy.empty", scarce)
+    with pytest.raises(BadInputError, match=r"x\.npz: does not fit into memory .*--limit N"):
+        read_data(file)
+    assert same(read_data(file, limit=1).x, IMAGES[:1])
+
+
+@pytest.mark.parametrize("kind", ["npz packed", "idx.gz", "npy columns"])
+def test_samples_of_another_shape_are_refused_before_they_take_memory(kind, tmp_path):
+    file, _ = _large(kind, tmp_path)
+
+    def refused():
+        with pytest.raises(BadInputError, match=r"x: shape \[16384, 32, 32\], the network takes"):
+            read_data(file, shape=(3, 32, 32))
+
+    assert _peak(refused)[1] < 1 << 20
+
+
+def test_booleans_are_zero_and_one(tmp_path):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3, np.bool_))
+    stored = buffer.getvalue()[:-3] + b"\0\2\xff"
+    read = read_data(saved(tmp_path / "x.npy", stored)).x
+    assert read.view(np.uint8).tolist() == [0, 1, 1]

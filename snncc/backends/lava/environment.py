@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,7 +15,9 @@ from snncc.backends.lava.interpreter import (
     python_310,
     why_not,
 )
-from snncc.errors import MissingDependencyError
+from snncc.cache import own_cache
+from snncc.errors import BadInputError, MissingDependencyError
+from snncc.outputs import claim_folder
 
 __all__ = ["install"]
 
@@ -36,17 +36,17 @@ def install(say: Callable[[str], None]) -> Path:
     """
     folder = environment_folder()
     python = folder / "bin" / "python"
-    if python.exists() and probe(str(python)).lava:
+    if os.path.exists(python) and probe(str(python)).lava:
         return python
     base = python_310()
     if not base:
         raise MissingDependencyError(f"engine 'lava' {why_not()}")
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as part:
-            _fill(Path(part) / "made", base, say)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(Path(part) / "made", folder)  # an environment is there whole or not at all
+        own_cache()
+        with claim_folder(folder, overwrite=True, parts=None) as claim:  # whole or not at all
+            claim.write(lambda part: _fill(part, base, say))
+    except BadInputError as e:
+        raise MissingDependencyError(e.message) from e
     except OSError as e:
         raise MissingDependencyError(f"{folder}: cannot be made ({e.strerror})") from e
     probe.cache_clear()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from snncc.cache import cache_folder
+from snncc.cache import cache_folder, why_not_own
 from snncc.errors import MissingDependencyError
 
 __all__ = [
@@ -159,11 +159,17 @@ def find_python(given: str | os.PathLike[str] | None = None) -> str:
                 f"{origin} {chosen}: {found.why}; {_by_hand(found.version, chosen)}"
             )
         return chosen
-    own = environment_folder() / "bin" / "python"
-    for python in (sys.executable, *([str(own)] if own.exists() else []), *_candidates()):
+    for python in (sys.executable, *_own_environment(), *_candidates()):
         if probe(python).lava:
             return python
     raise MissingDependencyError(f"engine 'lava' {why_not()}")
+
+
+def _own_environment() -> Iterator[str]:
+    """The Python in the cache; not one that another user may have put there."""
+    own = environment_folder() / "bin" / "python"
+    if not why_not_own(cache_folder()) and own.exists():
+        yield str(own)
 
 
 def _by_hand(version: tuple[int, ...], python: str) -> str:
