@@ -160,6 +160,13 @@ class InputContract:
         frames = x.reshape(-1, *self.shape)
         return np.asarray(normalise(frames, self.mean, self.std)).reshape(x.shape)
 
+    def exactly(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """What raw samples stand for, before float32 rounds it; of the shape of ``normalised``."""
+        frames = x.reshape(-1, *self.shape).astype(np.float64)
+        tail = (1,) * (len(self.shape) - 1)
+        scale, offset = (np.reshape(v, (-1, *tail)) for v in (self.scale, self.offset))
+        return np.asarray(frames * scale + offset).reshape(x.shape)
+
     def _quantise(self, x: Array) -> npt.NDArray[np.uint8]:
         tail = (1,) * (len(self.shape) - 1)
         scale, offset = (

@@ -29,6 +29,7 @@ __all__ = ["LayerChange", "Measured", "Trained", "measure", "require_spikes"]
 
 Array = npt.NDArray[Any]
 Head = Callable[[Sequence[Array]], Array]
+Meaning = Callable[[Mapping[str, Array]], dict[str, Array]]
 _BATCH = 64
 
 
@@ -119,6 +120,7 @@ def measure(
     head: Head | None = None,
     progress: Progress | None = None,
     is_real: bool = False,
+    exactly: Meaning | None = None,
 ) -> Measured:
     """Compare the network's quantised form with the trained network on data.
 
@@ -131,11 +133,13 @@ def measure(
             result. Without, of the first.
         progress: Called with the number of samples done.
         is_real: The input is real, and quantised by our choice: its change is measured as well.
+        exactly: What a batch of feeds stands for, float64, where float32 does not hold it: a pixel
+            / 255 is on no border of a neuron whose border it is. Without, it is what float32 has.
 
     Raises:
         VerificationError: A population cannot be compared, as nobody knows what it comes from.
     """
-    work = _Work(trained, integer, quantised, head, is_real)
+    work = _Work(trained, integer, quantised, head, is_real, exactly)
     for batch in _batches(feeds, affordable(integer, _BATCH)):
         work.add(batch)
         if progress is not None:
@@ -228,7 +232,9 @@ class _Work:
         quantised: ir.Model,
         head: Head | None,
         is_real: bool,
+        exactly: Meaning | None,
     ) -> None:
+        self.exactly = exactly or (lambda _: {})
         self.trained, self.integer, self.quantised, self.head = trained, integer, quantised, head
         self.lineage = Lineage.of(quantised)
         self.wide_integer = in_float64(integer) if is_real else None
@@ -260,6 +266,7 @@ class _Work:
     def add(self, feeds: Mapping[str, Array]) -> None:
         """Compare one batch."""
         wide = {k: v.astype(np.float64) for k, v in feeds.items() if v.dtype == np.float32}
+        wide |= self.exactly(feeds)
         double = _Reference(self.lineage, self.trained.wide_values(wide, self.wide_names))
         single = _Reference(self.lineage, self.trained.values(feeds, self.names))
         given = {name: double.counts(name) for name in self.compared}

@@ -190,3 +190,26 @@ def test_what_values_come_from_is_not_kept_in_the_file() -> None:
     kept = {p.key for stage in model.graphs.values() for p in stage.metadata_props}
     assert kept
     assert "snncc.lineage" not in kept
+
+
+class Borders(nn.Module):
+    """Of pixels k * 51 the drives are whole halves, and k / 5 is none in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fire, self.head = nn.Conv2d(1, 4, 1), IntegerFire(8), nn.Linear(64, 3)
+        with torch.no_grad():
+            self.conv.weight[:] = torch.tensor([2.5, 7.5, 5.0, 12.5]).reshape(4, 1, 1, 1)
+            self.conv.bias[:] = torch.tensor([0.0, 0.5, 0.0, 1.0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.fire(self.conv(x)).flatten(1))
+
+
+def test_pixels_are_the_fractions_that_they_are() -> None:
+    x = 51 * np.random.default_rng(0).integers(0, 6, (16, 1, 4, 4)).astype(np.uint8)
+    given = {"input": InputOptions(mean=(0.0,), std=(1.0,)), "input_shape": (1, 4, 4)}
+    report = snncc.compile(Borders().eval(), x, weight_bits=24, **given).report
+    assert report["ties"] > 100
+    assert report["changed"] == 0
