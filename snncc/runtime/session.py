@@ -45,6 +45,13 @@ class NodeArg:
 class Session:
     """A compiled network on an engine.
 
+    A session may be used from any number of threads at a time, on every engine; runs give what they
+    give alone, and share the network. In ``event`` values of runs are kept from run to run, those
+    of as many runs as there are processors (or ``threads``, if those are more) and as fit into
+    memory, and in ``lava`` as many workers run as there are processors: a further run waits for
+    its turn. The other engines make the values of each run anew. A child of ``os.fork`` may go on
+    using the session; what takes threads is started again there when it is first used.
+
     Args:
         model: The network, or the path of its ``.snn`` file.
         engine: A name of ``snncc.backends.target.TARGETS``.
@@ -52,6 +59,9 @@ class Session:
         **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
             ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``;
             ``executor`` (``direct``, ``lava``), ``lava_python`` and ``timeout`` are of ``lava``.
+            ``threads`` is how many threads compute one run, 1 to 1024: the one that calls, and
+            others that all runs share; ``"auto"`` are as many as this process may keep busy, by
+            its processors, their affinity and the quota of its control groups.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.
