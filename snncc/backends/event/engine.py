@@ -104,7 +104,7 @@ class EventEngine:
         if keep not in self._networks:  # else this is a child, which inherits what is never written
             self._networks[keep] = self._network(keep)
         network = self._networks[keep]
-        runs = _check_memory(network.state_bytes(), self.threads, self._processors)
+        runs = _runs(network.state_bytes(), self.threads, self._processors)
         patience = _PATIENCE if self.threads <= self._processors else 0
         policy = KERNELS.index(self.kernels)
         return _core.Session(network, self.isa, policy, self.threads, runs, patience)
@@ -226,7 +226,7 @@ def _number(threads: int | str, available: int) -> int:
     return threads
 
 
-def _check_memory(state_bytes: int, threads: int, available: int) -> int:
+def _runs(state_bytes: int, threads: int, available: int) -> int:
     """How many runs at a time: a file of a few kilobytes may describe maps of gigabytes."""
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = state_bytes * threads
