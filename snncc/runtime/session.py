@@ -49,8 +49,11 @@ class Session:
     give alone, and share the network. In ``event`` values of runs are kept from run to run, those
     of as many runs as there are processors (or ``threads``, if those are more) and as fit into
     memory, and in ``lava`` as many workers run as there are processors: a further run waits for
-    its turn. The other engines make the values of each run anew. A child of ``os.fork`` may go on
-    using the session; what takes threads is started again there when it is first used.
+    its turn. The other engines make the values of each run anew.
+
+    A child of ``os.fork`` may go on using the session; threads are started anew there. A child in
+    which ONNX Runtime is loaded should end by ``os._exit``, as those of ``multiprocessing`` do:
+    version 1.31 waits at a regular end for threads that did not come along.
 
     Args:
         model: The network, or the path of its ``.snn`` file.
