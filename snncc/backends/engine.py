@@ -80,10 +80,11 @@ class PerProcess(Generic[K, V]):
     def get(self, key: K, make: Callable[[K], V]) -> V:
         """What belongs to the key; a thread that wants it while it is made waits."""
         made = self._made
-        if key not in made:
-            with self._lock:
-                if key not in made:
-                    made[key] = make(key)
+        if key in made:
+            return made[key]
+        with self._lock:
+            if key not in made:
+                made[key] = make(key)
         return made[key]
 
 

@@ -163,7 +163,7 @@ def stress(network: str, threads: int, callers: int, runs: int) -> None:
 
     assert at_once([partial(caller, k) for k in range(callers)]) == []
     done = sum(sizes) * callers * runs / len(sizes) * program.timesteps
-    first = engine._session(keep=False).work()[0]
+    first = engine._session().work()[0]
     assert first[0] == done  # no run was lost, none counted twice
 
 
@@ -297,10 +297,10 @@ def test_multiprocessing_with_fork_takes_a_session_along(threads) -> None:
 def test_the_core_says_what_to_do_where_nobody_starts_it_anew() -> None:
     program, x = small_model.program(), small_model.samples()
     engine = EventEngine(program, 2)
-    core = engine._session(keep=False)
+    core = engine._session()
 
     def child() -> bool:
-        engine._session = lambda keep: core  # type: ignore[method-assign]
+        engine._sessions.get = lambda *_: core  # type: ignore[method-assign]
         try:
             engine.infer(x)
         except RuntimeError as e:

@@ -95,9 +95,9 @@ class EventEngine:
         #: Networks and their sessions, by whether these let potentials be read.
         self._networks: dict[bool, _core.Network] = {}
         self._sessions: PerProcess[bool, _core.Session] = PerProcess()
-        self._session(keep=False)
+        self._session()
 
-    def _session(self, keep: bool) -> _core.Session:
+    def _session(self, keep: bool = False) -> _core.Session:
         return self._sessions.get(keep, self._started)
 
     def _started(self, keep: bool) -> _core.Session:
@@ -161,14 +161,14 @@ class EventEngine:
         # The core looks at bytes itself; what has to be cast is looked at before.
         lead = check_input(self.program, x, self.name, values=x.dtype != np.uint8)
         results = self._empty([r.name for r in self.program.readouts], x.shape[lead - 1], np.int64)
-        self._fill(self._session(keep=False), x, lead == 1, results)
+        self._fill(self._sessions.get(False, self._started), x, lead == 1, results)
         if progress is not None:
             progress(x.shape[lead - 1])
         return results
 
     def work(self) -> list[Work]:
         """What each projection with weights did so far."""
-        done = self._session(keep=False).work()
+        done = self._session().work()
         both = zip(walk_projections(self.program), done, strict=True)
         return [
             Work(a.name, p.source, runs * _macs(a, p), events / values, by_event / values)

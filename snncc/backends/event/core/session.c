@@ -127,12 +127,13 @@ static void run_sample(const void *job, ev_state *own, int64_t i)
 static void run_all(const run *of, room *taken)
 {
     int64_t samples = of->results->samples;
+    int32_t threads = of->session->sizes.threads;
 
-    if (samples >= of->session->sizes.threads) {
+    if (threads > 1 && samples >= threads) {
         ev_offer_do(taken->offer, run_sample, of, samples, taken->state);
         return;
     }
-    taken->state->offer = taken->offer;
+    taken->state->offer = threads > 1 ? taken->offer : NULL;
     for (int64_t i = 0; i < samples; i++)
         run_sample(of, taken->state, i);
     taken->state->offer = NULL;
