@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready-$(PYVER)
 EX     := examples/fashion_mnist
 DEMO   := build/demo
 
-.PHONY: demo test types core
+.PHONY: demo test types core core-threads
 
 demo: $(READY)
 	@mkdir -p $(DEMO)
@@ -50,6 +50,12 @@ core: $(READY)
 	$(BIN)/cmake -S snncc/backends/event/core -B build/core -DEV_TESTS=ON -DEV_SANITIZE=ON
 	$(BIN)/cmake --build build/core -j 2
 	$(BIN)/ctest --test-dir build/core --output-on-failure -j 2
+
+# The C tests that use threads, under the thread sanitizer: a minute.
+core-threads: $(READY)
+	$(BIN)/cmake -S snncc/backends/event/core -B build/threads -DEV_TESTS=ON -DEV_SANITIZE_THREADS=ON
+	$(BIN)/cmake --build build/threads -j 2 --target test_team test_session test_memory
+	$(BIN)/ctest --test-dir build/threads --output-on-failure -R '^(team|session|memory)$$'
 
 CORE   := $(wildcard snncc/backends/event/core/*)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Activity", "Engine", "Progress"]
+__all__ = ["Activity", "Engine", "PerProcess", "Progress"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: Called with the number of samples that have just been finished.
 Progress = Callable[[int], None]
@@ -56,8 +62,46 @@ def _concatenate(parts: list[dict[str, Any]], axis: int) -> dict[str, Any]:
     return {key: np.concatenate([p[key] for p in parts], axis=axis) for key in parts[0]}
 
 
+class PerProcess(Generic[K, V]):
+    """What an engine makes when it is first wanted, once, however many threads want it.
+
+    After a fork the child makes everything anew: threads and owners of locks did not come along.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+        _PER_PROCESS.add(self)
+
+    def forget(self) -> None:
+        """Begin with nothing."""
+        self._made: dict[K, V] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: K, make: Callable[[K], V]) -> V:
+        """What belongs to the key; a thread that wants it while it is made waits."""
+        made = self._made
+        if key in made:
+            return made[key]
+        with self._lock:
+            if key not in made:
+                made[key] = make(key)
+        return made[key]
+
+
+_PER_PROCESS: weakref.WeakSet[PerProcess[Any, Any]] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for each in list(_PER_PROCESS):
+        each.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
 class Engine(Protocol):
-    """Runs samples; built from a compiled network by its Target."""
+    """Runs samples, also from several threads at a time; built from a network by its Target."""
 
     name: ClassVar[str]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx.helper import make_tensor_value_info
 
-from snncc.backends.engine import Activity, Progress
+from snncc.backends.engine import Activity, PerProcess, Progress
 from snncc.errors import BadInputError, SnnccError, UsageError
 from snncc.ir.fed import FedGraph
 from snncc.ir.ops import DOMAIN
@@ -69,7 +69,8 @@ class _OnnxEngine:
         self._readouts = {
             r.name: self._value_of_readout(i, r) for i, r in enumerate(program.readouts)
         }
-        self._sessions: dict[tuple[str, ...], Any] = {}
+        #: By the names of the values that are fetched.
+        self._sessions: PerProcess[tuple[str, ...], Any] = PerProcess()
 
     def run(
         self,
@@ -94,7 +95,7 @@ class _OnnxEngine:
             raise UsageError(f"{self.name}: batch {batch} is not positive")
         wanted = self._wanted(probes)
         steps = self._timesteps(x)
-        runner = self._session(tuple(wanted))
+        runner = self._sessions.get(tuple(wanted), self._session)
         parts = []
         for start in range(0, steps.shape[1], batch):
             samples = steps[:, start : start + batch]
@@ -189,14 +190,12 @@ class _OnnxEngine:
         return dict(zip(wanted, found, strict=True))
 
     def _session(self, wanted: tuple[str, ...]) -> Any:
-        if wanted not in self._sessions:
-            outputs = self._model.graph.output
-            del outputs[:]
-            outputs.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-            with _running(self.name):
-                graph = FedGraph(self._model, self._weights)
-                self._sessions[wanted] = session(graph.serialised(), self.threads)
-        return self._sessions[wanted]
+        outputs = self._model.graph.output
+        del outputs[:]
+        outputs.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+        with _running(self.name):
+            graph = FedGraph(self._model, self._weights)
+            return session(graph.serialised(), self.threads)
 
 
 class IntegerEngine(_OnnxEngine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from snncc.backends.engine import Engine
 from snncc.errors import Fault, MissingDependencyError, TargetError, UsageError
@@ -89,7 +89,7 @@ def _clocked(model: ModelView, pipelined: bool = False) -> Engine:
     return ClockedEngine(model.program, pipelined)
 
 
-def _event(model: ModelView, threads: int = 1, kernels: str = "auto") -> Engine:
+def _event(model: ModelView, threads: int | Literal["auto"] = 1, kernels: str = "auto") -> Engine:
     from snncc.backends.event.engine import EventEngine
 
     return EventEngine(model.program, threads, kernels)

@@ -39,6 +39,21 @@ _MOST_CLASSES = 20
 _CHUNK, _SLOW_CHUNK = 8, 32
 
 
+class _Threads(click.IntRange):
+    """A number of threads, or ``auto``."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1, max=1024)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or ``auto``."""
+        if value == "auto":
+            return value
+        if not str(value).lstrip("+-").isdecimal():
+            self.fail(f"'{value}' is neither a number nor auto", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command("run", short_help="Run a compiled network on data.")
 @file_argument
 @data_option("npz, npy, idx or a folder of images.", required=True)
@@ -67,9 +82,9 @@ _CHUNK, _SLOW_CHUNK = 8, 32
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1, max=1024),
-    metavar="N",
-    help="Share samples out to N threads; engine event.",
+    type=_Threads(),
+    metavar="N|auto",
+    help="Share samples out to N threads, auto: as many as there are processors; engine event.",
 )
 @click.option(
     "--kernels",
@@ -101,7 +116,7 @@ def run(
     engine: str,
     batch: int,
     pipelined: bool,
-    threads: int | None,
+    threads: int | str | None,
     kernels: str | None,
     probes: tuple[str, ...],
     out: Path | None,

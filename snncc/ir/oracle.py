@@ -6,6 +6,9 @@ of before and after such a pass would compare a thing with itself.
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from math import prod
 from typing import Any
@@ -52,7 +55,40 @@ def session(model: onnx.ModelProto | bytes | str, threads: int = 0, optimise: bo
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    made = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    _SESSIONS.add(made)
+    return made
+
+
+# -- forks: a session that a child inherits waits for its threads, which did not come along, when it
+# is deleted, at the latest when the child ends
+
+_SESSIONS: weakref.WeakSet[Any] = weakref.WeakSet()
+_inherited: list[Any] = []
+
+
+def _before_fork() -> None:
+    _inherited.extend(_SESSIONS)
+
+
+def _after_fork_in_parent() -> None:
+    _inherited.clear()
+
+
+def _after_fork_in_child() -> None:
+    """Nothing deletes them: each is referred to once more than anybody knows of."""
+    for each in _inherited:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+    _inherited.clear()
+    _SESSIONS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def _run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -45,6 +45,16 @@ class NodeArg:
 class Session:
     """A compiled network on an engine.
 
+    A session may be used from any number of threads at a time, on every engine; runs give what they
+    give alone, and share the network. In ``event`` values of runs are kept from run to run, those
+    of as many runs as there are processors (or ``threads``, if those are more) and as fit into
+    memory, and in ``lava`` as many workers run as there are processors: a further run waits for
+    its turn. The other engines make the values of each run anew.
+
+    A child of ``os.fork`` may go on using the session; threads are started anew there. A child in
+    which ONNX Runtime is loaded should end by ``os._exit``, as those of ``multiprocessing`` do:
+    version 1.31 waits at a regular end for threads that did not come along.
+
     Args:
         model: The network, or the path of its ``.snn`` file.
         engine: A name of ``snncc.backends.target.TARGETS``.
@@ -52,6 +62,9 @@ class Session:
         **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
             ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``;
             ``executor`` (``direct``, ``lava``), ``lava_python`` and ``timeout`` are of ``lava``.
+            ``threads`` is how many threads compute one run, 1 to 1024: the one that calls, and
+            others that all runs share; ``"auto"`` are as many as this process may keep busy, by
+            its processors, their affinity and the quota of its control groups.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.

@@ -101,6 +101,16 @@ def test_only_clocked_has_a_pipeline(snncc, cnn):
     assert done.stderr == "error: engine 'integer' has no option 'pipelined'\n"
 
 
+def test_threads_are_a_number_or_auto(snncc, cnn):
+    args = ("run", cnn, "--input", DATA, "--limit", 20, "--engine", "event", "--json")
+    found = [snncc(*args, "--threads", n).json["predictions"] for n in (1, 3, "auto")]
+    assert found[0] == found[1] == found[2]
+    for wrong, said in (("many", "'many' is neither a number nor auto"), (0, "0 is not in")):
+        done = snncc(*args, "--threads", wrong)
+        assert done.code == 2
+        assert said in done.json["error"]["message"]
+
+
 # --- errors name the file -------------------------------------------------------------------------
 
 

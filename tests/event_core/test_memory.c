@@ -2,12 +2,14 @@
  * what did start still ends. Linked with --wrap for the functions below. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
 
 #include "builder.h"
 #include "session.h"
 
-/* Calls until one fails; negative: none does. Allocations happen in the main thread alone. */
-static int left_memory = -1, left_threads = -1, blocks;
+/* Calls until one fails; negative: none does. */
+static atomic_int left_memory = -1, left_threads = -1, blocks;
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -22,9 +24,9 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*start)(void *), void *argument);
 
-static int fails(int *left)
+static int fails(atomic_int *left)
 {
-    return *left >= 0 && (*left)-- == 0;
+    return atomic_load(left) >= 0 && atomic_fetch_sub(left, 1) == 0;
 }
 
 void *__wrap_malloc(size_t size)
@@ -72,12 +74,12 @@ static int live(const void *bytes, size_t size)
     if (status == EV_OK)
         status = ev_state_bytes(net, &needed);
     if (status == EV_OK)
-        status = ev_session_new(net, ev_kernels_of(NULL), EV_AUTO, 3, &session);
+        status = ev_session_new(net, ev_kernels_of(NULL), EV_AUTO, (ev_sizes){3, 2, 0}, &session);
     if (status == EV_OK) {
         int before = blocks;
 
         node[net->nodes - 1] = potentials;
-        ev_session_run(session, sample, 1, &(ev_results){node, 1});
+        CHECK(ev_session_run(session, sample, 1, &(ev_results){node, 1}) == EV_OK);
         CHECK(blocks == before); /* nothing is allocated while it runs */
     } else {
         CHECK(session == NULL);
@@ -114,6 +116,61 @@ static void *network_of_all(size_t *size)
     return network_bytes(&net, size);
 }
 
+/* -- runs at the same time, and no memory for another state -------------------------------------- */
+
+enum { CALLERS = 4, MOST_ROUNDS = 100000 };
+
+typedef struct {
+    const ev_net *net;
+    ev_session *session;
+    const int64_t *want;
+} caller;
+
+static void *call(void *argument)
+{
+    const caller *self = argument;
+    uint8_t sample[3 * 4 * 4] = {1, 2, 3};
+    int64_t potentials[10];
+    void *node[MAX_NODES] = {0};
+
+    node[self->net->nodes - 1] = potentials;
+    for (int i = 0; i < MOST_ROUNDS && atomic_load(&left_memory) >= 0; i++) {
+        CHECK(ev_session_run(self->session, sample, 1, &(ev_results){node, 1}) == EV_OK);
+        CHECK(memcmp(potentials, self->want, sizeof(potentials)) == 0);
+    }
+    CHECK(ev_session_run(self->session, sample, 1, &(ev_results){node, 1}) == EV_OK);
+    CHECK(memcmp(potentials, self->want, sizeof(potentials)) == 0);
+    return NULL;
+}
+
+/* The second run at a time needs a state of its own, and gets none: it waits for the first. */
+static void test_full(const void *bytes, size_t size)
+{
+    uint8_t sample[3 * 4 * 4] = {1, 2, 3};
+    int64_t want[10];
+    void *node[MAX_NODES] = {0};
+    pthread_t thread[CALLERS];
+    caller self = {.want = want};
+    ev_net *net;
+    ev_fault fault = {-1, NULL};
+    ev_sizes sizes = {2, CALLERS, 0};
+
+    CHECK(ev_net_load(bytes, size, &net, &fault) == EV_OK);
+    CHECK(ev_session_new(net, ev_kernels_of(NULL), EV_AUTO, sizes, &self.session) == EV_OK);
+    node[net->nodes - 1] = want;
+    CHECK(ev_session_run(self.session, sample, 1, &(ev_results){node, 1}) == EV_OK);
+    self.net = net;
+    left_memory = 0;
+    for (int i = 0; i < CALLERS; i++)
+        CHECK(__real_pthread_create(&thread[i], NULL, call, &self) == 0);
+    for (int i = 0; i < CALLERS; i++)
+        pthread_join(thread[i], NULL);
+    CHECK(left_memory < 0); /* another state was asked for */
+    left_memory = -1;
+    ev_session_free(self.session);
+    ev_net_free(net);
+}
+
 int main(void)
 {
     size_t size;
@@ -135,6 +192,7 @@ int main(void)
         left_threads = n;
         CHECK(live(bytes, size) == EV_ERR_NO_THREAD);
     }
+    test_full(bytes, size);
     printf("each of %d allocations failed once, each of 2 threads\n", needed);
     free(bytes);
     return 0;

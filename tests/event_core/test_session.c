@@ -1,11 +1,15 @@
-/* Results depend neither on the number of threads nor on what ran before. */
+/* Results depend neither on the number of threads, nor on what ran before or runs at the same time; a
+ * forked process is told that the session is not its own. */
 #include "session.h"
 
+#include <pthread.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "builder.h"
 
-enum { MOST_SAMPLES = 23, MOST_NODES = 16 };
+enum { MOST_SAMPLES = 23, MOST_NODES = 16, CALLERS = 4, KINDS = 6, PATIENCE = 20000 };
 
 /* A network with memory, and samples for it. */
 typedef struct {
@@ -55,7 +59,7 @@ static scene any_scene(void)
     return s;
 }
 
-static outcome run(const scene *s, ev_session *session, int64_t samples, int is_repeated)
+static outcome room_for(const scene *s, int64_t samples)
 {
     outcome out = {.results = {zeros(MOST_NODES, sizeof(void *)), samples}};
 
@@ -67,7 +71,14 @@ static outcome run(const scene *s, ev_session *session, int64_t samples, int is_
             out.bytes[i] = values * (node->kind == EV_NEURON ? 1 : 8);
         out.results.node[i] = out.bytes[i] > 0 ? zeros(out.bytes[i], 1) : NULL;
     }
-    ev_session_run(session, s->samples, is_repeated, &out.results);
+    return out;
+}
+
+static outcome run(const scene *s, ev_session *session, int64_t samples, int is_repeated)
+{
+    outcome out = room_for(s, samples);
+
+    CHECK(ev_session_run(session, s->samples, is_repeated, &out.results) == EV_OK);
     return out;
 }
 
@@ -86,12 +97,17 @@ static void check_equal(const outcome *a, const outcome *b)
                memcmp(a->results.node[i], b->results.node[i], a->bytes[i]) == 0));
 }
 
-static ev_session *started(const scene *s, int32_t threads)
+static ev_session *started_for(const scene *s, ev_sizes sizes)
 {
     ev_session *session;
 
-    CHECK(ev_session_new(s->net, ev_kernels_of(NULL), EV_AUTO, threads, &session) == EV_OK);
+    CHECK(ev_session_new(s->net, ev_kernels_of(NULL), EV_AUTO, sizes, &session) == EV_OK);
     return session;
+}
+
+static ev_session *started(const scene *s, int32_t threads)
+{
+    return started_for(s, (ev_sizes){threads, 1, PATIENCE});
 }
 
 /* Many runs of any number of samples: as the first run of a session with one thread. */
@@ -187,6 +203,115 @@ static void test_rows(rng *r)
     free(s.samples);
 }
 
+/* -- several runs at a time --------------------------------------------------------------------- */
+
+typedef struct {
+    const scene *s;
+    ev_session *session;
+    const outcome *want; /* [KINDS], of as many kinds of run */
+    int rounds;
+    uint64_t seed;
+} caller;
+
+/* Fewer and more samples than there are threads, so that strips are shared out, and samples. */
+static int64_t samples_of(int kind)
+{
+    static const int64_t samples[KINDS] = {1, 2, 3, 7, 0, MOST_SAMPLES};
+
+    return samples[kind];
+}
+
+static void *call(void *argument)
+{
+    const caller *self = argument;
+    rng r = {self->seed};
+
+    for (int i = 0; i < self->rounds; i++) {
+        int kind = (int)draw(&r, KINDS);
+        outcome got = run(self->s, self->session, samples_of(kind), kind % 2);
+
+        check_equal(&self->want[kind], &got);
+        forget(&got);
+    }
+    return NULL;
+}
+
+static int64_t samples_done(const scene *s, ev_session *session)
+{
+    ev_work work[2];
+
+    ev_session_work(session, work);
+    CHECK(work[0].runs % s->net->timesteps == 0);
+    return work[0].runs / s->net->timesteps;
+}
+
+/* As many callers as may be, for more or fewer rooms than there are callers. */
+static void test_callers(const scene *s, ev_sizes sizes, int rounds)
+{
+    ev_session *session = started_for(s, sizes), *single = started(s, 1);
+    outcome want[KINDS];
+    caller callers[CALLERS];
+    pthread_t thread[CALLERS];
+    int64_t before = 0;
+
+    for (int kind = 0; kind < KINDS; kind++)
+        want[kind] = run(s, single, samples_of(kind), kind % 2);
+    for (int i = 0; i < CALLERS; i++) {
+        callers[i] = (caller){s, session, want, rounds, (uint64_t)i + 1};
+        CHECK(pthread_create(&thread[i], NULL, call, &callers[i]) == 0);
+    }
+    for (int i = 0; i < 100; i++) { /* what is done so far may be asked for at any time */
+        int64_t done = samples_done(s, session);
+
+        CHECK(done >= before);
+        before = done;
+    }
+    for (int i = 0; i < CALLERS; i++)
+        pthread_join(thread[i], NULL);
+    for (int kind = 0; kind < KINDS; kind++)
+        forget(&want[kind]);
+    ev_session_free(session);
+    ev_session_free(single);
+}
+
+/* -- forks -------------------------------------------------------------------------------------- */
+
+/* In the child: the session is refused and can be freed, a new one runs. */
+static void use_in_child(const scene *s, ev_session *session, const outcome *want)
+{
+    outcome got = room_for(s, MOST_SAMPLES);
+    ev_session *own;
+
+    alarm(20); /* it must not wait for threads that there are not */
+    CHECK(ev_session_run(session, s->samples, 0, &got.results) == EV_ERR_FORKED);
+    CHECK(strstr(ev_strerror(EV_ERR_FORKED), "EV_ERR_FORKED") != NULL);
+    CHECK(samples_done(s, session) == MOST_SAMPLES);
+    ev_session_free(session);
+    forget(&got);
+    own = started(s, 2);
+    got = run(s, own, MOST_SAMPLES, 0);
+    check_equal(want, &got);
+    _exit(0);
+}
+
+static void test_fork(const scene *s, int32_t threads)
+{
+    ev_session *session = started(s, threads);
+    outcome want = run(s, session, MOST_SAMPLES, 0), got;
+    int status;
+    pid_t child = fork();
+
+    CHECK(child >= 0);
+    if (child == 0)
+        use_in_child(s, session, &want);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    got = run(s, session, MOST_SAMPLES, 0);
+    check_equal(&want, &got);
+    forget(&want);
+    forget(&got);
+    ev_session_free(session);
+}
+
 int main(void)
 {
     static const int32_t threads[] = {1, 2, 3, 7};
@@ -197,6 +322,11 @@ int main(void)
         test_rows(&r);
     for (size_t i = 0; i < sizeof(threads) / sizeof(*threads); i++)
         test_threads(&s, threads[i]);
+    for (int32_t rooms = 1; rooms <= CALLERS + 1; rooms += 2)
+        for (int32_t n = 1; n <= 4; n *= 2)
+            test_callers(&s, (ev_sizes){n, rooms, rooms == 1 ? 0 : PATIENCE}, 60);
+    test_fork(&s, 1);
+    test_fork(&s, 3);
     test_repeated(&s);
     test_work(&s);
     free(s.samples);

@@ -7,7 +7,13 @@ class Network:
 
 class Session:
     def __init__(
-        self, network: Network, isa: str | None = None, policy: int = 0, threads: int = 1
+        self,
+        network: Network,
+        isa: str | None = None,
+        policy: int = 0,
+        threads: int = 1,
+        runs: int = 1,
+        patience: int = 0,
     ) -> None: ...
     def run(
         self, samples: Any, count: int, is_repeated: bool, results: Mapping[int, Any]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, Progress
+from snncc.backends.engine import Activity, PerProcess, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.event import _core
 from snncc.backends.event.layout import laid_out, layout
+from snncc.backends.processors import processors
 from snncc.errors import BadInputError, Fault, UsageError
 from snncc.ir.program import (
     Accumulator,
@@ -26,10 +26,16 @@ from snncc.ir.program import (
     walk_projections,
 )
 
-__all__ = ["KERNELS", "EventEngine", "Work"]
+__all__ = ["KERNELS", "MOST_THREADS", "EventEngine", "Work"]
 
 #: How projections are computed: by density, or all of them in one way.
 KERNELS = ("auto", "event", "dense")
+MOST_THREADS = 1024
+
+#: Nanoseconds that a thread of the core looks for work before it sleeps. Waking it takes some
+#: microseconds, and layers of small networks follow each other in as many; where there are more
+#: threads than processors it would only keep others from theirs.
+_PATIENCE = 50_000
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,15 @@ class Work:
 class EventEngine:
     """Runs a Program event by event: a burst of n spikes is one event of payload n.
 
+    It may be used from several threads at a time, which share the network. Each run has values of
+    its own, for as many runs as there are processors (or ``threads``, if those are more) and as fit
+    into memory; a further one waits for its turn. It may be used after a fork, too.
+
     Args:
         program: A valid Program.
-        threads: Samples are shared out to as many threads; results do not depend on it.
+        threads: That compute one run: the one that calls, and others that all runs share. They get
+            samples each, or parts of one sample; results do not depend on it. ``auto``: as many as
+            ``processors`` finds.
         kernels: ``auto``: a projection whose input is dense enough is summed over all of it, else
             event by event; ``event`` or ``dense``: always so, where there is such a kernel.
 
@@ -69,24 +81,39 @@ class EventEngine:
 
     name: ClassVar[str] = "event"
 
-    def __init__(self, program: Program, threads: int = 1, kernels: str = "auto") -> None:
+    def __init__(
+        self, program: Program, threads: int | Literal["auto"] = 1, kernels: str = "auto"
+    ) -> None:
         if kernels not in KERNELS:
             raise UsageError(f"event: no kernels '{kernels}'; there are {', '.join(KERNELS)}")
-        if not 1 <= threads <= 1024:
-            raise UsageError(f"event: {threads} threads, not 1..1024")
-        self.program, self.threads, self.kernels = program, threads, kernels
+        self._processors = processors()
+        self.program, self.kernels = program, kernels
+        self.threads = _number(threads, self._processors)
         self.isa = _isa()
         self._nodes = laid_out(program)
         self._index = {node.name: i for i, node in enumerate(self._nodes)}
-        self._session = self._started(keep=False)
+        #: Networks and their sessions, by whether these let potentials be read.
+        self._networks: dict[bool, _core.Network] = {}
+        self._sessions: PerProcess[bool, _core.Session] = PerProcess()
+        self._session()
+
+    def _session(self, keep: bool = False) -> _core.Session:
+        return self._sessions.get(keep, self._started)
 
     def _started(self, keep: bool) -> _core.Session:
+        if keep not in self._networks:  # else this is a child, which inherits what is never written
+            self._networks[keep] = self._network(keep)
+        network = self._networks[keep]
+        runs = _runs(network.state_bytes(), self.threads, self._processors)
+        patience = _PATIENCE if self.threads <= self._processors else 0
+        policy = KERNELS.index(self.kernels)
+        return _core.Session(network, self.isa, policy, self.threads, runs, patience)
+
+    def _network(self, keep: bool) -> _core.Network:
         try:
-            network = _core.Network(layout(self.program, keep))
+            return _core.Network(layout(self.program, keep))
         except ValueError as e:
             raise self._refused(e) from e
-        _check_memory(network.state_bytes(), self.threads)
-        return _core.Session(network, self.isa, KERNELS.index(self.kernels), self.threads)
 
     def _refused(self, error: ValueError) -> BadInputError:
         index, what = error.args
@@ -95,11 +122,6 @@ class EventEngine:
         node = self._nodes[index]
         fault = Fault(what, node=node.name, kind=type(node).__name__, module=node.module)
         return BadInputError("event: the network does not fit", [fault])
-
-    @cached_property
-    def _keeping(self) -> _core.Session:
-        """A session of the same network that lets potentials be read."""
-        return self._started(keep=True)
 
     def run(
         self,
@@ -139,14 +161,15 @@ class EventEngine:
         # The core looks at bytes itself; what has to be cast is looked at before.
         lead = check_input(self.program, x, self.name, values=x.dtype != np.uint8)
         results = self._empty([r.name for r in self.program.readouts], x.shape[lead - 1], np.int64)
-        self._fill(self._session, x, lead == 1, results)
+        self._fill(self._sessions.get(False, self._started), x, lead == 1, results)
         if progress is not None:
             progress(x.shape[lead - 1])
         return results
 
     def work(self) -> list[Work]:
         """What each projection with weights did so far."""
-        both = zip(walk_projections(self.program), self._session.work(), strict=True)
+        done = self._session().work()
+        both = zip(walk_projections(self.program), done, strict=True)
         return [
             Work(a.name, p.source, runs * _macs(a, p), events / values, by_event / values)
             for (a, p), (runs, values, events, by_event) in both
@@ -184,7 +207,7 @@ class EventEngine:
         counts = self._empty(populations, samples, np.uint8)
         readouts = self._empty([r.name for r in self.program.readouts], samples, np.int64)
         potentials = self._empty(kept, samples, np.int64)
-        session = self._keeping if kept else self._session
+        session = self._session(keep=bool(kept))
         self._fill(session, x, repeated, counts, readouts, potentials)
         trains = {n.name: _train(n, counts) for n in self.program.neurons if n.name in probes}
         sums = {n.name: _tick_spikes(n, counts[n.name]) for n in self.program.neurons}
@@ -195,8 +218,16 @@ def _macs(node: Accumulator, p: Projection) -> int:
     return prod(node.shape) * prod(p.weights[0].shape[1:])
 
 
-def _check_memory(state_bytes: int, threads: int) -> None:
-    """A file of a few kilobytes may describe maps of gigabytes."""
+def _number(threads: int | str, available: int) -> int:
+    if threads == "auto":
+        return min(available, MOST_THREADS)
+    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"event: {threads} threads, not 1..{MOST_THREADS} or auto")
+    return threads
+
+
+def _runs(state_bytes: int, threads: int, available: int) -> int:
+    """How many runs at a time: a file of a few kilobytes may describe maps of gigabytes."""
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = state_bytes * threads
     if needed > here:
@@ -204,6 +235,8 @@ def _check_memory(state_bytes: int, threads: int) -> None:
             f"event: the values of a sample take {state_bytes / 2**30:,.1f} GiB a thread, "
             f"{threads} threads {needed / 2**30:,.1f} GiB; this machine has {here / 2**30:,.1f} GiB"
         )
+    fitting = here // max(1, state_bytes) - (threads - 1)
+    return min(max(threads, available), fitting)
 
 
 def _isa() -> str:

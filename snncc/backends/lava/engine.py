@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Collection
 from math import prod
@@ -12,12 +14,13 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, Progress
+from snncc.backends.engine import Activity, PerProcess, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.lava import emit
 from snncc.backends.lava.interpreter import find_python
 from snncc.backends.lava.limits import FEWER_BITS, unsupported
 from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
+from snncc.backends.processors import processors
 from snncc.errors import TargetError, UsageError
 from snncc.ir.program import Accumulator, Array, Program
 
@@ -46,6 +49,9 @@ def refusal(program: Program) -> str:
 
 class LavaEngine:
     """Runs a Program on Lava, in a Python 3.10 of its own.
+
+    It may be used from several threads at a time: as many runs as there are processors have workers
+    at a time, further ones wait.
 
     Args:
         program: A valid Program.
@@ -80,13 +86,14 @@ class LavaEngine:
         self.python = find_python(python)
         #: The emitted network; it goes when the engine goes.
         self.directory = Path(tempfile.mkdtemp(prefix="snncc-lava-"))
-        weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
+        weakref.finalize(self, _removed, self.directory, os.getpid())
         emit.write(program, self.directory, name=program.name)
         #: How many Lava processes the network is.
         self.processes = emit.processes(self.directory)
         self.is_chosen = executor is not None
         self.executor = executor or ("lava" if self.processes <= MOST_PROCESSES else "direct")
         self._ran: list[dict[str, Any]] = []
+        self._workers: PerProcess[int, threading.Semaphore] = PerProcess()
 
     @property
     def run_report(self) -> dict[str, Any]:
@@ -144,7 +151,8 @@ class LavaEngine:
         chunk = self._chunk(wanted == "trains")
         for at in range(0, x.shape[lead - 1], chunk):
             part = x[at : at + chunk] if lead == 1 else x[:, at : at + chunk]
-            ran = run(self.directory, part, self.python, self.executor, wanted, self.timeout)
+            with self._workers.get(processors(), threading.Semaphore):
+                ran = run(self.directory, part, self.python, self.executor, wanted, self.timeout)
             self._ran.append(ran.report)
             found.append(ran)
             if progress is not None:
@@ -155,6 +163,12 @@ class LavaEngine:
         """Samples whose results are read at once."""
         sizes = [prod(n.shape) * (n.D if trains else 1) for n in self.program.neurons]
         return max(1, _CHUNK // max(1, self.program.timesteps * sum(sizes)))
+
+
+def _removed(directory: Path, owner: int) -> None:
+    """The emitted network, if this is not a child that only inherited it."""
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _activity(ran: Ran, probes: Collection[str]) -> Activity:

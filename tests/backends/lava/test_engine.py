@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from networks import changed
 from snncc.backends.clocked import ClockedEngine
 from snncc.backends.lava import engine
 from snncc.backends.lava.engine import MOST_PROCESSES, LavaEngine, refusal
+from snncc.backends.lava.worker import Ran
 from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import BadInputError, SnnccError, TargetError, UsageError
 from snncc.ir.program import Accumulator, Neuron, Program, Projection, Readout, Source
@@ -81,6 +83,62 @@ def test_the_emitted_network_goes_with_the_engine(no_python):
     del made
     gc.collect()
     assert not directory.exists()
+
+
+def test_a_forked_child_leaves_the_emitted_network_to_its_parent(no_python):
+    held = [LavaEngine(small_model.program())]
+    directory = held[0].directory
+    child = os.fork()
+    if child == 0:
+        held.clear()
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (directory / "run.py").exists()
+
+
+def test_runs_of_several_threads_wait_for_a_processor(no_python, monkeypatch):
+    now, most, lock = [0], [0], threading.Lock()
+
+    def run(*_: object) -> Ran:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        return Ran({}, {"samples": 7, "ticks": 0, "startup_s": 0, "run_s": 0, "wall_s": 0})
+
+    monkeypatch.setattr(engine, "run", run)
+    monkeypatch.setattr(engine, "processors", lambda: 2)
+    made = LavaEngine(small_model.program())
+    threads = [threading.Thread(target=made.infer, args=(X,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert most == [2]
+    assert made.run_report["samples"] == 35
+
+
+def test_a_session_runs_in_several_threads_and_in_a_child(lava_python):
+    session = Session(small_model.compiled(), "lava", executor="direct", lava_python=lava_python)
+    inputs = [small_model.samples(n, seed=n) for n in (1, 3)]
+    expected = [Session(small_model.compiled()).run(None, x)[0] for x in inputs]
+    found: dict[int, np.ndarray] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: found.update({i: session.run(None, inputs[i])[0]}))
+        for i in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert all(np.array_equal(found[i], expected[i]) for i in range(2))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(session.run(None, inputs[0])[0], expected[0]) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # -- many processes ------------------------------------------------------------------------

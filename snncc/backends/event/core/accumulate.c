@@ -229,8 +229,8 @@ void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
 {
     for (int32_t k = node->first; k < node->first + node->count; k++)
         ev_prepare_projection(state, node, k);
-    if (state->team != NULL && node->strips >= state->team->size)
-        ev_team_strips(state->team, node, i);
+    if (state->offer != NULL)
+        ev_offer_strips(state->offer, state, node, i);
     else
         ev_run_strips(state, node, i, 0, node->strips);
 }

@@ -103,7 +103,7 @@ typedef struct {
 
 static PyTypeObject *network_type(PyObject *module);
 
-static int start(Session *self, const char *isa, int policy, int threads)
+static int start(Session *self, const char *isa, int policy, ev_sizes sizes)
 {
     const ev_kernels *kernels = ev_kernels_of(isa);
     int status;
@@ -112,11 +112,12 @@ static int start(Session *self, const char *isa, int policy, int threads)
         PyErr_Format(PyExc_ValueError, "no instruction set '%s' here", isa);
         return -1;
     }
-    if (threads < 1 || policy < EV_AUTO || policy > EV_DENSE_ONLY) {
-        PyErr_SetString(PyExc_ValueError, "threads or policy out of range");
+    if (sizes.threads < 1 || sizes.runs < 1 || sizes.patience < 0 || policy < EV_AUTO ||
+        policy > EV_DENSE_ONLY) {
+        PyErr_SetString(PyExc_ValueError, "threads, runs, patience or policy out of range");
         return -1;
     }
-    status = ev_session_new(self->network->net, kernels, (ev_policy)policy, threads, &self->session);
+    status = ev_session_new(self->network->net, kernels, (ev_policy)policy, sizes, &self->session);
     if (status != EV_OK)
         raised(status, NULL);
     return status == EV_OK ? 0 : -1;
@@ -124,23 +125,24 @@ static int start(Session *self, const char *isa, int policy, int threads)
 
 static int session_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"network", "isa", "policy", "threads", NULL};
+    static char *names[] = {"network", "isa", "policy", "threads", "runs", "patience", NULL};
     Session *self = (Session *)object;
     PyObject *network;
     const char *isa = NULL;
-    int policy = EV_AUTO, threads = 1;
+    int policy = EV_AUTO, threads = 1, runs = 1;
+    long long patience = 0;
     PyTypeObject *type = network_type(PyType_GetModule(Py_TYPE(object)));
 
     if (self->session != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "a session is started once");
         return -1;
     }
-    if (type == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|zii", names, type, &network,
-                                                     &isa, &policy, &threads))
+    if (type == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!|ziiiL", names, type, &network,
+                                                     &isa, &policy, &threads, &runs, &patience))
         return -1;
     Py_INCREF(network);
     Py_XSETREF(self->network, (Network *)network);
-    return start(self, isa, policy, threads);
+    return start(self, isa, policy, (ev_sizes){threads, runs, patience});
 }
 
 static void session_dealloc(PyObject *object)
@@ -246,6 +248,7 @@ static PyObject *session_run(PyObject *object, PyObject *args)
     int repeated;
     PyObject *results, *outcome = NULL;
     buffers held = {0};
+    int status;
 
     if (!PyArg_ParseTuple(args, "y*npO!", &samples, &count, &repeated, &PyDict_Type, &results))
         return NULL;
@@ -264,9 +267,9 @@ static PyObject *session_run(PyObject *object, PyObject *args)
     if (check_samples(net, &samples, count, repeated) != 0 || hold(&held, net, results, count) != 0)
         goto out;
     Py_BEGIN_ALLOW_THREADS
-    ev_session_run(self->session, samples.buf, repeated, &(ev_results){held.node, count});
+    status = ev_session_run(self->session, samples.buf, repeated, &(ev_results){held.node, count});
     Py_END_ALLOW_THREADS
-    outcome = Py_NewRef(Py_None);
+    outcome = status == EV_OK ? Py_NewRef(Py_None) : raised(status, NULL);
 out:
     for (Py_ssize_t i = 0; i < held.held; i++)
         PyBuffer_Release(&held.view[i]);
@@ -312,7 +315,7 @@ static PyObject *session_work(PyObject *object, PyObject *ignored)
 
 static PyMethodDef session_methods[] = {
     {"run", session_run, METH_VARARGS,
-     "run(samples, count, is_repeated, results): fills results {node: buffer}."},
+     "run(samples, count, is_repeated, results): fills results {node: buffer}; from any thread."},
     {"work", session_work, METH_NOARGS,
      "For each projection (runs, values that arrived, events, values computed event by event)."},
     {NULL, NULL, 0, NULL},
@@ -323,7 +326,9 @@ static PyType_Slot session_slots[] = {
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_dealloc, session_dealloc},
     {Py_tp_methods, session_methods},
-    {Py_tp_doc, "Session(network, isa=None, policy=0, threads=1)"},
+    {Py_tp_doc, "Session(network, isa=None, policy=0, threads=1, runs=1, patience=0)\n\n"
+                "threads compute a run, `runs` are computed at a time; a thread without work looks\n"
+                "for some during `patience` ns before it sleeps."},
     {0, NULL},
 };
 

@@ -1,133 +1,203 @@
 #include "session.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "team.h"
 
-/* One run, shared by all workers: each takes the next sample until none is left; with fewer samples
- * than workers they share out the rows of one after the other. */
+/* Room for a run, which is taken while it is computed. */
 typedef struct {
+    ev_state *state; /* NULL until it is first needed */
+    ev_offer *offer;
+    int is_taken;
+} room;
+
+struct ev_session {
+    const ev_net *net;
+    const ev_kernels *kernels;
+    ev_policy policy;
+    ev_sizes sizes;
+    pid_t owner; /* the process whose threads the team has */
+    ev_team *team;
+    ev_state **helper; /* [threads - 1] */
+    room *room;        /* [runs] */
+    pthread_mutex_t lock; /* of all that follows, and of the rooms */
+    pthread_cond_t freed; /* a room was left, or it is the turn of another run */
+    int64_t came, served; /* runs that asked for a room, that got one */
+    int is_full;          /* there is no memory for further states */
+    ev_work *work;        /* [projections] */
+};
+
+/* -- rooms -------------------------------------------------------------------------------------- */
+
+/* One that has a state already, else one that will get it; NULL: all are taken. */
+static room *free_room(const ev_session *session)
+{
+    room *found = NULL;
+
+    for (int32_t i = session->sizes.runs - 1; i >= 0; i--) {
+        room *at = &session->room[i];
+
+        if (!at->is_taken && (at->state != NULL || (!session->is_full && found == NULL)))
+            found = at;
+    }
+    return found;
+}
+
+/* Waits for a room, in the order in which runs came. */
+static room *take_room(ev_session *session)
+{
+    room *taken;
+    int64_t ticket;
+
+    pthread_mutex_lock(&session->lock);
+    ticket = session->came++;
+    while (session->served != ticket || (taken = free_room(session)) == NULL)
+        pthread_cond_wait(&session->freed, &session->lock);
+    taken->is_taken = 1;
+    session->served++;
+    pthread_cond_broadcast(&session->freed);
+    pthread_mutex_unlock(&session->lock);
+    return taken;
+}
+
+static void leave_room(ev_session *session, room *taken, int is_full)
+{
+    pthread_mutex_lock(&session->lock);
+    taken->is_taken = 0;
+    session->is_full |= is_full;
+    pthread_cond_broadcast(&session->freed);
+    pthread_mutex_unlock(&session->lock);
+}
+
+static int new_state(const ev_session *session, ev_state **state)
+{
+    return ev_state_new(session->net, session->kernels, session->policy, state);
+}
+
+/* A room with a state: the first one always has it. */
+static room *enter(ev_session *session)
+{
+    room *taken = take_room(session);
+
+    while (taken->state == NULL && new_state(session, &taken->state) != EV_OK) {
+        leave_room(session, taken, 1);
+        taken = take_room(session);
+    }
+    return taken;
+}
+
+/* -- runs --------------------------------------------------------------------------------------- */
+
+typedef struct {
+    ev_session *session;
     const uint8_t *samples;
     size_t bytes; /* of a sample */
     int64_t stride;
     const ev_results *results;
-    atomic_llong next;
-    int is_team;
-} round_job;
+} run;
 
-struct ev_session {
-    int32_t threads, started;
-    ev_state **state; /* [threads] */
-    pthread_t *thread; /* [threads - 1] */
-    pthread_mutex_t lock;
-    pthread_cond_t begin, done;
-    int64_t round;  /* counts runs; a change is the signal to begin */
-    int32_t active; /* workers that have not finished the round */
-    int is_closing;
-    round_job job;
-    ev_team team;
-    ev_state *view; /* [threads] of the team */
-};
-
-static void work_on(ev_state *state, round_job *job)
+/* What the state counted goes to the session: others may ask for it at any time. */
+static void count_work(ev_session *session, ev_state *state)
 {
-    for (;;) {
-        int64_t i = atomic_fetch_add(&job->next, 1);
+    int32_t projections = session->net->projections;
 
-        if (i >= job->results->samples)
-            return;
-        ev_run_sample(state, job->samples + (size_t)i * job->bytes, job->stride, i, job->results);
-    }
-}
-
-/* -- the team ----------------------------------------------------------------------------------- */
-
-/* The leader's state for every member, but with sums of its own. */
-static void form_team(ev_session *session)
-{
-    for (int32_t i = 0; i < session->threads; i++) {
-        ev_state *view = &session->view[i];
-
-        *view = *session->state[0];
-        view->tile = session->state[i]->tile;
-        view->part = session->state[i]->part;
-        view->wide = session->state[i]->wide;
-    }
-    session->team.size = session->threads;
-    session->team.view = session->view;
-    atomic_store(&session->team.phase, 0);
-    atomic_store(&session->team.is_over, 0);
-}
-
-static void lead(ev_session *session)
-{
-    session->state[0]->team = &session->team;
-    work_on(session->state[0], &session->job);
-    session->state[0]->team = NULL;
-    ev_team_end(&session->team);
-}
-
-/* -- workers ------------------------------------------------------------------------------------ */
-
-typedef struct {
-    ev_session *session;
-    int32_t index;
-} worker;
-
-static int wait_for_round(ev_session *session, int64_t *seen)
-{
     pthread_mutex_lock(&session->lock);
-    while (session->round == *seen && !session->is_closing)
-        pthread_cond_wait(&session->begin, &session->lock);
-    *seen = session->round;
-    pthread_mutex_unlock(&session->lock);
-    return !session->is_closing;
-}
-
-static void finish_round(ev_session *session)
-{
-    pthread_mutex_lock(&session->lock);
-    if (--session->active == 0)
-        pthread_cond_signal(&session->done);
-    pthread_mutex_unlock(&session->lock);
-}
-
-static void *run_worker(void *argument)
-{
-    worker self = *(worker *)argument;
-    int64_t seen = 0;
-
-    free(argument);
-    while (wait_for_round(self.session, &seen)) {
-        if (self.session->job.is_team)
-            ev_team_join(&self.session->team, self.index);
-        else
-            work_on(self.session->state[self.index], &self.session->job);
-        finish_round(self.session);
+    for (int32_t k = 0; k < projections; k++) {
+        session->work[k].runs += state->work[k].runs;
+        session->work[k].values += state->work[k].values;
+        session->work[k].events += state->work[k].events;
+        session->work[k].event_work += state->work[k].event_work;
     }
-    return NULL;
+    pthread_mutex_unlock(&session->lock);
+    memset(state->work, 0, (size_t)projections * sizeof(*state->work));
 }
 
-static int start_worker(ev_session *session)
+static void run_sample(const void *job, ev_state *own, int64_t i)
 {
-    worker *argument = malloc(sizeof(*argument));
+    const run *of = job;
 
-    if (argument == NULL)
-        return EV_ERR_NO_MEMORY;
-    *argument = (worker){session, session->started + 1};
-    if (pthread_create(&session->thread[session->started], NULL, run_worker, argument) != 0) {
-        free(argument);
-        return EV_ERR_NO_THREAD;
+    ev_run_sample(own, of->samples + (size_t)i * of->bytes, of->stride, i, of->results);
+    count_work(of->session, own);
+}
+
+/* Samples are shared out; where they are fewer than threads, the strips of one after the other. */
+static void run_all(const run *of, room *taken)
+{
+    int64_t samples = of->results->samples;
+    int32_t threads = of->session->sizes.threads;
+
+    if (threads > 1 && samples >= threads) {
+        ev_offer_do(taken->offer, run_sample, of, samples, taken->state);
+        return;
     }
-    session->started++;
+    taken->state->offer = threads > 1 ? taken->offer : NULL;
+    for (int64_t i = 0; i < samples; i++)
+        run_sample(of, taken->state, i);
+    taken->state->offer = NULL;
+}
+
+int ev_session_run(ev_session *session, const void *samples, int is_repeated,
+                   const ev_results *results)
+{
+    const ev_node *source = &session->net->node[0];
+    int64_t elements = ev_elements(source);
+    run of = {session, samples, (size_t)elements * (source->format == EV_U8 ? 1 : 4),
+              is_repeated ? 0 : results->samples * elements, results};
+    room *taken;
+
+    if (session->owner != getpid())
+        return EV_ERR_FORKED;
+    taken = enter(session);
+    ev_team_begin(session->team);
+    run_all(&of, taken);
+    ev_team_end(session->team);
+    leave_room(session, taken, 0);
     return EV_OK;
+}
+
+void ev_session_work(ev_session *session, ev_work *work)
+{
+    int is_owned = session->owner == getpid(); /* else the lock may be held by nobody */
+
+    if (is_owned)
+        pthread_mutex_lock(&session->lock);
+    memcpy(work, session->work, (size_t)session->net->projections * sizeof(*work));
+    if (is_owned)
+        pthread_mutex_unlock(&session->lock);
 }
 
 /* -- life --------------------------------------------------------------------------------------- */
 
-int ev_session_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy, int32_t threads,
+static int alloc_tables(ev_session *session)
+{
+    session->helper = calloc((size_t)session->sizes.threads, sizeof(*session->helper));
+    session->room = calloc((size_t)session->sizes.runs, sizeof(*session->room));
+    session->work = calloc((size_t)session->net->projections + 1, sizeof(*session->work));
+    return session->helper != NULL && session->room != NULL && session->work != NULL
+               ? EV_OK
+               : EV_ERR_NO_MEMORY;
+}
+
+static int start(ev_session *session)
+{
+    int status = alloc_tables(session);
+
+    if (status == EV_OK)
+        status = new_state(session, &session->room[0].state);
+    for (int32_t i = 0; i < session->sizes.threads - 1 && status == EV_OK; i++)
+        status = new_state(session, &session->helper[i]);
+    if (status == EV_OK)
+        status = ev_team_new(session->helper, session->sizes.threads, session->sizes.runs,
+                             session->sizes.patience, &session->team);
+    for (int32_t i = 0; i < session->sizes.runs && status == EV_OK; i++)
+        session->room[i].offer = ev_team_offer(session->team, i);
+    return status;
+}
+
+int ev_session_new(const ev_net *net, const ev_kernels *kernels, ev_policy policy, ev_sizes sizes,
                    ev_session **out)
 {
     int status = EV_ERR_NO_MEMORY;
@@ -136,19 +206,13 @@ int ev_session_new(const ev_net *net, const ev_kernels *kernels, ev_policy polic
     if (session == NULL)
         goto out;
     pthread_mutex_init(&session->lock, NULL);
-    pthread_cond_init(&session->begin, NULL);
-    pthread_cond_init(&session->done, NULL);
-    session->threads = threads;
-    session->state = calloc((size_t)threads, sizeof(*session->state));
-    session->thread = calloc((size_t)threads, sizeof(*session->thread));
-    session->view = calloc((size_t)threads, sizeof(*session->view));
-    if (session->state == NULL || session->thread == NULL || session->view == NULL)
-        goto out;
-    status = EV_OK;
-    for (int32_t i = 0; i < threads && status == EV_OK; i++)
-        status = ev_state_new(net, kernels, policy, &session->state[i]);
-    while (status == EV_OK && session->started < threads - 1)
-        status = start_worker(session);
+    pthread_cond_init(&session->freed, NULL);
+    session->net = net;
+    session->kernels = kernels;
+    session->policy = policy;
+    session->sizes = sizes;
+    session->owner = getpid();
+    status = start(session);
 out:
     if (status != EV_OK) {
         ev_session_free(session);
@@ -158,83 +222,28 @@ out:
     return status;
 }
 
-static void stop_workers(ev_session *session)
+static void end_threads(ev_session *session)
 {
-    pthread_mutex_lock(&session->lock);
-    session->is_closing = 1;
-    pthread_cond_broadcast(&session->begin);
-    pthread_mutex_unlock(&session->lock);
-    for (int32_t i = 0; i < session->started; i++)
-        pthread_join(session->thread[i], NULL);
+    if (session->owner != getpid()) {
+        ev_team_abandon(session->team);
+        return;
+    }
+    ev_team_free(session->team);
+    pthread_mutex_destroy(&session->lock);
+    pthread_cond_destroy(&session->freed);
 }
 
 void ev_session_free(ev_session *session)
 {
     if (session == NULL)
         return;
-    stop_workers(session);
-    for (int32_t i = 0; session->state != NULL && i < session->threads; i++)
-        ev_state_free(session->state[i]);
-    pthread_mutex_destroy(&session->lock);
-    pthread_cond_destroy(&session->begin);
-    pthread_cond_destroy(&session->done);
-    free(session->state);
-    free(session->thread);
-    free(session->view);
+    end_threads(session);
+    for (int32_t i = 0; session->room != NULL && i < session->sizes.runs; i++)
+        ev_state_free(session->room[i].state);
+    for (int32_t i = 0; session->helper != NULL && i < session->sizes.threads - 1; i++)
+        ev_state_free(session->helper[i]);
+    free(session->room);
+    free(session->helper);
+    free(session->work);
     free(session);
-}
-
-/* -- running ------------------------------------------------------------------------------------ */
-
-static void begin_round(ev_session *session)
-{
-    pthread_mutex_lock(&session->lock);
-    session->active = session->started;
-    session->round++;
-    pthread_cond_broadcast(&session->begin);
-    pthread_mutex_unlock(&session->lock);
-}
-
-static void await_others(ev_session *session)
-{
-    pthread_mutex_lock(&session->lock);
-    while (session->active > 0)
-        pthread_cond_wait(&session->done, &session->lock);
-    pthread_mutex_unlock(&session->lock);
-}
-
-void ev_session_run(ev_session *session, const void *samples, int is_repeated,
-                    const ev_results *results)
-{
-    const ev_node *source = &session->state[0]->net->node[0];
-    int64_t elements = ev_elements(source);
-
-    session->job.samples = samples;
-    session->job.bytes = (size_t)elements * (source->format == EV_U8 ? 1 : 4);
-    session->job.stride = is_repeated ? 0 : results->samples * elements;
-    session->job.results = results;
-    atomic_store(&session->job.next, 0);
-    session->job.is_team = results->samples < session->threads;
-    form_team(session);
-    begin_round(session);
-    if (session->job.is_team)
-        lead(session);
-    else
-        work_on(session->state[0], &session->job);
-    await_others(session);
-}
-
-void ev_session_work(const ev_session *session, ev_work *work)
-{
-    const ev_net *net = session->state[0]->net;
-
-    for (int32_t k = 0; k < net->projections; k++) {
-        work[k] = (ev_work){0};
-        for (int32_t i = 0; i < session->threads; i++) {
-            work[k].runs += session->state[i]->work[k].runs;
-            work[k].values += session->state[i]->work[k].values;
-            work[k].events += session->state[i]->work[k].events;
-            work[k].event_work += session->state[i]->work[k].event_work;
-        }
-    }
 }

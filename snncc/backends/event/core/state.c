@@ -259,8 +259,9 @@ static int alloc_tables(ev_state *state)
     state->events = alloc(state, EV_BLOCK_EVENTS, projections * sizeof(*state->events));
     state->by_events = alloc(state, EV_BLOCK_BY_EVENTS, projections * sizeof(*state->by_events));
     state->work = alloc(state, EV_BLOCK_WORK, projections * sizeof(*state->work));
+    state->cost = alloc(state, EV_BLOCK_COST, nodes * sizeof(*state->cost));
     if (!state->place || !state->nonzero || !state->membrane || !state->map || !state->events ||
-        !state->by_events || !state->work)
+        !state->by_events || !state->work || !state->cost)
         return EV_ERR_NO_MEMORY;
     return EV_OK;
 }

@@ -14,7 +14,7 @@ typedef struct {
     int64_t event_work; /* share of its multiply-adds that was done event by event, in values */
 } ev_work;
 
-typedef struct ev_team ev_team;
+typedef struct ev_offer ev_offer;
 
 /* What a state allocates, each once. */
 typedef enum {
@@ -25,6 +25,7 @@ typedef enum {
     EV_BLOCK_EVENTS,
     EV_BLOCK_BY_EVENTS,
     EV_BLOCK_WORK,
+    EV_BLOCK_COST,
     EV_BLOCK_VALUES,
     EV_BLOCK_MAPS,
     EV_BLOCK_LISTS,
@@ -55,7 +56,8 @@ typedef struct {
     int32_t *products;  /* room for those of any one attention */
     int64_t *wide;      /* [strip][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
-    ev_team *team;      /* with whom strips are shared out, or NULL */
+    int64_t *cost;      /* [nodes] ns that strips of an accumulator took lately, in one thread */
+    ev_offer *offer;    /* from which strips are shared out, or NULL */
     void *block[EV_BLOCKS]; /* all that was allocated, freed with the state */
 } ev_state;
 

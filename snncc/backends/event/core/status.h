@@ -8,7 +8,8 @@ enum {
     EV_OK = 0,
     EV_ERR_NO_MEMORY = -1,
     EV_ERR_BAD_NETWORK = -2,  /* an ev_fault says where and what */
-    EV_ERR_NO_THREAD = -3
+    EV_ERR_NO_THREAD = -3,
+    EV_ERR_FORKED = -4
 };
 
 /* What is wrong with a network. */
