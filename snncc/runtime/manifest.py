@@ -87,8 +87,9 @@ def check_manifest(manifest: Mapping[str, Any], program: Program) -> None:
     wrong = [key for key in said if said[key] != meant[key]]
     if contract.source_shape != tuple(program.source.shape):
         wrong.append("input.shape")
-    masks = {a.masked for a in program.accumulators}
-    if contract.patches and masks - {None, contract.patches}:
+    if contract.top != program.source.payload:
+        wrong.append("input.top")
+    if {a.masked for a in program.accumulators} - {None, contract.patches}:
         wrong.append("input.patches")
     if contract.timesteps not in (0, program.timesteps):
         wrong.append("input.timesteps")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.engine import Activity, Progress
-from snncc.backends.entry import check_input, check_probes
+from snncc.backends.entry import check_input, check_memory, check_probes
 from snncc.backends.event import _core
 from snncc.backends.event.layout import laid_out, layout
 from snncc.errors import BadInputError, Fault, UsageError
@@ -85,7 +85,7 @@ class EventEngine:
             network = _core.Network(layout(self.program, keep))
         except ValueError as e:
             raise self._refused(e) from e
-        _check_memory(network.state_bytes(), self.threads)
+        check_memory(self.name, network.state_bytes(), self.threads)
         return _core.Session(network, self.isa, KERNELS.index(self.kernels), self.threads)
 
     def _refused(self, error: ValueError) -> BadInputError:
@@ -193,17 +193,6 @@ class EventEngine:
 
 def _macs(node: Accumulator, p: Projection) -> int:
     return prod(node.shape) * prod(p.weights[0].shape[1:])
-
-
-def _check_memory(state_bytes: int, threads: int) -> None:
-    """A file of a few kilobytes may describe maps of gigabytes."""
-    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = state_bytes * threads
-    if needed > here:
-        raise BadInputError(
-            f"event: the values of a sample take {state_bytes / 2**30:,.1f} GiB a thread, "
-            f"{threads} threads {needed / 2**30:,.1f} GiB; this machine has {here / 2**30:,.1f} GiB"
-        )
 
 
 def _isa() -> str:
