@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -127,7 +128,8 @@ class Forger:
         """One edit; where it cannot be made, none."""
         kinds = (self.number, self.number, self.numbers, self.numbers, self.stray, self.word,
                  self.array, self.array, self.structure, self.junk)  # fmt: skip
-        self.pick(kinds)()
+        with suppress(Exception):  # an edit before may have left nothing to edit
+            self.pick(kinds)()
 
     # -- edits -----------------------------------------------------------------------------
 
@@ -174,13 +176,11 @@ class Forger:
 
     def junk(self) -> None:
         entry = self.pick([self.data, *self._entries()])
-        key = self.pick(sorted(entry))
+        key = self.pick(sorted(entry.keys() - {"nodes"}))
         if self.rng.random() < 0.5:
             entry[key] = self.pick(_JUNK)
         else:
             del entry[key]
-        self.data.setdefault("nodes", [])
-        self.data["nodes"] = [n for n in self.data["nodes"] or () if isinstance(n, dict)] or [{}]
 
     def structure(self) -> None:
         nodes = self.data["nodes"]

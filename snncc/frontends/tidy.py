@@ -15,6 +15,7 @@ import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.limits import FoldingBudget
 from snncc.frontends.quantised_file import dequantise
 from snncc.frontends.steps import STEP, gather_steps
 from snncc.ir.graphs import (
@@ -46,7 +47,8 @@ def tidy(model: ir.Model) -> ir.Model:
     A batch axis of fixed size becomes free.
 
     Raises:
-        BadInputError: A weight holds NaN or infinity; all such weights are listed.
+        BadInputError: A weight holds NaN or infinity; all such weights are listed. Or constants
+            take too many bytes, or too long to compute.
         UnsupportedModelError: The input is not float32 of a fixed shape per sample, or there are
             operators of foreign domains.
     """
@@ -73,7 +75,10 @@ def tidy(model: ir.Model) -> ir.Model:
 
 def _fold(model: ir.Model, origins: Mapping[str | None, Provenance]) -> None:
     onnxscript.optimizer.fold_constants(
-        model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
+        model,
+        input_size_limit=_ANY_SIZE,
+        output_size_limit=_ANY_SIZE,
+        should_fold=FoldingBudget(model),
     )
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

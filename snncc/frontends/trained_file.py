@@ -38,9 +38,13 @@ class TrainedFile:
 
     words = "ONNX Runtime on the file"
 
+    def _read(self) -> onnx.ModelProto:
+        """The file, inlined, without what no result needs: import has bounded what is left."""
+        return inlined(with_functions(read_onnx(self.path)))
+
     @cached_property
     def _session(self) -> Any:
-        proto = inlined(with_functions(read_onnx(self.path)))
+        proto = self._read()
         known = {value.name for value in proto.graph.output}
         made = [name for node in proto.graph.node for name in node.output if name]
         proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in made if n not in known)
@@ -48,7 +52,7 @@ class TrainedFile:
 
     @cached_property
     def _wide(self) -> ir.Model:
-        proto = at_opset(inlined(with_functions(read_onnx(self.path))))
+        proto = at_opset(self._read())
         return in_float64(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
 
     @property
