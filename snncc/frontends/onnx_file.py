@@ -121,10 +121,15 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
         where = {entry.key: entry.value for entry in tensor.external_data}.get("location")
         if where is None:
             continue
-        target = (folder / where).resolve()
+        try:
+            target = (folder / where).resolve()
+            is_file = target.is_file()
+        except (OSError, ValueError, RuntimeError) as e:  # too long, NUL in it, a loop of links
+            faults.append(Fault(f"external data {where[:80]!r} cannot be a file: {e}", tensor.name))
+            continue
         if not target.is_relative_to(folder):
             faults.append(Fault(f"external data '{where}' points outside its folder", tensor.name))
-        elif not target.is_file():
+        elif not is_file:
             faults.append(Fault(f"external data '{where}' is missing", tensor.name))
     if faults:
         raise BadInputError(f"{path}: bad external data", faults)
