@@ -88,7 +88,7 @@ def branches() -> onnx.ModelProto:
 
 def quantised() -> onnx.ModelProto:
     """QuantizeLinear and DequantizeLinear: scales, and weights that are quantised."""
-    weights = np.random.default_rng(0).normal(0, 0.5, (3, 64)).astype(np.float32)
+    weights = np.random.default_rng(0).normal(0, 0.5, (3, 32)).astype(np.float32)
     body = """
         x_q = QuantizeLinear (flat, in_scale, zero) x_d = DequantizeLinear (x_q, in_scale, zero)
         w_q = QuantizeLinear (w, w_scale, w_zero) w_d = DequantizeLinear (w_q, w_scale, w_zero)
@@ -113,6 +113,8 @@ def sweep(
     proto, count = author(), 0
     path = folder / "net.onnx"
     more = ("--input-range=-1,1", "-o", folder / "net.snn", "-f") if command == "compile" else ()
+    onnx.save(proto, str(path))
+    assert run_cli(folder, command, path, *more).code == 0
     for place, tensor in enumerate(proto.graph.initializer):
         array = numpy_helper.to_array(tensor)
         if array.dtype != np.float32:
@@ -174,6 +176,21 @@ def test_a_norm_that_cannot_be_computed_is_bad_input(
     assert done.code == 6
     assert "variance + epsilon is not positive in 4 of 4 channels" in done.stderr
     assert "bn2" in done.stderr
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["w_scale", "w"])
+def test_quantisers_of_no_numbers_are_named(name: str, value: float, tmp_path: Path) -> None:
+    proto = quantised()
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            array = np.full(tuple(tensor.dims), value, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(array, name))
+    onnx.save(proto, str(tmp_path / "net.onnx"))
+    done = run_cli(tmp_path, "check", tmp_path / "net.onnx")
+    assert done.code == 6
+    assert "NaN or infinite" in done.stderr
+    assert "w_q" in done.stderr
 
 
 # -- checkpoints ----------------------------------------------------------------------------
