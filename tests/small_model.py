@@ -3,13 +3,17 @@
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 from networks import half_even_levels
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
+from onnx.helper import make_tensor_value_info
 
 from snncc.backends.integer import IntegerEngine
+from snncc.ir.graphs import to_proto
 from snncc.ir.ops import OPSET, VERSION, functions_of
 from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
 from snncc.ir.program_bounds import bounded
+from snncc.passes.lower_to_spikes import LowerToSpikes
 from snncc.runtime.artifact import CompiledModel, manifest_of
 from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.reference import Reference
@@ -18,7 +22,7 @@ D = 4
 
 HEAD = f'<ir_version: 10, opset_import: ["": {OPSET}, "ai.snncc": {VERSION}]>\n'
 CONV = "strides: ints = [1, 1], pads: ints = [1, 1, 1, 1], dilations: ints = [1, 1], group: int = 1"
-POOL = "kernel_shape: ints = [2, 2], strides: ints = [2, 2]"
+POOL = "kernel_shape: ints = [2, 2], strides: ints = [2, 2], pads: ints = [0, 0, 0, 0]"
 BODY = f"""
   c1 = ai.snncc.QConv <{CONV}> (x_q, conv1_w)
   "conv1:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (conv1_b, c1)
@@ -29,7 +33,7 @@ BODY = f"""
   fire2 = ai.snncc.FireCount ("conv2:v", fire2_levels)
   flat = Reshape (fire2, rows)
   c3 = ai.snncc.QGemm (flat, fc_w)
-  logits = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (fc_b, c3)
+  "fc:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (fc_b, c3)
 """
 SPIKING = f"""
   c1 = ai.snncc.QConv <{CONV}> (x_q, conv1_w)
@@ -46,8 +50,21 @@ SPIKING = f"""
   c3 = ai.snncc.QGemm (in3, fc_w)
   t3 = Reshape (c3, shape3)
   s3 = ai.snncc.SpikeSum (t3)
-  logits = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (fc_b, s3)
+  "fc:v" = ai.snncc.SliceSum <slice: int = 0, shift: int = 0> (fc_b, s3)
 """
+#: Per sample, of every value: type and shape, as exporters write them.
+VALUES = {
+    "x_q": (TensorProto.UINT8, (1, 6, 6)),
+    "c1": (TensorProto.INT32, (3, 6, 6)),
+    "conv1:v": (TensorProto.INT64, (3, 6, 6)),
+    "fire1": (TensorProto.UINT8, (3, 6, 6)),
+    "pool1": (TensorProto.UINT8, (3, 3, 3)),
+    "c2": (TensorProto.INT32, (16, 3, 3)),
+    "conv2:v": (TensorProto.INT64, (16, 3, 3)),
+    "fire2": (TensorProto.UINT8, (16, 3, 3)),
+    "flat": (TensorProto.UINT8, (144,)),
+    "c3": (TensorProto.INT32, (5,)),
+}
 
 
 def weights(seed=0):
@@ -78,9 +95,9 @@ def program(seed=0, timesteps=1):
     return Program(
         "small",
         (
-            Source("x", (1, 6, 6), 255),
+            Source("x_q", (1, 6, 6), 255),
             accumulator(
-                "conv1:v", (3, 6, 6), "x", "conv", w["conv1_w"], w["conv1_b"], 255, "net.conv1"
+                "conv1:v", (3, 6, 6), "x_q", "conv", w["conv1_w"], w["conv1_b"], 255, "net.conv1"
             ),
             Neuron("fire1", (3, 6, 6), "conv1:v", w["fire1_levels"], 0, module="net.act1"),
             Pool("pool1", (3, 3, 3), "fire1", "max", (2, 2), (2, 2), (0, 0, 0, 0), D),
@@ -115,15 +132,30 @@ def graph(body, seed=0, real_input=False):
         else ""
     )
     given = "float[N,1,6,6] x" if real_input else "uint8[N,1,6,6] x_q"
-    text = f"{HEAD}small ({given}) => (int64[N,5] logits) {{ {first}{body} }}"
+    text = f'{HEAD}small ({given}) => (int64[N,5] "fc:v") {{ {first}{body} }}'
     model = onnx.parser.parse_model(text)
     used = {node.op_type for node in model.graph.node}
     model.functions.extend(functions_of(used))
+    if body == BODY:
+        _say_shapes(model.graph)
     read = {name for node in model.graph.node for name in node.input}
     for name, array in arrays.items():
         if name in read:
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
     return model
+
+
+def _say_shapes(graph):
+    for name in (name for node in graph.node for name in node.output if name in VALUES):
+        kind, shape = VALUES[name]
+        graph.value_info.append(make_tensor_value_info(name, kind, ("N", *shape)))
+
+
+def lowered(quantised):
+    """The spiking graph of a quantised one, as the compiler writes it."""
+    model = ir.from_proto(quantised)
+    LowerToSpikes().run(model)
+    return to_proto(model)
 
 
 def samples(n=5, seed=1):
@@ -132,7 +164,7 @@ def samples(n=5, seed=1):
 
 def compiled(seed=0, real_input=False, timesteps=1, sequence=False, **more):
     net = program(seed, timesteps)
-    quantised, spiking = (graph(body, seed, real_input) for body in (BODY, SPIKING))
+    quantised = graph(BODY, seed, real_input)
     x = samples()
     steps = timesteps if sequence else 0
     if sequence:
@@ -144,7 +176,7 @@ def compiled(seed=0, real_input=False, timesteps=1, sequence=False, **more):
     return CompiledModel(
         program=net,
         manifest=manifest_of(net, contract),
-        graphs={"quantised": quantised, "spiking": spiking, "integer": quantised},
+        graphs={"quantised": quantised, "spiking": lowered(quantised), "integer": quantised},
         report={"changed": np.float32(0.25), "layers": 3, "unmeasured": float("nan")},
         reference=Reference.of(x, activity),
         **more,

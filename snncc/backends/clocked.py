@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +27,13 @@ from snncc.backends.attention_cells import AttentionCell, RelayCell
 from snncc.backends.cell import Cell
 from snncc.backends.dynamics import DYNAMICS, Carried, Dynamics, SoftReset
 from snncc.backends.engine import Activity, Progress
-from snncc.backends.entry import active_positions, check_probes, completion_windows, timesteps
+from snncc.backends.entry import (
+    active_positions,
+    check_memory,
+    check_probes,
+    completion_windows,
+    timesteps,
+)
 from snncc.backends.synapses import (
     Ints,
     all_synapses,
@@ -48,6 +55,7 @@ from snncc.ir.program import (
     Relay,
     Shape,
     Source,
+    walk_projections,
 )
 
 __all__ = ["DYNAMICS", "Carried", "ClockedEngine", "Dynamics", "SoftReset"]
@@ -62,12 +70,14 @@ class ClockedEngine:
             of when all neurons are done. The activity is the same.
 
     Raises:
-        BadInputError: The sums of a projection may exceed 2**53.
+        BadInputError: The sums of a projection may exceed 2**53, or the values of a sample take
+            more than all memory of this machine.
     """
 
     name: ClassVar[str] = "clocked"
 
     def __init__(self, program: Program, pipelined: bool = False) -> None:
+        check_memory(self.name, _sample_bytes(program))
         self.program, self.pipelined = program, pipelined
         self._windows = completion_windows(program)
         self._synapses = all_synapses(program)
@@ -120,6 +130,22 @@ class ClockedEngine:
     def _interval(self) -> int:
         """Ticks from one timestep's entry to the next one's."""
         return self.program.ticks if self.pipelined else max(self.program.latency, 1)
+
+
+def _sample_bytes(program: Program) -> int:
+    """What is held of one sample: values of all nodes, results over time, the largest patches."""
+    sizes = {node.name: prod(node.shape) for node in program.nodes}
+    kept = [*(n.name for n in program.neurons), *(r.name for r in program.readouts)]
+    patches = (
+        sizes[a.name]
+        // a.shape[0]
+        * prod(p.weights[0].shape[2:])
+        * program.by_name[p.source].shape[0]
+        for a, p in walk_projections(program)
+        if p.kind == "conv"
+    )
+    over_time = program.timesteps * sum(sizes[name] for name in kept)
+    return 8 * (sum(sizes.values()) + over_time + max(patches, default=0))
 
 
 # -- the clock ------------------------------------------------------------------------------

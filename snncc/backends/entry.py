@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,7 +12,34 @@ import numpy.typing as npt
 from snncc.errors import BadInputError, Fault, UsageError
 from snncc.ir.program import Accumulator, Array, Neuron, Node, Program, Relay, Shape, sources_of
 
-__all__ = ["active_positions", "check_input", "check_probes", "completion_windows", "timesteps"]
+__all__ = [
+    "active_positions",
+    "check_input",
+    "check_memory",
+    "check_probes",
+    "completion_windows",
+    "timesteps",
+]
+
+
+def check_memory(engine: str, state_bytes: int, threads: int = 1) -> None:
+    """A file of a few kilobytes may describe maps of gigabytes.
+
+    Args:
+        engine: Name of the engine, for people.
+        state_bytes: What the values of one sample take.
+        threads: How many samples are computed at once.
+
+    Raises:
+        BadInputError: This machine has less memory than that.
+    """
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = state_bytes * threads
+    if needed > here:
+        raise BadInputError(
+            f"{engine}: the values of a sample take {state_bytes / 2**30:,.1f} GiB a thread, "
+            f"{threads} threads {needed / 2**30:,.1f} GiB; this machine has {here / 2**30:,.1f} GiB"
+        )
 
 
 def check_probes(program: Program, probes: Collection[str], engine: str) -> None:

@@ -153,12 +153,15 @@ class _OnnxEngine:
         raise UsageError(f"{self.name}: the graph does not have the potential '{accumulator.name}'")
 
     def _value_of_readout(self, index: int, readout: Readout) -> str:
-        """The output of that name, or at that place, or else the value that is read."""
+        """The output at that place, or of that name, or else the value that is read.
+
+        A result may be named like an inner value, so that its place says more than its name.
+        """
         if readout.over_time == "sum":
             return self._summand(readout)
         same_number = len(self._results) == len(self.program.readouts)
         by_place = [self._results[index]] if same_number else []
-        for name in (readout.name, *by_place, readout.source):
+        for name in (*by_place, readout.name, readout.source):
             if name in self._names:
                 return name
         raise BadInputError(f"{self.name}: the graph has no output '{readout.name}'")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from snncc.cli.files import WRITTEN
 from snncc.cli.screen import Screen, write_json
@@ -34,7 +35,9 @@ class Commands(click.Group):
         extra = {**extra, "standalone_mode": False}
         extra["prog_name"] = extra.get("prog_name") or self.name
         try:
-            code = super().main(args, *rest, **extra)
+            # What is no number is found by its result, and named; numpy would name lines of ours.
+            with np.errstate(all="ignore"):
+                code = super().main(args, *rest, **extra)
         except Exception as error:
             code = _report(error, _wants_json(given))
         sys.exit(code if isinstance(code, int) else 0)

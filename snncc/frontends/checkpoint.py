@@ -165,7 +165,8 @@ def _clean(path: Path, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def _unfit(value: torch.Tensor) -> str:
     """Why a tensor cannot be a weight, or nothing."""
-    if value.is_meta or value.is_quantized or value.is_complex() or value.layout != torch.strided:
+    is_odd = value.is_meta or value.is_quantized or value.is_complex() or value.is_nested
+    if is_odd or value.layout != torch.strided:
         return f"{value.dtype}, {value.layout}, on {value.device}: not a plain array of numbers"
     plain = _as_plain(value)
     if plain.is_floating_point() and (bad := int((~torch.isfinite(plain)).sum())):

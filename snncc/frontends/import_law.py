@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError, VerificationError
+from snncc.errors import BadInputError, Fault, UnsupportedModelError, VerificationError
 from snncc.frontends.steps import CLASS
 from snncc.ir.graphs import label, provenance
 from snncc.ir.lineage import Lineage
@@ -73,11 +73,13 @@ def check_import(
         against: What ``trained`` was computed by, for people.
 
     Raises:
+        BadInputError: The trained network's own values are infinite or NaN: its weights overflow.
         VerificationError: A value lies outside the margin, or an activation differs although its
             potential was given. Or a neuron or result was not compared.
         UnsupportedModelError: A neuron of the author's does not do what it was described as.
     """
     given = _given(model, trained)
+    _require_finite(model, given, against)
     results = [str(v.name) for v in model.graph.outputs]
     _require_covered(model, given, [*neurons, *([name] for name in results)])
     found = recomputed(model, feeds, given)
@@ -105,6 +107,24 @@ def _given(model: ir.Model, trained: Mapping[str, Array]) -> dict[str, Array]:
     return {n: lineage.trace(n, trained) for n in names if lineage.origins(n, trained)}
 
 
+def _require_finite(model: ir.Model, given: Mapping[str, Array], against: str) -> None:
+    """Names the first values that are not: all that reads them is infinite or NaN, too."""
+    bad = {name for name, values in given.items() if not np.isfinite(values).all()}
+    first = [
+        _fault(node, name, _overflow(given[name]), _SMALLER)
+        for node in model.graph
+        for name in (str(node.outputs[0].name),)
+        if name in bad and not any(x is not None and x.name in bad for x in node.inputs)
+    ]
+    if bad:
+        raise BadInputError(f"{against} computes values that float32 does not hold", first)
+
+
+def _overflow(values: Array) -> str:
+    finite = np.isfinite(values)
+    return f"{values.size - np.count_nonzero(finite)} of {values.size} values are infinite or NaN"
+
+
 def _require_covered(
     model: ir.Model, given: Mapping[str, Array], wanted: Collection[Sequence[str]]
 ) -> None:
@@ -129,6 +149,7 @@ def _require_equal(model: ir.Model, found: Sequence[Difference], against: str) -
         raise VerificationError(what, faults)
 
 
+_SMALLER = "its weights, or those of a norm, are far too large"
 _TODO = "a description that fits (register_leaf), or a neuron that begins with an empty membrane"
 
 

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from snncc.damage import damaged, open_regular
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.limits import live, require_affordable, require_few_nodes
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
@@ -32,7 +33,8 @@ def import_onnx(path: str | Path) -> ir.Model:
     """Read an ONNX file, bring it to the compiler's opset and inline its functions.
 
     Raises:
-        BadInputError: Not ONNX, damaged, or its external data lies outside its folder.
+        BadInputError: Not ONNX, damaged, its external data lies outside its folder, or it asks for
+            more nodes, bytes or time than a network may.
         UnsupportedModelError: More than one input or output, or an opset that cannot be converted.
     """
     path = Path(path)
@@ -122,10 +124,15 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
         where = {entry.key: entry.value for entry in tensor.external_data}.get("location")
         if where is None:
             continue
-        target = (folder / where).resolve()
+        try:
+            target = (folder / where).resolve()
+            is_file = os.path.isfile(target)
+        except (OSError, ValueError, RuntimeError) as e:  # too long, NUL in it, a loop of links
+            faults.append(Fault(f"external data {where[:80]!r} cannot be a file: {e}", tensor.name))
+            continue
         if not target.is_relative_to(folder):
             faults.append(Fault(f"external data '{where}' points outside its folder", tensor.name))
-        elif not os.path.isfile(target):
+        elif not is_file:
             faults.append(Fault(f"external data '{where}' is missing", tensor.name))
     if faults:
         raise BadInputError(f"{path}: bad external data", faults)
@@ -169,25 +176,41 @@ def _fix_batch(proto: onnx.ModelProto) -> None:
 
 
 def with_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The file with the bodies of our operators, where it uses them."""
+    """The file with the bodies of our operators, where it uses them; a file's own do not count."""
     register_schemas()
-    used = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
-    known = {f.name for f in proto.functions}
-    proto.functions.extend(f for f in functions_of(used) if f.name not in known)
+    inner = [n for f in proto.functions for n in f.node if f.domain != DOMAIN]
+    used = {n.op_type for n in (*proto.graph.node, *inner) if n.domain == DOMAIN}
+    others = [f for f in proto.functions if f.domain != DOMAIN]
+    del proto.functions[:]
+    proto.functions.extend([*others, *functions_of(used)])
     return proto
 
 
 def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The file with the bodies of its own functions in place of their calls; ours stay calls."""
+    """The file with the bodies of its own functions in place of their calls; ours stay calls.
+
+    What no result needs is left out.
+
+    Raises:
+        BadInputError: There would be too many nodes.
+    """
+    require_few_nodes(proto)
     own = [f for f in proto.functions if f.domain == DOMAIN]
     if len(own) == len(proto.functions):
-        return proto
+        return _live(proto)
     model = ir.from_proto(proto)
     for f in own:
         del model.functions[f.domain, f.name, f.overload]
     common.InlinePass()(model)
     proto = ir.to_proto(model)
     proto.functions.extend(own)
+    return _live(proto)
+
+
+def _live(proto: onnx.ModelProto) -> onnx.ModelProto:
+    needed = live(proto)
+    del proto.graph.node[:]
+    proto.graph.node.extend(needed)
     return proto
 
 
@@ -202,12 +225,15 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         proto = standardised(at_opset(inlined(with_functions(proto))))
         _fix_batch(proto)
+        require_affordable(proto)
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         onnx.checker.check_model(proto)
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
         return proto
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e
+    except BadInputError as e:
+        raise BadInputError(f"{path}: {e.message}", e.faults) from e
     except UnsupportedModelError:
         raise
     except Exception as e:

@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
@@ -67,12 +67,14 @@ def standardised(proto: onnx.ModelProto) -> onnx.ModelProto:
         proto: At the compiler's opset; untouched where it has no quantisers.
 
     Raises:
+        BadInputError: Scales or weights are NaN or infinite; all of them.
         UnsupportedModelError: Quantisers of QONNX that cannot be read or have no spiking form; all.
     """
     if not any(n.op_type in (*_LINEAR, *_BITS) for n in proto.graph.node):
         return proto
     model = ir.from_proto(proto)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _require_finite(model)
     faults = [fault for node in nodes(model) if (fault := _standardise(node)) is not None]
     if faults:
         raise UnsupportedModelError(f"quantisers without a spiking form: {len(faults)}", faults)
@@ -80,6 +82,20 @@ def standardised(proto: onnx.ModelProto) -> onnx.ModelProto:
         if all(node.domain != domain for node in model.graph):
             model.opset_imports.pop(domain, None)
     return ir.to_proto(model)
+
+
+def _require_finite(model: ir.Model) -> None:
+    """Scales, and weights that are quantised, are finite: there are no integers of others."""
+    faults = [
+        Fault(f"{what} NaN or infinite", str(node.outputs[0].name), node.op_type)
+        for node in nodes(model)
+        if node.op_type in (*_LINEAR, *_BITS)
+        for value, what in zip(node.inputs, ("its weights hold", "its scale is"), strict=False)
+        if (given := constant(value)) is not None
+        and not np.isfinite(given.astype(np.float64)).all()
+    ]
+    if faults:
+        raise BadInputError("quantisers cannot be computed; quantise again", faults)
 
 
 def _standardise(node: ir.Node) -> Fault | None:

@@ -15,10 +15,13 @@ import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
+from snncc.frontends.limits import FoldingBudget
 from snncc.frontends.quantised_file import dequantise
 from snncc.frontends.steps import STEP, gather_steps
 from snncc.ir.graphs import (
     Provenance,
+    attribute,
+    constant,
     initializer,
     label,
     nodes,
@@ -46,7 +49,8 @@ def tidy(model: ir.Model) -> ir.Model:
     A batch axis of fixed size becomes free.
 
     Raises:
-        BadInputError: A weight holds NaN or infinity; all such weights are listed.
+        BadInputError: A weight holds NaN or infinity, or a batch norm a variance that is not
+            positive; all of them are listed. Or constants take too many bytes or too much time.
         UnsupportedModelError: The input is not float32 of a fixed shape per sample, or there are
             operators of foreign domains.
     """
@@ -65,6 +69,7 @@ def tidy(model: ir.Model) -> ir.Model:
     _free_batch(model)
     _check_result(model.graph.outputs[0])
     _check_finite(model)
+    _check_variances(model)
     _rename(model)
     _strip(model)
     set_stage(model, "imported")
@@ -73,7 +78,10 @@ def tidy(model: ir.Model) -> ir.Model:
 
 def _fold(model: ir.Model, origins: Mapping[str | None, Provenance]) -> None:
     onnxscript.optimizer.fold_constants(
-        model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
+        model,
+        input_size_limit=_ANY_SIZE,
+        output_size_limit=_ANY_SIZE,
+        should_fold=FoldingBudget(model),
     )
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -201,6 +209,22 @@ def _check_finite(model: ir.Model) -> None:
             faults.append(Fault(f"{bad} of {tensor.size} values are NaN or infinite", node=name))
     if faults:
         raise BadInputError("weights are not finite", faults)
+
+
+def _check_variances(model: ir.Model) -> None:
+    """A batch norm divides by the root of its variance and epsilon, which must be positive."""
+    faults = []
+    for node in nodes(model, "BatchNormalization"):
+        variance = constant(node.inputs[4])
+        if variance is None:
+            continue
+        bad = int(np.count_nonzero(~(variance + attribute(node, "epsilon", 1e-5) > 0)))
+        if bad:
+            what = f"variance + epsilon is not positive in {bad} of {variance.size} channels"
+            name = str(node.inputs[4].name) if node.inputs[4] is not None else ""
+            faults.append(Fault(what, name, node.op_type, *_place(node)))
+    if faults:
+        raise BadInputError("batch norms cannot be computed; train again", faults)
 
 
 def _rename(model: ir.Model) -> None:

@@ -40,7 +40,10 @@ class TrainedFile:
     words = "ONNX Runtime on the file"
 
     def _read(self) -> onnx.ModelProto:
-        """The file in ONNX's own operators."""
+        """The file in ONNX's own operators, without what no result needs.
+
+        Import has bounded what is left.
+        """
         return inlined(with_functions(with_quantisers(read_onnx(self.path))))
 
     @cached_property

@@ -319,6 +319,8 @@ class Program:
         try:
             nodes = tuple(_node_from_json(entry, arrays) for entry in data["nodes"])
             program = Program(str(data["name"]), nodes, int(data["timesteps"]), int(data["ticks"]))
+            if unknown := sorted(data.keys() - {"name", "nodes", "timesteps", "ticks"}):
+                raise ValueError(f"no part of a program is named {', '.join(unknown)}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
             raise BadInputError(f"program: malformed entry: {type(e).__name__}: {e}") from e
         program.validate()

@@ -1,9 +1,14 @@
-"""Validation of a Program that may come from an untrusted file: one fault per node at most."""
+"""Validation of a Program that may come from an untrusted file: one fault per node at most.
+
+What is valid is the same network on every engine. ``FIELDS`` says of each field who reads it: a
+field that a node of its kind does not read has to be its default, since one engine might compute
+with it while another passes it over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields
 from math import prod
 from typing import Any
 
@@ -31,7 +36,7 @@ from snncc.ir.program import (
 from snncc.ir.program_bounds import emitted_payload, membrane_of, potential_bounds
 from snncc.ir.program_timing import firing_window, required_depth
 
-__all__ = ["faults_of"]
+__all__ = ["FIELDS", "faults_of", "kind_of"]
 
 #: Guards against absurd sizes in a hand-edited file: elements per sample, ticks, timesteps.
 MAX_ELEMENTS = 2**31
@@ -40,6 +45,99 @@ MAX_TIMESTEPS = 2**16
 MAX_SHIFT = 24
 #: Bits of a projection's weights, its shift included: what a spike adds must fit 64 bits.
 MAX_PROJECTION_BITS = 62
+#: Sizes, strides and the like: the event engine counts in 64 bits, and none comes near this.
+MAX_SIZE = 2**31
+
+#: Who reads a field: every node that has it, people alone, or nodes of these kinds.
+ALL, PEOPLE = "all", "people"
+_MEMORY = ("soft", "hard", "delayed")
+_NODE = {"name": ALL, "shape": ALL, "module": PEOPLE}
+#: Node -> field -> who reads it. Every field of every node is here, and so is every kind of node:
+#: a kind that no entry names is refused.
+FIELDS: Mapping[type[Any], Mapping[str, str | tuple[str, ...]]] = {
+    Source: {**_NODE, "payload": ALL},
+    Projection: {
+        "source": ALL,
+        "kind": ALL,
+        "weights": ("conv", "linear"),
+        "payload": ALL,
+        "strides": ("conv",),
+        "pads": ("conv",),
+        "dilations": ("conv",),
+        "groups": ("conv",),
+        "shift": ("conv", "linear"),
+    },
+    Accumulator: {
+        **_NODE,
+        "projections": ALL,
+        "bias": ALL,
+        "low": ALL,
+        "high": ALL,
+        "masked": ("masked",),
+    },
+    Neuron: {
+        **_NODE,
+        "source": ALL,
+        "levels": ALL,
+        "depth": ALL,
+        "carry": ALL,
+        "norm": PEOPLE,
+        "rounding": PEOPLE,
+        "decay": _MEMORY,
+        "fraction": _MEMORY,
+        "threshold": _MEMORY,
+    },
+    Pool: {
+        **_NODE,
+        "source": ALL,
+        "kind": ALL,
+        "kernel": ALL,
+        "strides": ALL,
+        "pads": ALL,
+        "payload": ALL,
+    },
+    Relay: {**_NODE, "source": ALL, "depth": ALL, "payload": ALL},
+    Attention: {
+        **_NODE,
+        "q": ALL,
+        "k": ALL,
+        "v": ALL,
+        "heads": ALL,
+        "order": ALL,
+        "payload": ALL,
+    },
+    Readout: {
+        **_NODE,
+        "source": ALL,
+        "scale": ALL,
+        "over_time": ALL,
+        "host": ("host",),
+        "weight": ("host",),
+        "bias": ("host",),
+    },
+}
+#: Node -> what its kind is called, and which there are.
+_KINDS: Mapping[type[Any], tuple[str, tuple[str, ...]]] = {
+    Projection: ("projection kind", ("conv", "linear", "identity")),
+    Neuron: ("carry", ("none", *_MEMORY)),
+    Pool: ("pool kind", ("max", "sum")),
+    Attention: ("order", tuple(ORDERS)),
+}
+
+
+def kind_of(item: Node | Projection) -> str:
+    """What decides which fields of a node are read, or nothing where all always are."""
+    if isinstance(item, (Projection, Pool)):
+        return item.kind
+    if isinstance(item, Accumulator):
+        return "whole" if item.masked is None else "masked"
+    if isinstance(item, Neuron):
+        return item.carry
+    if isinstance(item, Attention):
+        return item.order
+    if isinstance(item, Readout):
+        return "host" if item.host else "own"
+    return ""
 
 
 class _InvalidError(Exception):
@@ -112,6 +210,26 @@ def _check_fields(item: Node | Projection) -> None:
     for f in fields(item):
         fits = _FIELD_TYPES[f.type](getattr(item, f.name))
         _require(fits, f"field '{f.name}' is not of type {f.type}")
+        _require(_is_in_range(getattr(item, f.name)), f"field '{f.name}' is out of range")
+    kind = kind_of(item)
+    word, kinds = _KINDS.get(type(item), ("kind", (kind,)))
+    _require(kind in kinds, f"unknown {word} '{kind}'; there are {', '.join(kinds)}")
+    for f in fields(item):
+        readers = FIELDS[type(item)][f.name]
+        if isinstance(readers, tuple) and kind not in readers:
+            what = f"field '{f.name}' belongs to {' and '.join(readers)}, not to {kind}"
+            _require(_is_default(f, getattr(item, f.name)), what)
+
+
+def _is_in_range(value: Any) -> bool:
+    """Whether integers fit the 64 bits that they are kept in, and sizes are none but those."""
+    if type(value) is tuple:
+        return all(type(v) is not int or abs(v) < MAX_SIZE for v in value)
+    return type(value) is not int or abs(value) < 2**63
+
+
+def _is_default(f: Field[Any], value: Any) -> bool:
+    return f.default is not MISSING and type(value) is type(f.default) and value == f.default
 
 
 def _check_node(program: Program, node: Node, seen: dict[str, Node]) -> None:
@@ -172,15 +290,13 @@ def _check_projection(node: Accumulator, p: Projection, source: Node) -> None:
     _check_fields(p)
     reach = emitted_payload(source)
     _require(p.payload >= reach, f"payload {p.payload} is below what '{p.source}' emits ({reach})")
-    _require(p.kind in ("conv", "linear", "identity"), f"unknown projection kind '{p.kind}'")
     for w in p.weights:
         ok = isinstance(w, np.ndarray) and w.dtype == np.int8
         _require(ok and w.shape == p.weights[0].shape, "weight slices are not int8 of one shape")
     fits = p.shift + 8 * len(p.weights) <= MAX_PROJECTION_BITS
     _require(p.shift >= 0 and fits, f"shift {p.shift} out of range")
     if p.kind == "identity":
-        _require(not p.weights and node.shape == source.shape, "identity changes the shape")
-        _require(p.shift == 0, "an identity has no shift")
+        _require(node.shape == source.shape, "identity changes the shape")
         return
     _require(0 < len(p.weights) <= 3, "one to three weight slices are expected")
     expected = _conv_shape(p, source.shape) if p.kind == "conv" else _linear_shape(p, source.shape)
@@ -195,16 +311,18 @@ def _conv_shape(p: Projection, shape: Shape) -> Shape:
     out, per_group, kh, kw = p.weights[0].shape
     _require(p.groups > 0 and out % p.groups == 0, f"groups {p.groups} does not divide {out}")
     _require(per_group * p.groups == shape[0], f"weights expect {per_group * p.groups} channels")
-    _check_window(p.strides, p.pads)
-    _require(len(p.dilations) == 2 and min(p.dilations) > 0, f"dilations {p.dilations}")
+    _check_window(shape, p.strides, p.pads)
+    _require(min(p.dilations) > 0, f"dilations {p.dilations}")
     h = pooled_size(shape[1], kh, p.strides[0], p.pads[0] + p.pads[2], p.dilations[0])
     w = pooled_size(shape[2], kw, p.strides[1], p.pads[1] + p.pads[3], p.dilations[1])
     return (out, h, w)
 
 
-def _check_window(strides: tuple[int, ...], pads: tuple[int, ...]) -> None:
-    _require(len(strides) == 2 and min(strides) > 0, f"strides {strides}")
-    _require(len(pads) == 4 and min(pads) >= 0, f"pads {pads}")
+def _check_window(shape: Shape, strides: tuple[int, ...], pads: tuple[int, ...]) -> None:
+    _require(min(strides) > 0, f"strides {strides}")
+    _require(min(pads) >= 0, f"pads {pads}")
+    height, width = shape[1] + pads[0] + pads[2], shape[2] + pads[1] + pads[3]
+    _require(shape[0] * height * width < MAX_ELEMENTS, f"pads {pads} are too large")
 
 
 def _linear_shape(p: Projection, shape: Shape) -> Shape:
@@ -233,10 +351,7 @@ def _check_neuron(program: Program, node: Neuron, seen: dict[str, Node]) -> None
 
 
 def _check_carry(program: Program, node: Neuron, source: Node) -> None:
-    _require(node.carry in ("none", "soft", "hard", "delayed"), f"unknown carry '{node.carry}'")
     if node.carry == "none":
-        plain = node.decay == (0, 0) and node.fraction == 0 and node.threshold is None
-        _require(plain, "decay, fraction and threshold belong to a carry")
         return
     numerator, shift = node.decay
     _require(0 <= shift <= MAX_SHIFT, f"decay {node.decay} out of range")
@@ -266,12 +381,11 @@ def _has_tickwise_maximum(node: Node) -> bool:
 
 def _check_pool(node: Pool, seen: dict[str, Node]) -> None:
     source = seen[node.source]
-    _require(node.kind in ("max", "sum"), f"unknown pool kind '{node.kind}'")
     _require(len(source.shape) == 3 and len(node.shape) == 3, "pools need (C, H, W)")
     _require(node.kind == "sum" or _has_tickwise_maximum(source), _NO_MAXIMUM)
-    _check_window(node.strides, node.pads)
+    _check_window(source.shape, node.strides, node.pads)
     kernel, pads = node.kernel, node.pads
-    _require(len(kernel) == 2 and min(kernel) > 0, f"kernel {kernel}")
+    _require(min(kernel) > 0, f"kernel {kernel}")
     _require(
         max(pads[0], pads[2]) < kernel[0] and max(pads[1], pads[3]) < kernel[1],
         "padding is larger than the kernel",
@@ -298,7 +412,6 @@ def _check_relay(program: Program, node: Relay, seen: dict[str, Node]) -> None:
 
 
 def _check_attention(node: Attention, seen: dict[str, Node]) -> None:
-    _require(node.order in ORDERS, f"unknown order '{node.order}'")
     trains = q, k, v = [seen[name] for name in (node.q, node.k, node.v)]
     for name, train in zip((node.q, node.k, node.v), trains, strict=True):
         fires = firing_window(train, seen) is not None
@@ -331,11 +444,11 @@ def _check_readout(node: Readout, seen: dict[str, Node]) -> None:
 
 
 def _check_host(node: Readout) -> None:
-    """Either all of a linear layer that fits, or nothing."""
-    if not node.host and node.weight is None and node.bias is None:
+    """All of a linear layer that fits, or of a result that no layer of the host reads nothing."""
+    if not node.host:
         return
     w, b = node.weight, node.bias
-    _require(bool(node.host) and w is not None and b is not None, "half of a host layer")
+    _require(w is not None and b is not None, "half of a host layer")
     if w is None or b is None:
         return
     _require(w.dtype == b.dtype == np.float32, "a host layer is float32")

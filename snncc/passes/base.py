@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import SnnccError
+from snncc.errors import BadInputError, Fault, SnnccError
 from snncc.ir.graphs import same_graph
 from snncc.ir.stages import set_stage, stage_of, verify_stage
 from snncc.ir.validation import validate_translation
@@ -132,12 +132,12 @@ class PassManager:
             )
         if self.begin is not None:
             self.begin(step.name)
-        after, start = before.clone(), time.perf_counter()
+        after = before.clone()
         try:
-            record = PassRecord(step.name, step.run(after), time.perf_counter() - start)
-            set_stage(after, step.stage_out)
-            verify_stage(after, step.stage_out)
-            self._validate(step, before, after, record)
+            # What overflows is found by its result and named, not by numpy at some line of ours.
+            with np.errstate(all="ignore"):
+                record = self._run(step, before, after)
+                self._validate(step, before, after, record)
         except SnnccError as e:
             raise type(e)(f"{step.name}: {e.message}", e.faults) from e
         except Exception as e:
@@ -145,6 +145,18 @@ class PassManager:
             raise
         self.records.append(record)
         return after
+
+    def _run(self, step: Pass, before: ir.Model, after: ir.Model) -> PassRecord:
+        start = time.perf_counter()
+        try:
+            record = PassRecord(step.name, step.run(after), time.perf_counter() - start)
+        except (OverflowError, ValueError):  # of infinities and NaN there are no fractions
+            _require_finite(before, after)
+            raise
+        _require_finite(before, after)
+        set_stage(after, step.stage_out)
+        verify_stage(after, step.stage_out)
+        return record
 
     def _validate(self, step: Pass, before: ir.Model, after: ir.Model, record: PassRecord) -> None:
         if self.feeds is None or step.law == "lossy" or same_graph(before, after):
@@ -163,3 +175,22 @@ class PassManager:
 
             self.dump_dir.mkdir(parents=True, exist_ok=True)
             (self.dump_dir / f"{index:02d}-{name}.txt").write_text(dump(model), encoding="utf-8")
+
+
+def _require_finite(before: ir.Model, after: ir.Model) -> None:
+    """The constants that a pass made are numbers: what it was given was checked at import.
+
+    Raises:
+        BadInputError: Weights are so large that their products overflow float32; all such.
+    """
+    known = {id(value.const_value) for value in before.graph.initializers.values()}
+    faults = []
+    for name, value in after.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or id(tensor) in known or not tensor.dtype.is_floating_point():
+            continue
+        bad = int(np.count_nonzero(~np.isfinite(tensor.numpy())))
+        if bad:
+            faults.append(Fault(f"{bad} of {tensor.size} values overflow float32", node=name))
+    if faults:
+        raise BadInputError("weights are too large", faults)

@@ -359,7 +359,7 @@ def _common(terms: list[tuple[Array, Fraction]]) -> tuple[Array, Fraction] | Non
     if all(array.size == 1 for array, _ in terms):
         total = sum((Fraction(float(a.item())) * u for a, u in terms), Fraction(0))
         single, shape = float(np.float32(total)), terms[0][0].shape
-        if Fraction(single) == total:
+        if np.isfinite(single) and Fraction(single) == total:
             return np.full(shape, single), Fraction(1)
         return np.ones(shape), total
     unit = fraction_gcd([u for a, u in terms if a.any()]) or Fraction(1)

@@ -78,6 +78,8 @@ class CompiledModel:
     _folders: dict[str, tuple[Path, tempfile.TemporaryDirectory[str] | None]] = field(
         default_factory=dict, repr=False
     )
+    #: Stages whose stored graphs were found to be the Program's network.
+    _agreed: set[str] = field(default_factory=set, repr=False)
 
     @property
     def name(self) -> str:
@@ -133,12 +135,13 @@ class CompiledModel:
         ~/.cache/snncc), next to the weights.
 
         Raises:
-            BadInputError: The model has no such graph, or has it without weights.
+            BadInputError: The model has no such graph, or has it without weights; or a file's graph
+                is another network than its Program.
         """
         if stage not in self.graphs or not self._keeps_weights(stage):
             raise BadInputError(f"{self.name}: no graph '{stage}' with weights")
         if isinstance(self.graphs, StoredGraphs):
-            self.graphs.light(stage)  # refuses weights outside the blob
+            self._require_own(stage, self.graphs)
             stored = self.graphs.files
             files = {name: stored[name] for name in stored if self._keeps_weights(name)}
             return self._extracted(stage, files, self.graphs.blob)
@@ -152,15 +155,26 @@ class CompiledModel:
         """A graph apart from its weights, which nobody copies.
 
         Raises:
-            BadInputError: The model has no such graph, or has it without weights.
+            BadInputError: See ``onnx``.
         """
         from snncc.ir.fed import FedGraph
 
         if stage not in self.graphs or not self._keeps_weights(stage):
             raise BadInputError(f"{self.name}: no graph '{stage}' with weights")
+        if isinstance(self.graphs, StoredGraphs):
+            self._require_own(stage, self.graphs)
         if isinstance(self.graphs, (LiveGraphs, StoredGraphs)):
             return self.graphs.fed(stage)
         return FedGraph(self.graphs[stage])
+
+    def _require_own(self, stage: str, graphs: StoredGraphs) -> None:
+        """A file's graph is well formed, and one that engines run is the Program's network."""
+        from snncc.runtime.agreement import require_same_network
+
+        graphs.light(stage)  # refuses weights outside the blob
+        if stage in RUNNABLE and stage not in self._agreed:
+            require_same_network(stage, graphs.whole, self.program, graphs.where)
+            self._agreed.add(stage)
 
     def _keeps_weights(self, stage: str) -> bool:
         return self.keep_stages or stage in RUNNABLE

@@ -250,19 +250,40 @@ class StoredGraphs(Mapping[str, "onnx.ModelProto"]):
         Raises:
             BadInputError: See ``light``.
         """
-        from onnx.helper import tensor_dtype_to_np_dtype
-
         from snncc.ir.fed import FedGraph
 
         model, weights = self.light(stage), {}
         for tensor in [t for t in model.graph.initializer if t.external_data]:
-            offset, _ = _place(tensor)
-            dtype = np.dtype(tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
-            flat = np.frombuffer(self.blob, dtype, prod(tensor.dims), offset)
-            weights[tensor.name] = flat.reshape(tensor.dims)
+            weights[tensor.name] = self._values(tensor)
             model.graph.initializer.remove(tensor)
         self._fill_in(model)
         return FedGraph(model, weights)
+
+    def whole(self, stage: str) -> tuple[onnx.ModelProto, ir.Model]:
+        """The graph as it is stored, and with its weights, which stay where they are in the blob.
+
+        Raises:
+            BadInputError: See ``light``; or there is no such graph.
+        """
+        import onnx_ir as ir
+
+        if stage not in self.files:
+            raise BadInputError(f"{self.where}: no graph '{stage}'")
+        proto = self.light(stage)
+        model = ir.from_proto(proto)
+        for tensor in [t for t in proto.graph.initializer if t.external_data]:
+            values = ir.Tensor(self._values(tensor), name=tensor.name)
+            model.graph.initializers[tensor.name].const_value = values
+        return proto, model
+
+    def _values(self, tensor: onnx.TensorProto) -> npt.NDArray[Any]:
+        """A weight, where it is in the blob."""
+        from onnx.helper import tensor_dtype_to_np_dtype
+
+        offset, _ = _place(tensor)
+        dtype = np.dtype(tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
+        flat = np.frombuffer(self.blob, dtype, prod(tensor.dims), offset)
+        return np.asarray(flat.reshape(tensor.dims))
 
     def _fill_in(self, model: onnx.ModelProto) -> None:
         """Weights that the model refers to become its own."""

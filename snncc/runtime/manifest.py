@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -63,6 +64,11 @@ def _default_parts(program: Program) -> dict[str, list[str]]:
 
 def tool_versions() -> dict[str, str]:
     """Versions of snncc and of the installed packages it works with; nothing is imported."""
+    return dict(_tool_versions())
+
+
+@cache  # reading what is installed takes longer than all else of a manifest
+def _tool_versions() -> dict[str, str]:
     found = {}
     for name in ("snncc", *_TOOLS):
         with suppress(metadata.PackageNotFoundError):
@@ -87,8 +93,9 @@ def check_manifest(manifest: Mapping[str, Any], program: Program) -> None:
     wrong = [key for key in said if said[key] != meant[key]]
     if contract.source_shape != tuple(program.source.shape):
         wrong.append("input.shape")
-    masks = {a.masked for a in program.accumulators}
-    if contract.patches and masks - {None, contract.patches}:
+    if contract.top != program.source.payload:
+        wrong.append("input.top")
+    if {a.masked for a in program.accumulators} - {None, contract.patches}:
         wrong.append("input.patches")
     if contract.timesteps not in (0, program.timesteps):
         wrong.append("input.timesteps")

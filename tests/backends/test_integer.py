@@ -76,8 +76,8 @@ def test_both_forms_of_a_graph_take_the_same_integers(program, clocked, apart, r
 
 
 def test_outputs_are_found_by_place_where_names_differ(program, clocked):
-    body = small_model.BODY.replace("logits =", '"fc.out" =')
-    graph = small_model.graph(body + "logits = Identity (other)\n".replace("other", '"fc.out"'))
+    body = small_model.BODY.replace('"fc:v" =', '"fc.out" =')
+    graph = small_model.graph(body + '"fc:v" = Identity ("fc.out")\n')
     assert not differences(
         clocked, IntegerEngine(graph, program).run(small_model.samples(), ["fc:v"])
     )

@@ -43,14 +43,29 @@ def tampered(cnn, tmp_path):
     return tmp_path / "tampered.snn"
 
 
-def test_a_difference_is_located(snncc, tampered, golden):
-    done = snncc("verify", tampered, "--limit", 8)
+@pytest.fixture
+def mistaken(tampered, monkeypatch):
+    """The same, as if the compiler had translated it so."""
+    monkeypatch.setattr("snncc.runtime.agreement.require_same_network", lambda *_: None)
+    return tampered
+
+
+def test_a_file_of_two_networks_is_refused(snncc, tampered):
+    for command in (("verify", tampered), ("run", tampered, "--engine", "integer")):
+        done = snncc(*command, "--limit", 8, *(("--input", DATA) if "run" in command else ()))
+        assert done.code == 6
+        assert "graph 'quantised' is not the network of program.json" in done.stderr
+        assert "'fire2' has another levels; compile again" in done.stderr
+
+
+def test_a_difference_is_located(snncc, mistaken, golden):
+    done = snncc("verify", mistaken, "--limit", 8)
     assert (done.code, done.stderr) == (5, "error: engines disagree; first differences:\n")
     assert done.stdout == golden
 
 
-def test_a_difference_in_json_is_no_error_document(snncc, tampered):
-    done = snncc("verify", tampered, "--limit", 8, "--engines", "clocked", "--json")
+def test_a_difference_in_json_is_no_error_document(snncc, mistaken):
+    done = snncc("verify", mistaken, "--limit", 8, "--engines", "clocked", "--json")
     assert done.code == 5
     first = done.json["engines"]["clocked"]["differences"][0]
     assert (first["name"], first["first"]["channel"]) == ("fire2", 7)

@@ -113,14 +113,17 @@ def test_unnamed_nodes_get_names(tmp_path: Path) -> None:
     assert {provenance(n).module for n in model.graph} == {""}
 
 
-def test_functions_are_inlined(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opset", [13, 18, 20, 21, 22])
+def test_functions_are_inlined(opset: int, tmp_path: Path) -> None:
+    """Before the opset changes: a version converter knows no functions."""
     net = Net((1, 8, 8)).conv(2)
     net.then("Quantise", domain="my.functions").flatten().linear(3)
-    proto = net.proto()
+    proto = net.proto(opset)
+    del proto.opset_import[1:]
     proto.opset_import.append(helper.make_opsetid("my.functions", 1))
     proto.functions.append(
         onnx.parser.parse_function(
-            '<opset_import: ["": 21], domain: "my.functions"> Quantise (x) => (y) {'
+            f'<opset_import: ["": {opset}], domain: "my.functions"> Quantise (x) => (y) {{'
             " low = Constant <value_float: float = 0.0> ()"
             " high = Constant <value_float: float = 4.0> ()"
             " u = Clip (x, low, high) y = Round (u) }"

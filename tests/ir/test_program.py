@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from snncc.errors import BadInputError
 from snncc.ir.program import (
     Accumulator,
     Neuron,
+    Node,
     Pool,
     Program,
     Projection,
@@ -24,6 +25,7 @@ from snncc.ir.program import (
     pooled_size,
 )
 from snncc.ir.program_bounds import bounded, emitted_payload, potential_bounds
+from snncc.ir.program_check import FIELDS
 from snncc.ir.program_timing import required_depth
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -250,6 +252,18 @@ def test_depth_looks_through_pools_and_accumulators_and_never_hangs() -> None:
     assert required_depth(seen[previous], seen) == 0
 
 
+# -- validation: every field has readers -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
+def test_of_every_field_is_said_who_reads_it(kind: type[Any]) -> None:
+    assert set(FIELDS[kind]) == {f.name for f in fields(kind)}
+
+
+def test_every_node_has_its_fields_in_the_table() -> None:
+    assert set(FIELDS) == {*get_args(Node), Projection}
+
+
 # -- validation: every corruption is found, at its node -------------------------------------
 
 INT8 = np.ones((2, 2, 1, 1), np.int8)
@@ -295,9 +309,19 @@ CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     ("v1", lambda: rewired("v1", shift=46), "do not hold the proved"),
     ("v1", lambda: rewired("v1", shift=1), "do not hold the proved"),
     ("v1", lambda: rewired("v1", shift=1.0), "field 'shift' is not of type int"),
-    ("v2", lambda: changed("v2", projections=SHIFTED), "an identity has no shift"),
+    ("v2", lambda: changed("v2", projections=SHIFTED), "field 'shift' belongs to conv and linear"),
     ("v2", lambda: rewired("v2", source="n1"), "arrives as"),
-    ("v2", lambda: rewired("v2", kind="identity"), "identity changes the shape"),
+    ("v2", lambda: rewired("v2", kind="identity", weights=(), source="n1"), "identity changes"),
+    ("v2", lambda: rewired("v2", kind="identity"), "'weights' belongs to conv and linear"),
+    ("v3", lambda: rewired("v3", strides=(2, 2)), "'strides' belongs to conv, not to linear"),
+    ("v3", lambda: rewired("v3", pads=(1, 1, 1, 1)), "'pads' belongs to conv, not to linear"),
+    ("v3", lambda: rewired("v3", dilations=(2, 1)), "'dilations' belongs to conv"),
+    ("v3", lambda: rewired("v3", groups=3), "'groups' belongs to conv, not to linear"),
+    ("v1", lambda: rewired("v1", strides=(10**30, 1)), "field 'strides' is out of range"),
+    ("v1", lambda: rewired("v1", pads=(0, 0, 2**30, 2**30)), "pads .* are too large"),
+    ("x", lambda: changed("x", payload=10**30), "field 'payload' is out of range"),
+    ("n1", lambda: changed("n1", fraction=1), "'fraction' belongs to soft and hard and delayed"),
+    ("y", lambda: changed("y", bias=np.zeros(3, np.float32)), "'bias' belongs to host"),
     ("v3", lambda: rewired("v3", weights=(np.ones((3, 7), np.int8),)), "weights expect 7 inputs"),
     ("v3", lambda: rewired("v3", weights=(INT8,)), "linear needs 2-d weights"),
     ("n1", lambda: changed("n1", shape=(2, 4)), r"reads \(2, 4, 4\) as \(2, 4\)"),

@@ -47,7 +47,7 @@ def fault_of(name: str, **values: Any) -> str:
 @pytest.mark.parametrize(
     ("values", "what"),
     [
-        ({"order": "vk"}, "unknown order 'vk'"),
+        ({"order": "vk"}, "unknown order 'vk'; there are kv, qk"),
         ({"heads": 4}, "4 heads do not divide the channels"),
         ({"heads": 0}, "0 heads do not divide the channels"),
         ({"q": "x"}, "reads 'x', which fires no spike train"),

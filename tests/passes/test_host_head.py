@@ -74,14 +74,15 @@ def test_the_layer_is_in_the_file_and_named(model, pixels, tmp_path):
     assert model.manifest["parts"]["host"] == ["head"]
     path = model.save(tmp_path / "net.snn")
     again = load(path)
-    runs = [snncc.Session(m, engine="clocked").run(None, pixels)[0] for m in (model, again)]
-    np.testing.assert_array_equal(*runs)
+    kinds = [(model, "clocked"), (again, "clocked"), (again, "integer"), (again, "spike-form")]
+    runs = [snncc.Session(m, engine=engine).run(None, pixels)[0] for m, engine in kinds]
+    assert all(np.array_equal(run, runs[0]) for run in runs)
     assert again.outputs[0].host == "head"
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
-    [("weight", "half of a host layer"), ("host", "half of a host layer")],
+    [("weight", "half of a host layer"), ("host", "'weight' belongs to host, not to own")],
 )
 def test_half_a_layer_is_no_program(model, part, message):
     from dataclasses import replace

@@ -62,6 +62,7 @@ WEIGHT = "fc:v.projections.0.weights.0"
         (set_node(2, source="fc:v"), "does not come before"),
         (set_node(7, scale=float("nan")), "NaN is not JSON"),
         (set_node(7, scale=-1.0), "not positive"),
+        (lambda program: program.update(delay=1), "no part of a program is named delay"),
     ],
 )
 def test_a_consistent_but_wrong_program_is_refused(members, tmp_path, change, message):
@@ -81,6 +82,7 @@ CONTRACT = {"name": "x", "shape": [1, 6, 6], "dtype": "uint8"}
     ("fields", "message"),
     [
         ({"ticks": 3}, "ticks not as in the program"),
+        ({"input": {**CONTRACT, "top": 254}}, r"input\.top not as in the program"),
         ({"outputs": []}, "outputs not as in the program"),
         ({"parts": {"exact": []}}, "parts"),
         ({"parts": {"exact": 1, "analog": [], "host": [], "approximate": []}}, "parts"),
@@ -166,7 +168,7 @@ def test_what_is_no_graph_is_refused_when_it_is_asked_for(members, tmp_path):
     with pytest.raises(BadInputError, match="not UTF-8"):
         Session(binary, "integer")
     empty = load(forged(path, {**members, "graphs/quantised.onnx": b""}))
-    with pytest.raises(BadInputError, match="no populations fire1, fire2"):
+    with pytest.raises(BadInputError, match="is not the network of program"):
         Session(empty, "integer")
 
 

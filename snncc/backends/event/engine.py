@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.engine import Activity, PerProcess, Progress
-from snncc.backends.entry import check_input, check_probes
+from snncc.backends.entry import check_input, check_memory, check_probes
 from snncc.backends.event import _core
 from snncc.backends.event.layout import laid_out, layout
 from snncc.backends.processors import processors
@@ -104,6 +104,7 @@ class EventEngine:
         if keep not in self._networks:  # else this is a child, which inherits what is never written
             self._networks[keep] = self._network(keep)
         network = self._networks[keep]
+        check_memory(self.name, network.state_bytes(), self.threads)
         runs = _runs(network.state_bytes(), self.threads, self._processors)
         patience = _PATIENCE if self.threads <= self._processors else 0
         policy = KERNELS.index(self.kernels)
@@ -227,14 +228,8 @@ def _number(threads: int | str, available: int) -> int:
 
 
 def _runs(state_bytes: int, threads: int, available: int) -> int:
-    """How many runs at a time: a file of a few kilobytes may describe maps of gigabytes."""
+    """How many runs at a time memory has room for."""
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = state_bytes * threads
-    if needed > here:
-        raise BadInputError(
-            f"event: the values of a sample take {state_bytes / 2**30:,.1f} GiB a thread, "
-            f"{threads} threads {needed / 2**30:,.1f} GiB; this machine has {here / 2**30:,.1f} GiB"
-        )
     fitting = here // max(1, state_bytes) - (threads - 1)
     return min(max(threads, available), fitting)
 
