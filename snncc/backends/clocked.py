@@ -111,10 +111,12 @@ class ClockedEngine:
         starts = range(0, steps.shape[1], batch)
         scenes = (_Scene(self, steps[:, i : i + batch], probes) for i in starts)
         parts = []
-        for scene in _simulated(scenes, self.program, self._interval):
-            parts.append(scene.activity)
-            if progress is not None:
-                progress(scene.samples)
+        # libraries compute beyond the edge of small matrices, and warn of what lies there
+        with np.errstate(all="ignore"):
+            for scene in _simulated(scenes, self.program, self._interval):
+                parts.append(scene.activity)
+                if progress is not None:
+                    progress(scene.samples)
         activity = Activity.join(parts)
         entered = len(starts) * self.program.timesteps
         activity.ticks = (entered - 1) * self._interval + self.program.latency

@@ -212,15 +212,15 @@ def _check_finite(model: ir.Model) -> None:
 
 
 def _check_variances(model: ir.Model) -> None:
-    """A batch norm divides by the root of its variance and epsilon, which must be positive."""
+    """No trained network has a variance below 0; one of 0 without an epsilon ``diagnose`` names."""
     faults = []
     for node in nodes(model, "BatchNormalization"):
         variance = constant(node.inputs[4])
         if variance is None:
             continue
-        bad = int(np.count_nonzero(~(variance + attribute(node, "epsilon", 1e-5) > 0)))
+        bad = int(np.count_nonzero(~(variance + attribute(node, "epsilon", 1e-5) >= 0)))
         if bad:
-            what = f"variance + epsilon is not positive in {bad} of {variance.size} channels"
+            what = f"variance + epsilon is negative in {bad} of {variance.size} channels"
             name = str(node.inputs[4].name) if node.inputs[4] is not None else ""
             faults.append(Fault(what, name, node.op_type, *_place(node)))
     if faults:

@@ -35,14 +35,14 @@ def test_a_small_network_fits() -> None:
 def test_everything_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> None:
     program = small_model.program()
     conv = program.by_name["conv2:v"].projections[0]
-    program = changed(program, "x", payload=300)
+    program = changed(program, "x_q", payload=300)
     program = changed(program, "conv2:v", projections=(replace(conv, weights=conv.weights * 2),))
     program = changed(program, "fc:v", bias=program.by_name["fc:v"].bias + 2**23)
     with pytest.raises(TargetError, match="lava: the network does not fit") as caught:
         write(program, tmp_path / "net", name="net")
     found = [str(fault) for fault in caught.value.faults]
     assert found == [
-        "x (Source): values up to 300, beyond 8 bits; quantise the input to uint8",
+        "x_q (Source): values up to 300, beyond 8 bits; quantise the input to uint8",
         "net.conv2 (Accumulator): weights from 'pool1' have 2 slices of 8 bits; "
         "fewer --weight-bits",
         "fc (Accumulator): the potential may reach 8,408,476, beyond the 24 bits of a state word "
