@@ -155,7 +155,7 @@ class Tokens(nn.Module):
 def test_tokens_are_followed_behind_borders_of_batch_norms() -> None:
     """Rows of a border are written as slices and transposes of a map, which make no tokens."""
     torch.manual_seed(5)
-    net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Tokens(), Tokens(), IntegerFire(4)).eval()
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Tokens(), IntegerFire(4)).eval()
     for bn in net.modules():
         if isinstance(bn, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(bn.running_mean, 0, 0.3)

@@ -67,7 +67,7 @@ def data(shape: tuple[int, ...], samples: int = 24, seed: int = 0) -> np.ndarray
 
 CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "various": (Various, (1, 8, 8)),
-    "attention": (attention, (2, 8, 8)),
+    "attention": (lambda: attention("channel_conv1d", "with_time"), (2, 8, 8)),
     "timed": (Timed, (1, 8, 8)),
 }
 
