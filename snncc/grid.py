@@ -236,7 +236,8 @@ class _Builder:
         value = next(v for v in node.inputs if constant(v) is not None)
         x = next(v for v in node.inputs if v is not value)
         name = self._path(node).replace(".", "_")
-        self.root.register_buffer(name, torch.from_numpy(np.array(constant(value))))
+        array = np.array(constant(value), ndmin=1)  # single numbers, too: checkpoints have them so
+        self.root.register_buffer(name, torch.from_numpy(array))
         do = operator.add if node.op_type == "Add" else operator.mul
         args = (self.made[x], self.graph.get_attr(name))  # type: ignore[index]
         self.made[node.outputs[0]] = self.graph.call_function(do, args)

@@ -83,7 +83,8 @@ def test_a_network_with_attention_is_tuned_on_the_grid(data, run):
     few = ("--data", data, "--epochs", "1", "--batch", "16", "--lr", "0.5")
     run(FASHION, "finetune_grid.py", *arguments, *few, "--out", data / "grid8.pt")
     shipped = torch.load(FASHION / "spikeformer_d4_grid8.pt")
-    assert torch.load(data / "grid8.pt").keys() == shipped.keys()
+    made = torch.load(data / "grid8.pt")
+    assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
 
 
 def test_the_same_network_trains_on_colour_pictures(tmp_path, run):
