@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 __all__ = ["Lock"]
 
 _MARK = b"snncc "
+#: Seconds between two looks at a lock that the kernel does not hold.
+_PATIENCE = 0.05
 
 
 class Lock:
@@ -66,7 +69,8 @@ class Lock:
         Raises:
             OSError: It cannot be removed.
         """
-        self.path.unlink(missing_ok=True)
+        if self.is_held:
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of it."""
@@ -87,6 +91,8 @@ class Lock:
         except BlockingIOError:
             is_free = False
         except OSError:  # some file systems have no locks: then the mark has to do
+            while wait and _runs(os.pread(file, 64, 0)):
+                time.sleep(_PATIENCE)
             is_free = not _runs(os.pread(file, 64, 0))
         mark = os.pread(file, 64, 0)
         if is_free and mark and not mark.startswith(_MARK):
@@ -119,5 +125,5 @@ def _runs(mark: bytes) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # somebody else's, but there
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -64,6 +65,14 @@ def _bytes(elements: int, dtype: int) -> int:
 _Key = tuple[str, str, str]
 
 
+@dataclass(frozen=True)
+class _Inlined:
+    """What is left of a call or a graph when all is inlined: nodes, and calls inside calls."""
+
+    nodes: int
+    depth: int
+
+
 def require_few_nodes(proto: onnx.ModelProto) -> None:
     """Inlining all functions of the file leaves a graph that can be worked with.
 
@@ -71,39 +80,39 @@ def require_few_nodes(proto: onnx.ModelProto) -> None:
         BadInputError: It would have too many nodes, or functions call themselves.
     """
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
-    sizes: dict[_Key, int] = {}
-    total = _expanded(proto.graph.node, functions, sizes, ())
-    if total > MAX_NODES:
+    if _inlined(proto.graph.node, functions, {}, ()).nodes > MAX_NODES:
         raise BadInputError(
-            f"the file's functions make {total:.3g} nodes of {len(proto.graph.node)}; "
-            f"{MAX_NODES:,} are the most"
+            f"the file's functions make more than {MAX_NODES:,} nodes of {len(proto.graph.node)}"
         )
 
 
-def _expanded(
+def _inlined(
     nodes: Iterable[onnx.NodeProto],
     functions: Mapping[_Key, onnx.FunctionProto],
-    sizes: dict[_Key, int],
+    known: dict[_Key, _Inlined],
     callers: tuple[_Key, ...],
-) -> int:
-    """Nodes with all calls inlined, those of inner graphs too."""
-    return sum(_size(node, functions, sizes, callers) for node in _all_nodes(nodes))
+) -> _Inlined:
+    """All calls inlined, those of inner graphs too; counted up to one node more than is allowed."""
+    found = [_call(node, functions, known, callers) for node in _all_nodes(nodes)]
+    total = sum(one.nodes for one in found)
+    return _Inlined(min(total, MAX_NODES + 1), max((one.depth for one in found), default=0))
 
 
-def _size(
+def _call(
     node: onnx.NodeProto,
     functions: Mapping[_Key, onnx.FunctionProto],
-    sizes: dict[_Key, int],
+    known: dict[_Key, _Inlined],
     callers: tuple[_Key, ...],
-) -> int:
+) -> _Inlined:
     key = (node.domain, node.op_type, node.overload)
     if key not in functions:
-        return 1
-    if key in callers or len(callers) >= MAX_DEPTH:
+        return _Inlined(1, 0)
+    if key not in known and key not in callers and len(callers) < MAX_DEPTH:
+        body = _inlined(functions[key].node, functions, known, (*callers, key))
+        known[key] = _Inlined(body.nodes + 1, body.depth + 1)
+    if key not in known or known[key].depth > MAX_DEPTH:
         raise BadInputError(f"function '{node.op_type}' calls itself, or is {MAX_DEPTH} calls deep")
-    if key not in sizes:
-        sizes[key] = _expanded(functions[key].node, functions, sizes, (*callers, key))
-    return sizes[key]
+    return known[key]
 
 
 def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -211,6 +220,8 @@ def _sizes(proto: onnx.ModelProto) -> dict[str, int]:
     for value in (*graph.value_info, *graph.input, *graph.output):
         kind = value.type.tensor_type
         sizes = [d.dim_value for d in kind.shape.dim if d.HasField("dim_value")]
+        if any(size < 0 for size in sizes):
+            raise BadInputError(f"'{value.name}' has an axis of {min(sizes)} elements")
         if kind.HasField("shape") and len(sizes) == len(kind.shape.dim):
             found[value.name] = _bytes(prod(sizes), kind.elem_type)
     return found

@@ -295,10 +295,11 @@ class _Quant:
 
     def integers(self, x: Array) -> Array:
         """What the node makes of constants, before scale and zero point."""
-        steps = x.astype(np.float64) / self.scale + self.zero
+        steps = x / self.scale.astype(np.float32) + self.zero.astype(np.float32)  # as runtimes do
         if self.is_bipolar:
             return np.where(steps >= 0, 1.0, -1.0)
-        return np.asarray(np.clip(_MODES[self.mode](steps), self.low, self.high))
+        whole = _MODES[self.mode](steps).astype(np.float64)
+        return np.asarray(np.clip(whole, self.low, self.high))
 
 
 def _read_quant(node: ir.Node) -> _Quant | tuple[str, str]:

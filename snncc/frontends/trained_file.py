@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
+import onnxscript.optimizer
 
 from snncc.frontends.onnx_file import at_opset, inlined, read_onnx, with_functions
 from snncc.frontends.qonnx_functions import with_quantisers
@@ -25,6 +26,8 @@ __all__ = ["TrainedFile"]
 Array = npt.NDArray[Any]
 
 _FLOAT = "tensor(float)"
+_ROUNDING = ("Round", "Floor", "Ceil", "QuantizeLinear")
+_ANY = 1 << 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,9 @@ class TrainedFile:
     @cached_property
     def _wide(self) -> ir.Model:
         proto = at_opset(self._read())
-        return in_float64(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
+        model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+        _round_constants(model)
+        return in_float64(model)
 
     @property
     def wide_names(self) -> frozenset[str]:
@@ -102,6 +107,34 @@ class TrainedFile:
         columns = zip(names, zip(*parts, strict=True), strict=True)
         found = {name: _joined(column, size, len(given)) for name, column in columns}
         return {f"{TRAINED}{name}": array for name, array in found.items() if array is not None}
+
+
+def _round_constants(model: ir.Model) -> None:
+    """Compute what rounds constants, in float32: weights off their grid are no drives of neurons.
+
+    What scales the integers that come of it is left, so that they stand for exact numbers.
+    """
+    computed: set[ir.Node] = set()
+    for node in model.graph:
+        if node.op_type in _ROUNDING and all(_is_constant(v) for v in node.inputs):
+            computed |= _behind(node)
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=_ANY, output_size_limit=_ANY, should_fold=computed.__contains__
+    )
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    """Whether the value comes from constants alone."""
+    if value is None or value.const_value is not None:
+        return True
+    node = value.producer()
+    return node is not None and all(map(_is_constant, node.inputs))
+
+
+def _behind(node: ir.Node) -> set[ir.Node]:
+    """The node, and all that its inputs are computed by."""
+    makers = [m for v in node.inputs if v is not None and (m := v.producer()) is not None]
+    return {node}.union(*map(_behind, makers))
 
 
 def _parts(x: Array, size: int) -> Iterator[Array]:

@@ -270,6 +270,7 @@ _RULES: dict[str, Callable[[ir.Node, _Build], ir.Value]] = {
     "GlobalAveragePool": _global_average_pool,
     "Round": _rounding,
     "Floor": _rounding,
+    "Ceil": _rounding,
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from snncc.errors import BadInputError, SnnccError
 from snncc.ir.graphs import attribute, constant, static_shape
+from snncc.ir.lineage import forget
 from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, functions_of
 from snncc.ir.program import Array, Node, Program, Projection, Readout, Shape
 from snncc.ir.program_bounds import emitted_payload, weight_reach
@@ -331,7 +332,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _check_lowered(quantised: ir.Model, spiking: ir.Model) -> None:
     """The spiking graph is what lower-to-spikes makes of the quantised one."""
-    quantised.metadata_props.pop("snncc.lineage", None)  # of names alone, and often long
+    forget(quantised)  # of names alone, and often long
     LowerToSpikes().run(quantised)
     ours, theirs = quantised.graph, spiking.graph
     for kind in ("inputs", "outputs"):

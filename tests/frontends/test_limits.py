@@ -188,11 +188,39 @@ def functions(count: int, opset: int = 21, calls: int = 2) -> onnx.ModelProto:
     return proto
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_functions_inside_functions_are_counted_in_whatever_order_they_are_called(
+    order: int,
+) -> None:
+    proto = functions(limits.MAX_DEPTH + 1, calls=1)
+    (last,) = [node for node in proto.graph.node if node.domain == "local"]
+    for i in range(limits.MAX_DEPTH):  # each is called by the graph itself, too
+        call = helper.make_node(f"f{i}", [last.input[0]], [f"by{i}"], domain="local")
+        proto.graph.node.append(call)
+    nodes = [*proto.graph.node][::order]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    with pytest.raises(BadInputError, match=f"or is {limits.MAX_DEPTH} calls deep"):
+        limits.require_few_nodes(proto)
+
+
+def test_an_axis_of_less_than_nothing_is_no_axis() -> None:
+    proto = network()
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = -(2**50)
+    with pytest.raises(BadInputError, match="has an axis of -1125899906842624 elements"):
+        limits.require_affordable(proto)
+
+
+def test_functions_that_double_a_thousand_times_are_refused() -> None:
+    with pytest.raises(BadInputError, match=r"calls deep|32,768 nodes"):
+        limits.require_few_nodes(functions(1100))
+
+
 def test_functions_that_double_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(functions(30), str(path))
     assert path.stat().st_size < 10_000
-    with pytest.raises(BadInputError, match=r"functions make 1\.07e"):
+    with pytest.raises(BadInputError, match=r"functions make more than 32,768 nodes"):
         import_onnx(path)
 
 
