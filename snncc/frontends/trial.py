@@ -322,11 +322,11 @@ def _csv(numbers: torch.Tensor) -> str:
 
 
 def _fault(leaf: Leaf, what: str, todo: str = "") -> Fault:
-    own = qualified(type(leaf.module))
-    if leaf.described != own:
-        todo = todo or f"a description of its own: register_leaf({own!r}, ...)"
-        said = f"its base class {leaf.described} says {leaf.spec}"
+    kind, known = type(leaf.module).__name__, leaf.described.rpartition(".")[2]
+    if leaf.described != qualified(type(leaf.module)):
+        said = f"its base class {known} is described as {leaf.spec}"
+        todo = todo or f"a description of its own: register_leaf({kind}, ...)"
     else:
         said = f"described as {leaf.spec}"
-    todo = todo or f"a description that fits: register_leaf({own!r}, ...)"
-    return Fault(f"{said}; {what}", kind=type(leaf.module).__name__, module=leaf.path, todo=todo)
+        todo = todo or f"a description that fits: register_leaf({kind}, ...)"
+    return Fault(f"{said}; {what}", kind=kind, module=leaf.path, todo=todo)

@@ -125,8 +125,11 @@ def test_a_subclass_with_a_forward_of_its_own_is_tried_too() -> None:
             return super().forward(x).clamp(max=3)
 
     text = refused(Capped(8), None)
-    assert "its base class snncc.nn.IntegerFire says IntegerFireSpec(D=8" in text
-    assert "3 in PyTorch and 8 by the description; a description of its own: register_leaf(" in text
+    assert "its base class IntegerFire is described as IntegerFireSpec(D=8" in text
+    assert (
+        "3 in PyTorch and 8 by the description; a description of its own: register_leaf(Capped"
+        in text
+    )
 
 
 def test_a_neuron_that_raises_on_other_drives_is_said_to() -> None:
