@@ -12,6 +12,7 @@ from snncc.cli.screen import number, percent, plural, size
 from snncc.inputs import OWN_GRID
 
 if TYPE_CHECKING:
+    from snncc.ir.program import Program
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
@@ -257,11 +258,17 @@ def _lowered(model: CompiledModel) -> Line:
     return (
         "lowered",
         f"{report['activations_lowered']}/{report['activations_found']} activations "
-        "-> IF soft reset",
+        f"-> IF {_resets(program)} reset",
         f"T×D = {program.timesteps}×{program.ticks}",
         _folded(report["passes"]),
         " · ".join(parts),
     )
+
+
+def _resets(program: Program) -> str:
+    """How membranes are reset, in all ways that are there; without a memory it is soft."""
+    found = {"soft" if n.carry == "none" else n.carry for n in program.neurons}
+    return ", ".join(word for word in ("soft", "hard", "delayed") if word in found)
 
 
 def _attention(model: CompiledModel) -> list[Line]:

@@ -8,7 +8,8 @@ stays as it is. Register a class of your own by its qualified name:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -16,7 +17,8 @@ from typing import Any
 
 import torch
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import Fault, SnnccError, UnsupportedModelError
+from snncc.frontends.descriptions import IntegerFireSpec, Spec, StatefulFireSpec, StepSpec
 from snncc.frontends.step_leaves import stepping
 from snncc.frontends.steps import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
@@ -30,6 +32,7 @@ __all__ = [
     "StepSpec",
     "find_leaves",
     "forget",
+    "qualified",
     "recorded",
     "register_leaf",
     "swapped",
@@ -37,62 +40,22 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class IntegerFireSpec:
-    """What ``ai.snncc.IntegerFire`` needs to know: levels, value of a spike, rounding rule."""
-
-    D: int
-    norm: float = 1.0
-    rounding: str = "half-even"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "D", int(self.D))  # a spec is read off attributes of any kind
-        object.__setattr__(self, "norm", float(self.norm))
-
-
-@dataclass(frozen=True)
-class StatefulFireSpec:
-    """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
-
-    H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
-    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
-    names the attribute in which the module keeps V between calls, if it does.
-    """
-
-    D: int = 1
-    decay: float = 0.5
-    gain: float = 0.5
-    threshold: float = 1.0
-    norm: float = 1.0
-    rule: str = ">="
-    reset: str = "hard"
-    state: str = ""
-
-
-@dataclass(frozen=True)
-class StepSpec:
-    """A neuron with memory that is called once per timestep, ``spikes, membrane = m(x, membrane)``.
+class Leaf:
+    """A leaf found in a network.
 
     Attributes:
-        neuron: What it does in a timestep.
-        alone: Calls return spikes alone; the membrane stays in the module.
-        state: Name of the attribute in which the module keeps it.
+        path: Of the module.
+        module: The module.
+        spec: What it becomes.
+        described: Qualified name of the class whose description this is: its own, or a base.
+        start: What the attribute of its membrane holds before the first call.
     """
-
-    neuron: StatefulFireSpec
-    alone: bool = False
-    state: str = "mem"
-
-
-Spec = IntegerFireSpec | StatefulFireSpec | StepSpec
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A leaf found in a network: module path, module and what it becomes."""
 
     path: str
     module: torch.nn.Module
     spec: Spec
+    described: str
+    start: Any = field(compare=False)
 
     @property
     def keeps_its_membrane(self) -> bool:
@@ -110,18 +73,41 @@ def register_leaf(cls: type | str, describe: Callable[[Any], Spec]) -> None:
         cls: The class, or ``package.module.Class`` so that it need not be imported here.
         describe: Reads the spec off an instance.
     """
-    _LEAVES[cls if isinstance(cls, str) else _qualified(cls)] = describe
+    _LEAVES[cls if isinstance(cls, str) else qualified(cls)] = describe
 
 
-def _qualified(cls: type) -> str:
+def qualified(cls: type) -> str:
+    """The name by which a class is registered."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _describe(module: torch.nn.Module) -> Spec | None:
+def _description(module: torch.nn.Module) -> tuple[str, Callable[[Any], Spec]] | None:
+    """The class that was registered for a module, its own or a base, and what describes it."""
     for cls in type(module).__mro__:
-        if (describe := _LEAVES.get(_qualified(cls))) is not None:
-            return describe(module)
+        if (describe := _LEAVES.get(qualified(cls))) is not None:
+            return qualified(cls), describe
     return None
+
+
+def _described(module: torch.nn.Module, describe: Callable[[Any], Spec]) -> Spec:
+    """What a description says.
+
+    Raises:
+        UnsupportedModelError: It is none.
+    """
+    try:
+        spec = describe(module)
+    except SnnccError:
+        raise
+    except Exception as e:
+        said = f"{type(e).__name__}: {e}"
+        raise UnsupportedModelError(f"its description (register_leaf) raises {said}") from e
+    if not isinstance(spec, Spec):
+        raise UnsupportedModelError(
+            f"its description (register_leaf) returns {spec!r}; return an IntegerFireSpec, a "
+            "StatefulFireSpec or a StepSpec"
+        )
+    return spec
 
 
 def find_leaves(module: torch.nn.Module) -> list[Leaf]:
@@ -132,26 +118,55 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
     """
     found, faults = [], []
     for path, m in module.named_modules():
+        if (known := _description(m)) is None:
+            continue
+        name, describe = known
         try:
-            spec = _describe(m)
-        except UnsupportedModelError as e:
+            spec = _described(m, describe)
+        except SnnccError as e:
             faults.append(Fault(e.message, kind=type(m).__name__, module=path))
             continue
-        if spec is not None:
-            found.append(Leaf(path, m, spec))
+        found.append(Leaf(path, m, spec, name, _start(m, getattr(spec, "state", ""))))
     if faults:
         raise UnsupportedModelError("some neurons cannot become spikes", faults)
     return found
 
 
 def _symbolic(leaf: Leaf, numbers: Iterator[int]) -> Callable[..., Any]:
-    spec = leaf.spec
+    spec, own = leaf.spec, leaf.module.forward
     if isinstance(spec, StepSpec):
-        return stepping(leaf.module, asdict(spec.neuron), spec.state, spec.alone, numbers)
-    if isinstance(spec, StatefulFireSpec):
-        return _over_time(leaf, spec, numbers)
-    attributes = asdict(spec)
-    return lambda x: _node("IntegerFire", x, attributes, next(numbers), leaf)
+        node = stepping(leaf.module, asdict(spec.neuron), spec.state, spec.alone, numbers)
+    elif isinstance(spec, StatefulFireSpec):
+        node = _over_time(leaf, spec, numbers)
+    else:
+        attributes = asdict(spec)
+        node = lambda x: _node("IntegerFire", x, attributes, next(numbers), leaf)  # noqa: E731
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        x, others = _arguments(own, args, kwargs)
+        return node(x, *others.values())
+
+    return forward
+
+
+def _arguments(
+    forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The drive of a call, and what else it is given that is no default, by name."""
+    signature = inspect.signature(forward)
+    given: dict[str, Any] = {}
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            given |= {f"{name}[{i}]": v for i, v in enumerate(value)}
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            given |= value
+        else:
+            given[name] = value
+    drive, *rest = given
+    defaults = {name: p.default for name, p in signature.parameters.items()}
+    others = {k: given[k] for k in rest if given[k] is not defaults.get(k, inspect.Parameter.empty)}
+    return given[drive], others
 
 
 def _over_time(
@@ -203,18 +218,42 @@ def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any], call: int, lea
         dtype=x.dtype,
         shape=x.shape,
         version=VERSION,
-        metadata_props={CALLS: str(call), CLASS: _qualified(type(leaf.module))},
+        metadata_props={CALLS: str(call), CLASS: qualified(type(leaf.module))},
     )
 
 
 def forget(leaves: list[Leaf]) -> None:
-    """Empty the membranes of neurons that keep them between calls."""
+    """Empty the membranes of neurons that keep them between calls.
+
+    By their ``reset()``, as their authors do between samples; where there is none, they hold again
+    what they began with.
+    """
     for leaf in leaves:
-        reset = getattr(leaf.module, "reset", None)
-        if isinstance(leaf.spec, StatefulFireSpec) and callable(reset):
+        state = getattr(leaf.spec, "state", "")
+        if isinstance(leaf.spec, IntegerFireSpec):
+            continue
+        if callable(reset := getattr(leaf.module, "reset", None)):
             reset()
-        elif isinstance(leaf.spec, StepSpec) and hasattr(leaf.module, leaf.spec.state):
-            setattr(leaf.module, leaf.spec.state, torch.zeros(0))
+        elif state and leaf.start is not _ABSENT:
+            is_tensor = isinstance(leaf.start, torch.Tensor)
+            setattr(leaf.module, state, leaf.start.clone() if is_tensor else leaf.start)
+        elif hasattr(leaf.module, state):
+            delattr(leaf.module, state)
+
+
+_ABSENT = object()
+
+
+def _start(module: torch.nn.Module, state: str) -> Any:
+    """What a membrane begins with: what is there, unless a run has left it there.
+
+    That is a tensor of many numbers. A buffer is empty then, as that of snnTorch's neurons; 0 goes
+    with any drive.
+    """
+    held = getattr(module, state, _ABSENT) if state else _ABSENT
+    if not isinstance(held, torch.Tensor) or held.numel() <= 1:
+        return held
+    return held.new_zeros(0) if state in module._buffers else held.new_zeros(())
 
 
 @contextmanager
@@ -256,13 +295,21 @@ def _membranes(leaves: list[Leaf]) -> list[tuple[torch.nn.Module, str, Any]]:
     return [(m, name, getattr(m, name)) for m, name in found]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a leaf: its drive and its spikes, as PyTorch computed them."""
+    """One call of a leaf, as PyTorch computed it.
+
+    Attributes:
+        leaf: The leaf.
+        drive: Its drive.
+        spikes: What it returned, without the membrane.
+        others: What else it was given, by name; of tensors only the shape is kept.
+    """
 
     leaf: Leaf
     drive: torch.Tensor
     spikes: torch.Tensor
+    others: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -271,28 +318,89 @@ class Record:
 
     Attributes:
         calls: Those that are done. What a leaf calls inside itself is no call of its own.
+        faults: Where a call is not what its description says.
         inside: Whether one is being made.
     """
 
     calls: list[Call] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     inside: bool = False
 
     def of(self, leaf: Leaf) -> Callable[..., Any]:
         """The leaf's own ``forward``, recorded."""
         own = leaf.module.forward
 
-        def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
             if self.inside:
-                return own(x, *args, **kwargs)
+                return own(*args, **kwargs)
+            x, others = _arguments(own, args, kwargs)
             drive, self.inside = x.detach().clone(), True
+            held = {name: _shape_of(value) for name, value in others.items()}
             try:
-                out = own(x, *args, **kwargs)
+                out = own(*args, **kwargs)
             finally:
                 self.inside = False
-            self.calls.append(Call(leaf, drive, _spikes(out).clone()))
+            self.faults += _otherwise_called(leaf, held, out)
+            self.calls.append(Call(leaf, drive, _spikes(out).clone(), held))
             return out
 
         return forward
+
+    def require_described(self) -> None:
+        """Each call is given, and returns, what its description says.
+
+        Raises:
+            UnsupportedModelError: Some are not; all are listed.
+        """
+        if faults := list(dict.fromkeys(self.faults)):
+            raise UnsupportedModelError("neurons are not called as they were described", faults)
+
+
+def _shape_of(value: Any) -> Any:
+    """A tensor of that shape which takes no memory; other values as they are."""
+    is_tensor = isinstance(value, torch.Tensor)
+    return value.new_zeros(()).expand(value.shape) if is_tensor else value
+
+
+def _otherwise_called(leaf: Leaf, others: Mapping[str, Any], out: Any) -> list[Fault]:
+    """What a call is given, or returns, that its description does not know."""
+    is_step = isinstance(leaf.spec, StepSpec)
+    takes = int(is_step and not leaf.keeps_its_membrane)
+    returned = "one tensor" if isinstance(out, torch.Tensor) else _kinds(out)
+    found = []
+    if len(others) > takes:
+        names = ", ".join(f"{k}={_short(v)}" for k, v in list(others.items())[takes:])
+        known = "drive and membrane" if takes else "the drive"
+        found.append((f"is called with {names} besides {known}", _TAKES[takes]))
+    if takes and not (isinstance(out, (tuple, list)) and len(out) == 2):
+        alone = "StepSpec(..., alone=True, state='...'), where state names its membrane"
+        todo = alone if isinstance(out, torch.Tensor) else _TAKES[1]
+        found.append((f"returns {returned}, not spikes and membrane", todo))
+    if not takes and not isinstance(out, torch.Tensor):
+        step = "StepSpec(...) without alone" if is_step else "StepSpec(StatefulFireSpec(...))"
+        found.append((f"returns {returned}, not spikes alone", f"{step} if that is its membrane"))
+    if not found and leaf.keeps_its_membrane and not hasattr(leaf.module, str(leaf.spec.state)):  # type: ignore[union-attr]
+        what = f"has no attribute {leaf.spec.state!r}, in which it was said to keep its membrane"  # type: ignore[union-attr]
+        found.append((what, "StepSpec(..., state='...') with the name of its own"))
+    kind = type(leaf.module).__name__
+    return [Fault(what, kind=kind, module=leaf.path, todo=todo) for what, todo in found]
+
+
+#: What a class is to take, that hands its membrane on or does not.
+_TAKES = (
+    "describe a class whose forward takes nothing else",
+    "describe a class whose forward is spikes, membrane = forward(x, membrane)",
+)
+
+
+def _kinds(out: Any) -> str:
+    if not isinstance(out, (tuple, list)):
+        return type(out).__name__
+    return f"a {type(out).__name__} of {len(out)}"
+
+
+def _short(value: Any) -> str:
+    return f"a tensor {list(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
 
 
 @contextmanager
@@ -312,8 +420,8 @@ def recorded(leaves: list[Leaf]) -> Iterator[Record]:
 
 def _spikes(out: Any) -> torch.Tensor:
     """What a call returned, without the membrane."""
-    spikes: torch.Tensor = out[0] if isinstance(out, tuple) else out
-    return spikes.detach()
+    spikes = out[0] if isinstance(out, (tuple, list)) and len(out) else out
+    return spikes.detach() if isinstance(spikes, torch.Tensor) else torch.zeros(0)
 
 
 register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))

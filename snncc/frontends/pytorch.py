@@ -20,7 +20,7 @@ import torch
 
 from snncc.damage import damaged, open_regular, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
-from snncc.frontends.leaves import Leaf, find_leaves, forget, swapped
+from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
 from snncc.frontends.sequences import STATIC, Frames
@@ -28,6 +28,7 @@ from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
 from snncc.frontends.steps import require_loops
 from snncc.frontends.tidy import tidy
+from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
 from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
 from snncc.ir.ops import OPSET
@@ -86,8 +87,8 @@ def export_module(
 
     Raises:
         BadInputError: The module does not run on an input of that shape.
-        UnsupportedModelError: ``torch.export`` cannot follow the module, or a network with a mask
-            has neurons with memory.
+        UnsupportedModelError: ``torch.export`` cannot follow the module, a neuron does not fire as
+            it was described, or a network with a mask has neurons with memory.
         UsageError: The module has no sparse layer, or one that patches do not cover.
     """
     if patches is not None and not sparse_layers(module):
@@ -100,9 +101,10 @@ def export_module(
     example = torch.zeros(2, *frames.sample(tuple(shape)))
     with untouched(module), holding(module, None), frames.given_to(module):
         leaves = find_leaves(module)
-        forget(leaves)
-        _try_forward(module, example)
-        forget(leaves)
+        with recorded(leaves) as record:
+            _try_forward(module, example)
+        record.require_described()
+        require_described(leaves, record.calls)
         with swapped(leaves):
             found = _converted(_captured(module, example, patches))
     model = tidy(found.model)
@@ -205,6 +207,8 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
     try:
         with _quiet():
             out = module(example)
+    except SnnccError:
+        raise
     except Exception as e:
         raise BadInputError(
             f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "

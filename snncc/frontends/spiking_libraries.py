@@ -95,9 +95,7 @@ def snn_torch(m: Any) -> StepSpec:
         raise UnsupportedModelError(f"snnTorch's Leaky becomes spikes with {', '.join(faults)}")
     beta, threshold = float(m.beta.detach().clamp(0, 1)), float(m.threshold.detach())
     neuron = StatefulFireSpec(decay=beta, gain=1.0, threshold=threshold, rule=">", reset=reset)
-    spec = StepSpec(neuron, alone=m.init_hidden and not m.output)
-    _probe(m, spec)
-    return spec
+    return StepSpec(neuron, alone=m.init_hidden and not m.output)
 
 
 #: What is read of a Leaky.
@@ -107,31 +105,6 @@ _LEAKY = (
 )  # fmt: skip
 #: How its membrane goes on, by the method that does it.
 _RESETS = {"_base_sub": "delayed", "_base_zero": "hard"}
-
-
-def _probe(m: Any, spec: StepSpec) -> None:
-    """Other versions and surrogates of one's own may fire otherwise: eight timesteps tell.
-
-    Raises:
-        UnsupportedModelError: It does not fire as its attributes say.
-    """
-    neuron, late = spec.neuron, spec.neuron.reset == "delayed"
-    drive = neuron.threshold * torch.linspace(-1.0, 2.0, 49)
-    v = owed = torch.zeros_like(drive)
-    m.mem = torch.zeros(0)
-    for t in range(8):
-        x = drive.roll(11 * t)
-        with torch.no_grad():
-            out = m(x)
-        h = neuron.decay * v + x - owed
-        fired = (h > neuron.threshold).to(h)
-        if not torch.equal(out if spec.alone else out[0], fired):
-            raise UnsupportedModelError(
-                "snnTorch's Leaky does not fire where its membrane exceeds the threshold: timestep "
-                f"{t} of a probe; a spike_grad that is a step at 0 does"
-            )
-        v, owed = (h, fired * neuron.threshold) if late else (h * (1 - fired), 0 * h)
-    m.mem = torch.zeros(0)
 
 
 def _unknown_snn_torch(m: Any) -> StepSpec:

@@ -28,13 +28,13 @@ def stepping(
     """
     held: torch.Tensor | None = None
     attributes = {key: value for key, value in attributes.items() if key != "state"}
-    own = getattr(module, state, None)
+    own = _marked(module, state)
     name = f"{type(module).__module__}.{type(module).__qualname__}"
 
     def forward(x: torch.Tensor, membrane: torch.Tensor | None = None) -> Any:
         nonlocal held, own
         if getattr(module, state, None) is not own:  # it has been reset
-            held, own = None, getattr(module, state, None)
+            held, own = None, _marked(module, state)
         given = held if membrane is None else membrane
         inputs = (x, None if _is_empty(given) else given)
         fired, held = torch.onnx.ops.symbolic_multi_out(
@@ -49,6 +49,26 @@ def stepping(
         return fired if alone else (fired, held)
 
     return forward
+
+
+_MISSING = object()
+
+
+class _Zero(float):
+    """A membrane of 0 that is no other 0: a reset to the same number is seen."""
+
+
+def _marked(module: Any, state: str) -> Any:
+    """What the module holds in place of its membrane until it is reset.
+
+    A tensor stays as it is: whoever resets it makes another, or one that torch.export would not
+    let us put there.
+    """
+    found = getattr(module, state, _MISSING)
+    if (found is None or isinstance(found, (int, float))) and state not in module._buffers:
+        _is_empty(found)
+        setattr(module, state, _Zero())
+    return getattr(module, state, None)
 
 
 def _is_empty(membrane: Any) -> bool:

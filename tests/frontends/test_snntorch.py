@@ -112,7 +112,6 @@ class Inverted(nn.Module):
         ({"threshold": 0.0}, "a threshold above 0"),
         ({"graded_spikes_factor": 2.0}, "graded_spikes_factor=1"),
         ({"state_quant": lambda x: x}, "no state_quant"),
-        ({"spike_grad": Inverted()}, "does not fire where its membrane exceeds the threshold"),
     ],
 )
 def test_other_leaky_neurons_are_refused_and_why(settings, why):
@@ -120,6 +119,17 @@ def test_other_leaky_neurons_are_refused_and_why(settings, why):
     with pytest.raises(UnsupportedModelError, match=why) as caught:
         find_leaves(net)
     assert caught.value.faults[0].module == "1"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_leaky_that_fires_otherwise_than_its_attributes_say_is_refused(hidden):
+    net = Loop("sum", hidden=hidden).eval()
+    net.lif2.spike_grad = Inverted()
+    with pytest.raises(UnsupportedModelError, match="do not fire as they were described") as caught:
+        import_module(net, (1, 6, 6))
+    (fault,) = caught.value.faults
+    assert (fault.module, fault.kind) == ("lif2", "Leaky")
+    assert "drives of 0.5 in timesteps 0 to 0 fire 1 in PyTorch and 0 by" in fault.what
 
 
 def test_all_that_stands_in_the_way_is_said_at_once():

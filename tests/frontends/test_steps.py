@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -80,3 +83,74 @@ def test_a_module_that_serves_two_layers_is_two_populations():
 def test_membranes_that_are_no_neurons_own_are_refused(settings, why):
     with pytest.raises(UnsupportedModelError, match=why):
         compiled(Net(**settings).eval(), np.zeros((2, 6), np.uint8))
+
+
+# -- neurons that keep their membrane ----------------------------------------------------------
+
+
+class Node(nn.Module):
+    """As SpikingJelly's: v is a number at first."""
+
+    def __init__(self, begin):
+        super().__init__()
+        self.begin = self.v = begin
+
+    def reset(self):
+        self.v = self.begin
+
+    def forward(self, x):
+        v = 0 if self.v is None else self.v
+        h = v + (x - v) / 2
+        fired = (h >= 1).to(h)
+        self.v = h * (1 - fired)
+        return fired
+
+
+class Keeping(nn.Module):
+    """Layer by layer over T timesteps, a reset between; the first begins as the trainer left."""
+
+    def __init__(self, layers, begin):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(layers))
+        self.node, self.head = Node(begin), nn.Linear(6, 4)
+
+    def forward(self, x):
+        steps = [x] * T
+        for i, layer in enumerate(self.layers):
+            if i > 0:
+                self.node.reset()
+            steps = [self.node(6 * layer(x)) for x in steps]
+        return sum(self.head(x) for x in steps) / T
+
+
+@pytest.mark.parametrize(("layers", "begin"), [(1, 0.0), (2, None), (3, 0.0)])
+def test_a_membrane_that_the_trainer_empties_is_one_neuron_from_reset_to_reset(layers, begin):
+    register_leaf(Node, lambda _: StepSpec(StatefulFireSpec(), alone=True, state="v"))
+    torch.manual_seed(0)
+    net, x = (
+        Keeping(layers, begin).eval(),
+        np.random.default_rng(0).integers(0, 256, (40, 6), np.uint8),
+    )
+    with torch.no_grad():
+        expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()
+    model = compiled(net, x)  # the membrane is what that run has left
+    law = model.report["import_law"]
+    assert (len(model.program.neurons), law["neurons"], law["changed"]) == (layers, layers, 0)
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-5)
+    assert net.node.v.shape == (40, 6)
+
+
+def test_the_readmes_neuron_is_imported():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(
+        r"```python\n(import torch\nfrom snncc.frontends.leaves.*?)```", text, re.S
+    )
+    names = {"__name__": "readme"}
+    exec(code, names)
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).integers(0, 256, (40, 16)).astype(np.uint8)
+    given = InputOptions(mode="u8", mean=(0.0,), std=(1.0,))
+    model = snncc.compile(names["Net"](), x, input_shape=(16,), weight_bits=24, input=given)
+    assert (model.report["import_law"]["changed"], model.report["changed"]) == (0, 0)
+    assert [n.carry for n in model.program.neurons] == ["hard"]
+    assert not model.report["verify"]["coverage"]["silent"]

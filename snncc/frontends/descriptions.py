@@ -1,0 +1,148 @@
+"""How authors describe neurons of their own: numbers and words, checked as they are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from snncc.errors import UsageError
+
+__all__ = ["IntegerFireSpec", "Spec", "StatefulFireSpec", "StepSpec"]
+
+_MAX_D = 255  # spike counts travel as uint8
+_ROUNDINGS = ("half-even", "half-up")
+_COMPARES = (">=", ">")
+_RESETS = ("hard", "soft", "delayed")
+
+
+@dataclass(frozen=True)
+class IntegerFireSpec:
+    """What ``ai.snncc.IntegerFire`` needs to know: levels, value of a spike, rounding rule.
+
+    Numbers may be tensors of one value.
+
+    Raises:
+        UsageError: A field is not one of what it may be.
+    """
+
+    D: int
+    norm: float = 1.0
+    rounding: str = "half-even"
+
+    def __post_init__(self) -> None:
+        _take(self, "D", _levels(self.D))
+        _take(self, "norm", _positive("norm", self.norm))
+        _require_word("rounding", self.rounding, _ROUNDINGS)
+
+
+@dataclass(frozen=True)
+class StatefulFireSpec:
+    """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
+
+    H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
+    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
+    names the attribute in which the module keeps V between calls, if it does.
+
+    Numbers may be tensors of one value.
+
+    Raises:
+        UsageError: A field is not one of what it may be.
+    """
+
+    D: int = 1
+    decay: float = 0.5
+    gain: float = 0.5
+    threshold: float = 1.0
+    norm: float = 1.0
+    rule: str = ">="
+    reset: str = "hard"
+    state: str = ""
+
+    def __post_init__(self) -> None:
+        _take(self, "D", _levels(self.D))
+        _take(self, "decay", _number("decay", self.decay))
+        _take(self, "gain", _number("gain", self.gain))
+        _take(self, "threshold", _positive("threshold", self.threshold))
+        _take(self, "norm", _positive("norm", self.norm))
+        _require_word("rule", self.rule, _COMPARES + _ROUNDINGS)
+        _require_word("reset", self.reset, _RESETS)
+        if self.gain == 0:
+            raise UsageError("gain is 0, so that nothing reaches the neuron; give another number")
+        if self.rule in _COMPARES and self.D != 1:
+            todo = "D=1, or rule='half-even' or 'half-up'"
+            raise UsageError(f"rule {self.rule!r} fires one spike, but D is {self.D}; give {todo}")
+        _require_name(self.state)
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """A neuron with memory that is called once per timestep, ``spikes, membrane = m(x, membrane)``.
+
+    Attributes:
+        neuron: What it does in a timestep.
+        alone: Calls return spikes alone; the membrane stays in the module.
+        state: Name of the attribute in which the module keeps it.
+
+    Raises:
+        UsageError: A field is not one of what it may be.
+    """
+
+    neuron: StatefulFireSpec
+    alone: bool = False
+    state: str = "mem"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.neuron, StatefulFireSpec):
+            what = f"StepSpec's neuron is {type(self.neuron).__name__}"
+            raise UsageError(f"{what}; give a StatefulFireSpec, of what it does in a timestep")
+        _require_name(self.state)
+
+
+Spec = IntegerFireSpec | StatefulFireSpec | StepSpec
+
+
+def _take(spec: Any, name: str, value: Any) -> None:
+    """A field as the number that it stands for: specs are read off attributes of any kind."""
+    object.__setattr__(spec, name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        is_tensor = isinstance(value, torch.Tensor)
+        values = sorted({float(v) for v in (value.detach().flatten() if is_tensor else [value])})
+    except (TypeError, ValueError, RuntimeError):
+        values = []
+    if len(values) > 1:
+        span = f"{len(values)} values from {values[0]:.6g} to {values[-1]:.6g}"
+        raise UsageError(f"{name} has {span}; one {name} for all neurons of a layer becomes spikes")
+    if not values or not math.isfinite(values[0]):
+        raise UsageError(f"{name} is {value!r}; give a finite number")
+    return values[0]
+
+
+def _positive(name: str, value: Any) -> float:
+    number = _number(name, value)
+    if number <= 0:
+        raise UsageError(f"{name} is {number:g}; give a number above 0")
+    return number
+
+
+def _levels(value: Any) -> int:
+    number = _number("D", value)
+    if not number.is_integer() or not 1 <= number <= _MAX_D:
+        raise UsageError(f"D is {number:g}; give an integer from 1 to {_MAX_D}")
+    return int(number)
+
+
+def _require_word(name: str, value: Any, words: tuple[str, ...]) -> None:
+    if value not in words:
+        known = ", ".join(map(repr, words[:-1]))
+        raise UsageError(f"{name} is {value!r}; give {known} or {words[-1]!r}")
+
+
+def _require_name(state: Any) -> None:
+    if not isinstance(state, str):
+        raise UsageError(f"state is {state!r}; give the name of the attribute that holds V")

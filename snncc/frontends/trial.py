@@ -1,0 +1,332 @@
+"""Neurons are tried before their descriptions are believed.
+
+What samples of a data set reach is a part of what a neuron does. So each one is run on drives that
+cover all its levels: every border with both its neighbours in float32, below 0 and beyond D; with a
+memory, on many sequences of such drives. The description is evaluated in float32 and in float64.
+Where these agree, and either all is exact or no border is near, the module must fire just that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from snncc.errors import Fault, UnsupportedModelError
+from snncc.frontends.descriptions import IntegerFireSpec, StatefulFireSpec, StepSpec
+from snncc.frontends.leaves import Call, Leaf, forget, qualified
+from snncc.frontends.untouched import untouched
+
+__all__ = ["require_described"]
+
+#: How near to a border, relative to what a neuron holds, other spellings may round otherwise.
+_MARGIN = 1e-5
+#: Timesteps of neurons that are called once for each.
+_STEPS = 8
+#: Sequences of drives for neurons with memory, at least.
+_SEQUENCES = 1024
+#: Every channel meets drives as often as this for each of them, by chance ...
+_TIMES = 4
+#: ... unless that are more numbers in all.
+_NUMBERS = 2**18
+#: Calls of a neuron that accepts no larger batch, or as many as meet all drives once.
+_CALLS = 64
+
+
+def require_described(leaves: Sequence[Leaf], calls: Sequence[Call]) -> None:
+    """Every leaf fires what its description says, on drives that cover all its levels.
+
+    Args:
+        leaves: Of one network. They are as before afterwards.
+        calls: Theirs in a run of it, which tell the shapes that they accept. What is never called
+            is no part of the network.
+
+    Raises:
+        UnsupportedModelError: Some fire otherwise; all are listed, each with a drive.
+    """
+    faults = []
+    for leaf in leaves:
+        if own := [call for call in calls if call.leaf is leaf]:
+            with untouched(leaf.module):
+                faults += _tried(leaf, own)
+    if faults:
+        raise UnsupportedModelError("neurons do not fire as they were described", faults)
+
+
+def _tried(leaf: Leaf, calls: Sequence[Call]) -> list[Fault]:
+    call, neuron = calls[0], _neuron(leaf)
+    is_whole = isinstance(leaf.spec, StatefulFireSpec)
+    if is_whole and call.drive.ndim < 2:
+        shape = list(call.drive.shape)
+        return [_fault(leaf, f"reads {shape}, where a StatefulFireSpec stands for [T, N, ...]")]
+    steps = len(call.drive) if is_whole else min(len(calls), _STEPS)
+    T = 1 if isinstance(leaf.spec, IntegerFireSpec) else steps
+    drives = _sequences(neuron, T)
+    hands_on = any(call.others for call in calls)
+    trial = _Trial(leaf, call, hands_on, drives.to(call.drive.dtype), *_fired(neuron, drives))
+    return trial.faults(neuron)
+
+
+def _neuron(leaf: Leaf) -> StatefulFireSpec:
+    """What a leaf does in a timestep; without a memory it is all that it does."""
+    spec = leaf.spec
+    if isinstance(spec, StepSpec):
+        return spec.neuron
+    if isinstance(spec, StatefulFireSpec):
+        return spec
+    return StatefulFireSpec(spec.D, 0.0, 1.0, norm=spec.norm, rule=spec.rounding)
+
+
+# -- drives ----------------------------------------------------------------------------------
+
+
+def _ramp(neuron: StatefulFireSpec) -> torch.Tensor:
+    """Drives that lead an empty membrane to all its levels, float32 [P]."""
+    D, in_drives = neuron.D, neuron.threshold / neuron.gain
+    borders = torch.arange(D + 1) + 0.5 if neuron.rule.startswith("half") else torch.ones(1)
+    at = (borders.double() * in_drives).float()
+    sides = [torch.nextafter(at, torch.full_like(at, end)) for end in (-math.inf, math.inf)]
+    between = torch.arange(-4, 4 * D + 5) / 4
+    far = torch.tensor([-4.0 * D, -D - 1.0, 2.0 * D + 2, 4.0 * D])
+    plain = (torch.cat([between, far]).double() * in_drives).float()
+    return torch.cat([plain, at, *sides])
+
+
+def _sequences(neuron: StatefulFireSpec, T: int) -> torch.Tensor:
+    """Drives of T timesteps, float32 [T, Q]: the ramp at first, then anything, ties as well."""
+    ramp, chance = _ramp(neuron), torch.Generator().manual_seed(0)
+    if T == 1:
+        return ramp.unsqueeze(0)
+    times = math.ceil(_SEQUENCES / len(ramp))
+    shape = (T - 1, times * len(ramp))
+    ties = ramp[torch.randint(len(ramp), shape, generator=chance)]
+    u = torch.rand(shape, generator=chance) * (neuron.D + 2) - 1
+    is_tie = torch.rand(shape, generator=chance) < 0.5
+    later = torch.where(is_tie, ties, u * (neuron.threshold / neuron.gain))
+    return torch.cat([ramp.repeat(times).unsqueeze(0), later])
+
+
+# -- what the description fires ----------------------------------------------------------------
+
+
+def _fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spike counts [T, Q] of the description, and where whatever fits it must fire these.
+
+    Parameters that float32 does not hold (1 / 3) are exact in no spelling: so float64 computes with
+    them, and with what float32 makes of them.
+    """
+    theta = _in_float32(neuron.threshold)
+    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta
+    wide = neuron.decay, neuron.gain, theta
+    counts, h, scale = _run(neuron, drives.double(), *wide)
+    others = [_run(neuron, drives.double(), *narrow)]
+    others += [_run(neuron, drives, *narrow, spelling) for spelling in _SPELLINGS]
+    is_alike = torch.stack([other[0] == counts for other in others]).all(0)
+    is_exact = torch.stack([other[1] == h for other in others]).all(0)
+    border = h.floor() + 0.5 if neuron.rule.startswith("half") else theta
+    is_far = (h - border).abs() > _MARGIN * scale.cummax(0).values
+    return counts, (is_alike & (is_exact | is_far)).cummin(0).values
+
+
+def _in_float32(number: float) -> float:
+    return float(torch.tensor(number, dtype=torch.float32))
+
+
+def _charged(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+    return decay * v + gain * x
+
+
+def _leaked(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+    return v - v * (1 - decay) + gain * x
+
+
+def _drawn(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+    leak = 1 - decay
+    return v + (x * (gain / leak) - v) * leak if leak else v + x * gain
+
+
+#: How authors write a timestep.
+_SPELLINGS = (_charged, _leaked, _drawn)
+
+
+def _run(
+    neuron: StatefulFireSpec,
+    drives: torch.Tensor,
+    decay: float,
+    gain: float,
+    threshold: float,
+    charge: Callable[..., torch.Tensor] = _charged,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Spike counts, what is compared with borders, and the size of what makes that up, [T, Q]."""
+    found = []
+    v = owed = torch.zeros_like(drives[0])
+    divisor = threshold if neuron.rule.startswith("half") else 1.0
+    for x in drives:
+        h = charge(v, x, decay, gain) - owed
+        u = h / divisor if charge is _charged else h * (1 / divisor)
+        count = _count(neuron, u, threshold)
+        found.append((count, u, (v.abs() + (gain * x).abs() + owed.abs() + threshold) / divisor))
+        taken = count * threshold
+        if neuron.reset == "delayed":
+            v, owed = h, taken
+        else:
+            v = h * (count == 0) if neuron.reset == "hard" else h - taken
+    counts, potentials, scales = map(torch.stack, zip(*found, strict=True))
+    return counts, potentials, scales
+
+
+def _count(neuron: StatefulFireSpec, u: torch.Tensor, threshold: float) -> torch.Tensor:
+    if neuron.rule in (">=", ">"):
+        return ((u >= threshold) if neuron.rule == ">=" else (u > threshold)).to(u)
+    u = u.clamp(0, neuron.D)
+    return u.round() if neuron.rule == "half-even" else (u + 0.5).floor()
+
+
+# -- what the module fires ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A leaf, a call of its that works, and what it is tried on.
+
+    Attributes:
+        leaf: The leaf.
+        call: Tells the shape that it accepts, and the membrane that it begins with.
+        hands_on: The network hands its membrane from call to call.
+        drives: Sequences, [T, Q].
+        counts: Spike counts of the description for them.
+        sure: Where these are certain.
+    """
+
+    leaf: Leaf
+    call: Call
+    hands_on: bool
+    drives: torch.Tensor
+    counts: torch.Tensor
+    sure: torch.Tensor
+
+    def faults(self, neuron: StatefulFireSpec) -> list[Fault]:
+        """What is wrong, at most one fault."""
+        which, parts = self._placed()
+        try:
+            found = self._found(which)
+        except Exception:  # some accept no larger batch: the shape of the network's own call, then
+            which = torch.cat(list(parts))
+            try:
+                found = torch.cat([self._found(part) for part in parts], 1)
+            except Exception as e:
+                return [_fault(self.leaf, f"cannot be tried: {self._raised(e)}")]
+        if found.shape != (len(self.drives), *which.shape):
+            return [_fault(self.leaf, f"returns {list(found.shape)} for a drive of another shape")]
+        found = found.double() * neuron.norm
+        if (place := self._wrong(which, found, self.counts, self.sure, neuron.D)) is None:
+            return []
+        what = self._otherwise(which, found, place)
+        return [_fault(self.leaf, what, self._todo(neuron, which, found))]
+
+    def _placed(self) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        """Which sequence each element gets, in a batch that is a multiple of the network's.
+
+        Parameters may have a value per channel, whatever axis that is: along each axis but the
+        batch every position meets all drives, by chance.
+        """
+        size = self.call.drive.shape[int(self._is_whole) :]
+        total, (T, Q) = size.numel(), self.drives.shape
+        ramp = len(set(self.drives[0].tolist()))
+        meets = min((total // n for n in size[1:]), default=total)
+        wanted = max(math.ceil(_TIMES * min(Q, ramp) / meets), math.ceil(Q / total))
+        copies = max(1, min(wanted, _NUMBERS // (T * total)))
+        shape, chance = (copies * size[0], *size[1:]), torch.Generator().manual_seed(1)
+        which = torch.randint(Q, (copies * total,), generator=chance)
+        every = torch.arange(min(Q, copies * total))
+        which[: len(every)] = every
+        parts = torch.split(which.view(shape), size[0])
+        return which.view(shape), parts[: max(_CALLS, math.ceil(Q / total))]
+
+    @property
+    def _is_whole(self) -> bool:
+        return isinstance(self.leaf.spec, StatefulFireSpec)
+
+    def _found(self, which: torch.Tensor) -> torch.Tensor:
+        """What the module returns, [T, ...]."""
+        forget([self.leaf])
+        forward: Callable[..., Any] = self.leaf.module.forward
+        x = self.drives[:, which]
+        if self._is_whole:
+            out: torch.Tensor = forward(x)
+            return out
+        given = [_begun(value, self.call.drive, x[0]) for value in self.call.others.values()]
+        spikes = []
+        for drive in x:
+            out = forward(drive.clone(), *given)
+            if isinstance(self.leaf.spec, StepSpec) and not self.leaf.spec.alone:
+                out, membrane = out
+                given = [membrane] if self.hands_on else []
+            spikes.append(out)
+        return torch.stack(spikes)
+
+    def _wrong(
+        self, which: torch.Tensor, found: torch.Tensor, counts: torch.Tensor, sure: torch.Tensor,
+        D: int,
+    ) -> tuple[int, int] | None:  # fmt: skip
+        """First timestep, and element, in which it fires what is most unlike the description."""
+        flat = which.flatten()
+        for t, spikes in enumerate(found.flatten(1)):
+            apart = (spikes - counts[t][flat]).abs().nan_to_num(math.inf)
+            apart[~sure[t][flat]] = 0
+            if len(apart) and apart.max() > _MARGIN * D:
+                return t, int(apart.argmax())
+        return None
+
+    def _otherwise(self, which: torch.Tensor, found: torch.Tensor, place: tuple[int, int]) -> str:
+        t, element = place
+        sequence = which.flatten()[element]
+        drives, counts = (v[: t + 1, sequence] for v in (self.drives, self.counts))
+        spikes = found.flatten(1)[: t + 1, element]
+        if len(self.drives) == 1:
+            text = f"a drive of {_csv(drives)} fires"
+        else:
+            text = f"drives of {_csv(drives)} in timesteps 0 to {t} fire"
+        return f"{text} {_csv(spikes)} in PyTorch and {_csv(counts)} by the description"
+
+    def _todo(self, neuron: StatefulFireSpec, which: torch.Tensor, found: torch.Tensor) -> str:
+        if self._is_whole and len(self.drives) > 1:
+            single = _fired(neuron, self.drives.float().reshape(1, -1))
+            counts, sure = (v.view(self.drives.shape) for v in single)
+            if self._wrong(which, found, counts, sure, neuron.D) is None:
+                return (
+                    "its first axis is no time, it is called once per timestep: "
+                    "StepSpec(StatefulFireSpec(...), alone=True, state='...')"
+                )
+        return ""
+
+    def _raised(self, e: Exception) -> str:
+        said = (str(e).splitlines() or [""])[0]
+        span = f"{_csv(self.drives.min().view(1))} to {_csv(self.drives.max().view(1))}"
+        shape = list(self.call.drive.shape)
+        return f"drives from {span} in its own shape {shape} raise {type(e).__name__}: {said}"
+
+
+def _begun(membrane: Any, own: torch.Tensor, drive: torch.Tensor) -> Any:
+    """The membrane that the first call is given, without what it holds, for another batch."""
+    if isinstance(membrane, torch.Tensor):
+        return torch.zeros_like(drive if membrane.shape == own.shape else membrane)
+    return type(membrane)(0) if isinstance(membrane, (int, float)) else membrane
+
+
+def _csv(numbers: torch.Tensor) -> str:
+    return ", ".join(f"{float(n):.9g}" for n in numbers)
+
+
+def _fault(leaf: Leaf, what: str, todo: str = "") -> Fault:
+    kind, known = type(leaf.module).__name__, leaf.described.rpartition(".")[2]
+    if leaf.described != qualified(type(leaf.module)):
+        said = f"its base class {known} is described as {leaf.spec}"
+        todo = todo or f"a description of its own: register_leaf({kind}, ...)"
+    else:
+        said = f"described as {leaf.spec}"
+        todo = todo or f"a description that fits: register_leaf({kind}, ...)"
+    return Fault(f"{said}; {what}", kind=kind, module=leaf.path, todo=todo)
