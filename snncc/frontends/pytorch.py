@@ -136,12 +136,29 @@ def _capture(
     """
     with _running(module) as running:
         try:
-            with _quiet():
+            with _quiet(), _with_its_hooks(module):
                 return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
         except SnnccError:
             raise
         except Exception as e:
             raise _not_followed(e, running) from e
+
+
+@contextmanager
+def _with_its_hooks(module: torch.nn.Module) -> Iterator[None]:
+    """Within this context a module made of a graph is a plain one that does the same.
+
+    torch.export interprets the graph of such a module, and calls no hook of it.
+    """
+    own: Any = type(module)
+    if not isinstance(module, torch.fx.GraphModule):
+        yield
+        return
+    module.__class__ = type(own.__name__, (torch.nn.Module,), {"forward": own.forward})
+    try:
+        yield
+    finally:
+        module.__class__ = own
 
 
 @contextmanager
