@@ -60,6 +60,7 @@ Array = npt.NDArray[Any]
 #: Samples on which passes are validated and layers compared one by one, and vectors in the file:
 #: so many at most.
 _CHECKED, _STORED = 8, 8
+_NO_NEURON = "the network has no neuron; nothing in it can spike"
 #: Passes whose graphs are read later: of others' weights no copy is kept.
 _WANTED = ("merge-linear", "fold-scale")
 
@@ -111,7 +112,10 @@ def check(
 
     work = _Compilation(network, _merge(options, more), lambda _: None)
     passes = front(masked=work.patches is not None)
-    return diagnose(PassManager(passes, dump_dir=work.dump_dir).run(work.imported()))
+    found = diagnose(PassManager(passes, dump_dir=work.dump_dir).run(work.imported()))
+    if not found.faults and not found.activations_lowered:
+        raise UnsupportedModelError(_NO_NEURON)
+    return found
 
 
 def _merge(options: Options | None, more: dict[str, Any]) -> Options:
@@ -251,7 +255,7 @@ class _Compilation:
         lineage, known = Lineage.of(made), {str(v.name) for n in model.graph for v in n.outputs}
         fired = [str(node.outputs[0].name) for node in nodes(made, *NEURONS)]
         if not fired:
-            raise UnsupportedModelError("the network has no neuron; nothing in it can spike")
+            raise UnsupportedModelError(_NO_NEURON)
         return [lineage.origins(name, known) or [] for name in fired]
 
     def _steps_after_import(self, manager: PassManager, has_data: bool) -> int:
