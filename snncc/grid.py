@@ -86,6 +86,9 @@ def on_grid(
         UnsupportedModelError: It does not compile, or has parts that cannot be trained on a grid.
         UsageError: Shape or bits are not known or not possible, or it is on a grid already.
     """
+    from snncc.frontends.pytorch import unwrapped
+
+    module = unwrapped(module)
     if not 4 <= weight_bits <= 24:
         raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
     config = getattr(module, "default_cfg", {})
