@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snncc.backends.chip import require_fit
 from snncc.backends.target import make_engine
-from snncc.errors import UnsupportedModelError, UsageError
+from snncc.errors import UnsupportedModelError, UsageError, VerificationError
 from snncc.inputs import (
     OWN_GRID,
     Samples,
@@ -60,6 +60,7 @@ Array = npt.NDArray[Any]
 #: Samples on which passes are validated and layers compared one by one, and vectors in the file:
 #: so many at most.
 _CHECKED, _STORED = 8, 8
+_NO_NEURON = "the network has no neuron; nothing in it can spike"
 #: Passes whose graphs are read later: of others' weights no copy is kept.
 _WANTED = ("merge-linear", "fold-scale")
 
@@ -111,7 +112,10 @@ def check(
 
     work = _Compilation(network, _merge(options, more), lambda _: None)
     passes = front(masked=work.patches is not None)
-    return diagnose(PassManager(passes, dump_dir=work.dump_dir).run(work.imported()))
+    found = diagnose(PassManager(passes, dump_dir=work.dump_dir).run(work.imported()))
+    if not found.faults and not found.activations_lowered:
+        raise UnsupportedModelError(_NO_NEURON)
+    return found
 
 
 def _merge(options: Options | None, more: dict[str, Any]) -> Options:
@@ -123,13 +127,20 @@ def _merge(options: Options | None, more: dict[str, Any]) -> Options:
         raise UsageError(f"compile: {e}") from e
 
 
+def _unwrapped(module: Any) -> Any:
+    from snncc.frontends.pytorch import unwrapped
+
+    return unwrapped(module)
+
+
 class _Compilation:
     """One run of the compiler, step by step."""
 
     def __init__(self, network: torch.nn.Module | str | Path, options: Options, say: Tell) -> None:
+        is_path = isinstance(network, (str, Path))
+        network = network if is_path else _unwrapped(network)
         self.network, self.options, self.steps = network, options, Steps(say)
         self.bits = bits_of(options)
-        is_path = isinstance(network, (str, Path))
         self.module: Any = None if is_path else network
         config = getattr(self.module, "default_cfg", None)  # the user's: it may be anything
         self.config: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
@@ -251,7 +262,7 @@ class _Compilation:
         lineage, known = Lineage.of(made), {str(v.name) for n in model.graph for v in n.outputs}
         fired = [str(node.outputs[0].name) for node in nodes(made, *NEURONS)]
         if not fired:
-            raise UnsupportedModelError("the network has no neuron; nothing in it can spike")
+            raise UnsupportedModelError(_NO_NEURON)
         return [lineage.origins(name, known) or [] for name in fired]
 
     def _steps_after_import(self, manager: PassManager, has_data: bool) -> int:
@@ -358,7 +369,20 @@ class _Compilation:
 
         self.steps.begin("import law")
         given = {str(value.name): feeds[str(value.name)] for value in model.graph.inputs}
-        return check_import(model, given, self.trained.values(given), neurons, self.trained.words)
+        try:
+            found = self.trained.values(given)
+            return check_import(model, given, found, neurons, self.trained.words)
+        except (VerificationError, UnsupportedModelError):
+            self._require_one_network(given[str(model.graph.inputs[0].name)])
+            raise
+
+    def _require_one_network(self, x: Array) -> None:
+        """Refuse a module of which the comparison failed because it is not the same each time."""
+        if self.module is None:
+            return
+        from snncc.frontends.varying import require_one_network
+
+        require_one_network(self.module, self._frames, x)
 
     def _halves(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Data to choose weights and bits with, and other data to measure what they change."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +16,37 @@ import torch
 from torch import fx, nn
 
 from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.inputs import frames_of
+from snncc.ir.attention import reach_of
+from snncc.ir.carried import carry_of
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
+from snncc.ir.ops import NEURONS
 from snncc.nn import IntegerFire
-from snncc.nn_grid import GridConv2d, GridLinear, SpikeAttention, SumPool2d
-from snncc.passes.grids import QuantisedLayer, largest_weight, odd_thresholds, plan
+from snncc.nn_grid import (
+    GridConv2d,
+    GridLinear,
+    GridStateful,
+    GridTimeSum,
+    SpikeAttention,
+    SumPool2d,
+)
+from snncc.passes.fold_time import TIMESTEPS
+from snncc.passes.grids import Grid, QuantisedLayer, largest_weight, odd_thresholds, plan
 from snncc.passes.linear import is_branch_sum, linear_behind
+from snncc.passes.membranes import membrane
 from snncc.passes.round_for_pixels import round_for_pixels
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from snncc.frontends.sequences import Frames
+
 __all__ = ["on_grid"]
 
 Array = npt.NDArray[Any]
+
+#: Largest pixel.
+_PIXEL = 255
 
 
 def on_grid(
@@ -35,6 +55,8 @@ def on_grid(
     input_shape: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    timesteps: int | None = None,
+    batch_first: bool | None = None,
 ) -> fx.GraphModule:
     """The network as the compiler sees it, trainable, with weights on the compiler's grid.
 
@@ -45,7 +67,11 @@ def on_grid(
     ``weight_bits``: no activation changes.
 
     The result takes raw pixels 0..255 as float32, *not normalised*; its ``default_cfg`` says so to
-    the compiler. Before any training it is the trained network at ``weight_bits``.
+    the compiler. Before any training it is the trained network at ``weight_bits``. A network over
+    timesteps takes its input as before, repeats a static one itself, and has the surrogate
+    gradients of ``LIF`` and ``ILIF``; time constants are not trained further. Its spikes and
+    results are the compiled network's, bit for bit; a report, which compares in float64, may count
+    a few where a membrane meets a threshold exactly.
 
     Args:
         module: A trained network that compiles, with raw pixels as its input; stays untouched.
@@ -53,11 +79,16 @@ def on_grid(
         input_shape: (C, H, W) or (F,); default: the module's ``default_cfg``, like the others.
         mean: Of pixel / 255, per channel.
         std: Likewise.
+        timesteps: T, if the network reads sequences; default: as its ``default_cfg`` says.
+        batch_first: It reads them as [N, T, ...], not [T, N, ...]; default likewise.
 
     Raises:
-        UnsupportedModelError: It does not compile, or has asymmetric padding.
+        UnsupportedModelError: It does not compile, or has parts that cannot be trained on a grid.
         UsageError: Shape or bits are not known or not possible, or it is on a grid already.
     """
+    from snncc.frontends.pytorch import unwrapped
+
+    module = unwrapped(module)
     if not 4 <= weight_bits <= 24:
         raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
     config = getattr(module, "default_cfg", {})
@@ -69,21 +100,27 @@ def on_grid(
     )
     if any(isinstance(part, (GridConv2d, GridLinear)) for part in module.modules()):
         raise UsageError("on_grid: the network is on a grid already; train and compile it")
-    model = _integer_graph(module, shape, mean, std)
+    frames = frames_of(timesteps, batch_first, config)
+    model, is_apart = _integer_graph(module, shape, mean, std, frames)
     planned, faults = plan(model, weight_bits)
     if faults:
         raise UnsupportedModelError("the weights do not fit their bits", faults)
-    net = _Builder(model, round_for_pixels(planned), weight_bits).build(type(module).__name__)
+    builder = _Builder(model, round_for_pixels(planned), weight_bits, frames.batch_first)
+    net = builder.build(type(module).__name__, is_apart)
     net.default_cfg = {  # type: ignore[assignment]
         "input_size": tuple(shape),
         "mean": (0.0,) * shape[0],
         "std": (1 / 255,) * shape[0],
     }
+    if frames.timesteps:
+        net.default_cfg |= {"timesteps": frames.timesteps, "batch_first": frames.batch_first}  # type: ignore[operator]
     return net
 
 
-def _integer_graph(module: nn.Module, shape: Sequence[int], mean: Any, std: Any) -> ir.Model:
-    """The graph in which every layer reads integers."""
+def _integer_graph(
+    module: nn.Module, shape: Sequence[int], mean: Any, std: Any, frames: Frames
+) -> tuple[ir.Model, bool]:
+    """The graph in which every layer reads integers; whether the module returns [T, N, ...]."""
     from snncc.frontends.pytorch import import_module
     from snncc.passes import FRONT, PassManager
     from snncc.passes.commute_max_pool import CommuteMaxPool
@@ -94,35 +131,56 @@ def _integer_graph(module: nn.Module, shape: Sequence[int], mean: Any, std: Any)
     means, stds = (np.broadcast_to(np.asarray(v, np.float64), shape[0]) for v in (mean, std))
     source = QuantiseInput(tuple(1 / (255 * stds)), tuple(-means / stds))
     passes = (*FRONT, RequireInteger(), CommuteMaxPool(), source, FoldScale())
-    return PassManager(passes).run(import_module(module, shape))
+    imported = import_module(module, shape, frames=frames)
+    rank = len(imported.graph.outputs[0].shape or ())
+    model = PassManager(passes).run(imported)
+    return model, rank > len(model.graph.outputs[0].shape or ())
 
 
 class _Builder:
     """A graph of torch.fx from one in stage ``integer``, node by node."""
 
-    def __init__(self, model: ir.Model, planned: dict[ir.Value, QuantisedLayer], bits: int) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        planned: dict[ir.Value, QuantisedLayer],
+        bits: int,
+        batch_first: bool,
+    ) -> None:
         self.model, self.planned, self.bits = model, planned, bits
+        self.batch_first = batch_first
         self.root, self.graph = nn.Module(), fx.Graph()
         self.made: dict[ir.Value, fx.Node] = {}
+        self.grids: dict[ir.Value, Grid] = {}
         self.faults: list[Fault] = []
         self.paths: set[str] = set()
         parts = (_identifiers(label(node)).split(".") for node in model.graph)
         self.containers = {".".join(p[:i]) for p in parts for i in range(1, len(p))}
 
-    def build(self, name: str) -> fx.GraphModule:
-        """The network; the root holds its layers under the module paths of their origin."""
+    def build(self, name: str, is_apart: bool) -> fx.GraphModule:
+        """The network; the root holds its layers under the module paths of their origin.
+
+        Args:
+            name: Of the class of the network.
+            is_apart: It is to return [T, N, ...] where the graph has [T*N, ...].
+        """
         from snncc.passes.fold_scale import output_scales
 
         self.made[self.model.graph.inputs[0]] = self.graph.placeholder("x")
+        self.grids[self.model.graph.inputs[0]] = Grid.counts(_PIXEL)
         for node in self.model.graph:
             if node.outputs[0] not in self.made:
                 self._visit(node)
+            self._follow(node)
         if self.faults:
             raise UnsupportedModelError("the network cannot be put on a grid", self.faults)
         out = self.made[self.model.graph.outputs[0]]
         scale = output_scales(self.model)[0]
         if scale != 1.0:
             out = self.graph.call_function(operator.mul, (out, scale))
+        if is_apart:
+            T = int(self.model.metadata_props[TIMESTEPS])
+            out = self.graph.call_method("unflatten", (out, 0, (T, -1)))
         self.graph.output(out)
         return fx.GraphModule(self.root, self.graph, f"{name}OnGrid")
 
@@ -140,6 +198,10 @@ class _Builder:
             self._call(node, flat, x)
         elif node.op_type == "IntegerFire":
             self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
+        elif node.op_type == "StatefulFire":
+            self._stateful(node, x)
+        elif node.op_type in ("Repeat", "TimeFirst", "TimeSum"):
+            self._time(node, x)
         elif node.op_type in ("SumPool", "MaxPool"):
             self._pool(node, x)
         elif node.op_type == "Attention":
@@ -153,9 +215,70 @@ class _Builder:
         else:
             self._fault(node, f"{node.op_type} has no trainable form", "compile it as it is")
 
+    def _follow(self, node: ir.Node) -> None:
+        """Note the grid of what was just made; results of layers have theirs already."""
+        x, out = node.inputs[0], node.outputs[0]
+        if x is None or out in self.grids:
+            return
+        if node.op_type in NEURONS:
+            self.grids[out] = Grid.counts(attribute(node, "D"))
+        elif node.op_type == "Attention":
+            self.grids[out] = Grid.counts(self._reach(node))
+        else:
+            behind = self.grids[x].behind(node)
+            branches = (self.grids[v].payload for v in node.inputs if v in self.grids)
+            self.grids[out] = replace(behind, payload=max(behind.payload, sum(branches)))
+
+    def _reach(self, node: ir.Node) -> int:
+        """How far the products of an attention reach."""
+        q, k, v = (x for x in node.inputs if x is not None)
+        payloads = self.grids[q].payload, self.grids[k].payload, self.grids[v].payload
+        shapes = static_shape(q) or (), static_shape(k) or ()
+        return reach_of(attribute(node, "order"), *shapes, attribute(node, "heads"), payloads)[1]
+
+    def _time(self, node: ir.Node, x: ir.Value) -> None:
+        """Where timesteps begin, and where they end."""
+        T, out, before = attribute(node, "T"), node.outputs[0], self.made[x]
+        if node.op_type == "TimeSum":
+            threshold = float(self.grids[x].thresholds[0])
+            self._call(node, GridTimeSum(T, threshold), x)
+            return
+        if node.op_type == "Repeat":
+            sizes = [-1] * (1 + len(static_shape(x) or ()))
+            one = self.graph.call_method("unsqueeze", (before, 0))
+            before = self.graph.call_method("expand", (one, T, *sizes))
+        elif self.batch_first:
+            before = self.graph.call_method("transpose", (before, 0, 1))
+        self.made[out] = self.graph.call_method("flatten", (before, 0, 1))
+
+    def _stateful(self, node: ir.Node, x: ir.Value) -> None:
+        """A neuron with memory, on the membrane that the compiler gives it."""
+        carry, grid, out = carry_of(node), self.grids[x], node.outputs[0]
+        if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
+            what = "a shift or negative scale before a neuron with memory"
+            self._fault(node, what, "a layer right before it")
+            return
+        made = membrane(grid, carry)
+        if made is None:
+            self._fault(node, "its membrane does not fit 64 bits", "fewer weight bits")
+            return
+        theta = np.array([float(t) for t in grid.thresholds])
+        arrays = (torch.from_numpy(a) for a in (theta, made.levels, made.threshold))
+        neuron = GridStateful(
+            carry.D, carry.rule, carry.reset, carry.decay, made.decay, made.fraction, *arrays
+        )
+        self._call(node, neuron, x, apart=carry.T)
+        self.grids[out] = Grid.counts(carry.D)
+
     def _call(
-        self, node: ir.Node, layer: nn.Module, *inputs: ir.Value, at: ir.Value | None = None
+        self,
+        node: ir.Node,
+        layer: nn.Module,
+        *inputs: ir.Value,
+        at: ir.Value | None = None,
+        apart: int = 0,
     ) -> None:
+        """Call the layer on values of the graph, or on [T, N, ...] of them if T is ``apart``."""
         path = self._path(node)
         owner = self.root
         *parents, last = path.split(".")
@@ -164,9 +287,13 @@ class _Builder:
                 owner.add_module(name, nn.Module())
             owner = getattr(owner, name)
         owner.add_module(last, layer)
-        self.made[at or node.outputs[0]] = self.graph.call_module(
-            path, tuple(self.made[x] for x in inputs)
-        )
+        before = tuple(self.made[x] for x in inputs)
+        if apart:
+            before = tuple(self.graph.call_method("unflatten", (x, 0, (apart, -1))) for x in before)
+        made = self.graph.call_module(path, before)
+        if apart:
+            made = self.graph.call_method("flatten", (made, 0, 1))
+        self.made[at or node.outputs[0]] = made
 
     def _path(self, node: ir.Node) -> str:
         """The origin's module path, made unique; no other node's path may lead through it."""
@@ -207,6 +334,15 @@ class _Builder:
         if _single(linear.weight):  # a scale: its grid has no room for training
             made.weight.requires_grad_(False)
         self._call(node, made, linear.x, at=linear.out)
+        self.grids[linear.out] = self._grid(layer, theta)
+
+    def _grid(self, layer: QuantisedLayer, theta: npt.NDArray[np.float64]) -> Grid:
+        """What the integers of a layer's potential mean, and how far they reach."""
+        whole = tuple(Fraction(t) for t in theta.tolist())
+        moved = (np.abs(layer.weight) << layer.shift).reshape(len(layer.weight), -1).sum(1)
+        reach = self.grids[layer.linear.x].payload * int(moved.max(initial=0))
+        bound = reach + int(np.abs(layer.bias).max(initial=0))
+        return Grid(whole, (Fraction(0),) * len(whole), bound)
 
     def _theta(self, layer: QuantisedLayer) -> npt.NDArray[np.float64]:
         if any(layer.grid.shifts):  # on this grid the shift is no integer
@@ -243,6 +379,10 @@ class _Builder:
         self.made[node.outputs[0]] = self.graph.call_function(do, args)
 
     def _fault(self, node: ir.Node, what: str, todo: str) -> None:
+        """Note what cannot be made; its input stands in for it, so that the rest is visited."""
+        x = node.inputs[0]
+        if x is not None:
+            self.made.setdefault(node.outputs[0], self.made[x])
         origin = provenance(node)
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snncc.ir.ops import DOMAIN, VERSION
+from snncc.nn_state import Stateful, rounded, stepped
 
-__all__ = ["GridConv2d", "GridLinear", "SpikeAttention", "SumPool2d"]
+__all__ = [
+    "GridConv2d",
+    "GridLinear",
+    "GridStateful",
+    "GridTimeSum",
+    "SpikeAttention",
+    "SumPool2d",
+]
 
 
 class SpikeAttention(nn.Module):
@@ -182,6 +190,116 @@ class SumPool2d(nn.Module):
         if torch.compiler.is_exporting():  # ONNX pools have no other divisor
             return functional.avg_pool2d(*window) * (self.kernel[0] * self.kernel[1])
         return functional.avg_pool2d(*window, divisor_override=1)
+
+
+class GridStateful(Stateful):
+    """A neuron with memory whose membrane is in integers, as in the compiled network.
+
+    The drive is in spikes, as layers on a grid hand it on, and is whole in units of
+    ``1 / thresholds``; the membrane has ``fraction`` further bits, products with the decay round
+    down, and integer levels decide every spike. Gradients are those of ``LIF`` and ``ILIF``: the
+    arctan surrogate for one spike, the rectangular one for more.
+
+    Shapes: drive ``[T, N, C, ...]``, spike counts alike, float32.
+
+    Args:
+        D: Largest spike count of a timestep.
+        rule: ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``.
+        reset: ``hard``, ``soft``, or ``delayed``: each spike lowers the next timestep's membrane.
+        decay: What is left of the membrane after a timestep, 0 to 1.
+        fixed: The same as ``(numerator, shift)``: numerator / 2^shift.
+        fraction: Bits of the membrane beyond those of the drive.
+        thresholds: float64 ``[C]`` or ``[1]``: the drive's integer that is one spike.
+        levels: int64 ``[C or 1, D]``: membranes at which the spikes are due.
+        taken: int64 ``[C or 1]``: what a spike takes of the membrane.
+    """
+
+    thresholds: Tensor
+    levels: Tensor
+    taken: Tensor
+
+    def __init__(
+        self,
+        D: int,
+        rule: str,
+        reset: str,
+        decay: float,
+        fixed: tuple[int, int],
+        fraction: int,
+        thresholds: Tensor,
+        levels: Tensor,
+        taken: Tensor,
+    ) -> None:
+        super().__init__()
+        self.D, self.rule, self.reset, self.decay = D, rule, reset, decay
+        self.fixed, self.fraction = fixed, fraction
+        self.register_buffer("thresholds", thresholds.float())
+        self.register_buffer("levels", levels)
+        self.register_buffer("taken", taken)
+
+    def dynamics(self) -> tuple[Any, Any]:
+        """Returns ``decay`` and ``gain``."""
+        return self.decay, 1.0
+
+    def count(self, h: Tensor) -> Tensor:
+        """Returns the spikes of membranes in spikes, with a surrogate gradient."""
+        if self.rule in (">=", ">"):
+            return stepped(h - 1, self.rule)
+        return rounded(h, self.D, self.rule)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns spike counts."""
+        (numerator, shift), column = self.fixed, (-1, *(1,) * (x.dim() - 3))
+        unit, taken = self.thresholds.double().reshape(column), self.taken.reshape(column)
+        levels = self.levels.reshape(*column, self.D)
+        drives = torch.round(x.detach().double() * unit).long() << self.fraction
+        v, owed = torch.zeros_like(drives[0]), torch.zeros_like(drives[0])
+        real, due, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for drive, wanted in zip(drives, x.unbind(0), strict=True):
+            h = ((numerator * v) >> shift) + drive - owed
+            s = (h.unsqueeze(-1) >= levels).sum(-1)
+            # The same in real numbers, for the gradient; their values are those of the integers.
+            inside = h.double() / (unit * 2.0**self.fraction)
+            real = _valued(self.decay * real + wanted - due, inside)
+            spikes.append(_valued(self.count(real), s))
+            v, owed = self._after(h, s * taken, s)
+            real, due = self._after(real, s.to(x.dtype), s)
+        return torch.stack(spikes)
+
+    def _after(self, h: Tensor, taken: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what stays of a membrane that fired s, and what the next one is lowered by."""
+        if self.reset == "delayed":
+            return h, taken
+        return h * (s == 0) if self.reset == "hard" else h - taken, torch.zeros_like(taken)
+
+
+class GridTimeSum(nn.Module):
+    """The sum over timesteps of potentials on a grid: of integers, divided once.
+
+    Shapes: ``[T*N, ...]`` to ``[N, ...]``, float32.
+
+    Args:
+        T: Timesteps.
+        threshold: The integer that is one spike.
+    """
+
+    def __init__(self, T: int, threshold: float) -> None:
+        super().__init__()
+        self.T, self.threshold = T, threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the sums."""
+        y: Tensor = x.unflatten(0, (self.T, -1))  # type: ignore[no-untyped-call]
+        if torch.compiler.is_exporting():
+            return y.sum(0)
+        whole = torch.round(y.detach().double() * self.threshold).sum(0) / self.threshold
+        return _valued(y.sum(0), whole)
+
+
+def _valued(x: Tensor, value: Tensor) -> Tensor:
+    """Returns ``value`` in the type of x, with the gradient of x."""
+    exact = value.to(x.dtype)
+    return x + (exact - x).detach() if x.requires_grad else exact
 
 
 def _rounded(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from snncc.errors import UsageError
 
-__all__ = ["ILIF", "LIF", "Stateful"]
+__all__ = ["ILIF", "LIF", "Stateful", "rounded", "stepped"]
 
 _RESETS = ("hard", "soft")
 _COMPARES = (">=", ">")
@@ -108,8 +108,7 @@ class LIF(Stateful):
 
     def count(self, h: Tensor) -> Tensor:
         """Returns 0 or 1."""
-        fired: Tensor = _Spike.apply(h - self.threshold, self.rule == ">")  # type: ignore[no-untyped-call]
-        return fired
+        return stepped(h - self.threshold, self.rule)
 
     def extra_repr(self) -> str:
         """Returns the arguments as they are written in the constructor."""
@@ -165,9 +164,7 @@ class ILIF(Stateful):
 
     def count(self, h: Tensor) -> Tensor:
         """Returns 0..D."""
-        u = h.clamp(0, self.D)
-        fired = torch.round(u) if self.rule == "half-even" else torch.floor(u + 0.5)
-        return u + (fired - u).detach() if h.requires_grad else fired
+        return rounded(h, self.D, self.rule)
 
     def extra_repr(self) -> str:
         """Returns the arguments as they are written in the constructor."""
@@ -175,6 +172,19 @@ class ILIF(Stateful):
             f"D={self.D}, decay={self.decay}, norm={self.norm}, rounding={self.rule!r}, "
             f"reset={self.reset!r}"
         )
+
+
+def stepped(x: Tensor, rule: str) -> Tensor:
+    """Returns 1 where x is at least 0, or above it by the rule ``>``; with a surrogate gradient."""
+    fired: Tensor = _Spike.apply(x, rule == ">")  # type: ignore[no-untyped-call]
+    return fired
+
+
+def rounded(h: Tensor, D: int, rule: str) -> Tensor:
+    """Returns h rounded to 0..D; with a surrogate gradient."""
+    u = h.clamp(0, D)
+    fired = torch.round(u) if rule == "half-even" else torch.floor(u + 0.5)
+    return u + (fired - u).detach() if h.requires_grad else fired
 
 
 class _Spike(torch.autograd.Function):

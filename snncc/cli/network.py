@@ -272,11 +272,12 @@ def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
     """The network, the checkpoint's weights, and what the zoo made of both, plain data."""
     from snncc.frontends.checkpoint import read_weights
     from snncc.frontends.constructor import construct, is_name
+    from snncc.frontends.pytorch import unwrapped
 
     arch, arguments = str(request.arch), request.arch_args or {}
     which = request.weights or "raw"
     if not is_name(arch):
-        module = construct(arch, arguments)
+        module = unwrapped(construct(arch, arguments))
         return module, read_weights(request.model, which, request.trust_pickle), {}
     from snncc.frontends import zoo
 

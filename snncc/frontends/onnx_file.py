@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,15 @@ from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.limits import live, require_affordable, require_few_nodes
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
+from snncc.ir.lineage import TRAINED
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 
 __all__ = ["at_opset", "import_onnx", "inlined", "read_onnx", "with_functions"]
 
 #: A prime that no other axis has.
 _BATCH = 7919
+#: What stands between a value's name and what this compiler adds to it.
+_MARKS = ":/~."
 
 
 def import_onnx(path: str | Path) -> ir.Model:
@@ -74,6 +80,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     _check_arrays(proto, path)
     _drop_listed_weights(proto)
     _drop_our_metadata(proto)
+    _name_nodes_apart(proto)
+    _name_values_apart(proto, path)
     return proto
 
 
@@ -153,6 +161,68 @@ def _drop_our_metadata(proto: onnx.ModelProto) -> None:
         kept = [prop for prop in holder.metadata_props if not prop.key.startswith("snncc.")]
         del holder.metadata_props[:]
         holder.metadata_props.extend(kept)
+
+
+def _name_nodes_apart(proto: onnx.ModelProto) -> None:
+    """Names of nodes mean nothing, but ONNX Runtime wants each once."""
+    count = Counter(node.name for node in proto.graph.node)
+    taken = set(count)
+    for node in proto.graph.node:
+        if not node.name or count[node.name] == 1:
+            continue
+        name = _free(node.name, "'", taken)
+        taken.add(name)
+        node.name = name
+
+
+def _name_values_apart(proto: onnx.ModelProto, path: Path) -> None:
+    """No value may have a name that this compiler could make of another's.
+
+    Raises:
+        BadInputError: The input or the result has one; users know them by it.
+    """
+    graph = proto.graph
+    ports = {v.name for v in (*graph.input, *graph.output)}
+    if reserved := sorted(name for name in ports if name.startswith(TRAINED)):
+        raise BadInputError(
+            f"{path}: inputs and outputs must not begin with '{TRAINED}': "
+            f"{', '.join(reserved)}; rename them"
+        )
+    made = [name for node in graph.node for name in node.output if name and name not in ports]
+    taken = {*ports, *made, *(t.name for t in graph.initializer)}
+    names: dict[str, str] = {}
+    for name in made:
+        ahead = any(port.startswith(tuple(name + mark for mark in _MARKS)) for port in ports)
+        if ahead or name.startswith(TRAINED) or _is_derived(name, taken):
+            names[name] = _free(re.sub(f"[{TRAINED}{_MARKS}]", "_", name), "_", taken)
+            taken.add(names[name])
+    if names:
+        _rename_values(graph, names)
+
+
+def _is_derived(name: str, taken: set[str]) -> bool:
+    """Whether a name is another's and more."""
+    return any(mark in _MARKS and name[:i] in taken for i, mark in enumerate(name))
+
+
+def _free(name: str, more: str, taken: set[str]) -> str:
+    while name in taken:
+        name += more
+    return name
+
+
+def _rename_values(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename values wherever they stand, in the bodies of branches and loops as well."""
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for ends in (node.input, node.output):
+            ends[:] = [names.get(name, name) for name in ends]
+        for held in node.attribute:
+            for body in (held.g, *held.graphs) if held.HasField("g") else held.graphs:
+                _rename_values(body, names)
+                for out in body.output:
+                    out.name = names.get(out.name, out.name)
 
 
 def _check_ports(proto: onnx.ModelProto) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
+from torch._dynamo.eval_frame import OptimizedModule
 
 from snncc.damage import damaged, open_regular, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
@@ -41,6 +42,7 @@ __all__ = [
     "import_exported",
     "import_module",
     "load_program",
+    "unwrapped",
 ]
 
 
@@ -138,12 +140,29 @@ def _capture(
     """
     with _running(module) as running:
         try:
-            with _quiet():
+            with _quiet(), _with_its_hooks(module):
                 return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
         except SnnccError:
             raise
         except Exception as e:
             raise _not_followed(e, running) from e
+
+
+@contextmanager
+def _with_its_hooks(module: torch.nn.Module) -> Iterator[None]:
+    """Within this context a module made of a graph is a plain one that does the same.
+
+    torch.export interprets the graph of such a module, and calls no hook of it.
+    """
+    own: Any = type(module)
+    if not isinstance(module, torch.fx.GraphModule):
+        yield
+        return
+    module.__class__ = type(own.__name__, (torch.nn.Module,), {"forward": own.forward})
+    try:
+        yield
+    finally:
+        module.__class__ = own
 
 
 @contextmanager
@@ -210,6 +229,10 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
     except SnnccError:
         raise
     except Exception as e:
+        if others := _other_types(module):
+            raise BadInputError(
+                f"the network is not float32, but in part {others}; give it as net.float()"
+            ) from e
         raise BadInputError(
             f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
             f"{_first_line(e)}; give the right --input-shape, and --timesteps if it reads sequences"
@@ -219,6 +242,22 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
             f"the network returns {type(out).__name__}, one tensor is expected; "
             "wrap it in a module that returns the result you want"
         )
+
+
+def _other_types(module: torch.nn.Module) -> str:
+    """The real types of parameters and buffers besides float32, with the first that has each."""
+    held = [*module.named_parameters(), *module.named_buffers()]
+    real = [(name, t.dtype) for name, t in held if t.is_floating_point()]
+    found = {dtype: name for name, dtype in reversed(real) if dtype != torch.float32}
+    return ", ".join(f"{str(d).removeprefix('torch.')} ('{name}')" for d, name in found.items())
+
+
+def unwrapped(module: Any) -> Any:
+    """What ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel`` wrap."""
+    wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while isinstance(module, (OptimizedModule, *wrappers)):
+        module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+    return module
 
 
 def import_exported(path: str | Path, trust_pickle: bool = False) -> ir.Model:

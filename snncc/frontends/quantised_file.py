@@ -307,13 +307,17 @@ def _read_quant(node: ir.Node) -> _Quant | tuple[str, str]:
     if node.op_type == "BipolarQuant":
         scale = constant(node.inputs[1])
         found = None if scale is None else _Quant(scale, np.zeros(()), -1, 1, "ROUND", True)
-        return found or ("its scale is not constant", _FIXED)
+        return found or ("computes its scale while it runs", _FIXED)
     scale, zero, bits = (constant(v) for v in node.inputs[1:4])
     mode = str(attribute(node, "rounding_mode", "ROUND")).upper()
     if scale is None or zero is None or bits is None:
-        return "its scale, zero point or bit width is not constant", _FIXED
+        named = zip(("scale", "zero point", "bit width"), (scale, zero, bits), strict=True)
+        which = ", ".join(what for what, array in named if array is None)
+        return f"computes its {which} while it runs", _FIXED
     if bits.size != 1:
         return f"has {bits.size} bit widths", _FIXED
+    if not bits >= 1:
+        return f"bit width {bits.item():g}: it has one level, and nothing to count", _NARROWER
     if mode not in _MODES:
         return f"rounding mode {mode} is not known", _NEURON
     if not (scale > 0).all():
@@ -342,6 +346,8 @@ def _rewrite(node: ir.Node) -> Fault | None:
         return _fault(node, "quantises to -1 and 1; spikes count from 0", _NEURON)
     elif (bits := (found.high - found.low).bit_length()) > 8:
         return _fault(node, f"quantiser of {bits} bits; activations have 8 at most", _NARROWER)
+    elif found.zero.any() and not _is_linear(found):
+        return _fault(node, _off_zero(found), _NEURON)
     elif found.mode not in (*_EVEN, "HALF_UP"):
         return _fault(node, f"rounding mode {found.mode}; neurons round to the nearest", _NEURON)
     elif found.mode == "HALF_UP" and found.low < 0:
@@ -351,6 +357,16 @@ def _rewrite(node: ir.Node) -> Fault | None:
         _write_activation(node, found)
     remove_dead(node)
     return None
+
+
+def _off_zero(found: _Quant) -> str:
+    """What is wrong with zero points that no QuantizeLinear can have."""
+    zero = found.zero.reshape(-1)
+    if (zero % 1).any():
+        return f"zero point {zero[zero % 1 != 0][0]:g} is no integer"
+    if len(set(zero.tolist())) > 1:
+        return f"zero points {zero.min():g} to {zero.max():g}; spikes count from 0"
+    return f"zero point {zero[0]:g}, rounding mode {found.mode}; spikes count from 0"
 
 
 def _fault(node: ir.Node, what: str, todo: str) -> Fault:
@@ -373,11 +389,17 @@ def _write_constant(node: ir.Node, found: _Quant, x: Array) -> None:
     replace_value(out, real)
 
 
-def _write_activation(node: ir.Node, found: _Quant) -> None:
-    centre, axis = found.zero.reshape(-1)[0], _axis_of(found.scale)
+def _is_linear(found: _Quant) -> bool:
+    """Whether a QuantizeLinear does the same."""
+    centre = found.zero.reshape(-1)[0]
     whole = bool((found.zero == centre).all()) and centre % 1 == 0
     inside = whole and found.low <= centre <= found.high
-    if found.mode in _EVEN and inside and axis is not None:
+    return found.mode in _EVEN and inside and _axis_of(found.scale) is not None
+
+
+def _write_activation(node: ir.Node, found: _Quant) -> None:
+    axis = _axis_of(found.scale)
+    if axis is not None and _is_linear(found):
         _write_linear(node, found, axis)
     else:
         _write_float(node, found)
@@ -416,17 +438,16 @@ def _write_linear(node: ir.Node, found: _Quant, axis: int) -> None:
 
 
 def _write_float(node: ir.Node, found: _Quant) -> None:
-    """The formula as written: Div, Add, Clip, a rounding, Sub, Mul."""
+    """The formula as written, of zero point 0: Div, Clip, a rounding, Mul."""
     out, edit, x = node.outputs[0], Edit(node, _MADE_BY), node.inputs[0]
-    scale, zero, low, high, half = (
+    scale, low, high, half = (
         edit.const(f"{out.name}.{what}", np.asarray(v, np.float32))
-        for what, v in (("scale", found.scale), ("zero_point", found.zero),
-                        ("low", found.low), ("high", found.high), ("half", 0.5))
+        for what, v in (("scale", found.scale), ("low", found.low), ("high", found.high),
+                        ("half", 0.5))
     )  # fmt: skip
-    there, back = ([(op, [zero])] if found.zero.any() else [] for op in ("Add", "Sub"))
     rule = [("Round", [])] if found.mode in _EVEN else [("Add", [half]), ("Floor", [])]
     steps: list[tuple[str, list[ir.Value]]] = [
-        ("Div", [scale]), *there, ("Clip", [low, high]), *rule, *back, ("Mul", [scale])
+        ("Div", [scale]), ("Clip", [low, high]), *rule, ("Mul", [scale])
     ]  # fmt: skip
     for i, (op, args) in enumerate(steps):
         x = edit.op(op, x, *args, name=f"{out.name}/{op.lower()}{i}", like=out)

@@ -234,8 +234,8 @@ def _rename(model: ir.Model) -> None:
     """
     ordered = sorted(model.graph, key=lambda node: node.op_type in NEURONS)
     last = {provenance(node).module: node for node in ordered}
-    taken = Counter(str(v.name) for v in model.graph.inputs)
-    taken.update(list(model.graph.initializers))
+    taken = {str(v.name) for v in model.graph.inputs} | set(model.graph.initializers)
+    count: Counter[str] = Counter()
     lineage = Lineage.of(model)
     gathered = set(lineage.moves)
     for node in model.graph:
@@ -246,8 +246,12 @@ def _rename(model: ir.Model) -> None:
                 base = out.name
             elif last[module] is node and out is node.outputs[0]:
                 base = module
-            taken[base] += 1
-            old, out.name = out.name, base if taken[base] == 1 else f"{base}:{taken[base]}"
+            name = base
+            while name in taken:
+                count[base] += 1
+                name = f"{base}:{count[base] + 1}"
+            taken.add(name)
+            old, out.name = out.name, name
             if old not in gathered:
                 lineage.note(out.name, "same", f"{TRAINED}{old}")
             elif old != out.name:

@@ -26,6 +26,7 @@ __all__ = [
     "UNSIGNED",
 ]
 
+CLASS = ("picks the largest, which spikes do not do", "leave it out; use the logits")
 NEURON = "snncc.nn.IntegerFire(D=4), then fine-tune"
 ADVICE: dict[str, tuple[str, str]] = {
     "Relu": ("real-valued, no levels", NEURON),
@@ -45,6 +46,9 @@ ADVICE: dict[str, tuple[str, str]] = {
     "Clip": ("clamps without rounding, no levels", NEURON),
     "Softmax": ("divides by a sum of live values", "leave it out; take the class from the logits"),
     "LogSoftmax": ("divides by a sum of live values", "leave it out; use the logits"),
+    "ArgMax": CLASS,
+    "ArgMin": CLASS,
+    "TopK": CLASS,
     "LayerNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "InstanceNormalization": ("statistics of the live input", "BatchNorm, which folds away"),
     "GroupNormalization": ("statistics of the live input", "BatchNorm, which folds away"),

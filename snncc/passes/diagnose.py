@@ -2,8 +2,9 @@
 
 Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
 max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result),
-``attention``, ``tokens`` and ``product`` (of maps that were regrouped, see judge_tokens) or
-``real`` (anything else). A node that makes something real out of the rest is a fault.
+``attention``, ``tokens`` and ``product`` (of maps that were regrouped, see judge_tokens), ``shape``
+(arithmetic on sizes) or ``real`` (anything else). A node that makes something real out of the rest
+is a fault, and so is whatever stage ``integer`` does not allow.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import onnx_ir as ir
 from snncc.errors import Fault
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
 from snncc.ir.ops import NEURONS
+from snncc.ir.stages import forbidden
 from snncc.passes.advice import (
     ADVICE,
     BORDER,
@@ -35,7 +37,9 @@ from snncc.passes.advice import (
 )
 from snncc.passes.judge_tokens import (
     LINEAR_ATTENTION,
+    SHAPE,
     is_near_attention,
+    is_of_shapes,
     judge_tokens,
     kind_of_followed,
     read_tokens,
@@ -101,7 +105,25 @@ def diagnose(model: ir.Model) -> Diagnosis:
             faults += [miss] if miss else _faults_of_call(node, why, calls)
         elif node.op_type in NEURONS and not bad:
             until = label(node)
-    return _summary(model, kinds, tainted, _of_loops(faults), near, until)
+    return _summary(model, kinds, tainted, _of_loops(faults) or _left_over(model), near, until)
+
+
+def _left_over(model: ir.Model) -> list[Fault]:
+    """Where nothing was found, what the next stage does not allow all the same."""
+    calls: set[str] = set()
+    left = forbidden(model, "integer")
+    found = [f for n in left for f in _faults_of_call(n, ADVICE.get(n.op_type, OTHER), calls)]
+    return found + [_not_a_result(v) for v in model.graph.outputs if _is_constant(v)]
+
+
+def _is_constant(value: ir.Value) -> bool:
+    """Whether a result is the same whatever the network reads."""
+    return value.producer() is None and not value.is_graph_input()
+
+
+def _not_a_result(value: ir.Value) -> Fault:
+    what = "the result is the same for every input"
+    return Fault(what, str(value.name), "result", todo="return what the layers compute")
 
 
 def _faults_of_call(node: ir.Node, why: tuple[str, str], calls: set[str]) -> list[Fault]:
@@ -126,6 +148,8 @@ def _of_loops(faults: list[Fault]) -> list[Fault]:
 def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> str:
     if (followed := kind_of_followed(node)) is not None:
         return followed
+    if is_of_shapes(node, kinds):
+        return SHAPE
     if node.op_type in NEURONS:
         return "spikes"
     if node.op_type == "Attention":

@@ -13,13 +13,17 @@ from snncc.passes.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TO
 
 __all__ = [
     "LINEAR_ATTENTION",
+    "SHAPE",
     "Verdict",
     "is_near_attention",
+    "is_of_shapes",
     "judge_tokens",
     "kind_of_followed",
     "read_tokens",
 ]
 
+#: The kind of what is computed from shapes alone.
+SHAPE = "shape"
 LINEAR_ATTENTION = "(q k^T) v * scale without a softmax, then a neuron"
 _MAPS = "tokens back to (N, C, H, W), or to (N, C, P), ahead of it"
 _NO_NEURON = "a neuron right behind the attention"
@@ -41,6 +45,12 @@ def kind_of_followed(node: ir.Node) -> str | None:
     return "real" if LOST in node.metadata_props else node.metadata_props.get(FOLLOWED)
 
 
+def is_of_shapes(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
+    """Whether a node is arithmetic on shapes: it reads no value of the network itself."""
+    live = [v for v in node.inputs if v is not None and constant(v) is None]
+    return node.op_type in ("Shape", "Size") or all(kinds.get(v) == SHAPE for v in live)
+
+
 def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
     """Whether a node is all that keeps products from being attention."""
     return kind_of_followed(node) is None and _reads(node, kinds, PRODUCT)
@@ -50,8 +60,8 @@ def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None
     """The verdict on attention, and on what makes or reads tokens; None: on nothing of that."""
     if node.op_type == "Attention":
         return _judge_attention(node, kinds)
-    if all(out.dtype == ir.DataType.INT64 for out in node.outputs):
-        return Verdict()  # arithmetic on shapes
+    if is_of_shapes(node, kinds):
+        return Verdict()
     if LOST in node.metadata_props:
         return Verdict()  # innocent: what lost the tokens is reported
     if (kind := kind_of_followed(node)) is not None:

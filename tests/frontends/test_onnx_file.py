@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.checker
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from float_networks import Net, examples
 from onnx import TensorProto, helper, numpy_helper
 
+import snncc
+from snncc.compiler import InputOptions
 from snncc.errors import BadInputError, UnsupportedModelError
-from snncc.frontends.onnx_file import import_onnx
+from snncc.frontends.onnx_file import import_onnx, read_onnx
 from snncc.ir.graphs import attribute, nodes, provenance
 from snncc.ir.oracle import evaluate, session
 from snncc.ir.text import dump
@@ -416,3 +420,89 @@ def test_flipped_bytes_never_end_in_a_traceback(tmp_path: Path) -> None:
         path.write_bytes(broken.tobytes())
         with suppress(BadInputError, UnsupportedModelError):
             PassManager((*FRONT, RequireInteger())).run(import_onnx(path))
+
+
+# -- names that mean something to the compiler ------------------------------------------------
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (12, 1, 8, 8), dtype=np.uint8)
+AS_PIXELS = InputOptions(mean=(0.5,), std=(0.25,))
+
+
+def renamed(proto: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
+    """The file with values and ports under other names."""
+    for node in proto.graph.node:
+        for ends in (node.input, node.output):
+            ends[:] = [names.get(name, name) for name in ends]
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = names.get(value.name, value.name)
+    return proto
+
+
+def anonymous() -> onnx.ModelProto:
+    """A file without module paths: its values keep the names that they have."""
+    proto = cnn().proto(17)
+    del proto.opset_import[1:]
+    for node in proto.graph.node:
+        node.name = ""
+    return proto
+
+
+def result_of(proto: onnx.ModelProto, folder: Path) -> np.ndarray:
+    model = snncc.compile(saved(proto, folder), PIXELS, input=AS_PIXELS, weight_bits=16)
+    assert model.report["import_law"]["neurons"] == 2
+    return np.asarray(snncc.Session(model).run(None, PIXELS)[0])
+
+
+def test_nodes_may_share_a_name(tmp_path: Path) -> None:
+    plain = result_of(anonymous(), tmp_path)
+    proto = anonymous()
+    for i, node in enumerate(proto.graph.node):
+        node.name = ("same", "same", "same'", "")[i % 4]
+    np.testing.assert_array_equal(result_of(proto, tmp_path), plain)
+
+
+NAMES = {
+    "of the trained network": {"t0": "@t2", "t1": "@t0", "t2": "@"},
+    "of the input's forms": {"t0": "x:u8", "t1": "x:q", "t2": "x/scaled"},
+    "of other values' forms": {"t1": "t0/f64", "t2": "t0:u8", "t3": "t0~int", "t4": "t1:count"},
+    "that are free only in part": {"t1": "t0:v", "t2": "t0_v", "t3": "t0/v"},
+    "of which the input is a form": {"x": "t0:u8"},
+    "of which the result is a form": {"t12": "t0:v"},
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_values_may_have_names_that_the_compiler_makes(
+    names: dict[str, str], tmp_path: Path
+) -> None:
+    plain, proto = result_of(anonymous(), tmp_path), anonymous()
+    result = proto.graph.output[0].name
+    names = {result if old == "t12" else old: new for old, new in names.items()}
+    np.testing.assert_array_equal(result_of(renamed(proto, names), tmp_path), plain)
+
+
+@pytest.mark.parametrize("port", ["input", "output"])
+def test_ports_must_not_have_names_of_the_trained_network(port: str, tmp_path: Path) -> None:
+    proto = anonymous()
+    (value,) = getattr(proto.graph, port)
+    with pytest.raises(BadInputError, match="must not begin with '@': @t1"):
+        imported(renamed(proto, {value.name: "@t1"}), tmp_path)
+
+
+def test_names_in_the_bodies_of_branches_follow(tmp_path: Path) -> None:
+    text = """
+        <ir_version: 10, opset_import: ["": 21]>
+        net (float[N, 4] x) => (float[N, 4] y) <bool c = {1}> {
+            v = Neg (x)
+            y = If (c) <then_branch = g1 () => (float[N, 4] a) { a = Add (v, x) },
+                        else_branch = g2 () => (float[N, 4] b) { b = Neg (v) }>
+        }
+    """
+    proto = onnx.parser.parse_model(text)
+    renamed(proto, {"v": "@v"})
+    for held in proto.graph.node[1].attribute:
+        for node in held.g.node:
+            node.input[:] = [{"v": "@v"}.get(name, name) for name in node.input]
+    found = read_onnx(saved(proto, tmp_path))
+    onnx.checker.check_model(found, full_check=True)
+    assert "@" not in str(found.graph)
