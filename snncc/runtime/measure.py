@@ -1,8 +1,9 @@
 """What quantisation changes, measured on data: the figures behind the report.
 
-The network is compared with the trained network itself, in float64: where float32 does not decide a
+The network is compared with the trained network in float64: where float32 does not decide a
 rounding, its own errors grow through a network as a change of ours would. What float32 changes is
-counted apart.
+counted apart. In float64 a file is computed as it was given, a module by its imported graph, which
+import has compared with the module.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _BATCH = 64
 
 
 class Trained(Protocol):
-    """The trained network itself, as its own framework runs it."""
+    """The trained network: in float32 as its own framework runs it, and in float64."""
 
     @property
     def words(self) -> str:
@@ -47,7 +48,7 @@ class Trained(Protocol):
 
     @property
     def wide_names(self) -> Collection[str]:
-        """The values that it has in float64."""
+        """The values that are known in float64."""
 
     def wide_values(self, feeds: Mapping[str, Array], wanted: Collection[str]) -> dict[str, Array]:
         """These, of inputs of float64."""
@@ -83,7 +84,7 @@ class Measured:
     """All populations, and the result.
 
     Attributes:
-        against: What the trained network was run by; its values are those of float64.
+        against: What ran the trained network in float32; what is compared with is float64.
         samples: How many.
         layers: Per population, in topological order.
         input_changed: Activations changed by input quantisation alone; None where the input is
