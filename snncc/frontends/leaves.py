@@ -379,8 +379,9 @@ def _otherwise_called(leaf: Leaf, others: Mapping[str, Any], out: Any) -> list[F
     if not takes and not isinstance(out, torch.Tensor):
         step = "StepSpec(...) without alone" if is_step else "StepSpec(StatefulFireSpec(...))"
         found.append((f"returns {returned}, not spikes alone", f"{step} if that is its membrane"))
-    if not found and leaf.keeps_its_membrane and not hasattr(leaf.module, str(leaf.spec.state)):  # type: ignore[union-attr]
-        what = f"has no attribute {leaf.spec.state!r}, in which it was said to keep its membrane"  # type: ignore[union-attr]
+    state = getattr(leaf.spec, "state", "")
+    if not found and leaf.keeps_its_membrane and not hasattr(leaf.module, state):
+        what = f"has no attribute {state!r}, in which it was said to keep its membrane"
         found.append((what, "StepSpec(..., state='...') with the name of its own"))
     kind = type(leaf.module).__name__
     return [Fault(what, kind=kind, module=leaf.path, todo=todo) for what, todo in found]

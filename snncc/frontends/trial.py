@@ -64,9 +64,9 @@ def _tried(leaf: Leaf, calls: Sequence[Call]) -> list[Fault]:
         return [_fault(leaf, f"reads {shape}, where a StatefulFireSpec stands for [T, N, ...]")]
     steps = len(call.drive) if is_whole else min(len(calls), _STEPS)
     T = 1 if isinstance(leaf.spec, IntegerFireSpec) else steps
-    drives = _sequences(neuron, T)
+    drives = _sequences(neuron, T).to(call.drive.dtype)
     hands_on = any(call.others for call in calls)
-    trial = _Trial(leaf, call, hands_on, drives.to(call.drive.dtype), *_fired(neuron, drives))
+    trial = _Trial(leaf, call, hands_on, drives, *_fired(neuron, drives.float()))
     return trial.faults(neuron)
 
 
@@ -237,7 +237,7 @@ class _Trial:
         total, (T, Q) = size.numel(), self.drives.shape
         ramp = len(set(self.drives[0].tolist()))
         meets = min((total // n for n in size[1:]), default=total)
-        wanted = max(math.ceil(_TIMES * min(Q, ramp) / meets), math.ceil(Q / total))
+        wanted = max(math.ceil(_TIMES * ramp / meets), math.ceil(Q / total))
         copies = max(1, min(wanted, _NUMBERS // (T * total)))
         shape, chance = (copies * size[0], *size[1:]), torch.Generator().manual_seed(1)
         which = torch.randint(Q, (copies * total,), generator=chance)
@@ -265,7 +265,7 @@ class _Trial:
             if isinstance(self.leaf.spec, StepSpec) and not self.leaf.spec.alone:
                 out, membrane = out
                 given = [membrane] if self.hands_on else []
-            spikes.append(out)
+            spikes.append(out.clone())  # some write into one tensor again and again
         return torch.stack(spikes)
 
     def _wrong(

@@ -132,6 +132,17 @@ def test_a_subclass_with_a_forward_of_its_own_is_tried_too() -> None:
     )
 
 
+def test_a_neuron_may_write_into_one_tensor_again_and_again() -> None:
+    class Writing(Node):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = super().forward(x)
+            if getattr(self, "out", out).shape != x.shape or not hasattr(self, "out"):
+                self.out = torch.empty_like(out)
+            return self.out.copy_(out)
+
+    tried(Writing(), node_spec(), (2, 5), T)
+
+
 def test_a_neuron_that_raises_on_other_drives_is_said_to() -> None:
     def fire(x: torch.Tensor) -> torch.Tensor:
         if bool((x > 3).any()):
