@@ -48,7 +48,9 @@ def kind_of_followed(node: ir.Node) -> str | None:
 def is_of_shapes(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
     """Whether a node is arithmetic on shapes: it reads no value of the network itself."""
     live = [v for v in node.inputs if v is not None and constant(v) is None]
-    return node.op_type in ("Shape", "Size") or all(kinds.get(v) == SHAPE for v in live)
+    whole = all(out.dtype == ir.DataType.INT64 for out in node.outputs)
+    from_shapes = all(kinds.get(v) == SHAPE for v in live)
+    return node.op_type in ("Shape", "Size") or (whole and from_shapes)
 
 
 def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:

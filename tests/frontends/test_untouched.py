@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from torch import nn
 
 import snncc
 from snncc.errors import SnnccError
+from snncc.frontends import untouched as module_of_untouched
 from snncc.frontends.untouched import untouched
 from snncc.nn import IntegerFire
 
@@ -126,3 +130,94 @@ def test_what_grew_is_as_small_as_before() -> None:
     assert list(net.table) == ["v"]
     assert net.table["v"].tolist() == [0, 0]
     assert not hasattr(net, "late")
+
+
+class Counter:
+    """A plain object of the author's; it is equal to any other."""
+
+    def __init__(self) -> None:
+        self.n, self.parts = 0, [torch.zeros(2)]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Nested(nn.Module):
+    """State at every depth, and generators of random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors, self.pair = [torch.zeros(3)], (torch.zeros(2), [0])
+        self.nest = {"a": [0], "b": {"c": 0}, "d": {1, 2}}
+        self.array, self.fixed = np.zeros(2), np.zeros(2)
+        self.fixed.flags.writeable = False
+        self.objects = np.array([[0], None], dtype=object)
+        self.queue, self.names = deque([1, 2], maxlen=2), SimpleNamespace(n=0)
+        self.counter, self.unlisted = Counter(), [nn.BatchNorm1d(2)]
+        self.me = [self]
+        self.drawn = [random.Random(1), np.random.default_rng(1), torch.Generator().manual_seed(1)]
+        self.weight = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.tensors[0].add_(1)
+        self.pair[0].add_(1)
+        self.pair[1][0] += 1
+        self.nest["a"][0] += 1
+        self.nest["b"]["c"] += 1
+        self.nest["d"].add(3)
+        self.array += 1
+        self.objects[0].append(1)
+        self.objects[1] = 1
+        self.queue.append(3)
+        self.names.n += 1
+        self.counter.n += 1
+        self.counter.late = 1
+        self.counter.parts[0] += 1
+        self.unlisted[0](x)
+        self.unlisted.append(nn.ReLU())
+        self.noise = (random.random(), np.random.rand(), *self.draw())  # noqa: NPY002
+        return x
+
+    def draw(self) -> tuple[float, ...]:
+        mine, numpy, torchs = self.drawn
+        return mine.random(), numpy.random(), float(torch.rand(1, generator=torchs))
+
+    def told(self) -> str:
+        norm = self.unlisted[0]
+        return str((
+            self.tensors, self.pair, self.nest, self.array, self.fixed, self.objects, self.queue,
+            self.names, self.counter.__dict__, len(self.unlisted), norm.running_mean,
+            norm.training, hasattr(self, "noise"), self.drawn[0].getstate(),
+            self.drawn[1].bit_generator.state, self.drawn[2].get_state().tolist(),
+            random.getstate(), np.random.get_state()[1].tolist(),  # noqa: NPY002
+        ))  # fmt: skip
+
+
+def test_what_modules_hold_at_any_depth_comes_back() -> None:
+    net = Nested()
+    before = net.told()
+    with untouched(net):
+        net(torch.rand(4, 2))
+        net(torch.rand(4, 2))
+        assert net.told() != before
+        assert net.unlisted[0].running_mean.any()
+    assert net.told() == before
+
+
+def test_parameters_are_not_copied_and_more_than_a_bound_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = Nested()
+    net.many = [[] for _ in range(1000)]
+    net.large = [np.zeros(1000), np.zeros(1)]
+    assert not any(t is net.weight for undo in module_of_untouched._kept([net]) for t in undo.args)
+    monkeypatch.setattr(module_of_untouched, "_MOST_OBJECTS", 200)
+    assert len(module_of_untouched._kept([net])) < 200
+    monkeypatch.setattr(module_of_untouched, "_MOST_OBJECTS", 10_000)
+    monkeypatch.setattr(module_of_untouched, "_MOST_BYTES", 4000)
+    kept = [undo.args[0] for undo in module_of_untouched._kept([net]) if undo.args]
+    assert not any(value is net.large[0] for value in kept)
+    assert any(value is net.large[1] for value in kept)
