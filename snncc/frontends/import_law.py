@@ -125,10 +125,15 @@ def _overflow(values: Array) -> str:
     return f"{values.size - np.count_nonzero(finite)} of {values.size} values are infinite or NaN"
 
 
+def _makers(model: ir.Model) -> dict[str, ir.Node]:
+    """Of each value the node that makes it."""
+    return {str(v.name): n for n in model.graph for v in n.outputs}
+
+
 def _require_covered(
     model: ir.Model, given: Mapping[str, Array], wanted: Collection[Sequence[str]]
 ) -> None:
-    makers = {str(v.name): n for n in model.graph for v in n.outputs}
+    makers = _makers(model)
     lost = [name for parts in wanted for name in parts or [""] if name not in given]
     faults = [_fault(makers.get(name), name, "was not compared") for name in lost]
     if faults or not wanted:
@@ -137,7 +142,7 @@ def _require_covered(
 
 
 def _require_equal(model: ir.Model, found: Sequence[Difference], against: str) -> None:
-    makers = {str(v.name): n for n in model.graph for v in n.outputs}
+    makers = _makers(model)
     wrong = {d.name: d for d in found if d.changed}
     if described := [name for name in wrong if _is_described(makers[name])]:
         faults = [_fault(makers[n], n, _otherwise(makers[n], wrong[n]), _TODO) for n in described]

@@ -285,13 +285,23 @@ def _live(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The file at the compiler's opset."""
+    """The file at the compiler's opset.
+
+    Raises:
+        UnsupportedModelError: ONNX has no way there for one of its operators.
+    """
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    return proto if opset == OPSET else onnx.version_converter.convert_version(proto, OPSET)
+    if opset == OPSET:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, OPSET)
+    except Exception as e:  # a bare RuntimeError, and whatever a damaged file provokes
+        raise UnsupportedModelError(
+            f"opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"
+        ) from e
 
 
 def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     try:
         proto = standardised(at_opset(inlined(with_functions(proto))))
         _fix_batch(proto)
@@ -304,9 +314,7 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e
     except BadInputError as e:
         raise BadInputError(f"{path}: {e.message}", e.faults) from e
-    except UnsupportedModelError:
-        raise
-    except Exception as e:
-        raise UnsupportedModelError(
-            f"{path}: opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"
-        ) from e
+    except UnsupportedModelError as e:
+        raise UnsupportedModelError(f"{path}: {e.message}", e.faults) from e
+    except Exception as e:  # onnx raises nearly anything on a damaged file
+        raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e

@@ -11,9 +11,9 @@ import onnx
 import onnx.helper
 import onnx.parser
 
-__all__ = ["with_quantisers"]
+from snncc.frontends.quantised_file import QONNX
 
-_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas")
+__all__ = ["with_quantisers"]
 
 #: The clamps, by whether it is signed and whether it is narrow.
 _ENDS = {
@@ -54,7 +54,7 @@ def with_quantisers(proto: onnx.ModelProto) -> onnx.ModelProto:
     imports = [f'"{o.domain}" : {o.version}' for o in proto.opset_import if not o.domain]
     bodies: dict[tuple[str, str], str] = {}
     for node in proto.graph.node:
-        if node.domain in _DOMAINS and (found := _body_of(node)) is not None:
+        if node.domain in QONNX and (found := _body_of(node)) is not None:
             name, arguments, body = found
             node.op_type = name
             bodies[node.domain, name] = f"{name} ({arguments}) => (y) {{{body}}}"

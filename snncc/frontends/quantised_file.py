@@ -30,11 +30,11 @@ from snncc.ir.graphs import (
     replace_value,
 )
 
-__all__ = ["dequantise", "require_qdq", "standardised"]
+__all__ = ["QONNX", "dequantise", "require_qdq", "standardised"]
 
 Array = npt.NDArray[Any]
 
-_QONNX = ("qonnx.custom_op.general", "onnx.brevitas")
+QONNX = ("qonnx.custom_op.general", "onnx.brevitas")
 _MICROSOFT = "com.microsoft"
 _LINEAR = ("QuantizeLinear", "DequantizeLinear")
 _NARROW = (ir.DataType.UINT4, ir.DataType.INT4)
@@ -78,7 +78,7 @@ def standardised(proto: onnx.ModelProto) -> onnx.ModelProto:
     faults = [fault for node in nodes(model) if (fault := _standardise(node)) is not None]
     if faults:
         raise UnsupportedModelError(f"quantisers without a spiking form: {len(faults)}", faults)
-    for domain in (*_QONNX, _MICROSOFT):
+    for domain in (*QONNX, _MICROSOFT):
         if all(node.domain != domain for node in model.graph):
             model.opset_imports.pop(domain, None)
     return ir.to_proto(model)
@@ -102,7 +102,7 @@ def _standardise(node: ir.Node) -> Fault | None:
     """Rewrite one node, or say why that is not possible."""
     if node.domain == _MICROSOFT and node.op_type in _LINEAR:
         node.domain = ""
-    if node.domain in _QONNX and node.op_type in _BITS:
+    if node.domain in QONNX and node.op_type in _BITS:
         return _rewrite(node)
     if not node.domain and (value := _computed(node)) is not None:
         _become(node, value)

@@ -169,7 +169,7 @@ class CompiledModel:
 
     def _require_own(self, stage: str, graphs: StoredGraphs) -> None:
         """A file's graph is well formed, and one that engines run is the Program's network."""
-        from snncc.runtime.agreement import require_same_network
+        from snncc.runtime.same_network import require_same_network
 
         graphs.light(stage)  # refuses weights outside the blob
         if stage in RUNNABLE and stage not in self._agreed:

@@ -46,7 +46,7 @@ def tampered(cnn, tmp_path):
 @pytest.fixture
 def mistaken(tampered, monkeypatch):
     """The same, as if the compiler had translated it so."""
-    monkeypatch.setattr("snncc.runtime.agreement.require_same_network", lambda *_: None)
+    monkeypatch.setattr("snncc.runtime.same_network.require_same_network", lambda *_: None)
     return tampered
 
 

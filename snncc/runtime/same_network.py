@@ -64,14 +64,16 @@ def require_same_network(
     Raises:
         BadInputError: It does not, or this version of snncc would compile it otherwise.
     """
+    at = "quantised"
     try:
-        proto, quantised = graph("quantised")
+        proto, quantised = graph(at)
         _check_frame(proto)
         verify_stage(quantised, "quantised")
         _check_values(quantised, program)
         _check_program(quantised, program)
         if stage == "spiking":
-            proto, spiking = graph("spiking")
+            at = "spiking"
+            proto, spiking = graph(at)
             _check_frame(proto)
             _check_lowered(quantised, spiking)
     except BadInputError:
@@ -79,7 +81,7 @@ def require_same_network(
     except Exception as e:  # whatever a foreign graph may raise: it is not the network's
         faults = e.faults if isinstance(e, SnnccError) else ()
         raise BadInputError(
-            f"{where}: graph '{stage}' is not the network of program.json: {e}; compile again",
+            f"{where}: graph '{at}' is not the network of program.json: {e}; compile again",
             faults,
         ) from e
 
@@ -255,9 +257,10 @@ def _of_slice(node: ir.Node) -> None:
     if start is None:
         _require(_shape(base) == shape, f"'{node.outputs[0].name}' adds another shape")
         return
+    assert base is not None
     whole = (1,) * (len(shape) + 1 - start.ndim) + start.shape
     by_channel = (1, shape[0], *(1,) * (len(shape) - 1))
-    _require(whole in ((1, *shape), by_channel), f"'{base.name}' is no bias" if base else "")
+    _require(whole in ((1, *shape), by_channel), f"'{base.name}' is no bias")
 
 
 def _of_mask(node: ir.Node) -> None:
