@@ -16,7 +16,7 @@ from snncc.ir.oracle import evaluate, teacher_forced
 from snncc.passes import PassManager, pipeline
 from snncc.passes.build_program import build_program
 from snncc.passes.fold_scale import output_scales
-from snncc.passes.grids import largest_weight
+from snncc.passes.grids import largest_weight, plan
 
 BITS = st.sampled_from(range(4, 25))
 
@@ -255,3 +255,19 @@ def test_a_shift_under_a_padded_average_enters_as_often_as_there_are_pixels() ->
     net.then("Conv", net.const(taps), net.const([1.0, 2.0]), module="dw", group=2)
     case = case_of(net.pool("AveragePool", 2, 1, 1).fire(4).flatten().linear(3), samples=8)
     assert changed_share(case, 24) <= 1e-3
+
+
+@settings(max_examples=examples(25))
+@given(networks(), st.sampled_from([4, 8, 16]))
+def test_weights_and_biases_go_to_the_nearest_integers(case: Case, bits: int) -> None:
+    manager = PassManager(pipeline(case.source, bits), kept=("fold-scale",))
+    manager.run(imported(case.net))
+    planned, faults = plan(manager.after["fold-scale"], bits)
+    assume(not faults)
+    assert planned
+    for layer in planned.values():
+        for whole, exact in (
+            (layer.weight, layer.exact_weight()),
+            (layer.bias, layer.exact_bias()),
+        ):
+            assert (np.abs(whole - exact) <= 0.5 + 1e-6 * np.abs(exact)).all()
