@@ -313,7 +313,8 @@ def _weights(model: CompiledModel) -> Line:
     if not report["samples"]:
         return "weights", f"{head} changes not measured (give --calibration DATA)"
     more = 16 if bits < 16 else 24
-    is_free = report["changed"] and bits < 24 and not report.get("target")
+    is_ours = report["changed_teacher_forced"]  # else it is the input that changed them
+    is_free = is_ours and bits < 24 and not report.get("target")
     hint = f"(--weight-bits {more} for fewer)" if is_free else ""
     samples = plural(report["samples"], "sample")
     changed = f"{percent(report['changed'])} of {number(report['compared'])} activations"

@@ -205,7 +205,8 @@ class Session:
             return found
         known = list(dict.fromkeys(name for n in nodes for name in (n.module, n.name) if name))
         close = get_close_matches(probe, known, n=3) or known
-        raise UsageError(f"cannot probe '{probe}'; there are {_quoted(close[:12])}")
+        more = f" and {len(close) - 12} more" if len(close) > 12 else ""
+        raise UsageError(f"cannot probe '{probe}'; there are {_quoted(close[:12])}{more}")
 
 
 def _quoted(names: Collection[str]) -> str:
