@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from snncc.backends.target import TARGETS
+from snncc.backends.engines import TARGETS
 from snncc.cli.screen import Screen, spinner, write_json
 from snncc.errors import BadInputError, MissingDependencyError, SnnccError, UsageError
 from versus.cases import SECTIONS, Case, quick

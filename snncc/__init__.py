@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snncc.compiler import compile
-    from snncc.grid import on_grid
+    from snncc.compiler.on_grid import on_grid
     from snncc.runtime.artifact import CompiledModel, load
     from snncc.runtime.session import Session
 
@@ -21,7 +21,7 @@ _HOMES = {
     "Session": "snncc.runtime.session",
     "compile": "snncc.compiler",
     "load": "snncc.runtime.artifact",
-    "on_grid": "snncc.grid",
+    "on_grid": "snncc.compiler.on_grid",
 }
 
 

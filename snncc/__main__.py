@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from snncc.process import Ended, end_in_order, end_now, final_code, replace_streams
+from snncc.system.process import Ended, end_in_order, end_now, final_code, replace_streams
 
 __all__ = ["main"]
 

@@ -9,8 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from networks import _Builder, half_even_levels, samples
 
-from snncc.ir.attention import cheaper_order, reach_of
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Attention,
     Neuron,
@@ -22,8 +21,9 @@ from snncc.ir.program import (
     Relay,
     Source,
 )
-from snncc.ir.program_bounds import bounded, emitted_payload
-from snncc.ir.program_timing import required_depth
+from snncc.program.attention import cheaper_order, reach_of
+from snncc.program.bounds import bounded, emitted_payload
+from snncc.program.timing import required_depth
 
 __all__ = ["attention_cases", "attention_programs", "one_attention"]
 

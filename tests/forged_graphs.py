@@ -20,8 +20,8 @@ from onnx.numpy_helper import from_array, to_array
 
 from snncc.ir.graphs import to_proto
 from snncc.passes import PassManager
-from snncc.passes.build_program import build_program
-from snncc.passes.lower_to_spikes import LowerToSpikes
+from snncc.passes.spikes.build_program import build_program
+from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
 from snncc.runtime.artifact import CompiledModel
 from snncc.runtime.container import read_members
 from snncc.runtime.contract import InputContract

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from artifact_files import forged
 
-from snncc.ir.attention import reach_of
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Attention,
     Neuron,
@@ -34,8 +33,9 @@ from snncc.ir.program import (
     pooled_size,
     sources_of,
 )
-from snncc.ir.program_bounds import bounded, emitted_payload
-from snncc.ir.program_timing import firing_window, required_depth
+from snncc.program.attention import reach_of
+from snncc.program.bounds import bounded, emitted_payload
+from snncc.program.timing import firing_window, required_depth
 from snncc.runtime.container import Blob
 from snncc.runtime.contract import InputContract
 from snncc.runtime.manifest import manifest_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Attention,
     Neuron,

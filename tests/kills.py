@@ -98,7 +98,7 @@ def steps(kind: str, path: str, exists: str) -> None:
 
 
 def claim(kind: str, out: Path):
-    from snncc.outputs import claim_file, claim_folder
+    from snncc.system.outputs import claim_file, claim_folder
 
     exported = {"graph.json", "tensors.npz", "README.md", "processes", "run.py", "network.py"}
     parts = {*PARTS, *exported, "executors.py", "files.py"}

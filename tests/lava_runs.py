@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.lava.emit import write
 from snncc.backends.lava.interpreter import find_python, python_310
 from snncc.errors import MissingDependencyError
-from snncc.ir.program import Program
+from snncc.program import Program
 
 __all__ = ["differences", "emitted", "expected", "lava_python", "python", "run"]
 

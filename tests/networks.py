@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Neuron,
     Node,
@@ -23,8 +23,8 @@ from snncc.ir.program import (
     Source,
     pooled_size,
 )
-from snncc.ir.program_bounds import bounded, emitted_payload, potential_bounds
-from snncc.ir.program_timing import required_depth
+from snncc.program.bounds import bounded, emitted_payload, potential_bounds
+from snncc.program.timing import required_depth
 
 __all__ = ["cases", "chain", "changed", "half_even_levels", "programs", "samples"]
 

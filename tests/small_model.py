@@ -11,9 +11,9 @@ from onnx.helper import make_tensor_value_info
 from snncc.backends.integer import IntegerEngine
 from snncc.ir.graphs import to_proto
 from snncc.ir.ops import OPSET, VERSION, functions_of
-from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
-from snncc.ir.program_bounds import bounded
-from snncc.passes.lower_to_spikes import LowerToSpikes
+from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
+from snncc.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
+from snncc.program.bounds import bounded
 from snncc.runtime.artifact import CompiledModel, manifest_of
 from snncc.runtime.contract import InputContract, by_timestep
 from snncc.runtime.reference import Reference

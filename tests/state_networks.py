@@ -10,9 +10,9 @@ from float_networks import Case, Net
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from snncc.frontends.steps import STEP
+from snncc.frontends.loops import STEP
 from snncc.ir.ops import DOMAIN
-from snncc.passes.quantise_input import QuantiseInput
+from snncc.passes.integers.quantise_input import QuantiseInput
 
 __all__ = [
     "RULES",

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from interpreter import interpret
 from random_networks import networks
 
-from snncc.backends.clocked import ClockedEngine
-from snncc.backends.engine import Engine
+from snncc.backends.base import Engine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import initializer, nodes
 from snncc.ir.oracle import evaluate
-from snncc.ir.program import Program
-from snncc.passes.build_program import build_program
+from snncc.passes.spikes.build_program import build_program
+from snncc.program import Program
 
 BITS = st.sampled_from([5, 8, 8, 12, 16, 24])
 

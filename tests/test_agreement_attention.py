@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from interpreter import interpret
 from test_agreement import BITS, Forms
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate
-from snncc.ir.program import Accumulator, Attention, Neuron, Relay
-from snncc.passes.quantise_input import QuantiseInput
+from snncc.passes.integers.quantise_input import QuantiseInput
+from snncc.program import Accumulator, Attention, Neuron, Relay
 
 
 def disagreements(f: Forms) -> list[str]:

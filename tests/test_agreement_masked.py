@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from masked_networks import MaskedCase, MaskedNet, masked_cases, masked_lowered
 from test_agreement import Forms, disagreements, mutated
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.errors import UnsupportedModelError
 from snncc.ir.oracle import evaluate
-from snncc.ir.program import Accumulator, Program
 from snncc.passes import QuantiseInput
-from snncc.passes.build_program import build_program
+from snncc.passes.spikes.build_program import build_program
+from snncc.program import Accumulator, Program
 
 BITS = st.sampled_from([5, 8, 8, 12, 16, 24])
 

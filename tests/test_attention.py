@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import snncc
 from snncc.compiler import InputOptions
-from snncc.ir.program import Attention, Program, Relay
 from snncc.nn import LIF, IntegerFire
+from snncc.program import Attention, Program, Relay
 from snncc.runtime.artifact import CompiledModel
 
 

@@ -17,10 +17,10 @@ from networks import chain, changed, half_even_levels
 from onnx import numpy_helper
 
 import event_vs_dense
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.cli.screen import Screen
 from snncc.errors import SnnccError, UnsupportedModelError, VerificationError
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Neuron,
     Node,
@@ -31,7 +31,7 @@ from snncc.ir.program import (
     Source,
     pooled_size,
 )
-from snncc.ir.program_bounds import bounded, emitted_payload
+from snncc.program.bounds import bounded, emitted_payload
 from versus import trial
 from versus.cases import Case
 from versus.dense_form import exact_in_float32, thresholds

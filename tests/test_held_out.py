@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import snncc
-from snncc.inputs import halves
+from snncc.compiler.inputs import halves
 from snncc.nn import IntegerFire
-from snncc.passes.choose_bits import ChooseBits
-from snncc.passes.quantise_weights import QuantiseWeights
+from snncc.passes.integers.choose_bits import ChooseBits
+from snncc.passes.integers.quantise_weights import QuantiseWeights
 
 
 def network() -> nn.Module:

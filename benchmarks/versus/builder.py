@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.clocked import ClockedEngine
-from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection, Readout, Source
-from snncc.ir.program_bounds import bounded, emitted_payload
-from snncc.passes.grids import largest_weight, slices
-from snncc.passes.levels import levels
+from snncc.backends.clocked.engine import ClockedEngine
+from snncc.passes.integers.grids import largest_weight, slices
+from snncc.passes.integers.levels import levels
+from snncc.program import Accumulator, Neuron, Node, Pool, Program, Projection, Readout, Source
+from snncc.program.bounds import bounded, emitted_payload
 
 __all__ = ["Builder", "Network"]
 

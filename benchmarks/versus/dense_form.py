@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import Fault, UnsupportedModelError
-from snncc.ir.program import Accumulator, Neuron, Program, Projection
-from snncc.ir.program_bounds import weight_reach
+from snncc.program import Accumulator, Neuron, Program, Projection
+from snncc.program.bounds import weight_reach
 
 __all__ = ["column", "exact_in_float32", "foldable", "thresholds"]
 

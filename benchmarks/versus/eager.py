@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, linear, max_pool2d, pad
 
 from snncc.errors import UnsupportedModelError
-from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Projection, Readout
+from snncc.program import Accumulator, Neuron, Node, Pool, Program, Projection, Readout
 from versus.dense_form import column, foldable, thresholds
 
 __all__ = ["Eager", "layer_of"]

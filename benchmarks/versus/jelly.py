@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from snncc.errors import UnsupportedModelError
-from snncc.ir.program import Accumulator, Neuron, Node, Pool, Program, Readout, Source
+from snncc.program import Accumulator, Neuron, Node, Pool, Program, Readout, Source
 from versus.dense_form import foldable, thresholds
 from versus.eager import layer_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Neuron,
     Node,

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from snncc.errors import UnsupportedModelError
-from snncc.ir.program import Pool, Projection, Shape
+from snncc.program import Pool, Projection, Shape
 
 __all__ = ["MICROSOFT", "Graph", "open_session", "pooling", "window"]
 

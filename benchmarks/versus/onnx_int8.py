@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from snncc.errors import UnsupportedModelError
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Neuron,
     Node,

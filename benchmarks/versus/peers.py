@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from snncc.errors import MissingDependencyError, SnnccError, UnsupportedModelError
-from snncc.ir.program import Program
+from snncc.program import Program
 from versus.dense_form import exact_in_float32
 from versus.onnx_fp32 import float_model
 from versus.onnx_graph import open_session

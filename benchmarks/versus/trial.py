@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.clocked import ClockedEngine
-from snncc.backends.engine import Activity, Engine
-from snncc.backends.target import TARGETS, make_engine
+from snncc.backends.base import Activity, Engine
+from snncc.backends.clocked.engine import ClockedEngine
+from snncc.backends.engines import TARGETS, make_engine
 from snncc.errors import Fault, SnnccError, UnsupportedModelError, VerificationError
 from snncc.ir.fed import FedGraph
-from snncc.ir.program import Program
+from snncc.program import Program
 from versus.cases import Case
 from versus.measure import Call, Times, by_turns
 from versus.peers import EQUAL, INT8, Peer, peer

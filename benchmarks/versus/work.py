@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity
-from snncc.ir.program import Accumulator, Array, Neuron, Pool, Program, Projection, Shape
+from snncc.backends.base import Activity
+from snncc.program import Accumulator, Array, Neuron, Pool, Program, Projection, Shape
 
 __all__ = ["Work", "dense_macs", "emitted", "weighted", "work_of"]
 

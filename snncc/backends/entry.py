@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.ir.program import Accumulator, Array, Neuron, Node, Program, Relay, Shape, sources_of
+from snncc.program import Accumulator, Array, Neuron, Node, Program, Relay, Shape, sources_of
 
 __all__ = [
     "active_positions",

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import onnx
 from onnx.helper import make_tensor_value_info
 
-from snncc.backends.engine import Activity, PerProcess, Progress
+from snncc.backends.base import Activity, PerProcess, Progress
 from snncc.errors import BadInputError, SnnccError, UsageError
 from snncc.ir.fed import FedGraph
 from snncc.ir.ops import DOMAIN
 from snncc.ir.oracle import session
-from snncc.ir.program import Accumulator, Array, Neuron, Program, Readout
+from snncc.program import Accumulator, Array, Neuron, Program, Readout
 
 __all__ = ["IntegerEngine", "SpikeFormEngine"]
 

@@ -14,8 +14,8 @@ from snncc.cli.shared_options import json_option
 from snncc.errors import UsageError
 
 if TYPE_CHECKING:
-    from snncc.backends.chip import Chip
-    from snncc.backends.target import Target
+    from snncc.backends.chip.chips import Chip
+    from snncc.backends.engines import Target
     from snncc.ir.ops import Op
 
 __all__ = ["ops", "targets"]
@@ -25,8 +25,8 @@ __all__ = ["ops", "targets"]
 @json_option
 def targets(as_json: bool) -> None:
     """List what compiled networks run on, and whether it can run here."""
-    from snncc.backends.chip import CHIPS, chip
-    from snncc.backends.target import TARGETS
+    from snncc.backends.chip.chips import CHIPS, chip
+    from snncc.backends.engines import TARGETS
 
     chips = [chip(name) for name in CHIPS]
     if as_json:

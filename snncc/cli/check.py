@@ -17,7 +17,7 @@ from snncc.cli.shared_options import json_option
 from snncc.frontends.import_paths import restored_paths
 
 if TYPE_CHECKING:
-    from snncc.passes.diagnose import Diagnosis
+    from snncc.passes.judge.diagnose import Diagnosis
 
 __all__ = ["check"]
 

@@ -17,9 +17,9 @@ from snncc.cli.files import check_dump_folder, check_input_file, check_output_fi
 from snncc.cli.network import Network, Request, network_options, numbers, read_network
 from snncc.cli.screen import Screen, file_size, steps, write_json
 from snncc.cli.shared_options import PATH
+from snncc.compiler.progress import Step
 from snncc.errors import TargetError, UnsupportedModelError, UsageError
 from snncc.frontends.import_paths import restored_paths
-from snncc.steps import Step
 
 if TYPE_CHECKING:
     from snncc.compiler import Options

@@ -40,8 +40,8 @@ def doctor(install_lava: bool, as_json: bool) -> None:
 
 def _found() -> dict[str, Any]:
     import snncc
-    from snncc.backends.target import TARGETS
-    from snncc.cache import cache_folder, why_not_own
+    from snncc.backends.engines import TARGETS
+    from snncc.system.cache import cache_folder, why_not_own
 
     return {
         "snncc": snncc.__version__,

@@ -18,7 +18,7 @@ import numpy as np
 from snncc.cli.files import WRITTEN
 from snncc.cli.screen import Screen, write_json
 from snncc.errors import Fault, SnnccError
-from snncc.process import asked_to_end
+from snncc.system.process import asked_to_end
 
 __all__ = ["Commands", "fault_json", "show_faults"]
 

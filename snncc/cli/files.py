@@ -8,9 +8,16 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from snncc.damage import irregular, reason
 from snncc.errors import BadInputError
-from snncc.outputs import FileClaim, FolderClaim, check_file, check_folder, claim_file, claim_folder
+from snncc.system.damage import irregular, reason
+from snncc.system.outputs import (
+    FileClaim,
+    FolderClaim,
+    check_file,
+    check_folder,
+    claim_file,
+    claim_folder,
+)
 
 __all__ = [
     "WRITTEN",

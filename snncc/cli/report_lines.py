@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snncc.cli.screen import number, percent, plural, size
-from snncc.inputs import OWN_GRID
+from snncc.compiler.inputs import OWN_GRID
 
 if TYPE_CHECKING:
-    from snncc.ir.program import Program
+    from snncc.program import Program
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
@@ -273,7 +273,7 @@ def _resets(program: Program) -> str:
 
 def _attention(model: CompiledModel) -> list[Line]:
     """How many, in which order of products, and what waits for them."""
-    from snncc.ir.attention import Attention, Relay
+    from snncc.program.attention import Attention, Relay
 
     nodes = model.program.nodes
     found = [node for node in nodes if isinstance(node, Attention)]

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from snncc.cli.tally import Tally
-    from snncc.outputs import FileClaim
     from snncc.runtime.coding import Dataset
     from snncc.runtime.result import PopulationRates, Rates
     from snncc.runtime.session import Session
+    from snncc.system.outputs import FileClaim
 
     Array = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from snncc.steps import Step
+    from snncc.compiler.progress import Step
 
 __all__ = [
     "Screen",

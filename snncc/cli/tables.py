@@ -14,7 +14,7 @@ from snncc.errors import BadInputError
 if TYPE_CHECKING:
     import onnx
 
-    from snncc.ir.program import Projection
+    from snncc.program import Projection
     from snncc.runtime.artifact import CompiledModel
 
 __all__ = ["demand", "graph_of", "graph_text", "rows", "statistics_of", "texts"]
@@ -148,7 +148,7 @@ def _passes(model: CompiledModel) -> list[Row]:
 
 
 def _bounds(model: CompiledModel) -> list[Row]:
-    from snncc.backends.target import TARGETS
+    from snncc.backends.engines import TARGETS
     from snncc.runtime.bounds import bits_of, bounds
 
     ranges = (model.report.get("observed") or {}).get("ranges", {})
@@ -171,7 +171,7 @@ def _bounds(model: CompiledModel) -> list[Row]:
 
 def demand(model: CompiledModel) -> dict[str, Any]:
     """What the network would take of a chip: of that it was compiled for, or of the first."""
-    from snncc.backends.chip import CHIPS, demand_json
+    from snncc.backends.chip.chips import CHIPS, demand_json
 
     target = model.report.get("target") or {}
     return demand_json(model.program, target.get("name", CHIPS[0]))

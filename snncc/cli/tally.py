@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity
-from snncc.ir.program import Program
+from snncc.backends.base import Activity
+from snncc.program import Program
 from snncc.runtime.result import PopulationRates, Rates, rates
 
 __all__ = ["Tally"]

@@ -81,7 +81,7 @@ def verify_(
 
 def _engines(given: str, model: CompiledModel) -> tuple[list[str], dict[str, str]]:
     """The engines to compare; of ``all`` and of the default those not run, with the reason."""
-    from snncc.backends.target import TARGETS
+    from snncc.backends.engines import TARGETS
 
     others = [name for name in TARGETS if name != "integer"]
     names = others if given == "all" else list(dict.fromkeys(n.strip() for n in given.split(",")))

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from snncc.damage import damaged, open_regular, require_whole_zip
 from snncc.errors import BadInputError, SnnccError
+from snncc.system.damage import damaged, open_regular, require_whole_zip
 
 __all__ = ["load_content"]
 

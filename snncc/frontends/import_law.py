@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError, VerificationError
-from snncc.frontends.steps import CLASS
+from snncc.frontends.loops import CLASS
 from snncc.ir.graphs import label, provenance
 from snncc.ir.lineage import Lineage
 from snncc.ir.oracle import evaluate

@@ -19,8 +19,8 @@ import torch
 
 from snncc.errors import Fault, SnnccError, UnsupportedModelError
 from snncc.frontends.descriptions import IntegerFireSpec, Spec, StatefulFireSpec, StepSpec
-from snncc.frontends.step_leaves import stepping
-from snncc.frontends.steps import CALLS, CLASS
+from snncc.frontends.loop_leaves import stepping
+from snncc.frontends.loops import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = [
@@ -425,7 +425,7 @@ def _spikes(out: Any) -> torch.Tensor:
     return spikes.detach() if isinstance(spikes, torch.Tensor) else torch.zeros(0)
 
 
-register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))
+register_leaf("snncc.nn.layers.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))
 
 
 def _own_stateful(m: Any) -> StatefulFireSpec:
@@ -433,4 +433,4 @@ def _own_stateful(m: Any) -> StatefulFireSpec:
     return StatefulFireSpec(m.D, decay, gain, m.threshold, m.norm, m.rule, m.reset)
 
 
-register_leaf("snncc.nn_state.Stateful", _own_stateful)
+register_leaf("snncc.nn.state.Stateful", _own_stateful)

@@ -19,13 +19,13 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError, Message
 
-from snncc.damage import damaged, open_regular
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.limits import live, require_affordable, require_few_nodes
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.lineage import TRAINED
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
+from snncc.system.damage import damaged, open_regular
 
 __all__ = ["at_opset", "import_onnx", "inlined", "read_onnx", "with_functions"]
 

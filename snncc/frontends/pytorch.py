@@ -19,21 +19,21 @@ import onnxscript.optimizer
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
 
-from snncc.damage import damaged, open_regular, require_whole_zip
 from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
 from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
+from snncc.frontends.loops import require_loops
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
-from snncc.frontends.steps import require_loops
 from snncc.frontends.tidy import tidy
 from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
 from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
 from snncc.ir.ops import OPSET
-from snncc.passes.advice import OPERATORS, OTHER
+from snncc.passes.recognise.advice import OPERATORS, OTHER
+from snncc.system.damage import damaged, open_regular, require_whole_zip
 
 __all__ = [
     "Exported",

@@ -16,8 +16,8 @@ import onnxscript.optimizer
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.limits import FoldingBudget
+from snncc.frontends.loops import STEP, gather_steps
 from snncc.frontends.quantised_file import dequantise
-from snncc.frontends.steps import STEP, gather_steps
 from snncc.ir.graphs import (
     Provenance,
     attribute,

@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import Call, Record, recorded
+from snncc.frontends.loops import CALLS
 from snncc.frontends.own_operators import compute
 from snncc.frontends.pytorch import Exported
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding
-from snncc.frontends.steps import CALLS
 from snncc.frontends.untouched import untouched
 from snncc.ir.float64 import in_float64
 from snncc.ir.lineage import TRAINED

@@ -19,7 +19,7 @@ from snncc.errors import Fault, UnsupportedModelError
 from snncc.frontends.descriptions import IntegerFireSpec, StatefulFireSpec, StepSpec
 from snncc.frontends.leaves import Call, Leaf, forget, qualified
 from snncc.frontends.untouched import untouched
-from snncc.nn_grid import GridStateful
+from snncc.nn.grid import GridStateful
 
 __all__ = ["require_described"]
 

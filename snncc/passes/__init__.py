@@ -6,25 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snncc.passes.base import Pass, PassManager, PassRecord
-from snncc.passes.canonicalise import Canonicalise
-from snncc.passes.choose_bits import LOW, ChooseBits
-from snncc.passes.commute_max_pool import CommuteMaxPool
-from snncc.passes.distribute_linear import DistributeLinear
-from snncc.passes.fit_weights import Fit
-from snncc.passes.fold_batch_norm import FoldBatchNorm
-from snncc.passes.fold_padding import FoldPadding
-from snncc.passes.fold_scale import FoldScale
-from snncc.passes.fold_time import FoldTime
-from snncc.passes.keep_mask import KeepMask
-from snncc.passes.lower_to_spikes import LowerToSpikes
-from snncc.passes.merge_linear import MergeLinear
-from snncc.passes.quantise_input import QuantiseInput
-from snncc.passes.quantise_weights import QuantiseWeights
-from snncc.passes.recognise_attention import RecogniseAttention
-from snncc.passes.recognise_integer_fire import RecogniseIntegerFire
-from snncc.passes.recognise_qdq import RecogniseQdq
-from snncc.passes.require_integer import RequireInteger
-from snncc.passes.sparse_to_vanilla_conv import SparseToVanillaConv
+from snncc.passes.fold.commute_max_pool import CommuteMaxPool
+from snncc.passes.fold.fold_batch_norm import FoldBatchNorm
+from snncc.passes.fold.fold_padding import FoldPadding
+from snncc.passes.fold.fold_scale import FoldScale
+from snncc.passes.fold.keep_mask import KeepMask
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.sparse_to_vanilla_conv import SparseToVanillaConv
+from snncc.passes.integers.choose_bits import LOW, ChooseBits
+from snncc.passes.integers.fit_weights import Fit
+from snncc.passes.integers.quantise_input import QuantiseInput
+from snncc.passes.integers.quantise_weights import QuantiseWeights
+from snncc.passes.judge.require_integer import RequireInteger
+from snncc.passes.recognise.canonicalise import Canonicalise
+from snncc.passes.recognise.distribute_linear import DistributeLinear
+from snncc.passes.recognise.recognise_integer_fire import RecogniseIntegerFire
+from snncc.passes.recognise.recognise_qdq import RecogniseQdq
+from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
+from snncc.passes.time.fold_time import FoldTime
+from snncc.passes.tokens.recognise_attention import RecogniseAttention
 
 __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "front", "pipeline"]
 

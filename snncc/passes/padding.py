@@ -18,7 +18,7 @@ from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, static_shape
 from snncc.ir.ops import OPSET
 from snncc.ir.oracle import session
-from snncc.passes.linear import Linear, convolve, linear_behind, read_linear, write_linear
+from snncc.passes.reading import Linear, convolve, linear_behind, read_linear, write_linear
 
 __all__ = [
     "Padding",

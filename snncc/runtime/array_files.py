@@ -21,9 +21,9 @@ from typing import Any, BinaryIO, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from snncc.damage import damaged, open_regular, reason, require_whole_zip
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.masks import MASK
+from snncc.system.damage import damaged, open_regular, reason, require_whole_zip
 
 __all__ = ["FORMATS", "Rows", "read_arrays", "read_labels", "read_masks", "reading"]
 

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from snncc.damage import open_regular
 from snncc.errors import BadInputError
-from snncc.ir.program import Program
-from snncc.outputs import claim_file
+from snncc.program import Program
 from snncc.runtime.array_files import reading
 from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
 from snncc.runtime.contract import InputContract, Output, Result, outputs_of, results_of
@@ -34,6 +32,8 @@ from snncc.runtime.graph_store import (
 )
 from snncc.runtime.manifest import PARTS, SCHEMA_VERSION, check_manifest, manifest_of
 from snncc.runtime.reference import Reference
+from snncc.system.damage import open_regular
+from snncc.system.outputs import claim_file
 
 if TYPE_CHECKING:
     import tempfile

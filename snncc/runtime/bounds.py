@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Progress
-from snncc.backends.target import make_engine
+from snncc.backends.base import Progress
+from snncc.backends.engines import make_engine
 from snncc.errors import Fault, VerificationError
-from snncc.ir.program import Accumulator, Program
+from snncc.program import Accumulator, Program
 from snncc.runtime.contract import by_timestep
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, UsageError
-from snncc.outputs import claim_file
 from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
+from snncc.system.outputs import claim_file
 
 __all__ = [
     "Dataset",

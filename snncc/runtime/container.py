@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from snncc.damage import require_whole_zip
 from snncc.errors import BadInputError
 from snncc.runtime.array_files import reading
+from snncc.system.damage import require_whole_zip
 
 __all__ = [
     "ALIGNMENT",

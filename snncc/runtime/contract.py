@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError
-from snncc.ir.program import Accumulator, Program, Readout, Shape
+from snncc.program import Accumulator, Program, Readout, Shape
 from snncc.runtime.coding import check_input, normalise, pieces
 from snncc.runtime.masks import MASK, check_mask, with_planes
 

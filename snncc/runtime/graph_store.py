@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.cache import own_cache
 from snncc.errors import BadInputError, SnnccError
-from snncc.locks import Lock
-from snncc.process import shielded
 from snncc.runtime.container import ALIGNMENT, Blob, sha256
+from snncc.system.cache import own_cache
+from snncc.system.locks import Lock
+from snncc.system.process import shielded
 
 if TYPE_CHECKING:
     import onnx

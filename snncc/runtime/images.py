@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from snncc.damage import open_regular
 from snncc.errors import BadInputError, MissingDependencyError
 from snncc.runtime.array_files import reading
+from snncc.system.damage import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from snncc.errors import BadInputError
-from snncc.ir.program import Accumulator, Program, sources_of
+from snncc.program import Accumulator, Program, sources_of
 from snncc.runtime.contract import InputContract, outputs_of
 
 __all__ = ["PARTS", "SCHEMA_VERSION", "check_manifest", "manifest_of"]

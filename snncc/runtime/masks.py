@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError
-from snncc.ir.program import MASKED
+from snncc.program import MASKED
 
 __all__ = ["MASK", "check_mask", "random_masks", "with_planes"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.backends.engine import Progress
+from snncc.backends.base import Progress
 from snncc.errors import Fault, UnsupportedModelError, VerificationError
 from snncc.ir.carried import carry_of, near_border
 from snncc.ir.float64 import in_float64
@@ -24,7 +24,7 @@ from snncc.ir.graphs import attribute, label, nodes
 from snncc.ir.lineage import TRAINED, Lineage
 from snncc.ir.ops import NEURONS
 from snncc.ir.oracle import affordable, evaluate, teacher_forced
-from snncc.passes.fold_scale import output_scales
+from snncc.passes.fold.fold_scale import output_scales
 
 __all__ = ["LayerChange", "Measured", "Trained", "measure", "require_spikes"]
 

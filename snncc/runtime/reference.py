@@ -13,9 +13,9 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity
+from snncc.backends.base import Activity
 from snncc.errors import BadInputError
-from snncc.ir.program import Program
+from snncc.program import Program
 from snncc.runtime.container import array_to_npy, npy_to_array, read_members, write_members
 from snncc.runtime.result import Mismatch, mismatch
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity
-from snncc.backends.synapses import channels_first, channels_last, windows_of
-from snncc.ir.program import (
+from snncc.backends.base import Activity
+from snncc.backends.clocked.synapses import channels_first, channels_last, windows_of
+from snncc.program import (
     Attention,
     Neuron,
     Node,

@@ -22,13 +22,13 @@ from snncc.errors import BadInputError, SnnccError
 from snncc.ir.graphs import attribute, constant, static_shape
 from snncc.ir.lineage import forget
 from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, functions_of
-from snncc.ir.program import Array, Node, Program, Projection, Readout, Shape
-from snncc.ir.program_bounds import emitted_payload, weight_reach
-from snncc.ir.program_check import FIELDS, PEOPLE
 from snncc.ir.stages import verify_stage
-from snncc.passes.build_program import build_program
-from snncc.passes.fold_time import TIMESTEPS
-from snncc.passes.lower_to_spikes import LowerToSpikes
+from snncc.passes.spikes.build_program import build_program
+from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
+from snncc.passes.time.fold_time import TIMESTEPS
+from snncc.program import Array, Node, Program, Projection, Readout, Shape
+from snncc.program.bounds import emitted_payload, weight_reach
+from snncc.program.check import FIELDS, PEOPLE
 
 __all__ = ["require_same_network"]
 

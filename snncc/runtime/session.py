@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, Progress
-from snncc.backends.target import TARGETS, make_engine
+from snncc.backends.base import Activity, Progress
+from snncc.backends.engines import TARGETS, make_engine
 from snncc.errors import UsageError
-from snncc.ir.program import Accumulator, Neuron
+from snncc.program import Accumulator, Neuron
 from snncc.runtime.artifact import CompiledModel, load
 from snncc.runtime.contract import by_timestep
 from snncc.runtime.masks import MASK
@@ -57,7 +57,7 @@ class Session:
 
     Args:
         model: The network, or the path of its ``.snn`` file.
-        engine: A name of ``snncc.backends.target.TARGETS``.
+        engine: A name of ``snncc.backends.engines.TARGETS``.
         batch: Samples simulated together.
         **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
             ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``;

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, Engine, Progress
-from snncc.backends.target import make_engine, require_engine
+from snncc.backends.base import Activity, Engine, Progress
+from snncc.backends.engines import make_engine, require_engine
 from snncc.errors import Fault, UsageError, VerificationError
-from snncc.ir.program import Program, walk_projections
+from snncc.program import Program, walk_projections
 from snncc.runtime.artifact import CompiledModel
 from snncc.runtime.contract import by_timestep
 from snncc.runtime.result import Coverage, Mismatch, coverage, mismatch

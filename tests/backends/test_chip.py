@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import accumulator, program
 
-from snncc.backends import chip as chips
-from snncc.backends.chip import CHIPS, chip, demand_json, demands, require_fit
+from snncc.backends.chip import chips
+from snncc.backends.chip.chips import CHIPS, chip, demand_json, demands, require_fit
+from snncc.backends.engines import TARGETS
 from snncc.backends.lava.limits import LAVA, Words
-from snncc.backends.target import TARGETS
 from snncc.cli.compile import compile_
+from snncc.compiler.options import Options, bits_of
 from snncc.errors import TargetError, UsageError
-from snncc.ir.program import Neuron, Program, Readout, Source
-from snncc.options import Options, bits_of
+from snncc.program import Neuron, Program, Readout, Source
 
 LOIHI = chip("loihi2")
 

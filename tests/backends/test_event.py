@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cases, chain
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.event import _core
 from snncc.backends.event.engine import KERNELS, EventEngine
 from snncc.backends.event.layout import layout
 from snncc.errors import BadInputError, UsageError
-from snncc.ir.program import Accumulator, Neuron, Program, Projection, Source
+from snncc.program import Accumulator, Neuron, Program, Projection, Source
 from snncc.runtime.result import mismatch
 
 ANY = st.one_of(cases(), attention_cases())

@@ -4,9 +4,9 @@ import onnx_ir as ir
 import pytest
 import small_model
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
+from snncc.backends.engines import TARGETS, make_engine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
-from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import BadInputError, MissingDependencyError, UsageError
 from snncc.ir.fed import fed
 from snncc.runtime.result import mismatch
@@ -124,7 +124,7 @@ def test_every_target_makes_the_engine_of_its_name(name):
 
 
 def test_a_target_that_lacks_its_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("snncc.backends.target.find_spec", lambda _: None)
+    monkeypatch.setattr("snncc.backends.engines.find_spec", lambda _: None)
     assert TARGETS["integer"].unavailable == "needs onnxruntime: pip install onnxruntime"
     assert not TARGETS["clocked"].unavailable
     with pytest.raises(MissingDependencyError, match="'integer' needs onnxruntime"):

@@ -8,8 +8,8 @@ import pytest
 from command_line import MODELS, ROOT, run_cli
 
 import snncc as package
-from snncc.backends.target import TARGETS
-from snncc.ir.program import Attention, Relay
+from snncc.backends.engines import TARGETS
+from snncc.program import Attention, Relay
 
 ARCH = f"--arch={MODELS}:attending"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from snncc.backends.chip import CHIPS
+from snncc.backends.chip.chips import CHIPS
+from snncc.backends.engines import TARGETS
 from snncc.backends.lava import interpreter
-from snncc.backends.target import TARGETS
 from snncc.ir.ops import OPS
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snncc.cli.screen import Screen, file_size, human, percent, plural, printable, steps
-from snncc.steps import Step
+from snncc.compiler.progress import Step
 
 
 class _Stream(io.StringIO):

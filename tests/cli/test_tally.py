@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import cases
 
-from snncc.backends.clocked import ClockedEngine
-from snncc.backends.engine import Activity
+from snncc.backends.base import Activity
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.cli.tally import Tally
 from snncc.runtime.result import rates
 

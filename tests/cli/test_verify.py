@@ -6,7 +6,7 @@ import pytest
 from command_line import EXAMPLE
 
 import snncc as package
-from snncc.ir.program import Neuron
+from snncc.program import Neuron
 
 DATA = f"{EXAMPLE}/test_1000.npz"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from networks import programs
 
 from snncc.backends.event.layout import layout
-from snncc.ir.program import Program
+from snncc.program import Program
 
 
 def write(folder: Path, examples: int) -> None:

@@ -17,8 +17,8 @@ from state_networks import apart, carried, mean_over_time, repeated
 import snncc
 from snncc.errors import VerificationError
 from snncc.passes import Pass, PassManager, QuantiseInput, pipeline
-from snncc.passes.choose_bits import ChooseBits
-from snncc.passes.recognise_attention import RecogniseAttention
+from snncc.passes.integers.choose_bits import ChooseBits
+from snncc.passes.tokens.recognise_attention import RecogniseAttention
 
 
 def convolutions() -> Net:

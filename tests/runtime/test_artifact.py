@@ -19,7 +19,7 @@ from networks import cases
 from onnx import numpy_helper
 
 import snncc
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.errors import BadInputError, SnnccError
 from snncc.runtime.artifact import CompiledModel, load, manifest_of
 from snncc.runtime.container import ALIGNMENT, Blob, array_at
@@ -195,7 +195,7 @@ def test_weights_in_a_file_elsewhere_are_not_taken_over(model, tmp_path):
 
 LIGHT = """
 import sys
-import snncc, snncc.runtime.artifact, snncc.runtime.session, snncc.backends.target
+import snncc, snncc.runtime.artifact, snncc.runtime.session, snncc.backends.engines
 import numpy as np
 model = snncc.load(sys.argv[1])
 out, = snncc.Session(model, "clocked").run(None, {"x": np.zeros((1, 1, 6, 6), np.uint8)})

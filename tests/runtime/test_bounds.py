@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_model import compiled, samples
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.errors import VerificationError
-from snncc.ir.program import Program
+from snncc.program import Program
 from snncc.runtime.bounds import bits_of, bounds, observe
 
 

@@ -21,13 +21,13 @@ from random_networks import networks
 from state_networks import state_networks
 from test_agreement_attention import attention_cases
 
-from snncc.backends.clocked import ClockedEngine
-from snncc.backends.engine import Activity
+from snncc.backends.base import Activity
+from snncc.backends.clocked.engine import ClockedEngine
+from snncc.backends.engines import make_engine
 from snncc.backends.event.engine import KERNELS, EventEngine
-from snncc.backends.target import make_engine
 from snncc.errors import BadInputError, TargetError
-from snncc.ir.program import Program
-from snncc.ir.program_check import faults_of
+from snncc.program import Program
+from snncc.program.check import faults_of
 from snncc.runtime.artifact import CompiledModel, load
 from snncc.runtime.masks import with_planes
 

@@ -15,8 +15,8 @@ import snncc
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError
 from snncc.nn import LIF, IntegerFire
-from snncc.passes.quantise_input import QuantiseInput
-from snncc.passes.quantise_weights import QuantiseWeights
+from snncc.passes.integers.quantise_input import QuantiseInput
+from snncc.passes.integers.quantise_weights import QuantiseWeights
 
 RNG = np.random.default_rng(0)
 RAW: dict[str, Any] = {"input": InputOptions(mean=(0.3,), std=(0.3,))}

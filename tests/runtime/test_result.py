@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cases
 
-from snncc.backends.clocked import ClockedEngine
-from snncc.backends.engine import Activity
+from snncc.backends.base import Activity
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.integer import IntegerEngine
-from snncc.ir.program import Neuron, Pool
+from snncc.program import Neuron, Pool
 from snncc.runtime.result import coverage, mismatch, rates, synaptic_operations
 
 

@@ -23,8 +23,8 @@ from networks import chain, half_even_levels
 from snncc.backends.event.engine import EventEngine
 from snncc.backends.event.layout import layout
 from snncc.ir.fed import FedGraph
-from snncc.ir.program import Accumulator, Neuron, Program, Projection, Readout, Source
-from snncc.ir.program_bounds import bounded
+from snncc.program import Accumulator, Neuron, Program, Projection, Readout, Source
+from snncc.program.bounds import bounded
 from snncc.runtime.session import Session
 
 Run = Callable[[], Any]

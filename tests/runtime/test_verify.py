@@ -8,7 +8,7 @@ import pytest
 import small_model
 
 from snncc.errors import UsageError, VerificationError
-from snncc.ir.program import Accumulator, Program, Projection, Readout, Source
+from snncc.program import Accumulator, Program, Projection, Readout, Source
 from snncc.runtime import verify as module
 from snncc.runtime.verify import affordable_samples, require_agreement, verify
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, PerProcess, Progress
+from snncc.backends.base import Activity, PerProcess, Progress
 from snncc.backends.entry import check_input, check_memory, check_probes
 from snncc.backends.event import _core
 from snncc.backends.event.layout import laid_out, layout
 from snncc.backends.processors import processors
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Array,
     Neuron,

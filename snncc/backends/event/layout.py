@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snncc.ir.program import (
+from snncc.program import (
     SLICE_LIMIT,
     Accumulator,
     Array,
@@ -27,7 +27,7 @@ from snncc.ir.program import (
     Shape,
     Source,
 )
-from snncc.ir.program_bounds import weight_reach
+from snncc.program.bounds import weight_reach
 
 __all__ = ["laid_out", "layout"]
 

@@ -11,7 +11,7 @@ from snncc.backends.lava.limits import unsupported
 from snncc.backends.lava.readme import readme
 from snncc.backends.lava.schedule import Schedule, schedule
 from snncc.errors import TargetError
-from snncc.ir.program import Program
+from snncc.program import Program
 
 __all__ = ["processes", "unsupported", "write"]
 

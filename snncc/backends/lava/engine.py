@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from snncc.backends.engine import Activity, PerProcess, Progress
+from snncc.backends.base import Activity, PerProcess, Progress
 from snncc.backends.entry import check_input, check_probes
 from snncc.backends.lava import emit
 from snncc.backends.lava.interpreter import find_python
@@ -22,7 +22,7 @@ from snncc.backends.lava.limits import FEWER_BITS, unsupported
 from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
 from snncc.backends.processors import processors
 from snncc.errors import TargetError, UsageError
-from snncc.ir.program import Accumulator, Array, Program
+from snncc.program import Accumulator, Array, Program
 
 __all__ = ["MOST_PROCESSES", "LavaEngine", "refusal"]
 

@@ -15,9 +15,9 @@ from snncc.backends.lava.interpreter import (
     python_310,
     why_not,
 )
-from snncc.cache import own_cache
 from snncc.errors import BadInputError, MissingDependencyError
-from snncc.outputs import claim_folder
+from snncc.system.cache import own_cache
+from snncc.system.outputs import claim_folder
 
 __all__ = ["install"]
 

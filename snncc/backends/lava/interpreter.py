@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from snncc.cache import cache_folder, why_not_own
 from snncc.errors import MissingDependencyError
+from snncc.system.cache import cache_folder, why_not_own
 
 __all__ = [
     "LAVA_VERSION",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from snncc.ir.program import Array
+from snncc.program import Array
 
 __all__ = ["lava_kernel", "symmetric"]
 

@@ -1,7 +1,7 @@
 """What of a Program Lava can take: one int8 slice per weight, and 24 bits for every number.
 
 Potentials, the membrane counted from the next level, and what Conv and Dense deliver are words of
-24 bits with sign; a chip may have fewer. What they reach is proved in ``snncc.ir.program_bounds``.
+24 bits with sign; a chip may have fewer. What they reach is proved in ``snncc.program.bounds``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from snncc.errors import Fault
-from snncc.ir.attention import reach_of
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Array,
     Attention,
@@ -27,7 +26,8 @@ from snncc.ir.program import (
     Relay,
     Source,
 )
-from snncc.ir.program_bounds import (
+from snncc.program.attention import reach_of
+from snncc.program.bounds import (
     channel_sums,
     emitted_payload,
     membrane_bounds,

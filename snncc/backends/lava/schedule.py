@@ -17,7 +17,7 @@ import numpy as np
 
 from snncc.backends.lava.kernels import lava_kernel, symmetric
 from snncc.backends.lava.limits import reachable_levels
-from snncc.ir.program import (
+from snncc.program import (
     Accumulator,
     Array,
     Attention,

@@ -19,8 +19,8 @@ from lava_runs import differences, emitted, expected, python, results, run
 from networks import cases, half_even_levels
 
 from snncc.backends.lava.limits import unsupported
-from snncc.ir.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
-from snncc.ir.program_bounds import bounded, emitted_payload
+from snncc.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
+from snncc.program.bounds import bounded, emitted_payload
 
 HERE = Path(__file__).parent
 

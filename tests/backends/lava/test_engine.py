@@ -16,13 +16,13 @@ import pytest
 import small_model
 from networks import changed
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
+from snncc.backends.engines import TARGETS, make_engine
 from snncc.backends.lava import engine
 from snncc.backends.lava.engine import MOST_PROCESSES, LavaEngine, refusal
 from snncc.backends.lava.worker import Ran
-from snncc.backends.target import TARGETS, make_engine
 from snncc.errors import BadInputError, SnnccError, TargetError, UsageError
-from snncc.ir.program import Accumulator, Neuron, Program, Projection, Readout, Source
+from snncc.program import Accumulator, Neuron, Program, Projection, Readout, Source
 from snncc.runtime.session import Session
 from snncc.runtime.verify import verify
 

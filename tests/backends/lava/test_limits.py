@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cases, changed
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.lava.emit import write
 from snncc.backends.lava.limits import membrane_range, unsupported
 from snncc.errors import TargetError
-from snncc.ir.program import Accumulator, Program, Projection, Readout, Source
-from snncc.ir.program_bounds import potential_bounds
+from snncc.program import Accumulator, Program, Projection, Readout, Source
+from snncc.program.bounds import potential_bounds
 
 
 def faults(program: Program) -> list[str]:

@@ -8,9 +8,9 @@ import numpy as np
 from lava_runs import python
 from networks import half_even_levels
 
-from snncc.backends.clocked import ClockedEngine
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.lava.kernels import lava_kernel
-from snncc.ir.program import Accumulator, Neuron, Program, Projection, Readout, Source
+from snncc.program import Accumulator, Neuron, Program, Projection, Readout, Source
 
 HERE = Path(__file__).parent
 

@@ -1,0 +1,1 @@
+"""The clocked engine: binary spikes, tick by tick, under one global clock."""

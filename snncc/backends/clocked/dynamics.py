@@ -1,0 +1,117 @@
+"""How populations integrate and fire in the clocked engine, tick by tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.backends.clocked.synapses import Ints
+from snncc.program import Neuron
+
+__all__ = ["DYNAMICS", "Carried", "Dynamics", "SoftReset"]
+
+
+class Dynamics(Protocol):
+    """How a population integrates and fires; it lives for a batch, over all its timesteps."""
+
+    def load(self, potential: Ints) -> None:
+        """Takes the complete potential of a timestep, (N, [H, W,] C)."""
+
+    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
+        """Who fires in tick 0..D-1 of the window, (N, [H, W,] C)."""
+
+
+class SoftReset:
+    """IF with soft reset and no memory over timesteps: the SFA neuron.
+
+    The membrane potential is counted from the first level. In each tick a neuron fires iff it is
+    not negative; firing lowers it by the distance to the next level.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        self.first = neuron.levels[:, 0]
+        self.distances = np.diff(neuron.levels, axis=1).T
+
+    def load(self, potential: Ints) -> None:
+        """See Dynamics."""
+        self.membrane = potential - self.first
+
+    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
+        """See Dynamics."""
+        fired: npt.NDArray[np.bool_] = self.membrane >= 0
+        if tick < len(self.distances):
+            self.membrane -= fired * self.distances[tick]
+        return fired
+
+
+class Carried:
+    """A membrane that remembers: decay at the border of timesteps, soft reset within the ticks.
+
+    ``membrane`` is counted from the level that the next spike needs; ``rest`` is what will stay.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        self.first = neuron.levels[:, 0]
+        self.distances = np.diff(neuron.levels, axis=1).T
+        self.numerator, self.shift = neuron.decay
+        self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
+        self.rest: Ints = np.zeros((), dtype=np.int64)
+
+    def load(self, potential: Ints) -> None:
+        """See Dynamics."""
+        self.rest = self.decayed() + (potential << self.fraction)
+        self.membrane = self.rest - self.first
+
+    def decayed(self) -> Ints:
+        """What is left of the last timestep."""
+        return (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
+
+    def fire(self, tick: int) -> npt.NDArray[np.bool_]:
+        """See Dynamics."""
+        fired: npt.NDArray[np.bool_] = self.membrane >= 0
+        if tick < len(self.distances):
+            self.membrane -= fired * self.distances[tick]
+        self.reset(fired)
+        return fired
+
+    def reset(self, fired: npt.NDArray[np.bool_]) -> None:
+        """What spikes take off the rest."""
+        self.rest -= fired * self.threshold
+
+
+class HardReset(Carried):
+    """A membrane that begins anew after a spike."""
+
+    def reset(self, fired: npt.NDArray[np.bool_]) -> None:
+        """See Carried."""
+        self.rest[fired] = 0
+
+
+class DelayedReset(Carried):
+    """A membrane whose soft reset comes a timestep late, behind the decay; ``owed`` till then."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__(neuron)
+        self.owed: Ints = np.zeros((), dtype=np.int64)
+
+    def decayed(self) -> Ints:
+        """See Carried."""
+        left = super().decayed() - self.owed
+        self.owed = np.zeros((), dtype=np.int64)
+        return left
+
+    def reset(self, fired: npt.NDArray[np.bool_]) -> None:
+        """See Carried."""
+        self.owed = self.owed + fired * self.threshold
+
+
+#: Neuron dynamics by ``Neuron.carry``: a new kind of neuron is one class and one line here.
+DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {
+    "none": SoftReset,
+    "soft": Carried,
+    "hard": HardReset,
+    "delayed": DelayedReset,
+}

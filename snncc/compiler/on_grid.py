@@ -1,0 +1,412 @@
+"""on_grid: a trained network as one to be fine-tuned on the compiler's own integer grid."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+
+from snncc.compiler.inputs import frames_of
+from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.ir.carried import carry_of
+from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
+from snncc.ir.ops import NEURONS
+from snncc.nn import IntegerFire
+from snncc.nn.grid import (
+    GridConv2d,
+    GridLinear,
+    GridStateful,
+    GridTimeSum,
+    SpikeAttention,
+    SumPool2d,
+)
+from snncc.passes.integers.grids import Grid, QuantisedLayer, largest_weight, odd_thresholds, plan
+from snncc.passes.integers.membranes import membrane
+from snncc.passes.integers.round_for_pixels import round_for_pixels
+from snncc.passes.reading import is_branch_sum, linear_behind
+from snncc.passes.time.fold_time import TIMESTEPS
+from snncc.program.attention import reach_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from snncc.frontends.sequences import Frames
+
+__all__ = ["on_grid"]
+
+Array = npt.NDArray[Any]
+
+#: Largest pixel.
+_PIXEL = 255
+
+
+def on_grid(
+    module: nn.Module,
+    weight_bits: int = 8,
+    input_shape: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    timesteps: int | None = None,
+    batch_first: bool | None = None,
+) -> fx.GraphModule:
+    """The network as the compiler sees it, trainable, with weights on the compiler's grid.
+
+    Normalisation of the input, batch norms, norms and chains of linear layers are folded into
+    ``GridConv2d`` and ``GridLinear`` layers, named by the module path of the layers they come from;
+    branches that are added share a grid. Their grids are frozen: train the result (learning rates
+    of ``weight`` are in steps of the grid, a few hundredths), then compile it with the same
+    ``weight_bits``: no activation changes.
+
+    The result takes raw pixels 0..255 as float32, *not normalised*; its ``default_cfg`` says so to
+    the compiler. Before any training it is the trained network at ``weight_bits``. A network over
+    timesteps takes its input as before, repeats a static one itself, and has the surrogate
+    gradients of ``LIF`` and ``ILIF``; time constants are not trained further. Its spikes and
+    results are the compiled network's, bit for bit; a report, which compares in float64, may count
+    a few where a membrane meets a threshold exactly.
+
+    Args:
+        module: A trained network that compiles, with raw pixels as its input; stays untouched.
+        weight_bits: 4 to 24.
+        input_shape: (C, H, W) or (F,); default: the module's ``default_cfg``, like the others.
+        mean: Of pixel / 255, per channel.
+        std: Likewise.
+        timesteps: T, if the network reads sequences; default: as its ``default_cfg`` says.
+        batch_first: It reads them as [N, T, ...], not [T, N, ...]; default likewise.
+
+    Raises:
+        UnsupportedModelError: It does not compile, or has parts that cannot be trained on a grid.
+        UsageError: Shape or bits are not known or not possible, or it is on a grid already.
+    """
+    from snncc.frontends.pytorch import unwrapped
+
+    module = unwrapped(module)
+    if not 4 <= weight_bits <= 24:
+        raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
+    config = getattr(module, "default_cfg", {})
+    shape = input_shape or config.get("input_size")
+    if shape is None:
+        raise UsageError("on_grid: the input's shape is not known; give input_shape")
+    mean, std = (
+        config.get(k, d) if v is None else v for k, v, d in (("mean", mean, 0), ("std", std, 1))
+    )
+    if any(isinstance(part, (GridConv2d, GridLinear)) for part in module.modules()):
+        raise UsageError("on_grid: the network is on a grid already; train and compile it")
+    frames = frames_of(timesteps, batch_first, config)
+    model, is_apart = _integer_graph(module, shape, mean, std, frames)
+    planned, faults = plan(model, weight_bits)
+    if faults:
+        raise UnsupportedModelError("the weights do not fit their bits", faults)
+    builder = _Builder(model, round_for_pixels(planned), weight_bits, frames.batch_first)
+    net = builder.build(type(module).__name__, is_apart)
+    net.default_cfg = {  # type: ignore[assignment]
+        "input_size": tuple(shape),
+        "mean": (0.0,) * shape[0],
+        "std": (1 / 255,) * shape[0],
+    }
+    if frames.timesteps:
+        net.default_cfg |= {"timesteps": frames.timesteps, "batch_first": frames.batch_first}  # type: ignore[operator]
+    return net
+
+
+def _integer_graph(
+    module: nn.Module, shape: Sequence[int], mean: Any, std: Any, frames: Frames
+) -> tuple[ir.Model, bool]:
+    """The graph in which every layer reads integers; whether the module returns [T, N, ...]."""
+    from snncc.frontends.pytorch import import_module
+    from snncc.passes import FRONT, PassManager
+    from snncc.passes.fold.commute_max_pool import CommuteMaxPool
+    from snncc.passes.fold.fold_scale import FoldScale
+    from snncc.passes.integers.quantise_input import QuantiseInput
+    from snncc.passes.judge.require_integer import RequireInteger
+
+    means, stds = (np.broadcast_to(np.asarray(v, np.float64), shape[0]) for v in (mean, std))
+    source = QuantiseInput(tuple(1 / (255 * stds)), tuple(-means / stds))
+    passes = (*FRONT, RequireInteger(), CommuteMaxPool(), source, FoldScale())
+    imported = import_module(module, shape, frames=frames)
+    rank = len(imported.graph.outputs[0].shape or ())
+    model = PassManager(passes).run(imported)
+    return model, rank > len(model.graph.outputs[0].shape or ())
+
+
+class _Builder:
+    """A graph of torch.fx from one in stage ``integer``, node by node."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        planned: dict[ir.Value, QuantisedLayer],
+        bits: int,
+        batch_first: bool,
+    ) -> None:
+        self.model, self.planned, self.bits = model, planned, bits
+        self.batch_first = batch_first
+        self.root, self.graph = nn.Module(), fx.Graph()
+        self.made: dict[ir.Value, fx.Node] = {}
+        self.grids: dict[ir.Value, Grid] = {}
+        self.faults: list[Fault] = []
+        self.paths: set[str] = set()
+        parts = (_identifiers(label(node)).split(".") for node in model.graph)
+        self.containers = {".".join(p[:i]) for p in parts for i in range(1, len(p))}
+
+    def build(self, name: str, is_apart: bool) -> fx.GraphModule:
+        """The network; the root holds its layers under the module paths of their origin.
+
+        Args:
+            name: Of the class of the network.
+            is_apart: It is to return [T, N, ...] where the graph has [T*N, ...].
+        """
+        from snncc.passes.fold.fold_scale import output_scales
+
+        self.made[self.model.graph.inputs[0]] = self.graph.placeholder("x")
+        self.grids[self.model.graph.inputs[0]] = Grid.counts(_PIXEL)
+        for node in self.model.graph:
+            if node.outputs[0] not in self.made:
+                self._visit(node)
+            self._follow(node)
+        if self.faults:
+            raise UnsupportedModelError("the network cannot be put on a grid", self.faults)
+        out = self.made[self.model.graph.outputs[0]]
+        scale = output_scales(self.model)[0]
+        if scale != 1.0:
+            out = self.graph.call_function(operator.mul, (out, scale))
+        if is_apart:
+            T = int(self.model.metadata_props[TIMESTEPS])
+            out = self.graph.call_method("unflatten", (out, 0, (T, -1)))
+        self.graph.output(out)
+        return fx.GraphModule(self.root, self.graph, f"{name}OnGrid")
+
+    def _visit(self, node: ir.Node) -> None:
+        x, out = node.inputs[0], node.outputs[0]
+        if x is None:
+            return
+        if node.op_type in ("Conv", "Gemm"):
+            self._layer(node)
+        elif node.op_type == "Cast":
+            self.made[out] = self.made[x]
+        elif node.op_type == "Reshape":
+            size = static_shape(out) or (1,)
+            flat = nn.Flatten(1) if len(size) == 1 else nn.Unflatten(1, size)
+            self._call(node, flat, x)
+        elif node.op_type == "IntegerFire":
+            self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
+        elif node.op_type == "StatefulFire":
+            self._stateful(node, x)
+        elif node.op_type in ("Repeat", "TimeFirst", "TimeSum"):
+            self._time(node, x)
+        elif node.op_type in ("SumPool", "MaxPool"):
+            self._pool(node, x)
+        elif node.op_type == "Attention":
+            trains = [v for v in node.inputs if v is not None]
+            self._call(node, SpikeAttention(attribute(node, "heads")), *trains)
+        elif is_branch_sum(node):
+            left, right = (self.made[v] for v in node.inputs if v is not None)
+            self.made[out] = self.graph.call_function(operator.add, (left, right))
+        elif node.op_type in ("Add", "Mul"):
+            self._affine(node)
+        else:
+            self._fault(node, f"{node.op_type} has no trainable form", "compile it as it is")
+
+    def _follow(self, node: ir.Node) -> None:
+        """Note the grid of what was just made; results of layers have theirs already."""
+        x, out = node.inputs[0], node.outputs[0]
+        if x is None or out in self.grids:
+            return
+        if node.op_type in NEURONS:
+            self.grids[out] = Grid.counts(attribute(node, "D"))
+        elif node.op_type == "Attention":
+            self.grids[out] = Grid.counts(self._reach(node))
+        else:
+            behind = self.grids[x].behind(node)
+            branches = (self.grids[v].payload for v in node.inputs if v in self.grids)
+            self.grids[out] = replace(behind, payload=max(behind.payload, sum(branches)))
+
+    def _reach(self, node: ir.Node) -> int:
+        """How far the products of an attention reach."""
+        q, k, v = (x for x in node.inputs if x is not None)
+        payloads = self.grids[q].payload, self.grids[k].payload, self.grids[v].payload
+        shapes = static_shape(q) or (), static_shape(k) or ()
+        return reach_of(attribute(node, "order"), *shapes, attribute(node, "heads"), payloads)[1]
+
+    def _time(self, node: ir.Node, x: ir.Value) -> None:
+        """Where timesteps begin, and where they end."""
+        T, out, before = attribute(node, "T"), node.outputs[0], self.made[x]
+        if node.op_type == "TimeSum":
+            threshold = float(self.grids[x].thresholds[0])
+            self._call(node, GridTimeSum(T, threshold), x)
+            return
+        if node.op_type == "Repeat":
+            sizes = [-1] * (1 + len(static_shape(x) or ()))
+            one = self.graph.call_method("unsqueeze", (before, 0))
+            before = self.graph.call_method("expand", (one, T, *sizes))
+        elif self.batch_first:
+            before = self.graph.call_method("transpose", (before, 0, 1))
+        self.made[out] = self.graph.call_method("flatten", (before, 0, 1))
+
+    def _stateful(self, node: ir.Node, x: ir.Value) -> None:
+        """A neuron with memory, on the membrane that the compiler gives it."""
+        carry, grid, out = carry_of(node), self.grids[x], node.outputs[0]
+        if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
+            what = "a shift or negative scale before a neuron with memory"
+            self._fault(node, what, "a layer right before it")
+            return
+        made = membrane(grid, carry)
+        if made is None:
+            self._fault(node, "its membrane does not fit 64 bits", "fewer weight bits")
+            return
+        theta = np.array([float(t) for t in grid.thresholds])
+        arrays = (torch.from_numpy(a) for a in (theta, made.levels, made.threshold))
+        neuron = GridStateful(
+            carry.D, carry.rule, carry.reset, carry.decay, made.decay, made.fraction, *arrays
+        )
+        self._call(node, neuron, x, apart=carry.T)
+        self.grids[out] = Grid.counts(carry.D)
+
+    def _call(
+        self,
+        node: ir.Node,
+        layer: nn.Module,
+        *inputs: ir.Value,
+        at: ir.Value | None = None,
+        apart: int = 0,
+    ) -> None:
+        """Call the layer on values of the graph, or on [T, N, ...] of them if T is ``apart``."""
+        path = self._path(node)
+        owner = self.root
+        *parents, last = path.split(".")
+        for name in parents:
+            if not hasattr(owner, name):
+                owner.add_module(name, nn.Module())
+            owner = getattr(owner, name)
+        owner.add_module(last, layer)
+        before = tuple(self.made[x] for x in inputs)
+        if apart:
+            before = tuple(self.graph.call_method("unflatten", (x, 0, (apart, -1))) for x in before)
+        made = self.graph.call_module(path, before)
+        if apart:
+            made = self.graph.call_method("flatten", (made, 0, 1))
+        self.made[at or node.outputs[0]] = made
+
+    def _path(self, node: ir.Node) -> str:
+        """The origin's module path, made unique; no other node's path may lead through it."""
+        base = _identifiers(label(node))
+        if base in self.containers:
+            base += f".{node.op_type.lower()}"
+        path = base
+        count = 1
+        while path in self.paths:
+            count += 1
+            path = f"{base}_{count}"
+        self.paths.add(path)
+        return path
+
+    def _layer(self, node: ir.Node) -> None:
+        found = linear_behind(node)
+        if found is None:
+            return
+        layer = self.planned[found.out]
+        linear, theta = layer.linear, self._theta(layer)
+        bias, border = linear.bias, None
+        if bias.ndim == 3:
+            centre = bias[:, bias.shape[1] // 2, bias.shape[2] // 2]
+            bias, border = centre, torch.from_numpy(bias - centre[:, None, None])
+        weight, own, grid = (
+            torch.from_numpy(np.array(a)) for a in (_steps(layer, theta), bias, theta)
+        )
+        limit, shift = largest_weight(self.bits), layer.shift
+        step = shift if isinstance(shift, int) else torch.from_numpy(shift)
+        made: GridConv2d | GridLinear
+        if linear.kind == "gemm":
+            made = GridLinear(weight, own, grid, border, limit, step)
+        else:
+            if linear.pads[:2] != linear.pads[2:]:
+                self._fault(node, f"pads {linear.pads}", "pad alike on both sides")
+            geometry = (linear.strides, linear.pads[:2], linear.dilations, linear.group)
+            made = GridConv2d(weight, own, grid, border, limit, step, *geometry)
+        if _single(linear.weight):  # a scale: its grid has no room for training
+            made.weight.requires_grad_(False)
+        self._call(node, made, linear.x, at=linear.out)
+        self.grids[linear.out] = self._grid(layer, theta)
+
+    def _grid(self, layer: QuantisedLayer, theta: npt.NDArray[np.float64]) -> Grid:
+        """What the integers of a layer's potential mean, and how far they reach."""
+        whole = tuple(Fraction(t) for t in theta.tolist())
+        moved = (np.abs(layer.weight) << layer.shift).reshape(len(layer.weight), -1).sum(1)
+        reach = self.grids[layer.linear.x].payload * int(moved.max(initial=0))
+        bound = reach + int(np.abs(layer.bias).max(initial=0))
+        return Grid(whole, (Fraction(0),) * len(whole), bound)
+
+    def _theta(self, layer: QuantisedLayer) -> npt.NDArray[np.float64]:
+        if any(layer.grid.shifts):  # on this grid the shift is no integer
+            rows = np.abs(layer.linear.weight).reshape(len(layer.linear.weight), -1)
+            return odd_thresholds(rows.max(axis=1), self.bits).astype(np.float64)
+        theta = np.array([float(t) for t in layer.grid.thresholds])
+        return theta.astype(np.float32).astype(np.float64)
+
+    def _pool(self, node: ir.Node, x: ir.Value) -> None:
+        kernel, strides, pads = (attribute(node, k) for k in ("kernel_shape", "strides", "pads"))
+        if pads[:2] != pads[2:] or 2 * pads[0] > kernel[0] or 2 * pads[1] > kernel[1]:
+            self._fault(node, f"pads {pads} of a window {kernel}", "pad alike, up to half a window")
+            return
+        window = (kernel, strides, pads[:2])
+        reader = only_reader(node.outputs[0])
+        share = (
+            constant(reader.inputs[1]) if reader is not None and reader.op_type == "Mul" else None
+        )
+        if node.op_type == "MaxPool":
+            self._call(node, nn.MaxPool2d(*window), x)
+        elif reader is not None and share is not None and _is_share(share, prod(kernel)):
+            self._call(node, nn.AvgPool2d(*window), x, at=reader.outputs[0])
+        else:
+            self._call(node, SumPool2d(*window), x)
+
+    def _affine(self, node: ir.Node) -> None:
+        value = next(v for v in node.inputs if constant(v) is not None)
+        x = next(v for v in node.inputs if v is not value)
+        name = self._path(node).replace(".", "_")
+        array = np.array(constant(value), ndmin=1)  # single numbers, too: checkpoints have them so
+        self.root.register_buffer(name, torch.from_numpy(array))
+        do = operator.add if node.op_type == "Add" else operator.mul
+        args = (self.made[x], self.graph.get_attr(name))  # type: ignore[index]
+        self.made[node.outputs[0]] = self.graph.call_function(do, args)
+
+    def _fault(self, node: ir.Node, what: str, todo: str) -> None:
+        """Note what cannot be made; its input stands in for it, so that the rest is visited."""
+        x = node.inputs[0]
+        if x is not None:
+            self.made.setdefault(node.outputs[0], self.made[x])
+        origin = provenance(node)
+        self.faults.append(
+            Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
+        )
+
+
+def _identifiers(path: str) -> str:
+    """The module path with every part fit for a Python name."""
+    return ".".join(re.sub(r"\W", "_", part) or "_" for part in path.split("."))
+
+
+def _is_share(value: Array, count: int) -> bool:
+    return value.size == 1 and np.float32(value.reshape(-1)[0]) == np.float32(1 / count)
+
+
+def _steps(layer: QuantisedLayer, theta: Array) -> Array:
+    """The real weights in steps; the layer's integers where those were not the nearest."""
+    column = theta.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+    steps = np.asarray(layer.linear.weight * column / 2.0 ** np.asarray(layer.shift))
+    if any(layer.grid.shifts):
+        return steps
+    return np.where(np.rint(steps) == layer.weight, steps, layer.weight)
+
+
+def _single(weight: Array) -> bool:
+    """One weight per output: a scale."""
+    return bool((np.count_nonzero(weight.reshape(len(weight), -1), axis=1) <= 1).all())

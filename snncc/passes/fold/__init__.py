@@ -1,0 +1,1 @@
+"""What is no layer and no neuron disappears into the layers beside it."""

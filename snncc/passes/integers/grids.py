@@ -1,0 +1,631 @@
+"""Grids: what the integers of a membrane potential mean, and which layers must share one.
+
+Layers whose results are added share a grid, channel by channel. Where weights have a grid of their
+own that the bits hold, it is kept (``kept_grids``). Else theta_c, the potential of one spike, is
+the largest odd integer <= w_max * 2^shift / max|W_c| over all layers: weights fit, and because it
+is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``,
+``heavy_weights``), so that each has all its bits. A result has one scale for all its channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import ceil, prod
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.errors import Fault
+from snncc.ir.carried import carry_of
+from snncc.ir.graphs import (
+    attribute,
+    constant,
+    is_op,
+    label,
+    nodes,
+    only_reader,
+    provenance,
+    static_shape,
+)
+from snncc.ir.ops import NEURONS
+from snncc.passes.fold.fold_batch_norm import still_norms
+from snncc.passes.integers.heavy_weights import heavy, needed_shifts, reach, row_maxima
+from snncc.passes.integers.own_grids import Demands, Kept, common_step, kept_channels, shifts_for
+from snncc.passes.integers.precision import Precision
+from snncc.passes.integers.writers import error_of, payload_of, writer_shifts
+from snncc.passes.reading import Affine, Linear, linear_behind, read_affine
+from snncc.program.membrane import fixed_decay
+
+__all__ = [
+    "Grid",
+    "QuantisedLayer",
+    "frozen_thresholds",
+    "largest_weight",
+    "odd_thresholds",
+    "plan",
+    "shared_grids",
+    "slices",
+]
+
+Integers = npt.NDArray[np.int64]
+
+#: What keeps potentials on the grid of their layers.
+_TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum", "PatchMask")
+#: Beyond all that inputs can do to a potential: a larger bias decides alone.
+_FAR = 2**58
+#: Potentials stay below 2^62; half of the rest is for what rounding adds.
+_ROOM = 2.0**60
+#: Steps of a spike, or up to twice as many, where weights of many thresholds take many at once.
+_FEW = 16
+#: Bits of a membrane beyond its potential that room is kept for.
+_MEMBRANE_BITS = 16
+#: Fewer bits than --weight-bits may ask for are a fault.
+_LEAST_BITS = 4
+#: Spikes; what takes a potential less far has hardly a say.
+_SOME = 0.25
+_NAMED = 3
+#: Largest shift of a layer whose own grid is kept.
+_MOST_SHIFT = 12
+
+
+def largest_weight(bits: int) -> int:
+    """w_max for ``bits``: as many int8 slices as needed, all digits within int8."""
+    count = ceil(bits / 8)
+    return int(min(2 ** (bits - 1) - 1, 127 * (256**count - 1) // 255))
+
+
+def slices(weights: Integers, bits: int) -> list[npt.NDArray[np.int8]]:
+    """int8 digits, least significant first: weights == sum_p digit_p * 256**p."""
+    rest, found = weights.copy(), []
+    for _ in range(ceil(bits / 8)):
+        digit = (rest + 128) % 256 - 128
+        found.append(digit.astype(np.int8))
+        rest = (rest - digit) // 256
+    return found
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What an integer v means: v / threshold + shift, per channel (axis 1).
+
+    Attributes:
+        thresholds: Potential of one spike, positive, exact.
+        shifts: Added, exact.
+        payload: Largest abs(v).
+    """
+
+    thresholds: tuple[Fraction, ...]
+    shifts: tuple[Fraction, ...]
+    payload: int
+
+    @staticmethod
+    def counts(payload: int) -> Grid:
+        """Spike counts: the integer is the value."""
+        return Grid((Fraction(1),), (Fraction(0),), payload)
+
+    def behind(self, node: ir.Node) -> Grid:
+        """The grid of the same integers behind a scale, shift, pool or reshape."""
+        x, out = node.inputs[0], node.outputs[0]
+        if (theta := frozen_thresholds(node)) is not None:
+            old = _widened(self.thresholds, len(theta))
+            shifts = (Fraction(0),) * len(theta)
+            return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
+        if (found := read_affine(node)) is not None:
+            return self._mapped(found[1])
+        if node.op_type in ("SumPool", "TimeSum"):
+            sizes = attribute(node, "kernel_shape") if node.op_type == "SumPool" else None
+            n = attribute(node, "T") if sizes is None else prod(sizes)
+            return Grid(self.thresholds, tuple(s * n for s in self.shifts), self.payload * n)
+        before, after = static_shape(x) if x is not None else None, static_shape(out)
+        if node.op_type != "Reshape" or before is None or after is None:
+            return self
+        if len(self.thresholds) == 1 or before[0] == after[0]:
+            return self
+        spread = prod(before[1:])
+        return Grid(_repeat(self.thresholds, spread), _repeat(self.shifts, spread), self.payload)
+
+    def _mapped(self, affine: Affine) -> Grid:
+        size = max(len(self.thresholds), *(len(v.values) for v in (affine.scales, affine.shifts)))
+        factors, offsets = (v.spread(size).fractions() for v in (affine.scales, affine.shifts))
+        old = (_widened(self.thresholds, size), _widened(self.shifts, size))
+        thresholds = tuple(t / f for t, f in zip(old[0], factors, strict=True))
+        shifts = tuple(s * f + o for s, f, o in zip(old[1], factors, offsets, strict=True))
+        return Grid(thresholds, shifts, self.payload)
+
+
+def _widened(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:
+    return values * size if len(values) == 1 else values
+
+
+def _repeat(values: tuple[Fraction, ...], times: int) -> tuple[Fraction, ...]:
+    return tuple(v for v in values for _ in range(times))
+
+
+def frozen_thresholds(node: ir.Node | None) -> tuple[Fraction, ...] | None:
+    """Potential of one spike per channel as an OnGrid node says it."""
+    theta = constant(node.inputs[1]) if is_op(node, "OnGrid") and node is not None else None
+    if theta is None:
+        return None
+    return tuple(Fraction(t) for t in theta.reshape(-1).astype(np.float64).tolist())
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """A layer in integers: weights and bias (int64, as in ``Linear``) and what they mean.
+
+    Its potential is the sum of its inputs times 2**shift times their weights, plus the bias.
+
+    Attributes:
+        linear: The layer, float64.
+        weight: Of its shape.
+        bias: Likewise.
+        grid: Of its potential.
+        bits: Of its weights.
+        shift: Of all its weights, or of each.
+        squeezed: Bits of its weights that are missing, as potentials have no room for them.
+        squeezed_by: The layer that takes the room.
+        kept: Channels in which nothing was rounded, bool (C,); or (1,), of all.
+    """
+
+    linear: Linear
+    weight: Integers
+    bias: Integers
+    grid: Grid
+    bits: int = 8
+    shift: int | Integers = 0
+    squeezed: float = 0.0
+    squeezed_by: Linear | None = None
+    kept: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, dtype=bool))
+
+    def rows(self) -> npt.NDArray[np.bool_]:
+        """Channels that are kept, as they meet the weights."""
+        whole = np.broadcast_to(self.kept, len(self.weight))
+        return whole.reshape(-1, *(1,) * (self.weight.ndim - 1))
+
+    def steps(self) -> npt.NDArray[np.float64]:
+        """How many units of the integer weights one of the real weights is; broadcasts to them."""
+        theta = np.array([float(t) for t in self.grid.thresholds])
+        return np.asarray(_column(theta, self.linear.weight) / 2.0 ** np.asarray(self.shift))
+
+    def exact_weight(self) -> npt.NDArray[np.float64]:
+        """The real weights in units of the integer ones."""
+        return np.asarray(self.linear.weight * self.steps())
+
+    def parts(self) -> list[tuple[Integers, int]]:
+        """Weights that share a shift, the others zero, and that shift; one part at least."""
+        if isinstance(self.shift, int):
+            return [(self.weight, self.shift)]
+        shifts = np.unique(self.shift[self.weight != 0]).tolist() or [0]
+        return [(np.where(self.shift == shift, self.weight, 0), shift) for shift in shifts]
+
+    def exact_bias(self) -> npt.NDArray[np.float64]:
+        """The real bias in units of the potential."""
+        theta = np.array([float(t) for t in self.grid.thresholds])
+        return np.asarray(self.linear.bias * _column(theta, self.linear.bias))
+
+
+def plan(
+    model: ir.Model, precision: Precision | int
+) -> tuple[dict[ir.Value, QuantisedLayer], list[Fault]]:
+    """Integer weights of every layer, by its result value; and what does not fit.
+
+    Args:
+        model: In stage ``integer``, behind fold-scale.
+        precision: Bits of the weights, of each layer or of all.
+    """
+    chosen = Precision(precision) if isinstance(precision, int) else precision
+    layers = {linear.out: linear for linear in _layers(model)}
+    planned: dict[ir.Value, QuantisedLayer] = {}
+    faults: list[Fault] = []
+    for group in _groups(model, layers):
+        bits = chosen.of(*(str(linear.out.name) for linear in group.layers))
+        for layer in _quantise(group, bits, faults):
+            planned[layer.linear.out] = replace(layer, bits=bits)
+    return planned, faults
+
+
+def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
+    """The results of layers, those that share a grid together."""
+    layers = {linear.out: linear for linear in _layers(model)}
+    return [[linear.out for linear in group.layers] for group in _groups(model, layers)]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers that share a grid.
+
+    Attributes:
+        layers: In topological order.
+        is_result: They feed the result.
+        is_carried: They feed a neuron with memory.
+        is_fixed: Something on the way to its readers takes no shift: a mask, a padded pool.
+        levels: The most levels that a neuron behind them has; 0: there is none.
+        room: How far their potential may reach, so that it fits, and what it is added up to.
+        still: Batch norms of the network that may be why weights are heavy.
+    """
+
+    layers: list[Linear]
+    is_result: bool
+    is_carried: bool
+    is_fixed: bool
+    levels: int
+    room: float
+    still: tuple[str, ...] = ()
+
+    @property
+    def has_one_scale(self) -> bool:
+        """Whether all channels need the same threshold."""
+        return self.is_result or len({len(x.weights.values) for x in self.layers}) > 1
+
+    def demands(self, bits: int) -> Demands:
+        """What its readers need of a grid."""
+        shift = not (self.is_result or self.is_carried or self.is_fixed or self.has_one_scale)
+        threshold = _most_threshold(bits) if self.is_carried else None
+        return Demands(self.has_one_scale, shift, self.is_result, threshold)
+
+
+def _layers(model: ir.Model) -> Iterator[Linear]:
+    for node in nodes(model, "Conv", "Gemm"):
+        if (linear := linear_behind(node)) is not None:
+            yield linear
+
+
+def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
+    """Connected components of potentials under addition, scaling, pooling and reshaping."""
+    graph = nx.Graph()
+    graph.add_nodes_from(layers)
+    for node in model.graph:
+        out = node.outputs[0]
+        if node.op_type not in _TOGETHER or out in layers:
+            continue
+        for x in node.inputs:
+            if x is not None and x in graph:
+                graph.add_edge(x, out)
+    order = {value: i for i, value in enumerate(layers)}
+    growth, still = _growth(model, layers), tuple(still_norms(model))
+    found = []
+    for component in nx.connected_components(graph):
+        members = sorted((v for v in component if v in layers), key=order.__getitem__)
+        is_result = any(v.is_graph_output() for v in component)
+        readers = [user for v in component for user, _ in v.uses() if user.op_type in NEURONS]
+        is_carried = any(r.op_type == "StatefulFire" for r in readers)  # integer thresholds
+        fixed = any(_takes_no_shift(user) for v in component for user, _ in v.uses())
+        levels = max((int(attribute(r, "D")) for r in readers), default=0)
+        added = max(growth[v][1] for v in component if v in growth)
+        kept = max((_membrane_bits(r) for r in readers), default=0)
+        room = _ROOM / added / 2.0**kept
+        writers = [layers[v] for v in members]
+        found.append(_Group(writers, is_result, is_carried, fixed, levels, room, still))
+    return sorted(found, key=lambda g: order[g.layers[0].out])
+
+
+def _growth(
+    model: ir.Model, layers: Mapping[ir.Value, Linear]
+) -> dict[ir.Value, tuple[frozenset[ir.Value], int]]:
+    """Of every potential the layers in it, and how often one of them is in it at most."""
+    found = {value: (frozenset([value]), 1) for value in layers}
+    for node in model.graph:
+        out = node.outputs[0]
+        ahead = [found[x] for x in node.inputs if x in found]
+        if node.op_type not in _TOGETHER or out in layers or not ahead:
+            continue
+        members = frozenset().union(*(m for m, _ in ahead))
+        disjoint = sum(len(m) for m, _ in ahead) == len(members)
+        times = (max if disjoint else sum)(n for _, n in ahead)
+        if node.op_type == "SumPool":
+            times *= prod(attribute(node, "kernel_shape"))
+        found[out] = members, times * (attribute(node, "T") if node.op_type == "TimeSum" else 1)
+    return found
+
+
+def _membrane_bits(reader: ir.Node) -> int:
+    """Bits that a membrane over timesteps takes beyond those of its potential.
+
+    Those in which a simple decay is exact, if they are few; where it is rounded anyway, a finer
+    potential is worth as much.
+    """
+    if reader.op_type != "StatefulFire":
+        return 0
+    carry = carry_of(reader)
+    shift = fixed_decay(carry.decay)[1]
+    exact = shift * (carry.T - 1)
+    return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
+
+
+def _takes_no_shift(node: ir.Node) -> bool:
+    """Whether a shift of what the node reads is there at some places only."""
+    padded = node.op_type == "SumPool" and any(attribute(node, "pads"))
+    return padded or node.op_type == "PatchMask"
+
+
+def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
+    if any(_frozen_by(linear) is not None for linear in group.layers):
+        return _frozen(group, bits, faults)
+    widest = largest_weight(bits) << (_MOST_SHIFT if len(group.layers) > 1 else 0)
+    kept = kept_channels(group.layers, group.demands(bits), widest)
+    if (whole := _all_kept(group, kept, bits)) is not None:
+        return whole
+    if group.has_one_scale:
+        return _one_scale(group, bits, faults)
+    rounded = _nearest(group, bits, faults)
+    shifts = [layer.shift for layer in rounded if isinstance(layer.shift, int)]
+    if len(shifts) < len(rounded):
+        return rounded
+    return _with_kept(rounded, _fitting(kept, shifts, bits))
+
+
+def _all_kept(group: _Group, kept: Sequence[Kept], bits: int) -> Sequence[QuantisedLayer] | None:
+    """The layers without any rounding, if every channel fits on a grid of its own."""
+    shifts = shifts_for(kept, len(group.layers), largest_weight(bits))
+    fitting = _fitting(kept, shifts, bits) if max(shifts) <= _MOST_SHIFT else []
+    channels = sum(len(linear.weights.values) for linear in group.layers)
+    if sum(len(one.rows) for one in fitting) < channels:
+        return None
+    return _with_kept([_blank(x, s) for x, s in zip(group.layers, shifts, strict=True)], fitting)
+
+
+def _fitting(kept: Sequence[Kept], shifts: Sequence[int], bits: int) -> list[Kept]:
+    """Of the grids that channels have of their own those that fit, for these shifts."""
+    found = (one.at(shifts, largest_weight(bits)) for one in kept)
+    return [one for one in found if one is not None]
+
+
+def _blank(linear: Linear, shift: int) -> QuantisedLayer:
+    """The layer without any numbers."""
+    count = len(linear.weights.values)
+    grid = Grid((Fraction(1),) * count, (Fraction(0),) * count, 0)
+    weight, bias = (np.zeros(x.shape, np.int64) for x in (linear.weight, linear.bias))
+    return QuantisedLayer(linear, weight, bias, grid, shift=shift)
+
+
+def _with_kept(layers: Sequence[QuantisedLayer], kept: Sequence[Kept]) -> Sequence[QuantisedLayer]:
+    """The layers with the integers of kept channels in place of others."""
+    if not kept:
+        return layers
+    work = [_Mixed(layer) for layer in layers]
+    for one in kept:
+        for row in one.rows:
+            work[row.layer].take(row.channel, one.weight(row), one.bias(row))
+            work[row.layer].thresholds[row.channel] = 1 / one.unit
+            work[row.layer].shifts[row.channel] = one.left(row)
+    return [mixed.made() for mixed in work]
+
+
+class _Mixed:
+    """A layer whose channels are exchanged one by one."""
+
+    def __init__(self, layer: QuantisedLayer) -> None:
+        self.layer, self.weight, self.bias = layer, layer.weight.copy(), layer.bias.copy()
+        self.thresholds, self.shifts = list(layer.grid.thresholds), list(layer.grid.shifts)
+        self.kept = np.zeros(len(self.weight), dtype=bool)
+
+    def take(self, channel: int, weight: Integers, bias: npt.NDArray[Any]) -> None:
+        """Put integers, in units of the potential, in place."""
+        self.weight[channel] = weight >> int(self.layer.shift)
+        self.bias[channel] = bias.astype(np.int64)
+        self.kept[channel] = True
+
+    def made(self) -> QuantisedLayer:
+        """The layer."""
+        grid = Grid(tuple(self.thresholds), tuple(self.shifts), 0)
+        return replace(self.layer, weight=self.weight, bias=self.bias, grid=grid, kept=self.kept)
+
+
+def _nearest(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
+    """Weights rounded to thresholds that are odd, or else to those that taps come nearest to."""
+    rounded = _per_channel(group, bits, faults)
+    if group.is_carried or len(group.layers) == 1 or not all(map(_is_single_tap, group.layers)):
+        return rounded
+    near = _near_integers(group, bits)
+    return near if _worst(near) <= _worst(rounded) else rounded
+
+
+def _worst(layers: Sequence[QuantisedLayer]) -> float:
+    """The largest error of a weight, times the largest count it meets, in spikes."""
+    found = 0.0
+    for x in layers:
+        errors = np.abs(x.weight / x.steps() - x.linear.weight)
+        found = max(found, float(errors.max()) * payload_of(x.linear.x))
+    return found
+
+
+def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer]:
+    """Sums of spikes on different scales, each with one weight per output."""
+    rows = [x.weight.reshape(len(x.weight), -1).max(axis=1) for x in group.layers]
+    steps = [common_step(taps, largest_weight(bits)) for taps in np.stack(rows, axis=1)]
+    grid = Grid(tuple(steps), (Fraction(0),) * len(steps), 0)
+    theta = np.array([float(s) for s in steps])
+    return [replace(_rounded(x, theta), grid=grid) for x in group.layers]
+
+
+def _frozen_by(linear: Linear) -> ir.Node | None:
+    """The OnGrid node that alone reads the layer's result."""
+    reader = only_reader(linear.out)
+    return reader if frozen_thresholds(reader) is not None else None
+
+
+def _frozen(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+    """The grid that the network was trained on, as it is: weights and biases are integers."""
+    grids = {frozen_thresholds(_frozen_by(linear)) or () for linear in group.layers}
+    whole = [x for linear in group.layers for x in (linear.weight, linear.bias)]
+    first = group.layers[0].node
+    if len(grids) > 1:
+        faults.append(_off_grid(first, "adds branches that were trained on different grids"))
+    elif group.is_result and len(set(*grids)) > 1:
+        faults.append(_off_grid(first, "is the result and has a grid of its own per channel"))
+    if any((x != np.rint(x)).any() for x in whole):
+        faults.append(_off_grid(first, "its weights are off the grid it was trained on"))
+    one = np.ones(len(group.layers[0].weight))
+    found = [
+        _rounded(linear, one[: len(linear.weight)], _frozen_shift(linear.weight, bits))
+        for linear in group.layers
+    ]
+    if max(np.abs(layer.weight).max(initial=0) for layer in found) > largest_weight(bits):
+        faults.append(_off_grid(first, f"was trained on a grid of more than {bits} bits"))
+    return found
+
+
+def _frozen_shift(weight: npt.NDArray[Any], bits: int) -> int | Integers:
+    """How far weights of more bits than there are were shifted: all of them are even so often.
+
+    One shift for all where that is possible, else as few as possible.
+    """
+    size, limit = np.abs(weight).astype(np.int64), largest_weight(bits)
+    needed = np.ceil(np.log2(np.maximum(size / limit, 1))).astype(np.int64)
+    shifts, left = np.zeros_like(needed), size > 0
+    while left.any():
+        top = needed[left].max()
+        part = left & (size % (1 << top) == 0)
+        if not part.any():
+            return 0  # off the grid: they do not fit
+        shifts[part], left = top, left & ~part
+    used = np.unique(shifts[size > 0])
+    return int(used.max(initial=0)) if len(used) < 2 else shifts
+
+
+def _off_grid(node: ir.Node, what: str) -> Fault:
+    origin = provenance(node)
+    todo = "compile what snncc.on_grid made, unchanged, with the same --weight-bits"
+    return Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
+
+
+def _is_single_tap(linear: Linear) -> bool:
+    """One positive weight per output, and no bias."""
+    rows = linear.weight.reshape(linear.weight.shape[0], -1)
+    single = bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows.max(axis=1) > 0).all())
+    return single and not linear.bias.any()
+
+
+def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+    masks = heavy(group.layers, group.levels)
+    pairs = list(zip(group.layers, masks, strict=True))
+    largest = np.array([row_maxima(linear, ~mask) for linear, mask in pairs])
+    shifts = writer_shifts(largest, [error_of(linear) for linear in group.layers])
+    most = (largest / 2.0 ** np.array(shifts)[:, np.newaxis]).max(axis=0)
+    if any(mask.any() for mask in masks):
+        most = _least(most, *(row_maxima(linear, mask) for linear, mask in pairs))
+    theta = odd_thresholds(most, bits)
+    if (theta >= 1).all() and not any(mask.any() for mask in masks):
+        return [_rounded(linear, theta, s) for linear, s in zip(group.layers, shifts, strict=True)]
+    wanted = np.where(theta < 1, _few_steps(most, bits), theta)
+    reached = np.sum([reach(linear) for linear in group.layers], axis=0)
+    fits = np.minimum(wanted, group.room / np.maximum(reached, 1))
+    odd = np.floor((np.maximum(fits, 1) - 1) / 2) * 2 + 1
+    matters = np.sum([reach(linear, ~mask) for linear, mask in pairs], axis=0) >= _SOME
+    lost = float(np.log2(wanted / fits).max(initial=0.0, where=matters))
+    lost = np.inf if fits.min() < 1 else lost
+    return _squeezed(group, masks, odd, lost, shifts, bits, faults)
+
+
+def _least(*sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The least of what is not zero, element by element; 0 where all are."""
+    least = np.min([np.where(size > 0, size, np.inf) for size in sizes], axis=0)
+    return np.asarray(np.where(np.isfinite(least), least, 0.0))
+
+
+def _few_steps(most: npt.NDArray[np.float64], bits: int) -> npt.NDArray[np.float64]:
+    """Potentials of a spike on which the largest weights fill their bits, if they are shifted."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fill = largest_weight(bits) / most
+        return np.asarray(fill * 2.0 ** np.ceil(np.log2(_FEW / fill)))
+
+
+def _squeezed(
+    group: _Group,
+    masks: list[npt.NDArray[np.bool_]],
+    theta: npt.NDArray[np.float64],
+    lost: float,
+    shifts: list[int],
+    bits: int,
+    faults: list[Fault],
+) -> list[QuantisedLayer]:
+    """The layers on a grid of light weights that heavy ones do not set, but may squeeze.
+
+    Args:
+        group: The layers.
+        masks: Their heavy weights.
+        theta: Potential of one spike, of each channel or of all.
+        lost: Bits of light weights that it does not hold.
+        shifts: Of the layers' light weights, at least.
+        bits: Of the weights.
+        faults: Gets one if that leaves too little.
+    """
+    heaviest = max(group.layers, key=lambda linear: float(reach(linear).max()))
+    if lost >= 1 and bits - lost < _LEAST_BITS:
+        faults.append(_no_room(group, heaviest, bits - lost))
+    found = []
+    for linear, mask, light in zip(group.layers, masks, shifts, strict=True):
+        needed = needed_shifts(linear, mask, theta, light, largest_weight(bits))
+        layer = _rounded(linear, theta, needed, group.room)
+        squeezed = 0.0 if linear is heaviest else lost
+        found.append(replace(layer, squeezed=squeezed, squeezed_by=heaviest))
+    return found
+
+
+def _most_threshold(bits: int) -> int:
+    return int(2 ** (12 + bits) - 1)
+
+
+def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
+    """Largest odd theta with theta * most <= w_max, per channel; below 1 where there is none."""
+    with np.errstate(divide="ignore"):
+        theta = np.minimum(largest_weight(bits) / most, _most_threshold(bits))
+    whole = np.floor(theta).astype(np.int64)
+    return np.asarray(whole - (whole + 1) % 2)
+
+
+def _one_scale(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+    masks = heavy(group.layers, group.levels)
+    pairs = zip(group.layers, masks, strict=True)
+    most = max(float(row_maxima(linear, ~mask).max(initial=0.0)) for linear, mask in pairs) or 1.0
+    theta = largest_weight(bits) / most
+    if any(mask.any() for mask in masks):
+        reached = sum(float(reach(linear).max()) for linear in group.layers)
+        fits = np.array([min(theta, group.room / reached)])
+        lost = float(np.log2(theta / fits[0]))
+        return _squeezed(group, masks, fits, lost, [0] * len(group.layers), bits, faults)
+    return [_rounded(x, np.full(x.weight.shape[0], theta)) for x in group.layers]
+
+
+def _rounded(
+    linear: Linear, theta: npt.NDArray[Any], shift: int | Integers = 0, far: float = _FAR
+) -> QuantisedLayer:
+    theta = np.broadcast_to(theta, linear.weight.shape[:1])
+    w = np.rint(linear.weight * (_column(theta, linear.weight) / 2.0 ** np.asarray(shift)))
+    b = np.rint(linear.bias * _column(theta, linear.bias))
+    thresholds = tuple(Fraction(t) for t in theta.tolist())
+    grid = Grid(thresholds, (Fraction(0),) * len(thresholds), 0)
+    bias = np.clip(b, -far, far).astype(np.int64)
+    return QuantisedLayer(linear, w.astype(np.int64), bias, grid, shift=shift)
+
+
+def _column(values: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _no_room(group: _Group, heaviest: Linear, left: float) -> Fault:
+    """Next to nothing is left of light weights: others take potentials all the way."""
+    node = next((x.node for x in group.layers if x is not heaviest), heaviest.node)
+    origin, theirs = provenance(node), provenance(heaviest.node).module or label(heaviest.node)
+    room = "no room for the bits" if left < 1 else f"room for {left:.0f} bits"
+    far = f"{float(reach(heaviest).max()):.2g}"
+    return Fault(
+        f"its potential, which '{theirs}' takes up to {far} thresholds, has {room} of its own "
+        "weights",
+        label(node),
+        node.op_type,
+        origin.module,
+        origin.source,
+        f"leave '{theirs}' out, or train it on; batch norms of variance 0 make such weights"
+        + (f": {_some_of(group.still)}" if group.still else ""),
+    )
+
+
+def _some_of(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,59 @@
+"""The grid of a membrane that stays over timesteps: finer than that of its potential.
+
+With a decay k / 2^m, m * (T - 1) further bits hold every membrane of T timesteps exactly. Other
+decays are rounded to 16 bits, membranes to 16 further bits: part of the quantisation, measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from snncc.ir.carried import Carry
+from snncc.passes.integers.grids import Grid
+from snncc.passes.integers.levels import levels
+from snncc.program import TOTAL_LIMIT
+from snncc.program.membrane import fixed_decay, membrane_reach
+
+__all__ = ["Membrane", "membrane"]
+
+_ROUNDED_BITS = 16
+_SIMPLE_SHIFT = 8
+
+
+@dataclass(frozen=True)
+class Membrane:
+    """What a StatefulFireCount needs: see there; levels (C|1, D), threshold (C|1,), int64."""
+
+    levels: npt.NDArray[np.int64]
+    threshold: npt.NDArray[np.int64]
+    decay: tuple[int, int]
+    fraction: int
+
+
+def membrane(grid: Grid, carry: Carry) -> Membrane | None:
+    """The finest grid that 64 bits hold, up to an exact one; None if there is none."""
+    decay = fixed_decay(carry.decay)
+    shift = decay[1]
+    wanted = shift * (carry.T - 1) if shift <= _SIMPLE_SHIFT else _ROUNDED_BITS
+    for fraction in range(wanted, -1, -1):
+        thresholds = tuple(t * (1 << fraction) for t in grid.thresholds)
+        loss = carry.D * (int(max(thresholds)) + 1) if carry.reset != "hard" else 0
+        drive, is_late = grid.payload << fraction, carry.reset == "delayed"
+        reach = membrane_reach(carry.T, decay, drive, loss, is_late)
+        if reach.widest < TOTAL_LIMIT:
+            return _membrane(thresholds, carry, decay, fraction)
+    return None
+
+
+def _membrane(
+    thresholds: tuple[Fraction, ...], carry: Carry, decay: tuple[int, int], fraction: int
+) -> Membrane:
+    table = levels(thresholds, carry.D, carry.rule)
+    taken = np.array([max(1, round(t)) for t in thresholds], dtype=np.int64)
+    if (table == table[:1]).all() and (taken == taken[:1]).all():
+        table, taken = table[:1], taken[:1]
+    return Membrane(table, taken, decay, fraction)

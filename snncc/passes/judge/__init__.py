@@ -1,0 +1,1 @@
+"""What cannot become spikes, and why."""

@@ -1,0 +1,436 @@
+"""What cannot become spikes, and why: the one judge behind ``compile`` and ``check``.
+
+Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
+max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result),
+``attention``, ``tokens`` and ``product`` (of maps that were regrouped, see judge_tokens), ``shape``
+(arithmetic on sizes) or ``real`` (anything else). A node that makes something real out of the rest
+is a fault, and so is whatever stage ``integer`` does not allow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf, prod
+
+import onnx_ir as ir
+
+from snncc.errors import Fault
+from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
+from snncc.ir.ops import NEURONS
+from snncc.ir.stages import forbidden
+from snncc.passes.judge.macs import macs_of, multiplying
+from snncc.passes.judge.tokens import (
+    LINEAR_ATTENTION,
+    SHAPE,
+    is_near_attention,
+    is_of_shapes,
+    judge_tokens,
+    kind_of_followed,
+    read_tokens,
+)
+from snncc.passes.reading import is_branch_sum, read_affine, read_linear
+from snncc.passes.recognise.advice import (
+    ADVICE,
+    BORDER,
+    BY_HAND,
+    CONSTANT,
+    COPIES,
+    LINEAR,
+    LOOP,
+    LOOPED,
+    MASKED_SHIFT,
+    NEURON,
+    NO_SPREAD,
+    NORM_OF_BATCH,
+    OPERATORS,
+    OTHER,
+    UNMASKED,
+)
+from snncc.passes.recognise.recognise_integer_fire import (
+    ROUNDINGS,
+    clamp_of,
+    is_part,
+    quantiser_at,
+    unclamped,
+)
+from snncc.passes.recognise.recognise_qdq import why_no_pair
+
+__all__ = ["Diagnosis", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on a graph.
+
+    Attributes:
+        faults: Nodes that cannot become spikes, in topological order.
+        near_misses: Those of the faults that are almost neurons.
+        activations_found: Neurons and faulty activations together.
+        activations_lowered: Neurons that can be lowered.
+        macs, macs_lowerable: Multiply-accumulates of all linear layers, attention and products; of
+            those whose input and output are of the right kind.
+        until: Label of the last neuron with nothing faulty upstream, if there is any fault.
+    """
+
+    faults: tuple[Fault, ...]
+    near_misses: tuple[Fault, ...]
+    activations_found: int
+    activations_lowered: int
+    macs: int
+    macs_lowerable: int
+    until: str
+
+
+def diagnose(model: ir.Model) -> Diagnosis:
+    """Judge a graph after canonicalise, recognise-integer-fire, fold-batch-norm, merge-linear."""
+    kinds = dict.fromkeys(model.graph.inputs, "source")
+    tainted: set[ir.Value] = set()
+    faults: list[Fault] = []
+    near: list[Fault] = []
+    calls: set[str] = set()
+    until = ""
+    for node in model.graph:
+        if all(constant(v) is not None or v is None for v in node.inputs):
+            continue
+        why = _verdict(node, kinds)
+        live = [v for v in node.inputs if v is not None and v in kinds]
+        bad = why is not None or any(v in tainted for v in live)
+        for out in node.outputs:
+            kinds[out] = "real" if why is not None else _kind(node, live, kinds)
+            if bad:
+                tainted.add(out)
+        if why is not None:
+            miss = _near_miss(node, kinds, why)
+            near += [miss] if miss else []
+            faults += [miss] if miss else _faults_of_call(node, why, calls)
+        elif node.op_type in NEURONS and not bad:
+            until = label(node)
+    return _summary(model, kinds, tainted, _of_loops(faults) or _left_over(model), near, until)
+
+
+def _left_over(model: ir.Model) -> list[Fault]:
+    """Where nothing was found, what the next stage does not allow all the same."""
+    calls: set[str] = set()
+    left = forbidden(model, "integer")
+    found = [f for n in left for f in _faults_of_call(n, ADVICE.get(n.op_type, OTHER), calls)]
+    return found + [_not_a_result(v) for v in model.graph.outputs if _is_constant(v)]
+
+
+def _is_constant(value: ir.Value) -> bool:
+    """Whether a result is the same whatever the network reads."""
+    return value.producer() is None and not value.is_graph_input()
+
+
+def _not_a_result(value: ir.Value) -> Fault:
+    what = "the result is the same for every input"
+    return Fault(what, str(value.name), "result", todo="return what the layers compute")
+
+
+def _faults_of_call(node: ir.Node, why: tuple[str, str], calls: set[str]) -> list[Fault]:
+    """The fault of a node; one for all nodes that a call of PyTorch became, where it is known."""
+    origin = provenance(node)
+    if origin.operator not in OPERATORS or why == NO_SPREAD:
+        return [_fault(node, *why)]
+    is_new = origin.call not in calls
+    calls.add(origin.call)
+    found = replace(_fault(node, *OPERATORS[origin.operator]), kind=origin.operator)
+    return [found] if is_new else []
+
+
+def _of_loops(faults: list[Fault]) -> list[Fault]:
+    """What stands around a neuron written by hand is not wrong in itself."""
+    if not any(fault.what == BY_HAND[0] for fault in faults):
+        return faults
+    what, todo = LOOP
+    return [replace(f, what=what, todo=todo) if f.kind in LOOPED else f for f in faults]
+
+
+def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> str:
+    if (followed := kind_of_followed(node)) is not None:
+        return followed
+    if is_of_shapes(node, kinds):
+        return SHAPE
+    if node.op_type in NEURONS:
+        return "spikes"
+    if node.op_type == "Attention":
+        return "attention"
+    if node.op_type in ("Conv", "Gemm") or read_linear(node.outputs[0]) is not None:
+        return "potential"
+    kind = kinds[live[0]]
+    return "sums" if node.op_type == "AveragePool" and kind in ("source", "spikes") else kind
+
+
+def _verdict(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+    """Why the node cannot be lowered and what to do, or None if it can."""
+    if (found := judge_tokens(node, kinds)) is not None:
+        return found.why
+    return _judge(node, kinds) or read_tokens(node, kinds)
+
+
+def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+    """The verdict on all that is no attention."""
+    x = node.inputs[0]
+    kind = kinds.get(x, "constant") if x is not None else "constant"
+    kind = "potential" if kind == "attention" else kind
+    if node.op_type in ("Conv", "Gemm"):
+        return _judge_linear(node, kind)
+    if node.op_type == "IntegerFire":
+        return _judge_neuron(node)
+    if node.op_type in NEURONS or read_linear(node.outputs[0]) is not None:
+        return None
+    if node.op_type in ("Repeat", "TimeFirst", "TimeSum"):
+        return _judge_time(node)
+    if is_branch_sum(node):
+        return _judge_sum(node, kinds)
+    if node.op_type == "OnGrid" and kind == "potential":
+        return None
+    if _belongs_to_another(node) or _is_own_source(node):
+        return None
+    if node.op_type == "BatchNormalization" and read_affine(node) is None:
+        return NORM_OF_BATCH if attribute(node, "training_mode", 0) else NO_SPREAD
+    if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
+        return _judge_affine(node)
+    if kind == "real" and read_affine(node) is not None:
+        return None  # innocent: what made the value real is reported
+    if node.op_type == "Reshape":
+        return _judge_reshape(node)
+    if node.op_type == "MaxPool":
+        return _judge_max_pool(node, kind)
+    if node.op_type == "AveragePool":
+        return _judge_average_pool(node)
+    if node.op_type == "PatchMask":
+        is_masked_image = x is not None and x.is_graph_input()
+        return None if kind in ("potential", "real") or is_masked_image else UNMASKED
+    if node.op_type == "Pad":
+        return BORDER if attribute(node, "mode", "constant") == "constant" else COPIES
+    if any(constant(v) is not None for v in node.inputs):
+        if node.op_type == "MatMul":
+            return LINEAR
+        if node.op_type in ("Add", "Mul"):
+            return CONSTANT
+    return ADVICE.get(node.op_type, OTHER)
+
+
+def _judge_neuron(node: ir.Node) -> tuple[str, str] | None:
+    D, norm, rounding = (attribute(node, name) for name in ("D", "norm", "rounding"))
+    if 1 <= D <= 255 and 0 < norm < inf and rounding in ("half-even", "half-up"):
+        return None
+    what = f"D={D} norm={norm:g} rounding='{rounding}' is no neuron"
+    return what, "D in 1..255, a positive norm, 'half-even' or 'half-up'"
+
+
+def _judge_reshape(node: ir.Node) -> tuple[str, str] | None:
+    out = node.outputs[0]
+    x = node.inputs[0]
+    size, before = static_shape(out), static_shape(x) if x is not None else None
+    if size is None or before is None or prod(size) != prod(before):
+        return "mixes the batch axis with others", "keep the batch axis first"
+    if len(size) != 1 and out.uses():
+        return "regroups channels, height and width", "flatten, or keep (C, H, W)"
+    return None
+
+
+def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
+    if read_linear(node.outputs[0]) is None:
+        if constant(node.inputs[1]) is None:
+            return "its weights are not constant", "export in eval mode with fixed weights"
+        return LINEAR
+    if kind == "potential":
+        ends = node.op_type == "Gemm" and _is_the_end(node.outputs[0])
+        host = f", or give it to the host, --host {label(node)}" if ends else ""
+        return (
+            "follows a linear layer without a neuron between, and cannot be merged with it",
+            f"put a neuron between them{host}",
+        )
+    return None
+
+
+def _is_the_end(value: ir.Value) -> bool:
+    """Whether sums and factors alone lead from a value to the result."""
+    return all(
+        (is_branch_sum(user) or read_affine(user) is not None) and _is_the_end(user.outputs[0])
+        for user, _ in value.uses()
+    )
+
+
+def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+    """Branches may meet in membrane potentials of one shape."""
+    left, right = node.inputs
+    if left is None or right is None or static_shape(left) != static_shape(right):
+        return "adds values of different shapes", "branches of one shape"
+    found = {kinds.get(left, "real"), kinds.get(right, "real")}
+    if "real" in found or found == {"potential"}:  # what is real is reported already
+        return None
+    if found == {"spikes"}:
+        return "a sum of spikes that no layer reads", "a layer or neuron behind it"
+    return "adds spikes to a potential", "add behind the linear layer, or behind the neuron"
+
+
+def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
+    """What no layer could take must end in the levels of neurons, or be the result."""
+    ends, found = _ends(node.outputs[0]), read_affine(node)
+    if "PatchMask" in ends and found is not None and found[1].shift.any():
+        return MASKED_SHIFT
+    if ends <= {*NEURONS, "output", "PatchMask"}:
+        return None
+    return "scales a potential that other layers read as well", "a neuron right behind it"
+
+
+def _ends(value: ir.Value) -> set[str]:
+    """Kinds of the readers behind scales, shifts, averages and reshapes; masks on the way, too."""
+    found = {"output"} if value.is_graph_output() else set()
+    for user, _ in value.uses():
+        regroups = user.op_type in ("AveragePool", "Reshape", "TimeSum")
+        masks = user.op_type == "PatchMask"
+        passing = regroups or masks or read_affine(user) is not None
+        found |= {user.op_type} if masks or not passing else set()
+        found |= _ends(user.outputs[0]) if passing else set()
+    return found
+
+
+def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
+    if (
+        "ceil_mode" not in node.attributes
+        or len(node.outputs) > 1
+        or "dilations" in node.attributes
+    ):
+        return "dilated, indexed or ragged max-pool", "MaxPool2d with kernel, stride and padding"
+    reader = only_reader(node.outputs[0])
+    behind = read_affine(reader) if kind == "potential" and reader is not None else None
+    if behind is not None and (behind[1].scale <= 0).any():
+        return "max-pool turned into a min-pool by a negative scale", "pool behind the neuron"
+    if kind in ("potential", "sums") and _memory_reads(node.outputs[0]):
+        return "max-pool ahead of a neuron with memory", "max-pool behind the neuron"
+    if kind == "potential" and not _only_neurons_read(node.outputs[0]):
+        return "max-pool of potentials that more than neurons read", "pool behind the neuron"
+    if kind == "sums" and not _only_neurons_read(node.outputs[0]):
+        return "max-pool of averages", "max-pool first, then average"
+    return None
+
+
+def _only_neurons_read(value: ir.Value) -> bool:
+    """Whether a max-pool that makes ``value`` can move behind its readers."""
+    readers = [user for user, _ in value.uses()]
+    return bool(readers) and all(
+        r.op_type == "IntegerFire" or (r.op_type == "MaxPool" and _only_neurons_read(r.outputs[0]))
+        for r in readers
+    )
+
+
+def _memory_reads(value: ir.Value) -> bool:
+    """Whether a neuron with memory reads the maxima: it does not commute with them."""
+    return any(
+        user.op_type == "StatefulFire"
+        or (user.op_type == "MaxPool" and _memory_reads(user.outputs[0]))
+        for user, _ in value.uses()
+    )
+
+
+def _judge_time(node: ir.Node) -> tuple[str, str] | None:
+    """Timesteps begin at the input; what is summed is the result."""
+    x, out = node.inputs[0], node.outputs[0]
+    ok = not out.uses() if node.op_type == "TimeSum" else x is not None and x.is_graph_input()
+    return None if ok else ("mixes timesteps inside the network", "a final mean or sum over T")
+
+
+def _judge_average_pool(node: ir.Node) -> tuple[str, str] | None:
+    if attribute(node, "ceil_mode", 1) or not attribute(node, "count_include_pad", 0):
+        return (
+            "its divisor differs at the border",
+            "AvgPool2d(count_include_pad=True, ceil_mode=False)",
+        )
+    return None
+
+
+def _near_miss(node: ir.Node, kinds: dict[ir.Value, str], why: tuple[str, str]) -> Fault | None:
+    """The node as a neuron, or attention, that just fails to be one."""
+    if is_near_attention(node, kinds):
+        return _fault(node, *why)
+    if node.op_type in ROUNDINGS:
+        found = quantiser_at(node) if node.op_type != "Ceil" else None
+        what = found.fault if found is not None else f"{node.op_type.lower()} is no rounding rule"
+        return _fault(node, what or "unreadable limits", "torch.round(x.clamp(0, D))")
+    if node.op_type == "QuantizeLinear":
+        return _fault(node, *why_no_pair(node))
+    _, low, high = unclamped(node.outputs[0])
+    if clamp_of(node) is None or high == inf:
+        return None
+    return _fault(node, f"has clamp({low:g}, {high:g}) but no round", "torch.round behind it")
+
+
+def _belongs_to_another(node: ir.Node) -> bool:
+    """Whether a clamp is part of a quantiser or a chain that is judged at another node."""
+    if is_op(node, "DequantizeLinear", "Clip") and _quantiser_ahead(node) is not None:
+        return True
+    if clamp_of(node) is not None and is_op(only_reader(node.outputs[0]), "QuantizeLinear"):
+        return True
+    return is_part(node)
+
+
+def _quantiser_ahead(node: ir.Node | None) -> ir.Node | None:
+    """The QuantizeLinear whose integers ``node`` clamps or dequantises."""
+    while node is not None and node.op_type in ("Clip", "DequantizeLinear"):
+        x = node.inputs[0]
+        node = x.producer() if x is not None else None
+    return node if is_op(node, "QuantizeLinear") else None
+
+
+def _is_own_source(node: ir.Node) -> bool:
+    """Whether ``node`` is part of the network's own input quantiser."""
+    x = node.inputs[0]
+    ahead = x.producer() if x is not None else None
+    return node.op_type == "QuantizeInput" or (
+        node.op_type == "Cast" and is_op(ahead, "QuantizeInput")
+    )
+
+
+def _fault(node: ir.Node, what: str, todo: str) -> Fault:
+    origin = provenance(node)
+    return Fault(what, str(node.name), node.op_type, origin.module, origin.source, todo)
+
+
+def _summary(
+    model: ir.Model,
+    kinds: dict[ir.Value, str],
+    tainted: set[ir.Value],
+    faults: list[Fault],
+    near: list[Fault],
+    until: str,
+) -> Diagnosis:
+    layers = multiplying(model)
+    neurons = sum(n.op_type in NEURONS for n in model.graph)
+    almost = [f for f in near if f.todo != LINEAR_ATTENTION]
+    activations = sum(f in almost or ADVICE.get(f.kind, OTHER)[1] == NEURON for f in faults)
+    good = [n for n in layers if _lowerable(n, kinds)]
+    return Diagnosis(
+        faults=tuple(faults),
+        near_misses=tuple(near),
+        activations_found=neurons + activations,
+        activations_lowered=neurons,
+        macs=sum(macs_of(n) for n in layers),
+        macs_lowerable=sum(macs_of(n) for n in good),
+        until=until if faults else "",
+    )
+
+
+def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
+    """Whether integers come in and a neuron or the result takes what goes out."""
+    out, read = node.outputs[0], {kinds.get(x) for x in node.inputs if x in kinds}
+    if node.op_type == "Attention":
+        return read == {"spikes"} and kinds.get(out) == "attention" and _reaches_neuron(out)
+    is_layer = node.op_type in ("Conv", "Gemm") and read <= {"source", "spikes", "sums"}
+    return is_layer and kinds.get(out) == "potential" and _reaches_neuron(out)
+
+
+def _reaches_neuron(value: ir.Value) -> bool:
+    if value.is_graph_output():
+        return True
+    passing = (
+        "Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum",
+        "PatchMask", "Transpose", "Squeeze", "Unsqueeze",
+    )  # fmt: skip
+    readers = [user for user, _ in value.uses()]
+    return any(
+        r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))
+        for r in readers
+    )

@@ -1,0 +1,131 @@
+"""What diagnose says of attention and of tokens that recognise-attention could not follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from snncc.ir.graphs import constant, label
+from snncc.passes.tokens.attention_scales import APART
+from snncc.passes.tokens.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TOKENS
+
+__all__ = [
+    "LINEAR_ATTENTION",
+    "SHAPE",
+    "Verdict",
+    "is_near_attention",
+    "is_of_shapes",
+    "judge_tokens",
+    "kind_of_followed",
+    "read_tokens",
+]
+
+#: The kind of what is computed from shapes alone.
+SHAPE = "shape"
+LINEAR_ATTENTION = "(q k^T) v * scale without a softmax, then a neuron"
+_MAPS = "tokens back to (N, C, H, W), or to (N, C, P), ahead of it"
+_NO_NEURON = "a neuron right behind the attention"
+_PRODUCTS = ("MatMul", "Einsum")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a node cannot be lowered and what to do; nothing of it if it can."""
+
+    why: tuple[str, str] | None = None
+
+
+def kind_of_followed(node: ir.Node) -> str | None:
+    """``tokens`` or ``product`` for a node that was followed and still has no map.
+
+    ``real`` for what is made of tokens that could not be followed.
+    """
+    return "real" if LOST in node.metadata_props else node.metadata_props.get(FOLLOWED)
+
+
+def is_of_shapes(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
+    """Whether a node is arithmetic on shapes: it reads no value of the network itself."""
+    live = [v for v in node.inputs if v is not None and constant(v) is None]
+    whole = all(out.dtype == ir.DataType.INT64 for out in node.outputs)
+    from_shapes = all(kinds.get(v) == SHAPE for v in live)
+    return node.op_type in ("Shape", "Size") or (whole and from_shapes)
+
+
+def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
+    """Whether a node is all that keeps products from being attention."""
+    return kind_of_followed(node) is None and _reads(node, kinds, PRODUCT)
+
+
+def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None:
+    """The verdict on attention, and on what makes or reads tokens; None: on nothing of that."""
+    if node.op_type == "Attention":
+        return _judge_attention(node, kinds)
+    if is_of_shapes(node, kinds):
+        return Verdict()
+    if LOST in node.metadata_props:
+        return Verdict()  # innocent: what lost the tokens is reported
+    if (kind := kind_of_followed(node)) is not None:
+        ends = any(out.is_graph_output() for out in node.outputs)
+        return Verdict((f"the result is {_NAMES[kind]}", _MAPS)) if ends else Verdict()
+    if _reads(node, kinds, PRODUCT):
+        return Verdict(_between(node))
+    if node.op_type in _PRODUCTS and _is_live(node):
+        why = node.metadata_props.get(REASON)
+        return Verdict((why, LINEAR_ATTENTION)) if why else None
+    if any(kinds.get(v) == "attention" for v in node.inputs if v is not None):
+        return _judge_behind(node)
+    return None
+
+
+_NAMES = {TOKENS: "tokens, not a map", PRODUCT: "a product of two of q, k and v"}
+
+
+def read_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> tuple[str, str] | None:
+    """Why a node that would do on a map cannot read tokens."""
+    for value in node.inputs:
+        if value is not None and kinds.get(value) == TOKENS and value.producer() is not None:
+            return f"reads '{_maker(value)}', which regroups channels and positions", _MAPS
+    return None
+
+
+def _maker(value: ir.Value) -> str:
+    node = value.producer()
+    return label(node) if node is not None else str(value.name)
+
+
+def _reads(node: ir.Node, kinds: Mapping[ir.Value, str], kind: str) -> bool:
+    return any(v is not None and kinds.get(v) == kind for v in node.inputs)
+
+
+def _is_live(node: ir.Node) -> bool:
+    return all(constant(v) is None for v in node.inputs)
+
+
+def _between(node: ir.Node) -> tuple[str, str]:
+    """What stands between the first product and the second."""
+    if node.op_type in _PRODUCTS and _is_live(node):
+        return node.metadata_props.get(REASON, "a product of three live values"), LINEAR_ATTENTION
+    return f"{node.op_type} between q k^T and v", LINEAR_ATTENTION
+
+
+def _judge_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
+    """Q, k and v must be spikes: counts of neurons, max-pooled or not."""
+    found = [(letter, kinds.get(x, "")) for letter, x in zip("qkv", node.inputs, strict=True) if x]
+    wrong = [letter for letter, kind in found if kind not in ("spikes", "real")]
+    if not wrong:
+        return Verdict()
+    if apart := node.metadata_props.get(APART):
+        what = f"{apart} of attention: factors differ within a head"
+        return Verdict((what, "one factor for all channels of a head; those of v may differ"))
+    return Verdict((f"{', '.join(wrong)} of attention are no spikes", "a neuron behind each"))
+
+
+def _judge_behind(node: ir.Node) -> Verdict | None:
+    """Attention has a grid of its own, which ends in the levels of a neuron."""
+    if node.op_type in ("Conv", "Gemm"):
+        return Verdict(("follows attention without a neuron between", _NO_NEURON))
+    if node.op_type == "Add" and _is_live(node):
+        return Verdict(("adds attention to a potential", _NO_NEURON))
+    return None

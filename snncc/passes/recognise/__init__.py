@@ -1,0 +1,1 @@
+"""One spelling for each thing: neurons, quantisers and branches, however a network writes them."""

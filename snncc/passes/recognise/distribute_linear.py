@@ -1,0 +1,183 @@
+"""distribute-linear: a layer that reads a sum or a concatenation of spikes becomes a sum of layers.
+
+W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. Behind this pass spikes travel from one
+population each, and branches meet only in membrane potentials, as Add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from snncc.ir.exact import Exact
+from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.ir.lineage import Lineage
+from snncc.ir.ops import NEURONS
+from snncc.passes.base import Pass
+from snncc.passes.reading import (
+    Linear,
+    emit_linear,
+    identity_layer,
+    is_branch_sum,
+    linear_behind,
+    rename,
+)
+
+__all__ = ["DistributeLinear", "carries_spikes"]
+
+_POOLS = ("MaxPool", "AveragePool")
+
+
+@dataclass(frozen=True)
+class DistributeLinear(Pass):
+    """Concatenations move behind neurons, pools and flattening, then dissolve into layers."""
+
+    name: ClassVar[str] = "distribute-linear"
+    stage_in: ClassVar[str] = "imported"
+    stage_out: ClassVar[str] = "imported"
+
+    def run(self, model: ir.Model) -> int:
+        """Repeat the rules until none applies."""
+        total, lineage = 0, Lineage.of(model)
+        while count := sum(_RULES[n.op_type](n, self.name, lineage) for n in nodes(model, *_RULES)):
+            total += count
+        lineage.write(model)
+        return total
+
+
+def carries_spikes(value: ir.Value | None) -> bool:
+    """Whether ``value`` is made of spike counts: of neurons, pooled, added, joined, regrouped."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        return False
+    if node.op_type in NEURONS:
+        return True
+    if node.op_type in (*_POOLS, "Reshape"):
+        return carries_spikes(node.inputs[0])
+    return node.op_type in ("Add", "Concat") and all(carries_spikes(v) for v in node.inputs)
+
+
+def _joined(value: ir.Value | None) -> ir.Node | None:
+    """The concatenation along channels that makes ``value``."""
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type != "Concat" or value is None:
+        return None
+    axis = attribute(node, "axis") % len(value.shape or (1,))
+    return node if axis == 1 else None
+
+
+def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    """op(concat(a, b)) = concat(op(a), op(b)) for neurons, pools and flattening."""
+    concat = _joined(node.inputs[0])
+    out = node.outputs[0]
+    if concat is None or (node.op_type == "Reshape" and len(static_shape(out) or ()) != 1):
+        return False
+    parts = [_apply(node, part, i, made_by) for i, part in enumerate(concat.inputs) if part]
+    start = 0
+    for part in parts:  # along axis 1 one follows the other, flattened or not
+        width = (static_shape(part) or (1,))[0]
+        kept = list(range(start, start + width))
+        lineage.note(str(part.name), "channels", str(out.name), kept=kept)
+        start += width
+    new = Edit(node, made_by).op(
+        "Concat", *parts, name=f"{out.name}~new", like=out, attributes={"axis": 1}
+    )
+    replace_value(out, new)
+    return True
+
+
+def _drive_sum(node: ir.Node, made_by: str) -> bool:
+    """A neuron over a sum of spikes: an identity layer for each, added."""
+    x = node.inputs[0]
+    total = x.producer() if x is not None else None
+    if total is None or not is_branch_sum(total) or not carries_spikes(x):
+        return False
+    drives = [
+        identity_layer(node, v, static_shape(v) or (1,), made_by, name=f"{node.name}/drive{i}")
+        for i, v in enumerate(total.inputs)
+        if v is not None
+    ]
+    name = f"{node.name}/drive"
+    node.replace_input_with(0, Edit(node, made_by).op("Add", *drives, name=name, like=x))
+    return True
+
+
+def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    return _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
+
+
+def _apply(node: ir.Node, part: ir.Value, index: int, made_by: str) -> ir.Value:
+    out, edit = node.outputs[0], Edit(node, made_by)
+    name, before, after = f"{out.name}/{index}", static_shape(part) or (1,), static_shape(out)
+    attributes = {k: a.value for k, a in node.attributes.items()}
+    batch = out.shape[0] if out.shape is not None else None
+    if node.op_type == "Reshape":
+        size = (int(np.prod(before)),)
+        target = edit.const(f"{name}.shape", np.array([-1, *size], dtype=np.int64))
+        return edit.op("Reshape", part, target, name=name, dtype=out.dtype, shape=[batch, *size])
+    return edit.op(
+        node.op_type, part, name=name, dtype=out.dtype, domain=node.domain,
+        shape=[batch, before[0], *(after or ())[1:]], attributes=attributes,
+    )  # fmt: skip
+
+
+def _spread_layer(node: ir.Node, made_by: str, _: Lineage) -> bool:
+    """A layer over a sum or concatenation of spikes: one layer each, added."""
+    linear = linear_behind(node)
+    source = linear.x.producer() if linear is not None else None
+    if linear is None or source is None or not carries_spikes(linear.x):
+        return False
+    if source.op_type == "Add":
+        parts = [replace(linear, x=v) for v in source.inputs if v is not None]
+    elif _joined(linear.x) is not None and linear.group == 1:
+        parts = _split(linear, source)
+    else:
+        return False
+    _write_sum(linear, parts, made_by)
+    return True
+
+
+def _split(linear: Linear, concat: ir.Node) -> list[Linear]:
+    """The layer's columns for each part of its input."""
+    found, start = [], 0
+    for part in concat.inputs:
+        if part is None:
+            continue
+        width = (static_shape(part) or (1,))[0]
+        end = start + width
+        columns = Exact(linear.weights.values[:, start:end], linear.weights.units)
+        found.append(replace(linear, x=part, weights=columns))
+        start = end
+    return found
+
+
+def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
+    """Only the first part keeps the bias: it enters once."""
+    out, edit = linear.out, Edit(linear.node, made_by)
+    nothing = Exact(np.zeros(len(linear.weights.values)))
+    total: ir.Value | None = None
+    for i, part in enumerate(parts):
+        layer = part if i == 0 else replace(part, biases=nothing)
+        made = emit_linear(layer, edit, f"{out.name}/{i}")
+        rename(made, f"{out.name}/{i}")
+        total = (
+            made
+            if total is None
+            else edit.op("Add", total, made, name=f"{out.name}/sum{i}", like=out)
+        )
+    if total is not None:
+        replace_value(out, total)
+
+
+_RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
+    **dict.fromkeys(NEURONS, _fire),
+    "MaxPool": _move_concat,
+    "AveragePool": _move_concat,
+    "Reshape": _move_concat,
+    "Conv": _spread_layer,
+    "Gemm": _spread_layer,
+}

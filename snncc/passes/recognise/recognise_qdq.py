@@ -1,0 +1,389 @@
+"""recognise-qdq: QuantizeLinear -> DequantizeLinear pairs become SFA neurons.
+
+A pair computes s * k, with k = clip(round(x / s) + z, low, high) - z. Where k runs from 0 to D, by
+its type, its zero point, a Clip between the two or a ReLU ahead, that is an SFA neuron of D levels.
+Pairs elsewhere are signed or offset: near misses, except at the two ends of the network. At its
+input such a pair is the grid of the input; at its result it becomes a neuron on a shifted scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isinf
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.ir.exact import unit_attributes, unit_of
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    constant,
+    integer_range,
+    is_op,
+    nodes,
+    only_reader,
+    replace_value,
+    static_shape,
+)
+from snncc.ir.lineage import Lineage
+from snncc.passes.base import Pass
+from snncc.passes.reading import identity_layer, is_branch_sum
+from snncc.passes.recognise.advice import (
+    FEWER_BITS,
+    LINEAR_BOTTLENECK,
+    NO_PAIR,
+    ONE_PAIR,
+    POSITIVE,
+    UNSIGNED,
+)
+from snncc.passes.recognise.distribute_linear import carries_spikes
+from snncc.passes.recognise.recognise_integer_fire import unclamped
+
+__all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at", "why_no_pair"]
+
+Array = npt.NDArray[Any]
+
+#: What makes real values of both signs, and what moves them.
+_AFFINE = ("Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div")
+_MOVERS = ("AveragePool", "GlobalAveragePool", "MaxPool", "Reshape", "Concat")
+
+
+@dataclass(frozen=True)
+class RecogniseQdq(Pass):
+    """Pairs become IntegerFire, the input's pair QuantizeInput; repeated pairs go."""
+
+    name: ClassVar[str] = "recognise-qdq"
+    stage_in: ClassVar[str] = "imported"
+    stage_out: ClassVar[str] = "imported"
+
+    def run(self, model: ir.Model) -> int:
+        """In topological order, so that a pair knows whether it reads spikes."""
+        count, maker = 0, _Maker(self.name, Lineage.of(model))
+        for node in nodes(model, "QuantizeLinear"):
+            pair = pair_at(node)
+            if pair is not None and (new := _lowered(pair, model, maker)) is not None:
+                pair.become(new)
+                count += 1
+        maker.lineage.write(model)
+        return count
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A quantiser with its dequantisers.
+
+    Attributes:
+        node: The QuantizeLinear.
+        x: What it reads.
+        outs: Results of the dequantisers, which all compute the same.
+        scale: () or (C,), float32, positive.
+        zero_point: The integer that stands for 0.
+        low, high: Range of integers.
+        axis: Of a scale per channel.
+    """
+
+    node: ir.Node
+    x: ir.Value
+    outs: tuple[ir.Value, ...]
+    scale: Array
+    zero_point: int
+    low: int
+    high: int
+    axis: int
+
+    @property
+    def span(self) -> tuple[ir.Value, int, int]:
+        """What is quantised behind its clamps, and the smallest and largest k."""
+        low, high = self.low - self.zero_point, self.high - self.zero_point
+        x, floor, ceiling = unclamped(self.x)
+        ends = [{_steps(end, unit) for unit in self.units} for end in (floor, ceiling)]
+        if any(len(found) > 1 for found in ends):
+            return self.x, low, high  # the clamp means another level for every channel
+        lower, upper = (found.pop() for found in ends)
+        return x, int(min(max(low, lower), high)), int(max(min(high, upper), low))
+
+    @property
+    def units(self) -> list[Fraction]:
+        """The scales, exactly."""
+        return [Fraction(v) for v in self.scale.reshape(-1).astype(np.float64).tolist()]
+
+    @property
+    def fault(self) -> str | None:
+        """Why this is not an SFA neuron, or None."""
+        _, low, high = self.span
+        if low == 0 and 1 <= high <= 255:
+            return None
+        scale = f"{self.scale.flat[0]:.4g}" if self.scale.size == 1 else "per channel"
+        where = f"{low}..{high}, scale {scale}, zero point {self.zero_point}"
+        if (bits := (high - low).bit_length()) > 8:
+            return f"quantiser of {bits} bits, {where}; activations have 8 at most"
+        kind = "signed" if low < 0 else "offset"
+        return f"{kind} quantiser {where}; spikes count from 0"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about the fault."""
+        _, low, high = self.span
+        if high - low > 255:
+            return FEWER_BITS
+        return LINEAR_BOTTLENECK if low < 0 and _is_affine(self.x) else UNSIGNED
+
+    def become(self, new: ir.Value) -> None:
+        """Let all readers of the dequantisers read ``new``."""
+        for i, out in enumerate(self.outs):
+            is_last = i == len(self.outs) - 1
+            replace_value(out, new, keep_name=is_last and new.name == f"{out.name}~new")
+
+    def column(self, values: Array) -> Array:
+        """Scales as they meet the elements of x."""
+        rank = len(self.x.shape or ())
+        if values.size == 1:
+            return values.reshape(())
+        return values.reshape([-1 if i == self.axis else 1 for i in range(1, rank)])
+
+
+def _steps(end: float, unit: Fraction) -> float:
+    """Where a clamp lies in steps of the quantiser, rounded as that rounds."""
+    return end if isinf(end) else round(Fraction(end) / unit)
+
+
+def _is_affine(value: ir.Value) -> bool:
+    """Whether layers, norms and sums made the value, with no activation after them."""
+    node = value.producer()
+    if is_op(node, *_MOVERS) and node is not None and node.inputs[0] is not None:
+        return _is_affine(node.inputs[0])
+    return is_op(node, *_AFFINE)
+
+
+def why_no_pair(node: ir.Node) -> tuple[str, str]:
+    """What keeps the QuantizeLinear ``node`` from being a neuron, and what to do."""
+    if (pair := pair_at(node)) is not None:
+        return pair.fault or "", pair.remedy
+    scale, zero = (constant(v) for v in (*node.inputs[1:], None)[:2])
+    if scale is not None and not (scale > 0).all():
+        return f"scale {float(scale.min()):.4g} is not positive", POSITIVE
+    if zero is not None and np.ptp(zero.astype(np.int64)):
+        return "zero points that differ from channel to channel", UNSIGNED
+    return NO_PAIR, ONE_PAIR
+
+
+def pair_at(node: ir.Node) -> Pair | None:
+    """The pair that begins with the QuantizeLinear ``node``, if its constants can be read."""
+    x, scale = node.inputs[0], constant(node.inputs[1])
+    limits = integer_range(node.outputs[0].dtype)
+    if x is None or scale is None or limits is None or not (scale > 0).all():
+        return None
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.int64)
+    rank = len(x.shape or ())
+    if zero is None or np.ptp(zero.astype(np.int64)) or scale.ndim > 1 or not rank:
+        return None
+    axis = attribute(node, "axis", 1) % rank
+    if scale.size > 1 and axis != 1:
+        return None
+    low, high, quantised = _clipped(node.outputs[0], *limits)
+    readers = [user for user, _ in quantised.uses()]
+    if not readers or not all(_is_inverse(user, node) for user in readers):
+        return None
+    outs = tuple(user.outputs[0] for user in readers)
+    return Pair(
+        node, x, outs, scale.astype(np.float32), int(zero.astype(np.int64).flat[0]), low, high, axis
+    )
+
+
+def _clipped(q: ir.Value, low: int, high: int) -> tuple[int, int, ir.Value]:
+    """Range and value behind the Clips of the integers ``q``."""
+    while is_op(reader := only_reader(q), "Clip") and reader is not None:
+        ends = [constant(v) for v in (*reader.inputs[1:], None, None)][:2]
+        if any(end is None and v is not None for end, v in zip(ends, reader.inputs[1:])):  # noqa: B905
+            break
+        lower, upper = (None if end is None else int(end.astype(np.int64).flat[0]) for end in ends)
+        low = low if lower is None else min(max(low, lower), high)
+        high = high if upper is None else max(min(high, upper), low)
+        q = reader.outputs[0]
+    return low, high, q
+
+
+def _is_inverse(node: ir.Node, quantiser: ir.Node) -> bool:
+    """Whether ``node`` dequantises with the constants that ``quantiser`` has."""
+    if node.op_type != "DequantizeLinear" or len(node.inputs) != len(quantiser.inputs):
+        return False
+    pairs = zip(node.inputs[1:], quantiser.inputs[1:], strict=True)
+    found = [(constant(a), constant(b)) for a, b in pairs]
+    same = all(a is not None and b is not None and np.array_equal(a, b) for a, b in found)
+    return same and bool(attribute(node, "axis", 1) == attribute(quantiser, "axis", 1))
+
+
+# -- what a pair becomes -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Who makes nodes, and what it says of where their values come from."""
+
+    name: str
+    lineage: Lineage
+
+    def edit(self, pair: Pair) -> Edit:
+        """New nodes in front of the pair."""
+        return Edit(pair.node, self.name)
+
+    def note_counts(self, pair: Pair, count: str, low: int, of: str) -> None:
+        """Say that ``count`` counts steps of the dequantised value ``of`` from ``low``."""
+        steps = [str(unit) for unit in pair.units]
+        self.lineage.note(count, "counts", of, steps=steps, low=low)
+
+
+def _lowered(pair: Pair, model: ir.Model, maker: _Maker) -> ir.Value | None:
+    """The value that takes the pair's place, or None where it is a near miss."""
+    if (grid := input_grid(model)) is not None and pair.x in model.graph.inputs:
+        return _source(pair, grid, maker)
+    x, low, high = pair.span
+    if pair.fault is None:
+        return _neuron(pair, x, high, maker)
+    is_result = any(out.is_graph_output() for out in pair.outs)
+    if is_result and 1 <= high - low <= 255:
+        return _result(pair, x, low, high, maker)
+    return None
+
+
+def _neuron(pair: Pair, x: ir.Value, D: int, maker: _Maker) -> ir.Value:
+    if _on_grid(x, pair.units, D):
+        return x
+    joined = x.producer()
+    is_joined = is_op(joined, "Concat") and carries_spikes(x) and pair.scale.size == 1
+    if is_joined and joined is not None:
+        return _neurons(pair, joined, D, maker)
+    return _fire(pair, x, D, f"{pair.outs[-1].name}~new", maker)
+
+
+def _neurons(pair: Pair, joined: ir.Node, D: int, maker: _Maker) -> ir.Value:
+    """A neuron for each of the spikes that are joined, where it has none yet."""
+    name, x, axis = str(pair.outs[-1].name), joined.outputs[0], attribute(joined, "axis")
+    parts, first = [], 0
+    for i, part in enumerate(v for v in joined.inputs if v is not None):
+        count = int((static_shape(part) or (0,))[0])
+        is_done = _on_grid(part, pair.units, D)
+        parts.append(part if is_done else _fire(pair, part, D, f"{name}/{i}", maker))
+        if not is_done:
+            kept = [*range(first, first + count)]
+            maker.lineage.note(f"{name}/{i}", "channels", name, kept=kept)
+        first += count
+    edit = maker.edit(pair)
+    return edit.op("Concat", *parts, name=f"{name}~new", like=x, attributes={"axis": axis})
+
+
+def _fire(pair: Pair, x: ir.Value, D: int, name: str, maker: _Maker) -> ir.Value:
+    """IntegerFire of x / scale, times scale."""
+    edit, base = maker.edit(pair), name.removesuffix("~new")
+    is_one = pair.scale.size == 1
+    unit = pair.units[0] if is_one else Fraction(1)
+    attributes = {"D": D, "rounding": "half-even", **unit_attributes(unit)}
+    drive = _drive(pair, x, f"{base}.drive", maker)
+    fired = edit.own(
+        "IntegerFire", drive, name=name if is_one else f"{base}/count", like=x,
+        attributes=attributes,
+    )  # fmt: skip
+    if is_one:
+        return fired
+    maker.note_counts(pair, f"{base}/count", 0, base)
+    scale = edit.const(f"{name}.scale", pair.column(pair.scale))
+    return edit.op("Mul", fired, scale, name=name, like=x)
+
+
+def _drive(pair: Pair, x: ir.Value, name: str, maker: _Maker) -> ir.Value:
+    """The quotient x / scale; over a sum of spikes a layer, which distributes over branches."""
+    source, size = x.producer(), static_shape(x)
+    is_sum = source is not None and is_branch_sum(source) and carries_spikes(x)
+    if is_sum and size is not None and pair.scale.size == 1:
+        return identity_layer(pair.node, x, size, maker.name, 1 / pair.units[0], name=name)
+    edit = maker.edit(pair)
+    return edit.op(
+        "Div", x, edit.const(f"{name}.scale", pair.column(pair.scale)), name=name, like=x
+    )
+
+
+def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
+    """Whether x is made of counts up to D of this scale already: quantising again is identity.
+
+    Pools of maxima, regrouping and concatenation pick elements; their padding never wins.
+    """
+    node = x.producer() if x is not None else None
+    if node is None or len(units) != 1:
+        return False
+    if node.op_type == "IntegerFire":
+        return bool(attribute(node, "D") <= D) and unit_of(node) == units[0]
+    if is_op(node, "MaxPool", "Reshape"):
+        return _on_grid(node.inputs[0], units, D)
+    return is_op(node, "Concat") and all(_on_grid(v, units, D) for v in node.inputs)
+
+
+def _result(pair: Pair, x: ir.Value, low: int, high: int, maker: _Maker) -> ir.Value:
+    """The network's result, quantised with an offset: a neuron of k - low, and k behind it."""
+    edit, name, like = maker.edit(pair), str(pair.outs[-1].name), pair.outs[-1]
+    shift = edit.const(f"{name}.low", np.array(low, np.float32))
+    scale = edit.const(f"{name}.scale", pair.column(pair.scale))
+    steps = edit.op("Div", x, scale, name=f"{name}/steps", like=like)
+    drive = edit.op("Sub", steps, shift, name=f"{name}/drive", like=like)
+    attributes = {"D": high - low, "norm": 1.0, "rounding": "half-even"}
+    count = edit.own("IntegerFire", drive, name=f"{name}/count", like=like, attributes=attributes)
+    maker.note_counts(pair, f"{name}/count", low, name)
+    k = edit.op("Add", count, shift, name=f"{name}/k", like=like)
+    return edit.op("Mul", k, scale, name=f"{name}~new", like=like)
+
+
+# -- the input -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InputGrid:
+    """A network's own input quantiser: scale * (q - zero_point), q = 0..top.
+
+    Attributes:
+        scale: One number, or one per channel.
+        zero_point: 0..top.
+        top: Largest q.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: int
+    top: int
+
+
+def input_grid(model: ir.Model) -> InputGrid | None:
+    """The grid on which the network itself puts its input, if it does so ahead of all else."""
+    readers = [user for user, _ in model.graph.inputs[0].uses() if user.op_type != "Shape"]
+    node = readers[0] if len(readers) == 1 else None
+    if is_op(node, "QuantizeInput") and node is not None:
+        steps = constant(node.inputs[1])
+        settings = attribute(node, "zero_point"), attribute(node, "top")
+        return None if steps is None else InputGrid(tuple(steps.reshape(-1).tolist()), *settings)
+    pair = pair_at(node) if is_op(node, "QuantizeLinear") and node is not None else None
+    if pair is None or not 1 <= pair.high - pair.low <= 255:
+        return None
+    scale = tuple(pair.scale.reshape(-1).tolist())
+    return InputGrid(scale, pair.zero_point - pair.low, pair.high - pair.low)
+
+
+def _source(pair: Pair, grid: InputGrid, maker: _Maker) -> ir.Value:
+    """QuantizeInput, and the affine map that dequantises, which ends in the first layers."""
+    edit, x, name = maker.edit(pair), pair.x, str(pair.outs[-1].name)
+    tail = (1,) * (len(x.shape or ()) - 2)
+    scale = np.array(grid.scale, np.float32).reshape(1, -1, *tail)
+    step = edit.const(f"{x.name}.scale", scale)
+    q = edit.own(
+        "QuantizeInput", x, step, edit.const(f"{x.name}.offset", np.zeros_like(scale)),
+        name=f"{x.name}:u8", dtype=ir.DataType.UINT8, shape=x.shape,
+        attributes={"zero_point": grid.zero_point, "top": grid.top},
+    )  # fmt: skip
+    real = edit.op(
+        "Cast", q, name=f"{x.name}/own:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+        attributes={"to": ir.DataType.FLOAT.value},
+    )  # fmt: skip
+    if grid.zero_point:
+        centre = edit.const(f"{x.name}.zero_point", np.array(grid.zero_point, np.float32))
+        real = edit.op("Sub", real, centre, name=f"{name}/k", like=x)
+    return edit.op("Mul", real, step, name=f"{name}~new", like=x)

@@ -1,0 +1,1 @@
+"""From integers to spikes: counts become ticks, and the graph a Program."""

@@ -1,0 +1,1 @@
+"""Timesteps: T becomes the outer part of the batch axis."""

@@ -1,0 +1,420 @@
+"""fold-time: the timesteps of a network become the outer part of the batch axis.
+
+Behind it every value is [T*N, ...]; only neurons with memory know T. A static input is repeated
+once, at the input; a sequence [N, T, ...] is laid out there. What is computed anew in every
+timestep, by a loop in the network's code, is computed once on all of them. A mean or sum over time
+goes behind the affine maps that follow it, to the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from snncc.errors import Fault, UnsupportedModelError
+from snncc.ir.exact import Exact
+from snncc.ir.graphs import (
+    SEQUENCE,
+    Edit,
+    attribute,
+    constant,
+    initializer,
+    is_op,
+    label,
+    nodes,
+    provenance,
+    set_provenance,
+    static_shape,
+)
+from snncc.ir.lineage import Lineage
+from snncc.passes.base import Pass
+from snncc.passes.time import unrolled as time_steps
+from snncc.passes.time.forms import SHAPING, form_of, sizes_of
+
+__all__ = ["TIMESTEPS", "FoldTime", "Folding", "Seen"]
+
+#: Metadata key of the model: T.
+TIMESTEPS = "snncc.timesteps"
+
+#: Affine with constant operands: a mean over time may wait until behind them.
+_AFFINE = {
+    "Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div", "AveragePool",
+    "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *SHAPING,
+}  # fmt: skip
+_WHOLE = {"apart", "lined"}
+_OVER_SAMPLES = (
+    "averages or adds up samples",
+    "over timesteps instead; a network that reads [N, T, ...] needs --batch-first, one that reads "
+    "[T, N, ...] must not have it",
+)
+
+
+@dataclass(frozen=True)
+class FoldTime(Pass):
+    """Repeat or TimeFirst at the input, TimeSum at the result, nothing of T between but neurons."""
+
+    name: ClassVar[str] = "fold-time"
+    stage_in: ClassVar[str] = "imported"
+    stage_out: ClassVar[str] = "imported"
+
+    def run(self, model: ir.Model) -> int:
+        """Rewrite the graph if it has neurons with memory, or reads a sequence."""
+        neurons = list(nodes(model, "StatefulFire"))
+        sequence = int(model.metadata_props.get(SEQUENCE, "0"))
+        if not neurons and not sequence:
+            return 0
+        work = Folding(model, sequence or attribute(neurons[0], "T"), self.name, sequence > 0)
+        work.check(neurons)
+        for node in list(model.graph):
+            work.visit(node)
+        work.finish()
+        return max(len(neurons), 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a value.
+
+    Attributes:
+        layout: ``still`` [N, ...], the same in every timestep; ``one`` [1, N, ...]; ``apart``
+            [T, N, ...]; ``flat`` [T*N, ...]; ``lined`` [N, T, ...]; ``rows`` [N*T, ...]; ``step``
+            [N, ...], one timestep; ``cut``, one with its axis; ``part``, some timesteps summed;
+            ``mean`` [N, ...], to be averaged over time; ``shape``: arithmetic on shapes.
+        twin: The folded value, [T*N, ...].
+        when: Timesteps of a ``step``, ``cut`` or ``part``.
+    """
+
+    layout: str
+    twin: ir.Value
+    when: tuple[int, ...] = ()
+
+    def renamed(self, layout: str, *when: int, twin: ir.Value | None = None) -> Seen:
+        """The same value, or ``twin``, in another layout."""
+        return Seen(layout, twin or self.twin, when)
+
+
+@dataclass
+class Folding:
+    """The rewriting under way."""
+
+    model: ir.Model
+    T: int
+    made_by: str
+    is_sequence: bool
+    seen: dict[ir.Value, Seen] = field(default_factory=dict)
+    made: dict[Any, ir.Value] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    steps: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lineage = Lineage.of(self.model)
+        x = self.model.graph.inputs[0]
+        kind, layout = ("TimeFirst", "lined") if self.is_sequence else ("Repeat", "still")
+        size = static_shape(x) or ()
+        twin = Edit(next(iter(self.model.graph)), self.made_by).own(
+            kind, x, name=f"{x.name}/{'steps' if self.is_sequence else 'repeated'}", like=x,
+            attributes={"T": self.T},
+        )  # fmt: skip
+        twin.shape = _folded(size[1:] if self.is_sequence else size)
+        self.seen[x] = Seen("flat" if layout == "still" and self.T == 1 else layout, twin)
+
+    def check(self, neurons: list[ir.Node]) -> None:
+        """Raise unless all neurons see T timesteps."""
+        who = "the input has" if self.is_sequence else "others"
+        for node in neurons:
+            if (found := attribute(node, "T")) != self.T:
+                self.fault(node, f"{found} timesteps, {who} {self.T}", "one T for all")
+        self._require_no_faults()
+
+    def _require_no_faults(self) -> None:
+        if self.faults:
+            count = len(self.faults)
+            raise UnsupportedModelError(f"{count} nodes mix timesteps or T", self.faults)
+
+    def fault(self, node: ir.Node, what: str, todo: str) -> None:
+        """Note what cannot be folded."""
+        origin = provenance(node)
+        where = (label(node), node.op_type, origin.module, origin.source)
+        self.faults.append(Fault(what, *where, todo))
+
+    # -- one node --------------------------------------------------------------------------
+
+    def visit(self, node: ir.Node) -> None:
+        """Give each result its layout and its folded twin."""
+        live = [v for v in node.inputs if v is not None and v in self.seen]
+        if not live or (node.op_type in ("Repeat", "TimeFirst") and node.domain):
+            return
+        if time_steps.visit(self, node, live):
+            return
+        first = self.seen[live[0]]
+        if node.op_type == "Shape" or first.layout == "shape":
+            self.seen[node.outputs[0]] = Seen("shape", first.twin)
+            return
+        live = [v for v in live if self.seen[v].layout != "shape"]
+        if (layout := self._plumbing(node, live)) is not None:
+            self.seen[node.outputs[0]] = Seen(layout, first.twin)
+        elif node.op_type in SHAPING and self._rejoined(node, live[0]):
+            return
+        elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=True):
+            self._reduce(node, first.twin)
+        elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=False):
+            self.fault(node, *_OVER_SAMPLES)
+            self.seen[node.outputs[0]] = Seen("mean", first.twin)
+        else:
+            self._judge(node, live)
+
+    def _judge(self, node: ir.Node, live: list[ir.Value]) -> None:
+        """Compute the node on folded values if it keeps timesteps apart."""
+        found = {self.seen[v].layout for v in live}
+        when = {self.seen[v].when for v in live if self.seen[v].layout != "still"}
+        first = self.seen[live[0]]
+        if "mean" in found and not _may_wait(node, live, found):
+            self.fault(node, "reads a mean over time", "only affine layers behind the mean")
+            self.seen[node.outputs[0]] = Seen("mean", first.twin)
+        elif node.op_type == "StatefulFire" and found != {"flat"}:
+            self.fault(
+                node,
+                "reads no timesteps",
+                f"one static input, repeated over T = {self.T}, or a sequence (--timesteps)",
+            )
+            self.seen[node.outputs[0]] = Seen("flat", first.twin)
+        elif found & {"one", "cut", "part"} or len(found - {"still"}) > 1 or len(when) > 1:
+            self.mixed(node, live)
+        elif any(out.uses() for out in node.outputs[1:]):
+            self.fault(node, "has several results", "a layer of one result")
+            self.seen.update(dict.fromkeys(node.outputs, first))
+        else:
+            self._compute(node, live, found)
+
+    def mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
+        """Note a node that makes one value of several timesteps."""
+        self.fault(
+            node,
+            "mixes timesteps",
+            f"only neurons with memory and a final mean or sum may see T = {self.T}",
+        )
+        self.seen[node.outputs[0]] = Seen("flat", self.seen[live[0]].twin)
+
+    def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> str | None:
+        """The layout of the result if the node only regroups or repeats timesteps."""
+        x, out = live[0], node.outputs[0]
+        layout, before, after = self.seen[x].layout, sizes_of(x), sizes_of(out)
+        if before is None or after is None:
+            return None
+        if layout == "still" and after == (1, None, *before[1:]):
+            return "one" if node.op_type in (*SHAPING, "Expand") else None
+        repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
+        if (repeated or node.op_type == "Slice") and after == before:
+            return layout
+        if repeated and after[:1] == (self.T,):
+            if layout == "one" and after[2:] == before[2:]:
+                return "apart"
+            if layout == "still" and after[1:] == before and node.op_type == "Expand":
+                return "apart"
+        if node.op_type == "Transpose" and layout in _WHOLE:
+            return _turned(node, layout)
+        return self._regrouped(layout, before, after) if node.op_type in SHAPING else None
+
+    def _regrouped(
+        self, layout: str, before: tuple[int | None, ...], after: tuple[int | None, ...]
+    ) -> str | None:
+        """The layout behind a reshape of the axes of timesteps and samples alone."""
+        joins = {"apart": "flat", "one": "still", "lined": "rows"}
+        if layout in joins and after == (None, *before[2:]):
+            return joins[layout]
+        if layout == "flat" and after == (self.T, None, *before[1:]):
+            return "apart"
+        if layout == "rows" and after == (None, self.T, *before[1:]):
+            return "lined"
+        return None
+
+    def _rejoined(self, node: ir.Node, x: ir.Value) -> bool:
+        """A reshape that joins timesteps and samples, or parts them, and regroups the rest at once.
+
+        Computed on folded values, where only the rest is regrouped; whether that is what it does.
+        """
+        out, layout = node.outputs[0], self.seen[x].layout
+        before, after = sizes_of(x) or (), sizes_of(out) or ()
+        parts = {"flat": ("apart", (self.T, None)), "rows": ("lined", (None, self.T))}
+        joins = {"apart": ("flat", (None,)), "lined": ("rows", (None,))}
+        made, head = (parts | joins).get(layout, ("", ()))
+        rest, sizes = before[2 if layout in joins else 1 :], after[len(head) :]
+        if not made or after[: len(head)] != head or None in (*rest, *sizes):
+            return False
+        known = tuple(s for s in sizes if s is not None)
+        if prod(known) != prod(s for s in rest if s is not None):
+            return False
+        target = initializer(
+            self.model.graph, f"{out.name}.folded", np.array([-1, *known], np.int64)
+        )
+        node.op_type = "Reshape"
+        twin = self._emit(node, made, {}, [self.seen[x].twin, target], known)
+        self.seen[out] = Seen(made, twin)
+        return True
+
+    def _reduces(self, node: ir.Node, over_time: bool) -> bool:
+        """Whether the node reduces exactly the axis of timesteps, or that of samples."""
+        x = node.inputs[0]
+        axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
+        if x is None or axes is None or self.seen[x].layout not in _WHOLE:
+            return False
+        rank, axis = len(x.shape or ()), int((self.seen[x].layout == "lined") == over_time)
+        return [int(a) % rank for a in axes] == [axis] and not attribute(node, "keepdims", 1)
+
+    def _reduce(self, node: ir.Node, twin: ir.Value) -> None:
+        out = node.outputs[0]
+        is_sum = node.op_type == "ReduceSum"
+        self.seen[out] = Seen("mean", self.times(node, twin, self.T) if is_sum else twin)
+
+    def times(self, node: ir.Node, twin: ir.Value, factor: int) -> ir.Value:
+        """A folded value times a number; of a mean over time it makes a sum."""
+        out, edit = node.outputs[0], Edit(node, self.made_by)
+        number = edit.const(f"{out.name}.T", np.array(factor, np.float32))
+        return edit.op("Mul", twin, number, name=f"{out.name}/times", like=twin)
+
+    def _compute(self, node: ir.Node, live: list[ir.Value], found: set[str]) -> None:
+        """The same node on folded values, once for all timesteps that compute alike."""
+        out = node.outputs[0]
+        layout = "mean" if "mean" in found else next((n for n in found if n != "still"), "still")
+        key = time_steps.key_of(self, node) if layout in ("still", "step") else None
+        if key is None or key not in self.made:
+            if (twin := self._computed(node, live, layout)) is None:
+                self.mixed(node, live)
+                return
+            self.made[key] = twin
+        when = next((self.seen[v].when for v in live if self.seen[v].when), ())
+        self.seen[out] = Seen(layout, self.made[key], when)
+        self._note(out, self.seen[out])
+
+    def _note(self, out: ir.Value, found: Seen) -> None:
+        """Say how the folded value comes from ``out``, or from one value for each timestep."""
+        twin, name = str(found.twin.name), str(out.name)
+        if found.layout == "step":
+            self.steps.setdefault(twin, {}).setdefault(found.when[0], name)
+        elif found.layout not in ("flat", "mean", "part", "cut"):
+            self.lineage.note(twin, "folded", name, layout=found.layout, T=self.T)
+
+    def _computed(self, node: ir.Node, live: list[ir.Value], layout: str) -> ir.Value | None:
+        if layout in _WHOLE:
+            form = form_of(self, node)
+            return None if form is None else self._emit(node, layout, *form)
+        attributes = {k: a.value for k, a in node.attributes.items()}
+        sizes = static_shape(node.outputs[0])
+        inputs = [self.seen[v].twin if v in self.seen else v for v in node.inputs]
+        if node.op_type == "Reshape":
+            before = static_shape(live[0])
+            if before is None or sizes is None or prod(before) != prod(sizes):
+                return None
+            target, name = np.array([-1, *sizes], np.int64), f"{node.outputs[0].name}.folded"
+            inputs = [self.seen[live[0]].twin, initializer(self.model.graph, name, target)]
+        return self._emit(node, layout, attributes, inputs, sizes)
+
+    def _emit(
+        self,
+        node: ir.Node,
+        layout: str,
+        attributes: dict[str, Any],
+        inputs: list[ir.Value | None],
+        sizes: tuple[int, ...] | None,
+    ) -> ir.Value:
+        out = node.outputs[0]
+        new = ir.Node(
+            node.domain, node.op_type, inputs,
+            ir.convenience.convert_attributes(attributes),
+        )  # fmt: skip
+        set_provenance(new, provenance(node), self.made_by)
+        twin = new.outputs[0]
+        twin.type = out.type
+        # [T*N, ...] is the same quantity under the same name; other layouts are another one
+        twin.name = out.name if layout == "flat" else f"{out.name}/folded"
+        new.name = twin.name
+        twin.shape = _folded(sizes) if sizes is not None else None
+        self.model.graph.insert_before(node, new)
+        return twin
+
+    # -- the result ------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Make the twins the graph; sum the result over time if a mean is due."""
+        graph = self.model.graph
+        self._require_no_faults()
+        for i, out in enumerate(graph.outputs):
+            found = self.seen.get(out)
+            if found is None or found.layout not in ("apart", "flat", "mean"):
+                raise UnsupportedModelError(_no_result(found))
+            is_mean = found.layout == "mean"
+            graph.outputs[i] = self._mean(out, found.twin) if is_mean else found.twin
+        common.RemoveUnusedNodesPass()(self.model)
+        self.model.metadata_props[TIMESTEPS] = str(self.T)
+        for twin, steps in self.steps.items():
+            if len(steps) == self.T:
+                self.lineage.note(twin, "steps", *(steps[t] for t in range(self.T)))
+        self.lineage.write(self.model)
+
+    def _mean(self, out: ir.Value, twin: ir.Value) -> ir.Value:
+        last = list(self.model.graph)[-1]
+        edit = Edit(last, self.made_by)
+        share = edit.const(f"{out.name}.share", Exact.number(Fraction(1, self.T)))
+        part = edit.op("Mul", twin, share, name=f"{out.name}/share", like=twin)
+        total = edit.own(
+            "TimeSum", part, name=f"{out.name}", dtype=out.dtype,
+            shape=["N", *(static_shape(out) or ())], attributes={"T": self.T},
+        )  # fmt: skip
+        for value in (part, total):  # behind all they read
+            node = value.producer()
+            assert node is not None
+            self.model.graph.remove(node)
+            self.model.graph.append(node)
+        return total
+
+
+def _no_result(found: Seen | None) -> str:
+    """Why this cannot be what the network returns."""
+    layout = found.layout if found is not None else ""
+    if found is not None and layout in ("step", "part"):
+        which = ", ".join(map(str, found.when))
+        return f"the result is that of timestep {which} alone; return all of them, or their mean"
+    if layout in ("lined", "rows"):
+        return "the result has samples first; return [T, N, ...], or the mean over T"
+    return "the result does not depend on time; return it per timestep, or its mean"
+
+
+def _folded(sizes: tuple[Any, ...]) -> ir.Shape:
+    return ir.Shape(["M", *sizes])
+
+
+def _turned(node: ir.Node, layout: str) -> str | None:
+    """The layout behind a swap of the axes of timesteps and samples."""
+    rank = len(node.outputs[0].shape or ())
+    swaps = list(attribute(node, "perm", [])) == [1, 0, *range(2, rank)]
+    return {"apart": "lined", "lined": "apart"}[layout] if swaps else None
+
+
+def _may_wait(node: ir.Node, live: list[ir.Value], found: set[str]) -> bool:
+    """Whether the node is affine, so that the mean over time of its results is its result."""
+    if found != {"mean"} or node.op_type not in _AFFINE:
+        return False
+    if node.op_type in ("Add", "Sub"):
+        return True
+    return len(live) == 1 and node.inputs[0] in (live[0], *_commuting(node))
+
+
+def _commuting(node: ir.Node) -> tuple[ir.Value | None, ...]:
+    return tuple(node.inputs[:1]) if node.op_type == "Mul" else ()
+
+
+def _is_stack(node: ir.Node, live: list[ir.Value]) -> bool:
+    """A concatenation of one value with itself, along the first axis."""
+    same = all(_unsqueezed(v) is _unsqueezed(live[0]) for v in node.inputs)
+    return node.op_type == "Concat" and attribute(node, "axis") == 0 and same
+
+
+def _unsqueezed(value: ir.Value | None) -> ir.Value | None:
+    node = value.producer() if value is not None else None
+    return node.inputs[0] if is_op(node, "Unsqueeze") and node is not None else value

@@ -1,0 +1,1 @@
+"""What snncc owes the machine it runs on: whole files, locks, its own cache, ends in good order."""

@@ -1,0 +1,75 @@
+"""Networks with memory: every engine, and the interpreter, fires the same spikes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from float_networks import Case, Net, case_of, examples, lowered
+from hypothesis import given, settings
+from interpreter import interpret
+from state_networks import carried, repeated, state_networks
+
+from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine
+from snncc.backends.event.engine import EventEngine
+from snncc.backends.integer import IntegerEngine, SpikeFormEngine
+from snncc.ir.graphs import to_proto
+from snncc.passes.spikes.build_program import build_program
+from snncc.runtime.contract import by_timestep
+from snncc.runtime.result import mismatch
+
+
+def _check(case: Case, bits: int) -> None:
+    manager = lowered(case, bits)
+    program = build_program(manager.stages["quantised"], "net")
+    x = by_timestep(case.q, program.source.shape)
+    integer = IntegerEngine(to_proto(manager.stages["quantised"]), program).run(x, batch=1)
+    spiking = SpikeFormEngine(to_proto(manager.stages["spiking"]), program)
+    probes = [n.name for n in program.neurons]
+    clocked = ClockedEngine(program).run(x, probes)
+    counts, _, readouts = interpret(program, x)
+    event = EventEngine(program).run(x, probes)
+    for found in (clocked, spiking.run(x, probes, batch=1), event):
+        assert not [m for m in mismatch(integer, found) if m.mismatched]
+    for found in (spiking.run(x, probes), event):
+        assert not [m for m in mismatch(clocked, found) if m.mismatched]
+    for name, values in counts.items():
+        np.testing.assert_array_equal(integer.counts[name], values)
+    for name, values in readouts.items():
+        np.testing.assert_array_equal(integer.readouts[name], values)
+
+
+@settings(max_examples=25)
+@given(state_networks())
+def test_engines_and_interpreter_agree(case: Case) -> None:
+    _check(case, 8)
+
+
+@pytest.mark.slow
+@settings(max_examples=examples(500))
+@given(state_networks())
+def test_engines_and_interpreter_agree_at_length(compared: Counter[str], case: Case) -> None:
+    _check(case, 16)
+    compared["over T timesteps"] += 1
+
+
+# -- the law has teeth ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["soft", "hard"])
+def test_a_reset_that_is_not_a_timestep_late_is_seen(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Net((1, 5, 5), seed=1, rms=2.0).conv(3, 3, 1, 1, D=1)
+    carried(repeated(net, 4), 4, decay=0.5, gain=1.0, reset="delayed")
+    manager = lowered(case_of(net, samples=4), 16)
+    program = build_program(manager.stages["quantised"], "net")
+    x = case_of(net, samples=4).q
+    expected, _, _ = interpret(program, x)
+    (name,) = expected
+    np.testing.assert_array_equal(ClockedEngine(program).run(x).counts[name], expected[name])
+    monkeypatch.setitem(DYNAMICS, "delayed", DYNAMICS[wrong])
+    found = ClockedEngine(program).run(x).counts[name]
+    assert (found[0] == expected[name][0]).all()
+    assert (found[1:] != expected[name][1:]).any()

@@ -1,0 +1,278 @@
+"""What becomes of the axis of timesteps, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from float_networks import Case, Net, front, imported, lowered
+from state_networks import apart, carried, flat, mean_over_time, repeated, sequence, unrolled
+
+from snncc.errors import UnsupportedModelError
+from snncc.ir.graphs import attribute
+from snncc.ir.oracle import evaluate
+from snncc.passes.integers.quantise_input import QuantiseInput
+from snncc.passes.time.fold_time import TIMESTEPS, FoldTime
+
+T = 3
+
+
+def network(seed: int = 0) -> Net:
+    """conv - repeat - LIF on [3*N, 2, 4, 4]."""
+    net = Net((1, 4, 4), seed, False, 1.0)
+    return carried(repeated(net.conv(2, 3, 1, 1, bias=True), T), T)
+
+
+def folded(net: Net):
+    model = imported(net)
+    FoldTime().run(model)
+    return model
+
+
+def kinds(model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def test_the_input_is_repeated_and_the_result_summed_last():
+    net = mean_over_time(network().conv(2, 3, 1, 1), T)
+    model = folded(net.flatten().linear(3))
+    assert kinds(model)[0] == "Repeat"
+    assert kinds(model)[-1] == "TimeSum"
+    assert "ReduceMean" not in kinds(model)
+    assert model.metadata_props[TIMESTEPS] == str(T)
+
+
+def test_networks_without_memory_stay_as_they_are():
+    net = Net((1, 4, 4), 0, False, 1.0).conv(2).fire()
+    assert FoldTime().run(imported(net)) == 0
+
+
+def test_layers_on_separate_timesteps_fold_too():
+    net = apart(network().flatten(), T)
+    net.then("MatMul", net.const(net.weight((32, 5), 1.0)), module="fc")
+    net.then("Add", net.const(np.arange(5)), module="fc")
+    net.shape = (5,)
+    model = folded(carried(flat(net), T))
+    assert [tuple(v.shape)[1:] for n in model.graph for v in n.outputs][-1] == (5,)
+
+
+def test_a_max_pool_does_not_pass_a_neuron_with_memory():
+    net = network().conv(2, 3, 1, 1).pool("MaxPool")
+    with pytest.raises(UnsupportedModelError, match="max-pool ahead of a neuron with memory"):
+        front(carried(net, T))
+
+
+def test_a_max_pool_of_spikes_stays_where_it_is():
+    net = carried(network().pool("MaxPool").conv(2, 3, 1, 1), T)
+    model = front(net)
+    assert kinds(model).count("MaxPool") == 1
+
+
+@pytest.mark.parametrize("kind", ["product", "cumulative", "neuron", "plain-repeat"])
+def test_what_mixes_timesteps_is_named(kind):
+    net = network()
+    if kind == "product":
+        mean_over_time(net, T)
+        net.x = net.node("Mul", net.x, net.x, module="square")
+    elif kind == "cumulative":
+        apart(net, T).then("CumSum", net.const(0, np.int64), module="cumulative")
+    elif kind == "neuron":
+        mean_over_time(net, T).fire()
+    else:
+        net = carried(Net((1, 4, 4), 0, False, 1.0).conv(2), T)
+    with pytest.raises(UnsupportedModelError, match="timesteps"):
+        folded(net)
+
+
+def test_neurons_with_other_timesteps_are_named():
+    net = carried(network().conv(2, 3, 1, 1), T)
+    net.nodes[-1].attribute[[a.name for a in net.nodes[-1].attribute].index("T")].i = 2
+    with pytest.raises(UnsupportedModelError, match="2 timesteps, others 3"):
+        folded(net)
+
+
+def test_simple_decays_are_exact_and_others_are_rounded():
+    net = network().conv(2, 3, 1, 1)
+    net = carried(net, T, decay=float(np.float32(0.3)), gain=1.0, reset="soft")
+    q = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 4)).astype(np.uint8)
+    case = Case(net, QuantiseInput((1 / 61.0,), (0.0,)), q)
+    made = lowered(case, 8, check=False).stages["quantised"]
+    found = [n for n in made.graph if n.op_type == "StatefulFireCount"]
+    numbers = [[attribute(n, k) for k in ("numerator", "shift", "fraction")] for n in found]
+    assert numbers == [[1, 1, 2], [round(float(np.float32(0.3)) * 2**16), 16, 16]]
+
+
+# -- sequences ---------------------------------------------------------------------------------
+
+
+def framed(is_loop: bool) -> Net:
+    """conv - LIF - conv - LIF on a sequence [N, 3, 1, 4, 4]; timesteps as an axis, or a loop."""
+    net = Net((1, 4, 4), 0, False, 1.0)
+    if not is_loop:
+        sequence(net, T)
+    for _ in range(2):
+        carried(net.conv(2, 3, 1, 1, bias=True), T)
+    if is_loop:
+        net.timesteps = T
+        unrolled(net, T)
+    return net
+
+
+def test_a_sequence_is_laid_out_at_the_input():
+    model = folded(mean_over_time(framed(is_loop=False), T))
+    assert kinds(model)[0] == "TimeFirst"
+    assert kinds(model)[-1] == "TimeSum"
+
+
+def test_a_loop_over_a_sequence_is_the_same_network():
+    axis, loop = (folded(mean_over_time(framed(is_loop), T)) for is_loop in (False, True))
+    assert kinds(loop) == kinds(axis)
+    x = np.random.default_rng(0).normal(size=(2, T, 1, 4, 4)).astype(np.float32)
+    one, two = (next(iter(evaluate(model, {"x": x}).values())) for model in (axis, loop))
+    assert one.any()
+    np.testing.assert_array_equal(one, two)
+
+
+def test_samples_first_in_the_networks_own_code():
+    net = Net((1, 4, 4), 0, False, 1.0)
+    net.timesteps = T
+    flat(net)  # [N*T, ...]
+    net.conv(2, 3, 1, 1, bias=True)
+    net.then("Reshape", net.const([-1, T, *net.shape], np.int64), module="lined")
+    net.then("Transpose", perm=[1, 0, 2, 3, 4], module="turn")
+    model = folded(mean_over_time(carried(flat(net), T), T))
+    reference = carried(sequence(Net((1, 4, 4), 0, False, 1.0), T).conv(2, 3, 1, 1, bias=True), T)
+    x = np.random.default_rng(0).normal(size=(2, T, 1, 4, 4)).astype(np.float32)
+    one, two = (
+        next(iter(evaluate(m, {"x": x}).values()))
+        for m in (model, folded(mean_over_time(reference, T)))
+    )
+    np.testing.assert_array_equal(one, two)
+
+
+def test_frames_of_a_network_without_memory_are_timesteps_too():
+    net = sequence(Net((1, 4, 4), 0, False, 1.0), T).conv(2, 3, 1, 1).fire(2)
+    model = folded(mean_over_time(net, T))
+    assert kinds(model)[0] == "TimeFirst"
+    assert model.metadata_props[TIMESTEPS] == str(T)
+
+
+# -- axes behind those of timesteps and samples ------------------------------------------------
+
+
+def _heads(net: Net) -> None:
+    net.then("Transpose", perm=[0, 1, 3, 4, 2], module="turn")
+
+
+def _product(net: Net) -> None:
+    other = net.node("Transpose", net.x, perm=[0, 1, 2, 4, 3], module="turn")
+    net.then("MatMul", other, module="product")
+
+
+def _linear(net: Net) -> None:
+    net.then("MatMul", net.const(np.arange(12).reshape(4, 3)), module="linear")
+
+
+def _from_the_left(net: Net) -> None:
+    net.x = net.node("MatMul", net.const(np.arange(12).reshape(3, 4)), net.x, module="linear")
+
+
+def _joined(net: Net) -> None:
+    doubled = net.node("Mul", net.x, net.const(2), module="double")
+    net.then("Concat", doubled, axis=-2, module="join")
+
+
+def _picked(net: Net) -> None:
+    net.then("Gather", net.const([1, 0, 1], np.int64), axis=2, module="pick")
+
+
+def _ranged(net: Net) -> None:
+    bounds = (net.const(v, np.int64) for v in ([1, 0], [4, 3], [-1, 3], [2, 1]))
+    net.then("Slice", *bounds, module="range")
+
+
+def _added(net: Net) -> None:
+    net.then("ReduceSum", net.const([2, -1], np.int64), keepdims=0, module="sum")
+
+
+def _regrouped(net: Net) -> None:
+    """[T, N, 2, 4, 4] to [T*N, 8, 4] and on to [T, N, 4, 8], each in one step; or from [N, T]."""
+    net.then("Reshape", net.const([-1, 8, 4], np.int64), module="join")
+    net.then("Transpose", perm=[0, 2, 1], module="turn")
+    first = [-1, T] if len(net.nodes) == 2 else [T, -1]  # two: nothing has turned the input
+    net.then("Reshape", net.const([*first, 4, 8], np.int64), module="part")
+
+
+@pytest.mark.parametrize("lined", [False, True], ids=["[T, N, ...]", "[N, T, ...]"])
+@pytest.mark.parametrize(
+    "what",
+    [_heads, _product, _linear, _from_the_left, _joined, _picked, _ranged, _added, _regrouped],
+)
+def test_what_happens_behind_the_axes_of_timesteps_and_samples_folds(what, lined):
+    net = Net((2, 4, 4), 0, False, 1.0)
+    if lined:
+        net.timesteps = T
+    else:
+        apart(sequence(net, T), T)
+    what(net)
+    net.then("ReduceMean", net.const([int(lined)], np.int64), keepdims=0, module="over_time")
+    x = np.random.default_rng(0).normal(size=(2, T, 2, 4, 4)).astype(np.float32)
+    model = imported(net)
+    (wanted,) = evaluate(model, {"x": x}).values()
+    FoldTime().run(model)
+    assert kinds(model)[-1] == "TimeSum"
+    (found,) = evaluate(model, {"x": x}).values()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("lined", [False, True])
+def test_a_mean_over_samples_is_called_that_with_advice(lined):
+    net = Net((4,), 0, False, 1.0)
+    if lined:
+        net.timesteps = T
+    else:
+        apart(sequence(net, T), T)
+    net.then("ReduceMean", net.const([int(not lined)], np.int64), keepdims=0, module="mean")
+    with pytest.raises(UnsupportedModelError) as caught:
+        folded(net)
+    (fault,) = caught.value.faults
+    assert fault.what == "averages or adds up samples"
+    assert "[N, T, ...] needs --batch-first" in fault.todo
+
+
+def test_a_neuron_of_other_timesteps_than_the_sequence_is_named():
+    net = framed(is_loop=False)
+    net.timesteps = T + 1
+    with pytest.raises(UnsupportedModelError, match="3 timesteps, the input has 4"):
+        folded(net)
+
+
+def _last_alone(net: Net, steps: list[str]) -> None:
+    net.x = steps[-1]
+
+
+def _backwards(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Concat", *steps[::-1], axis=0)
+
+
+def _twice(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Add", net.node("Add", steps[2], steps[1]), steps[1])
+
+
+def _some(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Add", steps[1], steps[2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_last_alone, "that of timestep 2 alone"),
+        (_backwards, "has timesteps in another order"),
+        (_twice, "mixes timesteps"),
+        (_some, "that of timestep 1, 2 alone"),
+    ],
+)
+def test_what_a_loop_may_not_do_with_its_timesteps_is_named(spoil, why):
+    net = framed(is_loop=True)
+    spoil(net, list(net.nodes.pop().input))
+    with pytest.raises(UnsupportedModelError, match=why):
+        folded(net)
