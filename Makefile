@@ -57,7 +57,7 @@ core-threads: $(READY)
 	$(BIN)/cmake --build build/threads -j 2 --target test_team test_session test_memory
 	$(BIN)/ctest --test-dir build/threads --output-on-failure -R '^(team|session|memory)$$'
 
-CORE   := $(wildcard snncc/backends/event/core/*)
+CORE   := $(shell find snncc/backends/event/core -type f)
 
 $(READY): pyproject.toml $(CORE) $(wildcard constraints/*.txt)
 	$(PYTHON) -m venv $(VENV)

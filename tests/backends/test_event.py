@@ -21,7 +21,7 @@ from snncc.program import Accumulator, Neuron, Program, Projection, Source
 from snncc.runtime.result import mismatch
 
 ANY = st.one_of(cases(), attention_cases())
-ISAS = [name for name in ("scalar", "avx2", "avx512") if _core.isa(name)]
+ISAS = _core.isas()
 
 
 def _probes(program: Program) -> list[str]:

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "kernels/sets.h"
 #include "naive.h"
 #include "state.h"
 #include "testing.h"
@@ -205,9 +206,9 @@ static int runs_equal(const scene *s, const ev_kernels *kernels, ev_policy polic
 
 static int all_equal(const scene *s)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    static const char *const names[] = {EV_SETS(EV_NAME)};
 
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const ev_kernels *kernels = ev_kernels_of(names[i]);
 
         for (int policy = EV_AUTO; kernels != NULL && policy <= EV_DENSE_ONLY; policy++)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels.h"
+#include "kernels/sets.h"
 
 static uint64_t state = 1;
 
@@ -421,7 +421,7 @@ static int test(const ev_kernels *k, int rounds)
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    static const char *const names[] = {EV_SETS(EV_NAME)};
     int rounds = argc > 1 ? atoi(argv[1]) : 300, bad = 0;
 
     if (argc > 2)
@@ -430,7 +430,7 @@ int main(int argc, char **argv)
         puts("an unknown instruction set has kernels");
         bad = 1;
     }
-    for (int i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (ev_kernels_of(names[i]) != NULL)
             bad |= test(ev_kernels_of(names[i]), rounds);
         else

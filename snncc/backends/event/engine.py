@@ -236,11 +236,12 @@ def _runs(state_bytes: int, threads: int, available: int) -> int:
 
 def _isa() -> str:
     """The instruction set asked for, or the best there is."""
-    wanted = os.environ.get("SNNCC_ISA") or None
-    found = _core.isa(wanted)
-    if found is None:
-        raise UsageError(f"SNNCC_ISA: no instruction set '{wanted}' on this machine")
-    return found
+    here = _core.isas()
+    wanted = os.environ.get("SNNCC_ISA") or here[0]
+    if wanted not in here:
+        names = ", ".join(here)
+        raise UsageError(f"SNNCC_ISA: no instruction set '{wanted}' here; there are {names}")
+    return wanted
 
 
 def _tick_spikes(neuron: Neuron, counts: Array) -> npt.NDArray[np.int64]:

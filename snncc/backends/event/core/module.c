@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "kernels/sets.h"
 #include "session.h"
 
 static PyObject *raised(int status, const ev_fault *fault)
@@ -341,20 +342,28 @@ static PyType_Spec session_spec = {
 
 /* -- module ------------------------------------------------------------------------------------- */
 
-static PyObject *isa(PyObject *module, PyObject *args)
+/* A tuple of the names of those that were built and that this machine has, the fastest first. */
+static PyObject *isas(PyObject *module, PyObject *none)
 {
-    const char *name = NULL;
-    const ev_kernels *kernels;
+    static const char *const names[] = {EV_SETS(EV_NAME)};
+    PyObject *found = PyList_New(0), *result;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "|z", &name))
-        return NULL;
-    kernels = ev_kernels_of(name);
-    return kernels == NULL ? Py_NewRef(Py_None) : PyUnicode_FromString(kernels->name);
+    (void)none;
+    for (size_t i = 0; found != NULL && i < sizeof names / sizeof *names; i++) {
+        PyObject *name = PyUnicode_FromString(names[i]);
+
+        if (name == NULL || (ev_kernels_of(names[i]) != NULL && PyList_Append(found, name) < 0))
+            Py_CLEAR(found);
+        Py_XDECREF(name);
+    }
+    result = found == NULL ? NULL : PyList_AsTuple(found);
+    Py_XDECREF(found);
+    return result;
 }
 
 static PyMethodDef functions[] = {
-    {"isa", isa, METH_VARARGS, "isa(name=None): the instruction set, or the best there is; or None."},
+    {"isas", isas, METH_NOARGS, "isas(): names of the instruction sets there are here, fastest first."},
     {NULL, NULL, 0, NULL},
 };
 

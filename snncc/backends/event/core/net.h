@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "status.h"
 
 #define EV_LIMIT (INT64_C(1) << 62) /* no potential, level or membrane may reach it */

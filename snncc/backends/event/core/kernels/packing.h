@@ -1,4 +1,4 @@
-/* What kernels.c and the kernel files share: the tables, and the form of packed weights.
+/* The form of packed weights, which pack.c writes and all kernels read.
  *
  * dense: the lanes are cut into groups of EV_GROUP, the last one may be narrower; a group of
  * `width` lanes is [kernel_h][kernel_w * channels / taps][width][taps], where taps values fill 32
@@ -16,10 +16,10 @@
  * taps, rounded up][64][taps], zero where a kernel row has no such tap, and lanes as
  * ev_depthwise_place says. Pixels next to each other, interleaved, meet 32 bits of weights of a
  * lane. */
-#ifndef EV_KERNELS_TABLES_H
-#define EV_KERNELS_TABLES_H
+#ifndef EV_PACKING_H
+#define EV_PACKING_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 enum { EV_GROUP = 64 };
 
@@ -106,13 +106,5 @@ static inline size_t ev_depthwise_group(const ev_conv *conv)
 {
     return (size_t)conv->kernel_h * (size_t)ev_depthwise_steps(conv) * EV_GROUP * EV_GRAIN;
 }
-
-extern const ev_kernels ev_kernels_scalar;
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define EV_X86 1
-extern const ev_kernels ev_kernels_avx2;
-extern const ev_kernels ev_kernels_avx512;
-#endif
 
 #endif

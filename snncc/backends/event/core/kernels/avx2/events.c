@@ -4,7 +4,7 @@
  * sums of 16 bits are widened before they can overflow. Larger payloads take four events at a time,
  * unpacked twice and widened at once; words take two and vpmaddwd. 64 lanes are computed together:
  * a pair of events is then 4 loads, 4 unpacks, 4 multiplications and 4 additions. */
-#include "kernels_avx2.h"
+#include "kernels/avx2/avx2.h"
 
 #ifdef EV_X86
 

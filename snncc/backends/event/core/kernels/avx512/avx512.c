@@ -1,5 +1,5 @@
 /* Lists, firing, depthwise convolutions and the table of AVX-512. */
-#include "kernels_avx512.h"
+#include "kernels/avx512/avx512.h"
 
 #ifdef EV_X86
 
@@ -222,8 +222,25 @@ EV_TARGET static void add_scaled(int32_t *to, const int32_t *row, int32_t factor
         to[i] += factor * row[i];
 }
 
+static int is_here(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+           __builtin_cpu_supports("popcnt");
+}
+
+static const ev_tuning *tuning(const ev_conv *conv)
+{
+    static const ev_tuning by_bytes[2] = {{{0.2, 0.24, 0.46}, 14}, {{0.3, 0.45, 0.46}, 11}};
+
+    return &by_bytes[conv->bytes - 1];
+}
+
 const ev_kernels ev_kernels_avx512 = {
     .name = "avx512",
+    .is_here = is_here,
+    .tuning = tuning,
     .dense = {ev_avx512_dense, ev_avx512_dense},
     .events = {ev_avx512_events, ev_avx512_events},
     .depthwise = {ev_avx512_depthwise, ev_avx512_depthwise},

@@ -3,7 +3,7 @@
  * Four pixels next to each other (two of words), interleaved, meet four (two) weights of each of 32
  * lanes. Small payloads are summed up in 16 bits if that is possible for a whole window. A block is
  * up to 2 outputs: 8 of 16 registers are accumulators. */
-#include "kernels_avx2.h"
+#include "kernels/avx2/avx2.h"
 
 #ifdef EV_X86
 

@@ -1,9 +1,9 @@
 /* What the AVX2 kernel files share. */
-#ifndef EV_KERNELS_AVX2_H
-#define EV_KERNELS_AVX2_H
+#ifndef EV_AVX2_H
+#define EV_AVX2_H
 
-#include "kernels.h"
-#include "kernels_tables.h"
+#include "kernels/packing.h"
+#include "kernels/sets.h"
 
 #ifdef EV_X86
 

@@ -6,7 +6,7 @@
  *
  * A block is up to EV_BLOCK = 3 pixels by 32 outputs: 12 of 16 registers are accumulators, the rest
  * hold payloads and products. */
-#include "kernels_avx2.h"
+#include "kernels/avx2/avx2.h"
 
 #ifdef EV_X86
 

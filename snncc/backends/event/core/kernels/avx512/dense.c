@@ -7,7 +7,7 @@
  * A block is up to EV_BLOCK = 6 pixels by 64 outputs: 24 of 32 registers are accumulators, 4 hold
  * weights, the rest payloads. A step then takes 10 loads for 24 multiplications, so that the two
  * multipliers and not the two load ports are the bound, and 24 chains hide the latency of 4-5. */
-#include "kernels_avx512.h"
+#include "kernels/avx512/avx512.h"
 
 #ifdef EV_X86
 

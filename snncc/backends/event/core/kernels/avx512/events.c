@@ -5,7 +5,7 @@
  * payload. For 64 outputs this takes 4 loads of rows, 8 unpacks and 4 multiplications: on four
  * vector pipes 3 cycles for 256 products, of which 4 to 5 are reached. The lists are read as they
  * are: the events of pixels next to each other are contiguous and padded to whole steps. */
-#include "kernels_avx512.h"
+#include "kernels/avx512/avx512.h"
 
 #ifdef EV_X86
 

@@ -1,9 +1,9 @@
 /* Weights in the forms that the kernels read; kernels_tables.h says which. */
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #include <string.h>
 
-#include "kernels_tables.h"
+#include "kernels/packing.h"
 
 static size_t weights_of(const ev_conv *conv)
 {

@@ -38,8 +38,18 @@ typedef struct {
     void *payload;      /* uint8 or uint16, as the map */
 } ev_events;
 
+/* What events and dense sums of an instruction set cost; crossover.c says how they are compared. */
+typedef struct {
+    double rate[3]; /* of 16, 32, and 64 or more lanes: dense sums per event in the same time */
+    double list;    /* values that dense sums take in the time of one more list of events */
+} ev_tuning;
+
+/* An instruction set. */
 typedef struct {
     const char *name;
+    /* Whether this machine has it. */
+    int (*is_here)(void);
+    const ev_tuning *(*tuning)(const ev_conv *conv);
     /* Adds to acc [pixels][lanes] what the map brings to `pixels` outputs next to each other in a
      * row. `map` is where the window of the first one begins, uint8 or uint16 after conv->bytes;
      * `row` is the distance of rows, in values. By bytes - 1. */
@@ -66,7 +76,7 @@ typedef struct {
                  int32_t D, int32_t pixels, int32_t channels, int32_t lanes, uint8_t *counts);
 } ev_kernels;
 
-/* The table of an instruction set, "scalar", "avx2" or "avx512"; NULL: the best this machine has.
+/* The table of an instruction set that sets.h names; NULL: the best this machine has.
  * NULL is returned for one that is unknown or that the machine lacks. */
 const ev_kernels *ev_kernels_of(const char *name);
 

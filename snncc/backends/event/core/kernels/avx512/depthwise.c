@@ -5,7 +5,7 @@
  * accumulators leave room for the 4 registers of weights that they share. Outputs of neighbouring
  * windows share their pixels and half of the unpacks as well: 28 unpacks and 11 loads instead of 32
  * and 20. */
-#include "kernels_avx512.h"
+#include "kernels/avx512/avx512.h"
 
 #ifdef EV_X86
 
