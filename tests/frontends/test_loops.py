@@ -140,8 +140,8 @@ def test_a_membrane_that_the_trainer_empties_is_one_neuron_from_reset_to_reset(l
     assert net.node.v.shape == (40, 6)
 
 
-def test_the_readmes_neuron_is_imported():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_neuron_in_the_docs_is_imported():
+    text = (Path(__file__).parents[2] / "docs/own_neurons.md").read_text()
     (code,) = re.findall(
         r"```python\n(import torch\nfrom snncc.frontends.leaves.*?)```", text, re.S
     )
