@@ -425,7 +425,7 @@ def _spikes(out: Any) -> torch.Tensor:
     return spikes.detach() if isinstance(spikes, torch.Tensor) else torch.zeros(0)
 
 
-register_leaf("snncc.nn.layers.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))
+register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.rounding))
 
 
 def _own_stateful(m: Any) -> StatefulFireSpec:
@@ -433,4 +433,4 @@ def _own_stateful(m: Any) -> StatefulFireSpec:
     return StatefulFireSpec(m.D, decay, gain, m.threshold, m.norm, m.rule, m.reset)
 
 
-register_leaf("snncc.nn.state.Stateful", _own_stateful)
+register_leaf("snncc.nn.Stateful", _own_stateful)

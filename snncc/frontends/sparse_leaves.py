@@ -13,7 +13,7 @@ from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = ["holding", "sparse_layers", "taking_mask"]
 
-_CONV, _NORM = "snncc.nn.layers.SpikeSparseConv2d", "snncc.nn.layers.SparseBatchNorm2d"
+_CONV, _NORM = "snncc.nn.SpikeSparseConv2d", "snncc.nn.SparseBatchNorm2d"
 
 
 def _kind(module: torch.nn.Module) -> str:

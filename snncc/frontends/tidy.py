@@ -39,7 +39,7 @@ __all__ = ["tidy", "users_line"]
 _INFERENCE = common.ShapeInferencePass(check_type=False, strict_mode=False)
 #: Weights that are computed, as by a quantiser of weights, are folded whatever their size.
 _ANY_SIZE = 1 << 31
-_INSIDE = re.compile(r"(^|/)torch/|snncc/(frontends/|nn\w*\.py)")
+_INSIDE = re.compile(r"(^|/)torch/|snncc/(frontends|nn)/")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 

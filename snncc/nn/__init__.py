@@ -37,3 +37,7 @@ __all__ = [
     "masked",
     "random_patch_mask",
 ]
+
+#: Their name for people, and in what is saved, is the one they are imported by.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
