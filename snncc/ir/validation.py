@@ -128,9 +128,18 @@ class _Pairs:
         return list(dict.fromkeys(n for found in self.origins.values() for n in found))
 
     def require_results(self) -> None:
-        """Whatever a graph computes ends in its results: these must be compared."""
-        inputs = {str(v.name) for v in self.after.graph.inputs}
-        outs = [v for v in self.after.graph.outputs if v.name not in inputs]
+        """Whatever a graph computes ends in its results: these must be compared.
+
+        Values that are compared are fed: an input that stands for one would agree with itself.
+        """
+        computed = values_of(self.before)
+        fed = [v for v in self.after.graph.inputs if str(v.name) in computed]
+        faults = [Fault("the graph takes what was computed", str(v.name)) for v in fed]
+        if faults:
+            raise VerificationError("an input has another meaning", faults)
+        inputs = {v.name for v in self.before.graph.inputs}
+        handed_on = [v.name for v in self.before.graph.outputs if v.name in inputs]
+        outs = [v for v in self.after.graph.outputs if v.name not in handed_on]
         lost = [v for v in outs if str(v.name) not in self.origins]
         faults = [Fault("its result has no counterpart before the pass", str(v.name)) for v in lost]
         if faults:

@@ -10,7 +10,7 @@ import pytest
 from float_networks import Net, case_of, imported
 
 from snncc.errors import SnnccError, UnsupportedModelError, VerificationError
-from snncc.ir.graphs import nodes
+from snncc.ir.graphs import nodes, replace_value
 from snncc.ir.text import dump
 from snncc.passes import Pass, PassManager, pipeline
 
@@ -83,6 +83,31 @@ def test_what_a_pass_breaks_is_found_right_behind_it() -> None:
     with pytest.raises(VerificationError, match="careless: the graph changed") as caught:
         PassManager(passes, feeds=CASE.feeds).run(imported(CASE.net))
     assert [f.node for f in caught.value.faults] == ["conv1"]
+
+
+@dataclass(frozen=True)
+class Shortening(Careless):
+    """The input becomes the result."""
+
+    name: ClassVar[str] = "shortening"
+    keep_name: bool = False
+
+    def run(self, model: ir.Model) -> int:
+        replace_value(model.graph.outputs[0], model.graph.inputs[0], keep_name=self.keep_name)
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("keep_name", "fault"),
+    [
+        (False, "a result was not compared"),
+        (True, "an input has another meaning"),
+    ],
+)
+def test_an_input_cannot_stand_for_a_result(keep_name: bool, fault: str) -> None:
+    passes = [Shortening(keep_name=keep_name)]
+    with pytest.raises(VerificationError, match=f"shortening: {fault}"):
+        PassManager(passes, feeds=CASE.feeds).run(imported(CASE.net))
 
 
 def test_without_feeds_nothing_is_compared() -> None:
