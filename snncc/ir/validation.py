@@ -93,6 +93,7 @@ def validate_translation(
             ``after`` comes from nothing that ``before`` has, so that it was not compared.
     """
     pairs = _Pairs(before, after)
+    pairs.require_inputs(feeds)
     pairs.require_results()
     borders = {} if exact else _borders(pairs)
     drives = {u for border in borders.values() for u in border.drives if u not in feeds}
@@ -128,15 +129,7 @@ class _Pairs:
         return list(dict.fromkeys(n for found in self.origins.values() for n in found))
 
     def require_results(self) -> None:
-        """Whatever a graph computes ends in its results: these must be compared.
-
-        Values that are compared are fed: an input that stands for one would agree with itself.
-        """
-        computed = values_of(self.before)
-        fed = [v for v in self.after.graph.inputs if str(v.name) in computed]
-        faults = [Fault("the graph takes what was computed", str(v.name)) for v in fed]
-        if faults:
-            raise VerificationError("an input has another meaning", faults)
+        """Whatever a graph computes ends in its results: these must be compared."""
         inputs = {v.name for v in self.before.graph.inputs}
         handed_on = [v.name for v in self.before.graph.outputs if v.name in inputs]
         outs = [v for v in self.after.graph.outputs if v.name not in handed_on]
@@ -144,6 +137,19 @@ class _Pairs:
         faults = [Fault("its result has no counterpart before the pass", str(v.name)) for v in lost]
         if faults:
             raise VerificationError("a result was not compared", faults)
+
+    def require_inputs(self, feeds: Mapping[str, Array]) -> None:
+        """Where ``after`` takes what ``before`` computed, it must be fed with just that.
+
+        Values that are compared are fed: an input that stands for one would agree with itself.
+        """
+        computed = values_of(self.before)
+        taken = [str(v.name) for v in self.after.graph.inputs if str(v.name) in computed]
+        found = evaluate(self.before, feeds, taken)
+        wrong = [n for n in taken if n not in feeds or not np.array_equal(feeds[n], found[n])]
+        if wrong:
+            faults = [Fault("the graph takes what was computed", name) for name in wrong]
+            raise VerificationError("an input has another meaning", faults)
 
 
 @dataclass(frozen=True)
