@@ -24,6 +24,7 @@ from torch import nn
 
 from snncc.errors import BadInputError, UsageError
 from snncc.frontends.import_paths import lead, restored_paths
+from snncc.frontends.node_backends import any_backend
 
 __all__ = ["build", "construct", "is_name", "load_constructor"]
 
@@ -91,7 +92,7 @@ def construct(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
     """
     constructor = _loaded(spec)
     _check_arguments(spec, constructor, arch_args)
-    with _running(f"--arch {spec}"):
+    with _running(f"--arch {spec}"), any_backend():
         module = constructor(**arch_args)
     if not isinstance(module, nn.Module):
         kind = type(module).__name__

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from snncc.frontends.node_backends import on_torch
+
 __all__ = ["untouched"]
 
 #: So many objects, and bytes of arrays, are kept at most; those that modules hold themselves first.
@@ -31,6 +33,8 @@ _Undo = Callable[[], None]
 def untouched(module: torch.nn.Module) -> Iterator[None]:
     """Within this context the module is in eval mode; after it, also after an error, as before.
 
+    Its nodes of SpikingJelly run on PyTorch, whatever backend they were built for.
+
     What comes back: training flags, buffers and other tensors that modules hold (membranes), their
     attributes, hooks and replaced methods, and all that is in these: containers in containers,
     tensors, NumPy arrays, generators of random numbers, objects of the author's classes. Parameters
@@ -44,6 +48,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             module.eval()
+            on_torch(module)
             for part in module.modules():  # also where the author's train() keeps some in training
                 part.training = False
                 if part._compiled_call_impl is not None:
