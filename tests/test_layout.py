@@ -15,7 +15,7 @@ ROOT = Path(snncc.__file__).parent
 FLOORS = (
     ("errors",),
     ("cache", "damage", "locks", "process"),
-    ("outputs",),
+    ("outputs", "temporary"),
     ("ir",),
     ("nn_state",),
     ("nn_grid",),
