@@ -70,8 +70,10 @@ def _at(shapes: list[_Shape], index: int) -> _Shape:
 
 def _conv(node: onnx.NodeProto, shapes: list[_Shape]) -> str:
     x, weight, bias = (_at(shapes, i) for i in range(3))
-    if weight is None or len(weight) < 3:
-        return ""  # shape inference has its say
+    if weight is None:
+        return ""
+    if len(weight) < 3:
+        return f"weights of shape {list(weight)}"
     groups, outs, ins = _attribute(node, "group", 1), weight[0], weight[1]
     if groups < 1 or (outs is not None and outs % groups):
         return f"{outs} output channels in {groups} groups"

@@ -47,6 +47,7 @@ UNFIT = {
     "groups": model("y = Conv <group: int = 3> (x, w)", w=(4, 1, 3, 3)),
     "groups of 2^40": model(f"y = Conv <group: int = {2**40}> (x, w)", w=(4, 2, 3, 3)),
     "channels": model("y = Conv (x, w)", w=(4, 3, 3, 3)),
+    "flat weights": model("y = Conv (x, w)", w=(4,)),
     "bias of a Conv": model("y = Conv (x, w, b)", w=(4, 2, 3, 3), b=(3,)),
     "kernel": model("y = Conv <kernel_shape: ints = [1, 1]> (x, w)", w=(4, 2, 3, 3)),
     "bias of a Gemm": model(GEMM, w=(32, 3), b=(4,)),
