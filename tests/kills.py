@@ -1,7 +1,8 @@
 """Runs that are killed: at every step of writing, or at random moments of a whole command.
 
-``PYTHONPATH=tests python tests/kills.py --kills 1000`` kills ``snncc compile`` and ``snncc export``
-and says what was lost and what was left. Forks are safe, as nothing here has started a thread.
+``PYTHONPATH=tests python tests/kills.py --kills 1000`` kills ``snncc compile``, ``snncc export``
+and ``snncc run`` without a cache, and says what was lost and what was left. Forks are safe, as
+nothing here has started a thread.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
+
+import numpy as np
 
 __all__ = ["at_every_step"]
 
@@ -146,6 +149,7 @@ class Command:
         old, new: What is there before, and after.
         seconds: How long it takes.
         touches: How often it touches files, and how often those of its output.
+        env: What its environment has besides.
     """
 
     args: list[str]
@@ -154,6 +158,7 @@ class Command:
     new: bytes = b""
     seconds: float = 0.0
     touches: tuple[int, int] = (0, 0)
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, prepare: Callable[[], object] = lambda: None, after: float = 0.0) -> int:
         """Do it in a child; how it ended. ``after`` seconds it is killed with what is prepared."""
@@ -175,6 +180,7 @@ class Command:
         for descriptor in (1, 2):
             os.dup2(nowhere, descriptor)
         sys.argv = ["snncc", *self.args]
+        os.environ.update(self.env)
         code = 1
         try:
             prepare()
@@ -265,7 +271,7 @@ def outcome(command: Command, ended: int, number: int) -> str:
 
 
 def commands(folder: Path) -> list[Command]:
-    """A compilation and an export, each with an earlier result in its place."""
+    """A compilation, an export and a run, each with an earlier result in its place."""
     from float_networks import Net
 
     net = Net((1, 8, 8), seed=3).conv(2).fire(4).flatten().linear(4)
@@ -285,7 +291,17 @@ def commands(folder: Path) -> list[Command]:
             raise SystemExit(f"{first.args} fails by itself")
         command.old = tree(Path(network)) if name == "compile" else b'[["run.py", "6f6c64"]]'
         found.append(command)
-    return found
+    return [*found, run_without_cache(folder)]
+
+
+def run_without_cache(folder: Path) -> Command:
+    """The graph and its weights are in a temporary folder while it runs."""
+    np.save(folder / "x.npy", np.zeros((3, 1, 8, 8), np.float32))
+    out = folder / "3" / "out.npz"
+    out.parent.mkdir()
+    line = ["run", str(folder / "compile.snn"), "--input", str(folder / "x.npy"), "-o", str(out)]
+    no_cache = {"SNNCC_CACHE": str(folder / "x.npy")}
+    return Command([*line, "-f", "--engine", "integer"], out, b"old", env=no_cache)
 
 
 def main() -> None:
@@ -294,6 +310,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    from snncc.system.temporary import TemporaryFolder
+
     rng, found, bad = random.Random(given.seed), Counter(), 0
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         place = Path(folder)
@@ -301,22 +319,24 @@ def main() -> None:
             (place / name).mkdir(mode=0o700)
         os.environ |= {"TMPDIR": f"{folder}/temporary", "SNNCC_CACHE": f"{folder}/cache"}
         preload()
-        both = commands(place)
-        for command in both:
+        all_of_them = commands(place)
+        for command in all_of_them:
             command.restore()
             command.measure()
         for _ in range(given.kills):
-            command = rng.choice(both)
+            command = rng.choice(all_of_them)
             command.restore()
             how, what = killed(command, rng)
             found[command.args[0], how, what] += 1
             bad += what not in ("old", "new")
-        rest = [
-            str(p.relative_to(place)) for n in ("temporary", "cache") for p in place.glob(f"{n}/*")
-        ]
+        left = len([*place.glob("temporary/snncc-*")])
+        TemporaryFolder("next").close()
+        kept = [*place.glob("temporary/snncc-*")]
+        bad += len(kept)
     for (name, how, what), count in sorted(found.items()):
         print(f"{name:8} {how:24} {what:8} {count:5}")
-    print(f"{given.kills} kills, {bad} with anything lost or left; temporary and cache: {rest}")
+    print(f"{given.kills} kills, {bad} with anything lost or left")
+    print(f"temporary folders at the end: {left}, when the next run has begun: {len(kept)}")
     sys.exit(1 if bad else 0)
 
 

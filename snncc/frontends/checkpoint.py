@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from snncc.errors import BadInputError, Fault, UsageError
-from snncc.frontends.checkpoint_file import load_content
+from snncc.frontends.checkpoint_file import load_content, require_bounded
 from snncc.frontends.constructor import build, load_constructor
 
 __all__ = ["LoadReport", "Weights", "build", "load_constructor", "load_weights", "read_weights"]
@@ -156,6 +156,8 @@ def _what_is_there(content: Any, which: str, available: tuple[str, ...]) -> str:
 
 
 def _clean(path: Path, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    plain = {key: value for key, value in state.items() if not _is_odd(value)}
+    require_bounded(path, {key: _plain_bytes(value) for key, value in plain.items()}, "its tensors")
     faults = [Fault(why, node=key) for key, value in state.items() if (why := _unfit(value))]
     if faults:
         message = f"{path}: {len(faults)} of {len(state)} tensors cannot be used"
@@ -165,13 +167,23 @@ def _clean(path: Path, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def _unfit(value: torch.Tensor) -> str:
     """Why a tensor cannot be a weight, or nothing."""
-    is_odd = value.is_meta or value.is_quantized or value.is_complex() or value.is_nested
-    if is_odd or value.layout != torch.strided:
+    if _is_odd(value):
         return f"{value.dtype}, {value.layout}, on {value.device}: not a plain array of numbers"
     plain = _as_plain(value)
     if plain.is_floating_point() and (bad := int((~torch.isfinite(plain)).sum())):
         return f"{bad} of {value.numel()} values are NaN or infinite (as float32)"
     return ""
+
+
+def _is_odd(value: torch.Tensor) -> bool:
+    """Whether it is no array of plain numbers."""
+    is_odd = value.is_meta or value.is_quantized or value.is_complex() or value.is_nested
+    return is_odd or value.layout != torch.strided
+
+
+def _plain_bytes(value: torch.Tensor) -> int:
+    """What ``_as_plain`` takes, each element for itself."""
+    return value.numel() * (4 if value.is_floating_point() else value.element_size())
 
 
 def _as_plain(value: torch.Tensor) -> torch.Tensor:

@@ -8,16 +8,22 @@ import pickle
 import pickletools
 import re
 import warnings
+import zipfile
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from snncc.errors import BadInputError, SnnccError
+from snncc.errors import BadInputError, Fault, SnnccError
 from snncc.system.damage import damaged, open_regular, require_whole_zip
 
-__all__ = ["load_content"]
+__all__ = ["load_content", "require_bounded"]
+
+#: Bytes that come out of a file: these, and so many times what it has. Members may be compressed,
+#: and a tensor may repeat one number or share its storage with others.
+UNPACKED_BYTES, TIMES_STORED = 2**28, 16
 
 _SAVE = "torch.save(net.state_dict(), path)"
 _ZIP = b"PK\x03\x04"
@@ -58,7 +64,35 @@ def _head(path: Path) -> bytes:
     """The first bytes; a zip that is cut off is refused."""
     with open_regular(path) as file:
         require_whole_zip(file, path)
-        return file.read(len(_LEGACY))
+        head = file.read(len(_LEGACY))
+        if head.startswith(_ZIP):
+            with zipfile.ZipFile(file) as archive:
+                sizes = {info.filename: info.file_size for info in archive.infolist()}
+            require_bounded(path, sizes, "its members")
+    return head
+
+
+def require_bounded(path: Path, sizes: Mapping[str, int], what: str) -> None:
+    """What comes out of a file is not much more than what is in it.
+
+    Args:
+        path: The file.
+        sizes: Bytes in memory, by name.
+        what: What these are, for the message.
+
+    Raises:
+        BadInputError: It is; with the largest.
+    """
+    stored, total = path.stat().st_size, sum(sizes.values())
+    most = UNPACKED_BYTES + TIMES_STORED * stored
+    if total > most:
+        largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:5]
+        largest = [name for name in largest if sizes[name] > total / 100]
+        raise BadInputError(
+            f"{path}: {what} take {total / 2**20:,.0f} MiB and the file has {stored / 2**20:,.3g}, "
+            f"for which {most / 2**20:,.0f} are the most; save plain tensors, each for itself",
+            [Fault(f"takes {sizes[name] / 2**20:,.0f} MiB", node=name) for name in largest],
+        )
 
 
 def _not_loaded(path: Path, error: Exception, head: bytes, trust_pickle: bool) -> BadInputError:

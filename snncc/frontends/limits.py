@@ -8,7 +8,7 @@ Runtime runs the file, and what is folded has a budget of bytes and of time.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -178,8 +178,20 @@ def _check_sizes(proto: onnx.ModelProto, stored: int) -> None:
                 values[name] = sizes.get(name, 0) // batch
             else:
                 constants[name] = sizes.get(name, 0)
+    _require_elements(proto, varying)
     _require(constants, CONSTANT_BYTES + TIMES_STORED * stored, "the constants that it computes")
     _require(values, SAMPLE_BYTES, "the values of one sample")
+
+
+def _require_elements(proto: onnx.ModelProto, names: Collection[str]) -> None:
+    """Lists of integers may be empty, as that of no axes is; what a network computes may not."""
+    graph = proto.graph
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        is_real = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+        sizes = [d.dim_value for d in kind.shape.dim if d.HasField("dim_value")]
+        if is_real and value.name in names and 0 in sizes:
+            raise BadInputError(f"'{value.name}' has an axis of 0 elements")
 
 
 def _light(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError
 from snncc.frontends.limits import live, require_affordable, require_few_nodes
+from snncc.frontends.operands import require_fitting
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
 from snncc.ir.lineage import TRAINED
@@ -69,9 +70,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise BadInputError(f"{path}: cannot be read ({e.strerror or e})") from e
     except (DecodeError, ValueError) as e:
         raise damaged(path, str(e), "not an ONNX file") from e
+    _check_text(proto, path)
     if lacking := _lacking(proto):
         raise damaged(path, lacking, "not an ONNX file")
-    _check_text(proto, path)
     _check_external(proto, path)
     try:
         onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
@@ -293,11 +294,18 @@ def at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset == OPSET:
         return proto
+    todo = f"export it at opset {OPSET}"
+    newest = onnx.defs.onnx_opset_version()
+    if not 1 <= opset <= newest:
+        raise UnsupportedModelError(
+            f"opset {opset}: the installed ONNX knows 1 to {newest}; {todo}"
+        )
     try:
         return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as e:  # a bare RuntimeError, and whatever a damaged file provokes
+        why = re.sub(r"^\S+:\d+: \w+: Assertion .* failed:? ?", "", " ".join(str(e).split()))
         raise UnsupportedModelError(
-            f"opset {opset} cannot be brought to {OPSET}: {e}; export it at opset {OPSET}"
+            f"opset {opset} cannot be brought to {OPSET}: {why}; {todo}"
         ) from e
 
 
@@ -309,6 +317,7 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         onnx.checker.check_model(proto)
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+        require_fitting(proto)
         return proto
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e

@@ -169,14 +169,24 @@ def read_linear(out: ir.Value | None) -> Linear | None:
     bias = Exact.of(given)
     if weight is None or x is None or (given is not None and bias is None):
         return None
+    if node.op_type == "Gemm" and not _is_by_features(node, bias):
+        return None
     w = weight.by_row()
-    b = Exact(np.zeros(len(w.values))) if bias is None else bias.spread(bias.values.size)
+    b = Exact(np.zeros(len(w.values))) if bias is None else bias.spread(len(w.values))
     if node.op_type == "Gemm":
         return Linear("gemm", x, out, node, w, b)
     if w.values.ndim != 4:
         return None
     geometry: Any = {k: tuple(attribute(node, k)) for k in ("strides", "pads", "dilations")}
     return Linear("conv", x, out, node, w, b, group=attribute(node, "group", 1), **geometry)
+
+
+def _is_by_features(node: ir.Node, bias: Exact | None) -> bool:
+    """Whether a Gemm is x @ W.T + b: canonicalise leaves only those others that mix samples."""
+    plain = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
+    given = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
+    is_plain = all(attribute(node, name, given[name]) == plain[name] for name in plain)
+    return is_plain and (bias is None or bias.values.size in (*bias.values.shape[-1:], 1))
 
 
 def _with_map(node: ir.Node, out: ir.Value) -> Linear | None:

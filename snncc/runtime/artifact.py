@@ -36,11 +36,10 @@ from snncc.system.damage import open_regular
 from snncc.system.outputs import claim_file
 
 if TYPE_CHECKING:
-    import tempfile
-
     import onnx
 
     from snncc.ir.fed import FedGraph
+    from snncc.system.temporary import TemporaryFolder
 
 __all__ = ["PARTS", "RUNNABLE", "SCHEMA_VERSION", "CompiledModel", "load", "manifest_of"]
 
@@ -75,7 +74,7 @@ class CompiledModel:
     reference: Reference | None = None
     keep_stages: bool = False
     hashes: dict[str, str] = field(default_factory=dict)
-    _folders: dict[str, tuple[Path, tempfile.TemporaryDirectory[str] | None]] = field(
+    _folders: dict[str, tuple[Path, TemporaryFolder | None]] = field(
         default_factory=dict, repr=False
     )
     #: Stages whose stored graphs were found to be the Program's network.

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from snncc.runtime.container import ALIGNMENT, Blob, sha256
 from snncc.system.cache import own_cache
 from snncc.system.locks import Lock
 from snncc.system.process import shielded
+from snncc.system.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     import onnx
@@ -361,9 +361,7 @@ def _check_place(tensor: onnx.TensorProto, size: int, where: str) -> None:
 # -- files for ONNX Runtime ----------------------------------------------------------------
 
 
-def extract(
-    files: Mapping[str, bytes], key: str
-) -> tuple[Path, tempfile.TemporaryDirectory[str] | None]:
+def extract(files: Mapping[str, bytes], key: str) -> tuple[Path, TemporaryFolder | None]:
     """A folder with these files: in the cache, where it stays, or else a temporary one.
 
     Args:
@@ -379,10 +377,10 @@ def extract(
             _complete(folder, files)
         return folder, None
     except OSError:  # a cache that cannot be written, or is not ours, is no reason to fail
-        owner = tempfile.TemporaryDirectory(prefix="snncc-")
+        owner = TemporaryFolder("graphs")
         for name, data in files.items():
-            (Path(owner.name) / name).write_bytes(data)
-        return Path(owner.name), owner
+            (owner.path / name).write_bytes(data)
+        return owner.path, owner
 
 
 #: Folders whose files have been compared in this process.

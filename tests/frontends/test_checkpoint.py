@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -462,3 +463,44 @@ def test_no_weight_is_taken_for_a_state(key, why):
     tensors = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(BadInputError, match=why):
         load_weights(net, weights(tensors | {key: torch.ones(2, 4)}))
+
+
+# --- what a small file may unpack to --------------------------------------------------------------
+
+
+def packed_again(path):
+    """The same archive, its members compressed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_compressed_members_are_read_within_a_bound(tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(2**18)}, tmp_path / "net.pt")
+    packed_again(tmp_path / "net.pt")
+    assert read_weights(tmp_path / "net.pt").tensors["a"].numel() == 2**18
+    monkeypatch.setattr("snncc.frontends.checkpoint_file.UNPACKED_BYTES", 2**17)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(BadInputError, match=r"its members take 1 MiB .* are the most") as e:
+        read_weights(tmp_path / "net.pt")
+    assert [fault.node for fault in e.value.faults] == ["net/data/0"]
+
+
+@pytest.mark.parametrize("form", ["zip", "old"])
+@pytest.mark.parametrize("kind", ["repeated", "shared", "half"])
+def test_tensors_that_repeat_numbers_are_read_within_a_bound(kind, form, tmp_path):
+    one = torch.zeros(2**14, dtype=torch.half if kind == "half" else torch.float32)
+    many = (
+        {f"w{i}": one for i in range(2**13)}
+        if kind != "repeated"
+        else {"w0": one[:1].expand(2**40)}
+    )
+    torch.save(many, tmp_path / "net.pt", _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(BadInputError, match=r"net\.pt: its tensors take .* MiB and the file") as e:
+        read_weights(tmp_path / "net.pt")
+    assert "w0" in {fault.node for fault in e.value.faults} or kind != "repeated"
+    few = {"w0": one[:1].expand(100), "w1": one, "w2": one}
+    torch.save(few, tmp_path / "net.pt")
+    assert read_weights(tmp_path / "net.pt").tensors["w0"].shape == (100,)

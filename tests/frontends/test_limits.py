@@ -211,6 +211,27 @@ def test_an_axis_of_less_than_nothing_is_no_axis() -> None:
         limits.require_affordable(proto)
 
 
+@pytest.mark.parametrize("axis", [0, 2, 3])
+def test_an_image_of_no_pixels_is_none(axis: int, tmp_path: Path) -> None:
+    """It was folded into a border that is larger than it."""
+    net = Net((1, 8, 8), seed=3).affine("Sub", 0.5).conv(2, 3, pads=1).fire(4).mean().linear(4)
+    proto = net.proto()
+    del proto.graph.value_info[:]
+    proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 0
+    onnx.save(proto, str(tmp_path / "net.onnx"))
+    done = run_cli(tmp_path, "check", tmp_path / "net.onnx")
+    assert (done.code, "has an axis of 0 elements" in done.stderr) == (6, True)
+
+
+def test_lists_of_no_axes_stay_lists() -> None:
+    node = helper.make_node("Slice", ["size", "zero", "zero"], ["none"])
+    size = helper.make_node("Shape", ["x"], ["size"])
+    more = helper.make_node("ReduceProd", ["none"], ["y"])
+    cast = helper.make_node("Cast", ["p"], ["y"], to=TensorProto.FLOAT)
+    more.output[0] = "p"
+    limits.require_affordable(network(size, node, more, cast, zero=np.array([0])))
+
+
 def test_functions_that_double_a_thousand_times_are_refused() -> None:
     with pytest.raises(BadInputError, match=r"calls deep|32,768 nodes"):
         limits.require_few_nodes(functions(1100))

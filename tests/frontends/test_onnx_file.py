@@ -65,6 +65,24 @@ def test_weights_may_be_listed_as_inputs(times: int, tmp_path: Path) -> None:
     assert dump(imported(proto, tmp_path)) == plain
 
 
+@pytest.mark.parametrize("opset", [-1, 0, 10**6, 2**40])
+def test_an_opset_that_onnx_does_not_know_is_named(opset: int, tmp_path: Path) -> None:
+    proto = cnn().proto()
+    proto.opset_import[0].version = opset
+    onnx.save(proto, str(tmp_path / "net.onnx"))
+    with pytest.raises(UnsupportedModelError) as e:
+        import_onnx(tmp_path / "net.onnx")
+    assert f"opset {opset}: the installed ONNX knows 1 to " in e.value.message
+
+
+def test_domains_that_are_no_text_are_a_fault_of_the_file(tmp_path: Path) -> None:
+    proto = cnn().proto()
+    proto.graph.node[0].domain = "zz"
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString().replace(b"zz", b"\xff\xfe"))
+    with pytest.raises(BadInputError, match="names in it are not text"):
+        import_onnx(tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize("opset", [13, 17, 20, 21, 22])
 def test_other_opsets_become_the_compilers(opset: int, tmp_path: Path) -> None:
     proto = cnn().proto(opset)

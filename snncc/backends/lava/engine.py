@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Collection
 from math import prod
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy.typing as npt
@@ -23,6 +18,7 @@ from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
 from snncc.backends.processors import processors
 from snncc.errors import TargetError, UsageError
 from snncc.program import Accumulator, Array, Program
+from snncc.system.temporary import TemporaryFolder
 
 __all__ = ["MOST_PROCESSES", "LavaEngine", "refusal"]
 
@@ -84,9 +80,9 @@ class LavaEngine:
         self.program = program
         self.timeout = TIMEOUT if timeout is None else timeout
         self.python = find_python(python)
+        self._folder = TemporaryFolder("lava")
         #: The emitted network; it goes when the engine goes.
-        self.directory = Path(tempfile.mkdtemp(prefix="snncc-lava-"))
-        weakref.finalize(self, _removed, self.directory, os.getpid())
+        self.directory = self._folder.path
         emit.write(program, self.directory, name=program.name)
         #: How many Lava processes the network is.
         self.processes = emit.processes(self.directory)
@@ -163,12 +159,6 @@ class LavaEngine:
         """Samples whose results are read at once."""
         sizes = [prod(n.shape) * (n.D if trains else 1) for n in self.program.neurons]
         return max(1, _CHUNK // max(1, self.program.timesteps * sum(sizes)))
-
-
-def _removed(directory: Path, owner: int) -> None:
-    """The emitted network, if this is not a child that only inherited it."""
-    if os.getpid() == owner:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _activity(ran: Ran, probes: Collection[str]) -> Activity:

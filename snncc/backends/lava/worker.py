@@ -13,7 +13,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from snncc.backends.lava.interpreter import environment
 from snncc.errors import SnnccError
+from snncc.system.temporary import TemporaryFolder
 
 __all__ = ["EXECUTORS", "TIMEOUT", "Ran", "run"]
 
@@ -77,8 +77,7 @@ def run(
     Raises:
         SnnccError: It failed, or took too long; with what it wrote to stderr.
     """
-    with tempfile.TemporaryDirectory(prefix="snncc-lava-") as folder:
-        job = Path(folder)
+    with TemporaryFolder("run") as job:
         np.save(job / "x.npy", x)
         command = [python, str(directory / "run.py"), "--input", str(job / "x.npy")]
         command += ["--output", str(job / "y.npz"), "--executor", executor]

@@ -90,10 +90,10 @@ def diagnose(model: ir.Model) -> Diagnosis:
     calls: set[str] = set()
     until = ""
     for node in model.graph:
-        if all(constant(v) is not None or v is None for v in node.inputs):
-            continue
-        why = _verdict(node, kinds)
         live = [v for v in node.inputs if v is not None and v in kinds]
+        if not live:
+            continue  # nothing that the network reads arrives there
+        why = _verdict(node, kinds)
         bad = why is not None or any(v in tainted for v in live)
         for out in node.outputs:
             kinds[out] = "real" if why is not None else _kind(node, live, kinds)
@@ -105,20 +105,19 @@ def diagnose(model: ir.Model) -> Diagnosis:
             faults += [miss] if miss else _faults_of_call(node, why, calls)
         elif node.op_type in NEURONS and not bad:
             until = label(node)
-    return _summary(model, kinds, tainted, _of_loops(faults) or _left_over(model), near, until)
+    left = _of_loops(faults) or _left_over(model, kinds)
+    return _summary(model, kinds, tainted, left, near, until)
 
 
-def _left_over(model: ir.Model) -> list[Fault]:
-    """Where nothing was found, what the next stage does not allow all the same."""
+def _left_over(model: ir.Model, kinds: dict[ir.Value, str]) -> list[Fault]:
+    """Where nothing was found, what the next stage does not allow all the same.
+
+    Nor is a value a result that nothing leads to which the network reads: it is not in ``kinds``.
+    """
     calls: set[str] = set()
     left = forbidden(model, "integer")
     found = [f for n in left for f in _faults_of_call(n, ADVICE.get(n.op_type, OTHER), calls)]
-    return found + [_not_a_result(v) for v in model.graph.outputs if _is_constant(v)]
-
-
-def _is_constant(value: ir.Value) -> bool:
-    """Whether a result is the same whatever the network reads."""
-    return value.producer() is None and not value.is_graph_input()
+    return found + [_not_a_result(v) for v in model.graph.outputs if v not in kinds]
 
 
 def _not_a_result(value: ir.Value) -> Fault:

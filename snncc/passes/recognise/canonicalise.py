@@ -218,8 +218,8 @@ def _gemm(node: ir.Node, edit: Edit) -> ir.Value | None:
     args = [node.inputs[0], edit.const(f"{out.name}.weight", rows)]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = Exact.of(node.inputs[2])
-        if bias is None:
-            return None
+        if bias is None or bias.values.size not in (*bias.values.shape[-1:], 1):
+            return None  # one for each sample
         full = _times(bias, current["beta"]).spread(len(rows.values))
         args.append(edit.const(f"{out.name}.bias", full))
     return edit.op("Gemm", *args, name=f"{out.name}~new", like=out, attributes=_GEMM)

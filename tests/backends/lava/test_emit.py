@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lava_runs import differences, emitted, expected, python, results, run
 from networks import cases, half_even_levels
+from test_irregular import KINDS, folder
 
+from snncc.backends.lava.emitted import files
 from snncc.backends.lava.limits import unsupported
 from snncc.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
 from snncc.program.bounds import bounded, emitted_payload
@@ -213,6 +217,40 @@ def test_wrong_samples_are_refused(tmp_path: Path, x: np.ndarray, said: str) -> 
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", [*KINDS, folder])
+def test_results_replace_regular_files_alone(tmp_path: Path, kind: Callable[[Path], None]) -> None:
+    directory = emitted(small_model.program(), small_model.samples(1), tmp_path / "net")
+    kind(directory / "y.npz")
+    before = os.lstat(directory / "y.npz").st_mode
+    done = _called(directory)
+    assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+    assert os.lstat(directory / "y.npz").st_mode == before
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    directory = emitted(small_model.program(), small_model.samples(1), tmp_path / "net")
+    (tmp_path / "far.npz").write_bytes(b"old")
+    (directory / "y.npz").symlink_to(tmp_path / "far.npz")
+    there = sorted(directory.iterdir())
+    with pytest.raises(OSError, match="No space"):
+        files.save(directory / "y.npz", {"x": Full()})
+    assert (tmp_path / "far.npz").read_bytes() == b"old"
+    assert sorted(directory.iterdir()) == there
+    assert _called(directory).returncode == 0
+    assert (directory / "y.npz").is_symlink()
+    with np.load(tmp_path / "far.npz") as found:
+        assert "report" in found.files
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["far.npz", "net"]
+
+
+class Full:
+    """An array whose writing fails."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise OSError(28, "No space left on device")
 
 
 def test_groups_beyond_lavas_own_model_are_refused_by_name(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from contextlib import nullcontext
@@ -221,6 +222,6 @@ def test_temporary_files_go(stand_in, tmp_path, monkeypatch):
     directory = stand_in("write()")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr(worker.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     run(directory)
     assert os.listdir(tmp_path / "tmp") == []

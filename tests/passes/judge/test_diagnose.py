@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+import quantised_networks
 from float_networks import Case, Net, examples, imported
 from hypothesis import given, settings
 from random_networks import networks
@@ -158,6 +160,33 @@ def test_faults_come_in_the_networks_order() -> None:
     found = diagnosis(net.flatten().linear(3))
     assert [f.module for f in found.faults] == ["a", "b", "c"]
     assert [f.module for f in found.near_misses] == ["b"]
+
+
+# -- results of nothing that was read ------------------------------------------------------
+
+
+_NEURON = '<D: int = 4, norm: float = 1.0, rounding: string = "half-even">'
+
+
+@pytest.mark.parametrize(
+    ("body", "kinds"),
+    [
+        ("c = Clip (k, l, h) r = Round (c) a = Gemm <transB: int = 1> (r, w)", ["result"]),
+        ("r = RandomNormal <shape: ints = [1, 32]> () a = Gemm <transB: int = 1> (r, w)",
+         ["RandomNormal", "result"]),
+        (f"r = ai.snncc.IntegerFire {_NEURON} (k) a = Gemm <transB: int = 1> (r, w)", ["result"]),
+    ],
+)  # fmt: skip
+def test_a_result_that_reads_no_input_is_named(body: str, kinds: list[str]) -> None:
+    """What is computed from constants alone is no layer of the network, folded or not."""
+    proto = quantised_networks.parsed(
+        f"{body} y = Identity (a) unread = Flatten (x)",
+        "float[1,M] y", k=np.ones((1, 32), np.float32), l=np.float32(0), h=np.float32(4),
+        w=np.ones((3, 32), np.float32),
+    )  # fmt: skip
+    proto.opset_import.add(domain="ai.snncc", version=1)
+    model = PassManager(FRONT).run(imported(proto))
+    assert [fault.kind for fault in diagnose(model).faults] == kinds
 
 
 # -- figures -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Entry", "Graph", "Results"]
+__all__ = ["Entry", "Graph", "Results", "require_file", "save"]
 
 Entry = Mapping[str, Any]
 
@@ -82,3 +83,31 @@ class Results:
         path = self.folder / f"{len(self.arrays)}.npy"
         self.arrays[key] = np.lib.format.open_memmap(path, "w+", dtype, shape)
         return str(path)
+
+
+def require_file(path: Path) -> Path:
+    """Where a file of this name is written: there, or where links lead.
+
+    Raises:
+        OSError: A folder, a device, a pipe or a socket is there, or a circle of links.
+    """
+    place = Path(os.path.realpath(path))
+    if os.path.lexists(place) and not place.is_file():
+        raise OSError(f"{path}: is no regular file, and is not replaced; name a file")
+    return place
+
+
+def save(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a .npz file, whole or not at all.
+
+    Raises:
+        OSError: See ``require_file``; or it cannot be written.
+    """
+    place = require_file(path)
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        with open(part, "xb") as file:
+            np.savez(file, **arrays)
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)

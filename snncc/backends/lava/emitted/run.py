@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from snncc.backends.lava.emitted.executors import EXECUTORS
-from snncc.backends.lava.emitted.files import Graph, Results
+from snncc.backends.lava.emitted.files import Graph, Results, require_file, save
 from snncc.backends.lava.emitted.network import build, run_config
 
 __all__ = ["main", "run"]
@@ -92,11 +92,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stock", action="store_true", help="Lava's own model for convolutions")
     given = parser.parse_args(arguments)
     try:
+        require_file(given.output)  # before the run, which may take long
         arrays, report = run(
             here, given.input, given.executor, trains=given.trains,
             readouts_only=given.readouts_only, stock=given.stock,
         )  # fmt: skip
-        np.savez(given.output, report=json.dumps(report), **arrays)
+        save(given.output, {"report": json.dumps(report), **arrays})
     except (OSError, EOFError, ValueError, OverflowError, RuntimeError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
