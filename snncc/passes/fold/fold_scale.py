@@ -5,7 +5,7 @@ All scales are exact fractions: in layers they multiply the unit of each channel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -17,7 +17,8 @@ from snncc.errors import UnsupportedModelError
 from snncc.ir.exact import Exact, unit_of
 from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import having, traits
+from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
 from snncc.passes.reading import identity_layer, linear_behind, read_linear, write_linear
 
@@ -124,17 +125,13 @@ def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
     return 1
 
 
-_KEEP_COUNTS = ("MaxPool", "Reshape", "SumPool", "AveragePool", "Repeat", "TimeFirst")
-
-
 def _is_counted(value: ir.Value) -> bool:
     """Whether the value holds counts (of neurons or of the source), not a potential."""
     node = value.producer()
-    if node is None or node.op_type in (*NEURONS, "Cast"):
+    if node is None or traits(node).emits in (Numbers.COUNTS, Numbers.SOURCE):
         return True
-    if node.op_type in _KEEP_COUNTS:
-        return node.inputs[0] is not None and _is_counted(node.inputs[0])
-    return False
+    x = node.inputs[0]
+    return traits(node).keeps_counts and x is not None and _is_counted(x)
 
 
 def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
@@ -148,25 +145,24 @@ def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
     return 1
 
 
-def _attention(node: ir.Node, scales: _Scales, made_by: str) -> int:
-    """The scales of q, k and v go behind their product, all in one: they end in levels."""
+def _product(node: ir.Node, scales: _Scales, made_by: str) -> int:
+    """The scales of trains go behind their product, all in one: they end in levels."""
     scale = prod((scales.get(x, _ONE) for x in node.inputs if x is not None), start=_ONE)
     if scale == 1:
         return 0
     out, edit = node.outputs[0], Edit(node, made_by)
     attributes = {k: a.value for k, a in node.attributes.items()}
     name = f"{out.name}:count"
-    counts = edit.own("Attention", *node.inputs, name=name, like=out, attributes=attributes)
+    counts = edit.own(node.op_type, *node.inputs, name=name, like=out, attributes=attributes)
     factor = edit.const(f"{out.name}.scale", Exact.number(scale))
     replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}~new", like=out))
     return 1
 
 
 def _pass_on(node: ir.Node, scales: _Scales, made_by: str) -> int:
-    """Pools of maxima and reshapes carry the scale; their values are counts now."""
+    """Pools of maxima, reshapes and sums carry the scale; their values are counts now."""
     x = node.inputs[0] if node.inputs else None
-    passing = node.op_type in ("MaxPool", "Reshape", "TimeSum")
-    if not passing or x is None or scales.get(x, _ONE) == 1:
+    if not traits(node).keeps_counts or x is None or scales.get(x, _ONE) == 1:
         return 0
     out = node.outputs[0]
     out.name = node.name = f"{out.name}:count"
@@ -174,10 +170,9 @@ def _pass_on(node: ir.Node, scales: _Scales, made_by: str) -> int:
     return 0
 
 
-_RULES = {
-    **dict.fromkeys(NEURONS, _fire),
-    "AveragePool": _average,
-    "Conv": _linear,
-    "Gemm": _linear,
-    "Attention": _attention,
+_RULES: dict[str, Callable[[ir.Node, _Scales, str], int]] = {
+    **dict.fromkeys(having("integer", lambda t: t.fires), _fire),
+    **dict.fromkeys(having("integer", lambda t: t.averages), _average),
+    **dict.fromkeys(having("integer", lambda t: t.weighs), _linear),
+    **dict.fromkeys(having("integer", lambda t: t.multiplies), _product),
 }

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, nodes, only_reader, replace_value, static_shape
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import absorb_padding
 from snncc.passes.reading import (
@@ -35,8 +36,9 @@ from snncc.passes.recognise.recognise_integer_fire import is_inside
 
 __all__ = ["MergeLinear"]
 
-_AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub")
-_MOVERS = ("AveragePool", "MaxPool", "Reshape")
+_AFFINE = having("imported", lambda t: t.is_affine)
+#: What an affine map may change places with.
+_MOVERS = having("imported", lambda t: t.takes_maximum or t.averages or t.regroups)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class MergeLinear(Pass):
     def _sweep(self, model: ir.Model) -> int:
         count = 0
         for node in nodes(model, *_AFFINE, *_MOVERS):
-            if node.op_type in _MOVERS:
+            if is_op(node, *_MOVERS):
                 count += _affine_ahead(node, self.name)
             elif not is_inside(node):  # of a rounding that recognise-integer-fire left
                 count += any(rule(node, self.name) for rule in _AFFINE_RULES)
@@ -199,22 +201,24 @@ def _is_potential(value: ir.Value | None) -> bool:
     node = value.producer() if value is not None else None
     if node is None or value is None or read_linear(value) is not None:
         return node is not None
-    if is_op(node, "Attention"):
+    if traits(node).multiplies:
         return True
     if is_branch_sum(node):
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)
     x = inner[0] if inner is not None else node.inputs[0]
-    return (inner is not None or is_op(node, "OnGrid", "PatchMask", *_MOVERS)) and _is_potential(x)
+    asked = traits(node)  # one that is affine by its name alone multiplies, or shifts, by elements
+    keeps = asked.takes_maximum or (asked.keeps_grid and not asked.is_affine)
+    return (inner is not None or keeps) and _is_potential(x)
 
 
 def _through(
     node: ir.Node, affine: Affine, near: tuple[int, ...] | None, far: tuple[int, ...] | None
 ) -> Affine | None:
     """The map on the far side of a pool or reshape, where it commutes with that."""
-    if node.op_type == "MaxPool":
+    if traits(node).takes_maximum:
         return affine if (affine.scale > 0).all() else None
-    if node.op_type == "AveragePool":
+    if traits(node).averages:
         return None if any(node.attributes["pads"].value) and affine.shift.any() else affine
     return None if near is None or far is None else _regrouped(affine, near, far)
 

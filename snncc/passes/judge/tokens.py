@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
+from snncc.ir.ops import traits
 from snncc.passes.tokens.attention_scales import APART
 from snncc.passes.tokens.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TOKENS
 
@@ -60,7 +61,7 @@ def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
 
 def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None:
     """The verdict on attention, and on what makes or reads tokens; None: on nothing of that."""
-    if node.op_type == "Attention":
+    if traits(node).multiplies:
         return _judge_attention(node, kinds)
     if is_of_shapes(node, kinds):
         return Verdict()
@@ -124,7 +125,7 @@ def _judge_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
 
 def _judge_behind(node: ir.Node) -> Verdict | None:
     """Attention has a grid of its own, which ends in the levels of a neuron."""
-    if node.op_type in ("Conv", "Gemm"):
+    if traits(node).weighs:
         return Verdict(("follows attention without a neuron between", _NO_NEURON))
     if node.op_type == "Add" and _is_live(node):
         return Verdict(("adds attention to a potential", _NO_NEURON))

@@ -18,10 +18,10 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact, unit_attributes, unit_of
 from snncc.ir.graphs import Edit, constant, is_op, nodes, only_reader, replace_value
+from snncc.ir.standard_ops import ROUNDINGS
 from snncc.passes.base import Pass
 
 __all__ = [
-    "ROUNDINGS",
     "RecogniseIntegerFire",
     "clamp_of",
     "is_inside",
@@ -33,8 +33,6 @@ __all__ = [
 
 #: A limit of a clamp, exactly; infinite where there is none.
 _Bound = float | Fraction
-#: What makes integers; not all of it is a rule of neurons.
-ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
 @dataclass(frozen=True)

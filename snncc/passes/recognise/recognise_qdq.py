@@ -30,6 +30,7 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.lineage import Lineage
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.reading import identity_layer, is_branch_sum
 from snncc.passes.recognise.advice import (
@@ -48,8 +49,8 @@ __all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at", "why_no
 Array = npt.NDArray[Any]
 
 #: What makes real values of both signs, and what moves them.
-_AFFINE = ("Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div")
-_MOVERS = ("AveragePool", "GlobalAveragePool", "MaxPool", "Reshape", "Concat")
+_AFFINE = ("MatMul", *having("imported", lambda t: t.weighs or t.is_affine))
+_MOVERS = ("GlobalAveragePool", "Concat", *having("imported", lambda t: t.pools or t.regroups))
 
 
 @dataclass(frozen=True)
@@ -316,7 +317,7 @@ def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
         return False
     if node.op_type == "IntegerFire":
         return bool(attribute(node, "D") <= D) and unit_of(node) == units[0]
-    if is_op(node, "MaxPool", "Reshape"):
+    if traits(node).takes_maximum or traits(node).regroups:
         return _on_grid(node.inputs[0], units, D)
     return is_op(node, "Concat") and all(_on_grid(v, units, D) for v in node.inputs)
 

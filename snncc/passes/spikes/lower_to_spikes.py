@@ -10,11 +10,10 @@ import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
+from snncc.ir.ops import OPS, traits
 from snncc.passes.base import Pass
 
 __all__ = ["LowerToSpikes"]
-
-_TRAINS = {"FireCount": "IFSoftReset", "StatefulFireCount": "StatefulIF"}
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,17 @@ class LowerToSpikes(Pass):
         ticks: dict[ir.Value, int] = {}
         count = 0
         for node in nodes(model):
-            x = node.inputs[0] if node.inputs else None
-            if node.op_type in _TRAINS:
+            x, asked = node.inputs[0] if node.inputs else None, traits(node)
+            if asked.fires:
                 _fire(node, ticks, self.name)
                 count += 1
             elif x is None or x not in ticks:
                 continue
-            elif node.op_type in ("QConv", "QGemm"):
+            elif asked.weighs:
                 _sum_behind(node, ticks[x], self.name)
-            elif node.op_type == "QAttention":
+            elif asked.multiplies:
                 _attend(node, ticks, self.name)
-            elif node.op_type == "TimeSum":
+            elif asked.ends_time:
                 node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
                 _carry(node, ticks, ticks[x])
@@ -70,7 +69,7 @@ def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     D = int(table.shape[1]) if table is not None and table.shape is not None else 1  # type: ignore[arg-type]
     edit = Edit(node, made_by)
     train = edit.own(
-        _TRAINS[node.op_type], *node.inputs, name=f"{old.name}:spikes",
+        traits(node).becomes, *node.inputs, name=f"{old.name}:spikes",
         dtype=ir.DataType.UINT8, shape=[D, *(old.shape or ())],
         attributes={k: a.value for k, a in node.attributes.items()},
     )  # fmt: skip
@@ -113,16 +112,16 @@ def _attend(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     """Products of trains in place of products of counts; ticks apart, each train with its own."""
     old, edit = node.outputs[0], Edit(node, made_by)
     trains = []
-    for letter, x in zip("qkv", node.inputs, strict=True):
+    for letter, x in zip(OPS[node.op_type].inputs, node.inputs, strict=True):
         assert x is not None
-        size, name = static_shape(x) or (), f"{old.name}:{letter}"
+        size, name = static_shape(x) or (), f"{old.name}:{letter.lower()}"
         target = edit.const(f"{name}.apart", np.array([ticks[x], -1, *size], np.int64))
         shape = [ticks[x], None, *size]
         trains.append(
             edit.op("Reshape", x, target, name=name, dtype=ir.DataType.UINT8, shape=shape)
         )
     attributes = {k: a.value for k, a in node.attributes.items()}
-    new = edit.own("SpikeAttention", *trains, name=f"{old.name}~new", like=old,
+    new = edit.own(traits(node).becomes, *trains, name=f"{old.name}~new", like=old,
                    attributes=attributes)  # fmt: skip
     replace_value(old, new)
 

@@ -15,9 +15,9 @@ from typing import ClassVar
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.ir.graphs import constant, is_op, nodes, replace_value, static_shape
+from snncc.ir.graphs import constant, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import bordering
 from snncc.passes.tokens.attention_scales import pull_out
@@ -56,7 +56,7 @@ class RecogniseAttention(Pass):
         lineage.write(model)
         if pull_out(model, self.name) or reader.changed or reader.views:
             common.RemoveUnusedNodesPass()(model)
-        return len(list(nodes(model, "Attention")))
+        return len(list(nodes(model, *having("imported", lambda t: t.multiplies))))
 
 
 @dataclass
@@ -140,7 +140,7 @@ def _holds_numbers(value: ir.Value) -> bool:
 def _is_unnamed(twin: ir.Value) -> bool:
     """Whether a map is new, and better known by the name of what it stands for."""
     new = str(twin.name).endswith((MAP, SCALED))
-    return new and not is_op(twin.producer(), *NEURONS)
+    return new and not traits(twin.producer()).fires
 
 
 #: What can make tokens of a map, or a product of maps.
