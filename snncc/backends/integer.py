@@ -18,6 +18,8 @@ from onnx.helper import make_tensor_value_info
 from snncc.backends.base import Activity, PerProcess, Progress
 from snncc.errors import BadInputError, SnnccError, UsageError
 from snncc.ir.fed import FedGraph
+from snncc.ir.metadata import TIMESTEPS
+from snncc.ir.names import SPIKES
 from snncc.ir.ops import traits
 from snncc.ir.oracle import session
 from snncc.ir.traits import Numbers
@@ -58,7 +60,7 @@ class _OnnxEngine:
         self._results = [str(value.name) for value in self._model.graph.output]
         _feed_integers(self._model.graph, program)
         #: Whether the graph itself goes through the timesteps, folded into its batch axis.
-        self._folded = any(p.key == "snncc.timesteps" for p in self._model.metadata_props)
+        self._folded = any(p.key == TIMESTEPS for p in self._model.metadata_props)
         if self._folded:
             _feed_timesteps(self._model.graph, program)
         self._names = {name for node in self._model.graph.node for name in node.output}
@@ -217,7 +219,7 @@ class SpikeFormEngine(_OnnxEngine):
     """Spike trains of the spiking graph, in which linear layers see one tick at a time."""
 
     name: ClassVar[str] = "spike-form"
-    suffix: ClassVar[str] = ":spikes"
+    suffix: ClassVar[str] = SPIKES
 
     def _record(
         self, neuron: Neuron, value: Array, activity: Activity, n: int, probes: Collection[str]

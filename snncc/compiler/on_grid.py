@@ -19,6 +19,7 @@ from snncc.compiler.inputs import frames_of
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.carried import carry_of
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
+from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.ops import traits
 from snncc.nn import IntegerFire
 from snncc.nn.grid import (
@@ -33,7 +34,6 @@ from snncc.passes.integers.grids import Grid, QuantisedLayer, largest_weight, od
 from snncc.passes.integers.membranes import membrane
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.reading import is_branch_sum, linear_behind
-from snncc.passes.time.fold_time import TIMESTEPS
 from snncc.program.attention import reach_of
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (regis
 from snncc.frontends.tidy import tidy
 from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
-from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
+from snncc.ir.graphs import label, nodes, provenance, static_shape
+from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import OPSET, having, traits
 from snncc.passes.recognise.advice import OPERATORS, OTHER
 from snncc.system.damage import damaged, open_regular, require_whole_zip

@@ -18,7 +18,7 @@ import onnxscript.optimizer
 from snncc.frontends.onnx_file import at_opset, inlined, read_onnx, with_functions
 from snncc.frontends.qonnx_functions import with_quantisers
 from snncc.ir.float64 import in_float64
-from snncc.ir.lineage import TRAINED
+from snncc.ir.names import TRAINED
 from snncc.ir.ops import traits
 from snncc.ir.oracle import evaluate, session
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, SnnccError
 from snncc.ir.graphs import provenance, to_proto
+from snncc.ir.metadata import STAGE
 from snncc.ir.ops import DOMAIN, OPS, allowed, register_schemas
 from snncc.ir.traits import ORDER
 
@@ -25,12 +26,12 @@ STAGES: dict[str, frozenset[tuple[str, str]] | None] = {
 
 def stage_of(model: ir.Model) -> str:
     """The stage a model says it is in."""
-    return model.metadata_props.get("snncc.stage", "imported")
+    return model.metadata_props.get(STAGE, "imported")
 
 
 def set_stage(model: ir.Model, stage: str) -> None:
     """Mark a model as being in ``stage``."""
-    model.metadata_props["snncc.stage"] = stage
+    model.metadata_props[STAGE] = stage
 
 
 def forbidden(model: ir.Model, stage: str) -> list[ir.Node]:

@@ -20,7 +20,8 @@ from snncc.backends.base import Progress
 from snncc.errors import Fault, UnsupportedModelError, VerificationError
 from snncc.ir.float64 import in_float64
 from snncc.ir.graphs import attribute, label, nodes
-from snncc.ir.lineage import TRAINED, Lineage
+from snncc.ir.lineage import Lineage
+from snncc.ir.names import TRAINED
 from snncc.ir.neurons import ties
 from snncc.ir.ops import NEURONS, traits
 from snncc.ir.oracle import affordable, evaluate, teacher_forced

@@ -21,12 +21,12 @@ import onnx_ir as ir
 from snncc.errors import BadInputError, SnnccError
 from snncc.ir.graphs import attribute, constant, static_shape
 from snncc.ir.lineage import forget
+from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, functions_of, having, summed, traits
 from snncc.ir.stages import verify_stage
 from snncc.ir.traits import Numbers
 from snncc.passes.spikes.build_program import build_program
 from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
-from snncc.passes.time.fold_time import TIMESTEPS
 from snncc.program import Array, Node, Program, Projection, Readout, Shape
 from snncc.program.bounds import emitted_payload, weight_reach
 from snncc.program.check import FIELDS, PEOPLE

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, replace_value
+from snncc.ir.names import NEW
 from snncc.ir.ops import traits
 from snncc.passes.base import Pass
 
@@ -45,6 +46,6 @@ def _commute(pool: ir.Node, made_by: str) -> bool:
         settings = {name: a.value for name, a in fire.attributes.items()}
         edit = Edit(fire, made_by)
         fired = edit.own(fire.op_type, x, name=f"{old.name}/ahead", like=x, attributes=settings)
-        pooled = edit.op("MaxPool", fired, name=f"{old.name}~new", like=old, attributes=attributes)
+        pooled = edit.op("MaxPool", fired, name=f"{old.name}{NEW}", like=old, attributes=attributes)
         replace_value(old, pooled)
     return True

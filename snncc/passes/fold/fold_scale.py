@@ -17,17 +17,15 @@ from snncc.errors import UnsupportedModelError
 from snncc.ir.exact import Exact, unit_of
 from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import NORM, OUTPUT_SCALES
+from snncc.ir.names import COUNT, NEW, SUM, stem
 from snncc.ir.ops import having, traits
 from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
 from snncc.passes.reading import identity_layer, linear_behind, read_linear, write_linear
 
-__all__ = ["NORM", "FoldScale", "output_scales", "write_output_scales"]
+__all__ = ["FoldScale", "output_scales", "write_output_scales"]
 
-#: Metadata key of the model: real value of one unit of each of the graph's outputs.
-_OUTPUT_SCALES = "snncc.output_scales"
-#: Metadata key of a neuron: the norm that it was trained with, folded now.
-NORM = "snncc.norm"
 _ONE = Fraction(1)
 #: Real value of one unit of each value; of those not named, 1.
 _Scales = dict[ir.Value, Fraction]
@@ -56,20 +54,20 @@ def _note_units(model: ir.Model, scales: _Scales) -> None:
     """Say of what each value of counts is the count, and how much a spike of it stands for."""
     lineage = Lineage.of(model)
     for value, scale in scales.items():
-        base = str(value.name).rpartition(":")[0]
+        base = stem(str(value.name))
         lineage.note(str(value.name), "times", base, factor=str(1 / scale))
     lineage.write(model)
 
 
 def output_scales(model: ir.Model) -> list[float]:
     """Real value of one unit of each of the graph's outputs, in their order."""
-    stored = model.metadata_props.get(_OUTPUT_SCALES)
+    stored = model.metadata_props.get(OUTPUT_SCALES)
     return [*map(float, stored.split())] if stored else [1.0] * len(model.graph.outputs)
 
 
 def write_output_scales(model: ir.Model, scales: Sequence[float]) -> None:
     """Keep them with the graph."""
-    model.metadata_props[_OUTPUT_SCALES] = " ".join(map(repr, scales))
+    model.metadata_props[OUTPUT_SCALES] = " ".join(map(repr, scales))
 
 
 def _average_of_potential(pool: ir.Node, made_by: str) -> int:
@@ -79,9 +77,9 @@ def _average_of_potential(pool: ir.Node, made_by: str) -> int:
         return 0
     edit = Edit(pool, made_by)
     share = Exact.number(Fraction(1, prod(attribute(pool, "kernel_shape"))))
-    total = _sum_pool(edit, pool, f"{out.name}:sum")
+    total = _sum_pool(edit, pool, f"{out.name}{SUM}")
     factor = edit.const(f"{out.name}.share", share)
-    replace_value(out, edit.op("Mul", total, factor, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Mul", total, factor, name=f"{out.name}{NEW}", like=out))
     return 1
 
 
@@ -96,7 +94,7 @@ def _average(node: ir.Node, scales: _Scales, made_by: str) -> int:
     x = node.inputs[0]
     scale = scales.get(x, _ONE) if x is not None else _ONE
     share = prod(attribute(node, "kernel_shape"))
-    new = _sum_pool(Edit(node, made_by), node, f"{node.outputs[0].name}:sum")
+    new = _sum_pool(Edit(node, made_by), node, f"{node.outputs[0].name}{SUM}")
     replace_value(node.outputs[0], new, keep_name=False)
     scales[new] = scale / share
     return 1
@@ -114,7 +112,7 @@ def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
         return changed
     settings = {k: a.value for k, a in node.attributes.items() if k != "unit"}
     attributes = {**settings, "norm": 1.0}
-    name = f"{out.name}:count"
+    name = f"{out.name}{COUNT}"
     new = Edit(node, made_by).own(
         node.op_type, node.inputs[0], name=name, like=out, attributes=attributes
     )
@@ -152,10 +150,10 @@ def _product(node: ir.Node, scales: _Scales, made_by: str) -> int:
         return 0
     out, edit = node.outputs[0], Edit(node, made_by)
     attributes = {k: a.value for k, a in node.attributes.items()}
-    name = f"{out.name}:count"
+    name = f"{out.name}{COUNT}"
     counts = edit.own(node.op_type, *node.inputs, name=name, like=out, attributes=attributes)
     factor = edit.const(f"{out.name}.scale", Exact.number(scale))
-    replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}{NEW}", like=out))
     return 1
 
 
@@ -165,7 +163,7 @@ def _pass_on(node: ir.Node, scales: _Scales, made_by: str) -> int:
     if not traits(node).keeps_counts or x is None or scales.get(x, _ONE) == 1:
         return 0
     out = node.outputs[0]
-    out.name = node.name = f"{out.name}:count"
+    out.name = node.name = f"{out.name}{COUNT}"
     scales[out] = scales[x]
     return 0
 

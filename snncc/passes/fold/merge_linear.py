@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, nodes, only_reader, replace_value, static_shape
+from snncc.ir.names import NEW, SCALED
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import absorb_padding
@@ -126,7 +127,7 @@ def _affine_ahead(node: ir.Node, made_by: str) -> bool:
     moved = _scaled(edit, source, affine, f"{result.name}/ahead")
     attributes = {k: a.value for k, a in node.attributes.items()}
     pooled = edit.op(
-        node.op_type, moved, *node.inputs[1:], name=f"{result.name}~new", like=out,
+        node.op_type, moved, *node.inputs[1:], name=f"{result.name}{NEW}", like=out,
         attributes=attributes,
     )  # fmt: skip
     replace_value(result, pooled)
@@ -149,7 +150,7 @@ def _affine_behind(node: ir.Node, made_by: str) -> bool:
         reader.op_type, x, *reader.inputs[1:], name=f"{result.name}/plain", like=result,
         attributes=attributes,
     )  # fmt: skip
-    replace_value(result, _scaled(edit, moved, spread, f"{result.name}~new"))
+    replace_value(result, _scaled(edit, moved, spread, f"{result.name}{NEW}"))
     return True
 
 
@@ -165,7 +166,7 @@ def _affine_through_sum(node: ir.Node, made_by: str) -> bool:
     affine, out, edit = found[1], node.outputs[0], Edit(total, made_by)
     first = _scaled(edit, left, affine, f"{out.name}/left")
     second = _scaled(edit, right, affine.unshifted, f"{out.name}/right")
-    replace_value(out, edit.op("Add", first, second, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Add", first, second, name=f"{out.name}{NEW}", like=out))
     return True
 
 
@@ -179,10 +180,10 @@ def _affine_through_mask(node: ir.Node, made_by: str) -> bool:
     if y is None or (affine.scale == 1).all() or not _absorbs(y) or only_reader(x) is None:
         return False
     edit = Edit(node, made_by)
-    scaled = _scaled(edit, y, affine.unshifted, f"{out.name}/scaled")
+    scaled = _scaled(edit, y, affine.unshifted, f"{out.name}{SCALED}")
     again = edit.own("PatchMask", scaled, mask, name=f"{out.name}/masked", like=out)
     shift = edit.const(f"{out.name}.shift", affine.shifts.moved(lambda v: v.reshape(-1, 1, 1)))
-    replace_value(out, edit.op("Add", again, shift, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Add", again, shift, name=f"{out.name}{NEW}", like=out))
     return True
 
 
@@ -368,7 +369,7 @@ def _materialise(node: ir.Node, made_by: str) -> bool:
     x, affine = found
     size = static_shape(x)
     if _is_potential(x):
-        replace_value(out, _scaled(Edit(node, made_by), x, affine, f"{out.name}~new"))
+        replace_value(out, _scaled(Edit(node, made_by), x, affine, f"{out.name}{NEW}"))
         return True
     if size is None or len(size) not in (1, 3):
         return False

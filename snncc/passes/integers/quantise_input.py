@@ -22,6 +22,7 @@ from snncc.ir.graphs import (
     replace_value,
     static_shape,
 )
+from snncc.ir.names import PIXELS, SOURCE
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.integers.masked_input import quantise_masked_input
@@ -107,7 +108,7 @@ class QuantiseInput(Pass):
 
     def _source(self, model: ir.Model, x: ir.Value) -> ir.Value:
         first = next(iter(model.graph))
-        edit, name = Edit(first, self.name), f"{x.name}:u8"
+        edit, name = Edit(first, self.name), f"{x.name}{PIXELS}"
         if not self.real:
             q = ir.Value(name=name, shape=x.shape, type=ir.TensorType(ir.DataType.UINT8))
             model.graph.inputs.append(q)
@@ -124,7 +125,7 @@ class QuantiseInput(Pass):
                 attributes={"zero_point": 0, "top": 255},
             )  # fmt: skip
         return edit.op(
-            "Cast", q, name=f"{x.name}:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+            "Cast", q, name=f"{x.name}{SOURCE}", dtype=ir.DataType.FLOAT, shape=x.shape,
             attributes={"to": ir.DataType.FLOAT.value},
         )  # fmt: skip
 
@@ -231,7 +232,7 @@ def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:
             node.replace_input_with(index, q)
     for node in nodes(model, *having("integer", lambda t: t.keeps_counts)):
         if _from_source(node.inputs[0], q):
-            node.outputs[0].name = f"{node.outputs[0].name}:q"
+            node.outputs[0].name = f"{node.outputs[0].name}{SOURCE}"
             node.name = node.outputs[0].name
     if not x.uses() and x.is_graph_input():
         model.graph.inputs.remove(x)

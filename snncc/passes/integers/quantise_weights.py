@@ -26,10 +26,12 @@ from snncc.ir.graphs import (
     remove_dead,
     static_shape,
 )
+from snncc.ir.metadata import NORM, ROUNDING, SQUEEZED
+from snncc.ir.names import INTEGER, POTENTIAL, is_potential
 from snncc.ir.ops import traits
 from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
-from snncc.passes.fold.fold_scale import NORM, output_scales, write_output_scales
+from snncc.passes.fold.fold_scale import output_scales, write_output_scales
 from snncc.passes.integers.fit_weights import Fit, fit
 from snncc.passes.integers.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.integers.heavy_weights import reach
@@ -44,8 +46,6 @@ __all__ = ["QuantiseWeights", "squeezed"]
 
 #: ONNX Runtime convolves in float32: exact below this, proved per layer and slice.
 _FLOAT_EXACT = 2**24
-#: Metadata key of the model.
-_SQUEEZED = "snncc.squeezed"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Work:
         for node in reversed(list(self.model.graph)):
             remove_dead(node)
         for old, new in self.twins.items():
-            if old.graph is None and new.name == f"{old.name}~int":
+            if old.graph is None and new.name == f"{old.name}{INTEGER}":
                 new.name = old.name
                 new.producer().name = old.name  # type: ignore[union-attr]
 
@@ -175,7 +175,7 @@ class _Work:
         edit = Edit(node, self.made_by)
         constants = [edit.const(f"{out.name}.{k}", a) for k, a in found.constants.items()]
         new = edit.own(
-            traits(node).becomes, self.twins[x], *constants, name=f"{out.name}~int",
+            traits(node).becomes, self.twins[x], *constants, name=f"{out.name}{INTEGER}",
             dtype=ir.DataType.UINT8, shape=out.shape, attributes=found.attributes,
         )  # fmt: skip
         _remember(new, found.rounding, node)
@@ -191,8 +191,8 @@ class _Work:
         if matrix > SLICE_LIMIT or reach >= EXACT_PRODUCTS:
             self._fault(node, f"its products may reach {reach:,}", "fewer levels D or positions")
         self.twins[out] = Edit(node, self.made_by).own(
-            traits(node).becomes, self.twins[q], self.twins[k], self.twins[v], name=f"{out.name}:v",
-            dtype=ir.DataType.INT64, shape=out.shape,
+            traits(node).becomes, self.twins[q], self.twins[k], self.twins[v],
+            name=f"{out.name}{POTENTIAL}", dtype=ir.DataType.INT64, shape=out.shape,
             attributes={"heads": heads, "order": order},
         )  # fmt: skip
         self.grids[out] = Grid.counts(reach)
@@ -205,7 +205,7 @@ class _Work:
         shifts = tuple(a + b for a, b in zip(one.shifts, two.shifts, strict=False))
         self.grids[out] = Grid(one.thresholds, shifts, one.payload + two.payload)
         self.twins[out] = Edit(node, self.made_by).op(
-            "Add", self.twins[left], self.twins[right], name=f"{out.name}:v",
+            "Add", self.twins[left], self.twins[right], name=f"{out.name}{POTENTIAL}",
             dtype=ir.DataType.INT64, shape=out.shape,
         )  # fmt: skip
 
@@ -214,7 +214,7 @@ class _Work:
         if any(self.grids[x].shifts):
             self._fault(node, "masks a shifted potential", "a convolution right ahead of the mask")
         self.twins[out] = Edit(node, self.made_by).own(
-            traits(node).becomes, self.twins[x], self.twins[mask], name=f"{out.name}:v",
+            traits(node).becomes, self.twins[x], self.twins[mask], name=f"{out.name}{POTENTIAL}",
             dtype=ir.DataType.INT64, shape=out.shape,
         )  # fmt: skip
         self.grids[out] = self.grids[x]
@@ -233,10 +233,10 @@ class _Work:
         padded = traits(node).sums and any(attribute(node, "pads", ()))
         if padded and any(self.grids[x].shifts):
             self._fault(node, "pools a shifted potential with padding", "pool without padding")
-        potential = (self.twins[x].name or "").endswith(":v")
+        suffix = POTENTIAL if is_potential(self.twins[x].name) else INTEGER
         args = (twin, *node.inputs[1:])
         self.twins[out] = edit.op(
-            node.op_type, *args, name=f"{out.name}:v" if potential else f"{out.name}~int",
+            node.op_type, *args, name=f"{out.name}{suffix}",
             dtype=twin.dtype, shape=out.shape, domain=node.domain, attributes=attributes,
         )  # fmt: skip
         self.grids[out] = self.grids[x].behind(node)
@@ -257,7 +257,7 @@ class _Work:
         for i, (p, shift, chunk) in enumerate(parts):
             weight = edit.const(f"{base}.slice{p}", chunk)
             acc = self._product(edit, linear, weight, f"{base}/acc{i}")
-            name = f"{base}:v" if i == len(parts) - 1 else f"{base}/sum{i}"
+            name = f"{base}{POTENTIAL}" if i == len(parts) - 1 else f"{base}/sum{i}"
             v = edit.own(
                 "SliceSum", v, acc, name=name, dtype=ir.DataType.INT64, shape=out.shape,
                 attributes={"slice": p, "shift": shift},
@@ -318,7 +318,7 @@ def _remember_squeezed(model: ir.Model, planned: Mapping[ir.Value, QuantisedLaye
         for layer in planned.values()
         if layer.squeezed >= 1 and layer.squeezed_by is not None
     ]
-    model.metadata_props[_SQUEEZED] = json.dumps(found)
+    model.metadata_props[SQUEEZED] = json.dumps(found)
 
 
 def squeezed(model: ir.Model) -> list[dict[str, Any]]:
@@ -327,7 +327,7 @@ def squeezed(model: ir.Model) -> list[dict[str, Any]]:
     Of each its module, bits and bits left, by which module, and how far that takes potentials, in
     thresholds.
     """
-    found: list[dict[str, Any]] = json.loads(model.metadata_props.get(_SQUEEZED, "[]"))
+    found: list[dict[str, Any]] = json.loads(model.metadata_props.get(SQUEEZED, "[]"))
     return found
 
 
@@ -341,7 +341,7 @@ def _remember(fired: ir.Value, rounding: str, node: ir.Node) -> None:
     """What people want to know of a neuron and its levels do not tell."""
     made = fired.producer()
     if made is not None:
-        made.metadata_props["snncc.rounding"] = rounding
+        made.metadata_props[ROUNDING] = rounding
         made.metadata_props[NORM] = node.metadata_props.get(NORM, "1")
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
+from snncc.ir.metadata import APART, FOLLOWED, LOST, NO_ATTENTION
 from snncc.ir.ops import traits
-from snncc.passes.tokens.attention_scales import APART
-from snncc.passes.tokens.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TOKENS
+from snncc.passes.tokens.recognise_attention import PRODUCT, TOKENS
 
 __all__ = [
     "LINEAR_ATTENTION",
@@ -73,7 +73,7 @@ def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None
     if _reads(node, kinds, PRODUCT):
         return Verdict(_between(node))
     if node.op_type in _PRODUCTS and _is_live(node):
-        why = node.metadata_props.get(REASON)
+        why = node.metadata_props.get(NO_ATTENTION)
         return Verdict((why, LINEAR_ATTENTION)) if why else None
     if any(kinds.get(v) == "attention" for v in node.inputs if v is not None):
         return _judge_behind(node)
@@ -107,7 +107,9 @@ def _is_live(node: ir.Node) -> bool:
 def _between(node: ir.Node) -> tuple[str, str]:
     """What stands between the first product and the second."""
     if node.op_type in _PRODUCTS and _is_live(node):
-        return node.metadata_props.get(REASON, "a product of three live values"), LINEAR_ATTENTION
+        return node.metadata_props.get(
+            NO_ATTENTION, "a product of three live values"
+        ), LINEAR_ATTENTION
     return f"{node.op_type} between q k^T and v", LINEAR_ATTENTION
 
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
+from snncc.ir.names import NEW
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.reading import (
@@ -83,7 +84,7 @@ def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
         lineage.note(str(part.name), "channels", str(out.name), kept=kept)
         start += width
     new = Edit(node, made_by).op(
-        "Concat", *parts, name=f"{out.name}~new", like=out, attributes={"axis": 1}
+        "Concat", *parts, name=f"{out.name}{NEW}", like=out, attributes={"axis": 1}
     )
     replace_value(out, new)
     return True

@@ -17,10 +17,11 @@ from snncc.ir.graphs import (
     provenance,
     static_shape,
 )
+from snncc.ir.metadata import NORM, ROUNDING, TIMESTEPS
+from snncc.ir.names import POTENTIAL
 from snncc.ir.ops import having, summed, traits
-from snncc.passes.fold.fold_scale import NORM, output_scales
+from snncc.passes.fold.fold_scale import output_scales
 from snncc.passes.integers.neurons import program_fields
-from snncc.passes.time.fold_time import TIMESTEPS
 from snncc.program import (
     Accumulator,
     Array,
@@ -82,7 +83,7 @@ def _readouts(model: ir.Model, work: _Build) -> Iterator[Readout]:
 
 def _known_as(node: ir.Node) -> str:
     """Module path for people; of a node without one, its name in the file."""
-    return provenance(node).module or str(node.outputs[0].name).removesuffix(":v")
+    return provenance(node).module or str(node.outputs[0].name).removesuffix(POTENTIAL)
 
 
 #: Slices of a layer, by shift and place.
@@ -267,7 +268,7 @@ def _fire(build: _Build, node: ir.Node) -> None:
         table,
         depth=0,
         norm=float(node.metadata_props.get(NORM, "1")),
-        rounding=node.metadata_props.get("snncc.rounding", "half-even"),
+        rounding=node.metadata_props.get(ROUNDING, "half-even"),
         module=_known_as(node),
     )
     made = replace(made, **program_fields(node))

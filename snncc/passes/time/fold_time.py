@@ -20,7 +20,6 @@ import onnx_ir.passes.common as common
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
-    SEQUENCE,
     Edit,
     attribute,
     constant,
@@ -33,15 +32,13 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import SEQUENCE, TIMESTEPS
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.time import unrolled as time_steps
 from snncc.passes.time.forms import SHAPING, form_of, sizes_of
 
-__all__ = ["TIMESTEPS", "FoldTime", "Folding", "Seen"]
-
-#: Metadata key of the model: T.
-TIMESTEPS = "snncc.timesteps"
+__all__ = ["FoldTime", "Folding", "Seen"]
 
 #: Affine with constant operands: a mean over time may wait until behind them.
 _AFFINE = {
