@@ -17,7 +17,7 @@ from neuron_spellings import SPELLINGS
 from onnx import TensorProto, helper, numpy_helper
 
 from snncc.frontends.tidy import tidy
-from snncc.ir.graphs import SEQUENCE
+from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, register_schemas
 from snncc.passes import FRONT, PassManager, QuantiseInput, RequireInteger, pipeline
 

@@ -18,15 +18,16 @@ from onnx.helper import make_tensor_value_info
 from snncc.backends.base import Activity, PerProcess, Progress
 from snncc.errors import BadInputError, SnnccError, UsageError
 from snncc.ir.fed import FedGraph
-from snncc.ir.ops import DOMAIN
+from snncc.ir.metadata import TIMESTEPS
+from snncc.ir.names import SPIKES
+from snncc.ir.ops import traits
 from snncc.ir.oracle import session
+from snncc.ir.traits import Numbers
 from snncc.program import Accumulator, Array, Neuron, Program, Readout
 
 __all__ = ["IntegerEngine", "SpikeFormEngine"]
 
 UINT8 = onnx.TensorProto.UINT8
-#: What begins a graph over T timesteps.
-_ENTRIES = ("Repeat", "TimeFirst")
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
@@ -59,7 +60,7 @@ class _OnnxEngine:
         self._results = [str(value.name) for value in self._model.graph.output]
         _feed_integers(self._model.graph, program)
         #: Whether the graph itself goes through the timesteps, folded into its batch axis.
-        self._folded = any(p.key == "snncc.timesteps" for p in self._model.metadata_props)
+        self._folded = any(p.key == TIMESTEPS for p in self._model.metadata_props)
         if self._folded:
             _feed_timesteps(self._model.graph, program)
         self._names = {name for node in self._model.graph.node for name in node.output}
@@ -168,7 +169,7 @@ class _OnnxEngine:
 
     def _summand(self, readout: Readout) -> str:
         """What the graph sums over time: the engine gives it timestep by timestep."""
-        found = [n.input[0] for n in self._model.graph.node if n.op_type == "TimeSum"]
+        found = [n.input[0] for n in self._model.graph.node if traits(n).ends_time]
         if len(found) != 1:
             raise BadInputError(f"{self.name}: the graph has no sum over time '{readout.name}'")
         return str(found[0])
@@ -218,7 +219,7 @@ class SpikeFormEngine(_OnnxEngine):
     """Spike trains of the spiking graph, in which linear layers see one tick at a time."""
 
     name: ClassVar[str] = "spike-form"
-    suffix: ClassVar[str] = ":spikes"
+    suffix: ClassVar[str] = SPIKES
 
     def _record(
         self, neuron: Neuron, value: Array, activity: Activity, n: int, probes: Collection[str]
@@ -244,7 +245,7 @@ def _feed_integers(graph: onnx.GraphProto, program: Program) -> None:
     """Let the graph begin with integers: a QuantizeInput at its input is cut off."""
     inputs = {value.name: value for value in graph.input}
     for node in graph.node:
-        if node.domain == DOMAIN and node.op_type == "QuantizeInput" and node.input[0] in inputs:
+        if traits(node).emits is Numbers.SOURCE and node.input[0] in inputs:
             graph.input.remove(inputs[node.input[0]])
             shape: list[str | int | None] = ["N", *program.source.shape]
             graph.input.append(make_tensor_value_info(node.output[0], UINT8, shape))
@@ -254,7 +255,7 @@ def _feed_integers(graph: onnx.GraphProto, program: Program) -> None:
 
 def _feed_timesteps(graph: onnx.GraphProto, program: Program) -> None:
     """Let the graph begin with all timesteps, [T*N, ...]: what makes them so is cut out."""
-    for node in [n for n in graph.node if n.domain == DOMAIN and n.op_type in _ENTRIES]:
+    for node in [n for n in graph.node if traits(n).begins_time]:
         for reader in graph.node:
             for i, name in enumerate(reader.input):
                 if name == node.output[0]:

@@ -258,12 +258,12 @@ def _dump(proto: onnx.ModelProto) -> str:
 
 def statistics_of(proto: onnx.ModelProto) -> dict[str, dict[str, Any]]:
     """Weight -> its statistics, where a graph is stored without its weights."""
-    from snncc.runtime.graph_store import WEIGHTS_KEY
+    from snncc.ir.metadata import STATISTICS
 
     found = {}
     for value in proto.graph.input:
         for prop in value.metadata_props:
-            if prop.key == WEIGHTS_KEY:
+            if prop.key == STATISTICS:
                 found[value.name] = json.loads(prop.value)
     return found
 

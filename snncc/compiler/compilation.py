@@ -32,6 +32,7 @@ from snncc.compiler.options import InputOptions, Options, bits_of
 from snncc.compiler.progress import Steps, Tell
 from snncc.compiler.report import make_report, silent_modules
 from snncc.errors import UnsupportedModelError, UsageError, VerificationError
+from snncc.ir.names import PIXELS
 from snncc.runtime.artifact import RUNNABLE, CompiledModel, manifest_of
 from snncc.runtime.bounds import observe
 from snncc.runtime.coding import Dataset
@@ -157,7 +158,7 @@ class _Compilation:
 
     def run(self, calibration: Dataset | Array | str | Path | None) -> CompiledModel:
         model, feeds, seen = self._compiled(calibration)
-        x = feeds[f"{model.input.name}:u8"]
+        x = feeds[f"{model.input.name}{PIXELS}"]
         whole = x[: self.options.verify_samples or affordable_samples(model.program)]
         self.steps.begin("verify", len(whole) * len(ENGINES))
         verdict = verify(model, whole, progress=self.steps.advance)
@@ -212,7 +213,7 @@ class _Compilation:
         found = make_report(
             self.bits, self.origins, contract, manager, program, law, measured, self.options.target
         )
-        seen = judged[f"{contract.name}:u8"] if data is not None else None
+        seen = judged[f"{contract.name}{PIXELS}"] if data is not None else None
         return self._model(manager, program, contract, found), feeds, seen
 
     def _early(
@@ -461,7 +462,7 @@ class _Compilation:
         def exactly(given: Mapping[str, Array]) -> dict[str, Array]:
             if contract.dtype != "uint8":
                 return {}
-            pixels = given[f"{contract.name}:u8"]
+            pixels = given[f"{contract.name}{PIXELS}"]
             if contract.patches:  # without the planes that say which patches are active
                 pixels = pixels[:, : contract.shape[0]]
             return {contract.name: contract.exactly(pixels)}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, UnsupportedModelError, UsageError
+from snncc.ir.names import PIXELS
 from snncc.runtime.coding import Dataset, check_input, read_data
 from snncc.runtime.contract import InputContract
 from snncc.runtime.masks import MASK, check_mask, random_masks
@@ -141,12 +142,13 @@ def feeds_of(contract: InputContract, data: Samples) -> dict[str, Array]:
     if contract.dtype != "uint8" and x.dtype == np.uint8:
         raise BadInputError(f"{data.where}: uint8 samples for a float input; use --input u8")
     real = contract.normalised(x) if contract.dtype == "uint8" else x
+    pixels = f"{contract.name}{PIXELS}"
     if not contract.patches:
-        return {contract.name: real, f"{contract.name}:u8": contract.encode(x, where=data.where)}
+        return {contract.name: real, pixels: contract.encode(x, where=data.where)}
     given = data.mask if data.mask is not None else random_masks(len(x), contract.patches)
     mask = check_mask(given, len(x), contract.patches, f"{data.where}: {MASK}")
     integers = contract.encode(x, mask=mask)
-    return {contract.name: real, f"{contract.name}:u8": integers, MASK: mask.astype(np.float32)}
+    return {contract.name: real, pixels: integers, MASK: mask.astype(np.float32)}
 
 
 def u8_contract(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
@@ -19,7 +19,8 @@ from snncc.compiler.inputs import frames_of
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.carried import carry_of
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
-from snncc.ir.ops import NEURONS
+from snncc.ir.metadata import TIMESTEPS
+from snncc.ir.ops import traits
 from snncc.nn import IntegerFire
 from snncc.nn.grid import (
     GridConv2d,
@@ -33,7 +34,6 @@ from snncc.passes.integers.grids import Grid, QuantisedLayer, largest_weight, od
 from snncc.passes.integers.membranes import membrane
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.reading import is_branch_sum, linear_behind
-from snncc.passes.time.fold_time import TIMESTEPS
 from snncc.program.attention import reach_of
 
 if TYPE_CHECKING:
@@ -188,29 +188,25 @@ class _Builder:
         x, out = node.inputs[0], node.outputs[0]
         if x is None:
             return
-        if node.op_type in ("Conv", "Gemm"):
+        asked = traits(node)
+        if asked.weighs:
             self._layer(node)
-        elif node.op_type == "Cast":
-            self.made[out] = self.made[x]
-        elif node.op_type == "Reshape":
+        elif (rule := _SPIKES.get(node.op_type)) is not None:
+            rule(self, node, x)
+        elif asked.begins_time or asked.ends_time:
+            self._time(node, x)
+        elif asked.pools:
+            self._pool(node, x)
+        elif asked.regroups:
             size = static_shape(out) or (1,)
             flat = nn.Flatten(1) if len(size) == 1 else nn.Unflatten(1, size)
             self._call(node, flat, x)
-        elif node.op_type == "IntegerFire":
-            self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
-        elif node.op_type == "StatefulFire":
-            self._stateful(node, x)
-        elif node.op_type in ("Repeat", "TimeFirst", "TimeSum"):
-            self._time(node, x)
-        elif node.op_type in ("SumPool", "MaxPool"):
-            self._pool(node, x)
-        elif node.op_type == "Attention":
-            trains = [v for v in node.inputs if v is not None]
-            self._call(node, SpikeAttention(attribute(node, "heads")), *trains)
+        elif asked.is_view:
+            self.made[out] = self.made[x]
         elif is_branch_sum(node):
             left, right = (self.made[v] for v in node.inputs if v is not None)
             self.made[out] = self.graph.call_function(operator.add, (left, right))
-        elif node.op_type in ("Add", "Mul"):
+        elif asked.is_affine:
             self._affine(node)
         else:
             self._fault(node, f"{node.op_type} has no trainable form", "compile it as it is")
@@ -220,9 +216,9 @@ class _Builder:
         x, out = node.inputs[0], node.outputs[0]
         if x is None or out in self.grids:
             return
-        if node.op_type in NEURONS:
+        if traits(node).fires:
             self.grids[out] = Grid.counts(attribute(node, "D"))
-        elif node.op_type == "Attention":
+        elif traits(node).multiplies:
             self.grids[out] = Grid.counts(self._reach(node))
         else:
             behind = self.grids[x].behind(node)
@@ -239,7 +235,7 @@ class _Builder:
     def _time(self, node: ir.Node, x: ir.Value) -> None:
         """Where timesteps begin, and where they end."""
         T, out, before = attribute(node, "T"), node.outputs[0], self.made[x]
-        if node.op_type == "TimeSum":
+        if traits(node).ends_time:
             threshold = float(self.grids[x].thresholds[0])
             self._call(node, GridTimeSum(T, threshold), x)
             return
@@ -250,6 +246,13 @@ class _Builder:
         elif self.batch_first:
             before = self.graph.call_method("transpose", (before, 0, 1))
         self.made[out] = self.graph.call_method("flatten", (before, 0, 1))
+
+    def _integer(self, node: ir.Node, x: ir.Value) -> None:
+        self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
+
+    def _attention(self, node: ir.Node, x: ir.Value) -> None:
+        trains = [v for v in node.inputs if v is not None]
+        self._call(node, SpikeAttention(attribute(node, "heads")), *trains)
 
     def _stateful(self, node: ir.Node, x: ir.Value) -> None:
         """A neuron with memory, on the membrane that the compiler gives it."""
@@ -361,7 +364,7 @@ class _Builder:
         share = (
             constant(reader.inputs[1]) if reader is not None and reader.op_type == "Mul" else None
         )
-        if node.op_type == "MaxPool":
+        if traits(node).takes_maximum:
             self._call(node, nn.MaxPool2d(*window), x)
         elif reader is not None and share is not None and _is_share(share, prod(kernel)):
             self._call(node, nn.AvgPool2d(*window), x, at=reader.outputs[0])
@@ -387,6 +390,14 @@ class _Builder:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+#: What fires, and products of trains.
+_SPIKES: Mapping[str, Callable[[_Builder, ir.Node, ir.Value], None]] = {
+    "IntegerFire": _Builder._integer,
+    "StatefulFire": _Builder._stateful,
+    "Attention": _Builder._attention,
+}
 
 
 def _identifiers(path: str) -> str:

@@ -16,15 +16,18 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import BadInputError, Fault, UnsupportedModelError, VerificationError
-from snncc.frontends.loops import CLASS
 from snncc.ir.graphs import label, provenance
 from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import CLASS
 from snncc.ir.oracle import evaluate
 from snncc.ir.validation import MARGIN, Difference, recomputed
 
 __all__ = ["ImportLaw", "check_import"]
 
 Array = npt.NDArray[Any]
+
+#: What the names of our own classes begin with.
+_OURS = f"{__name__.partition('.')[0]}."
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ _TODO = "a description that fits (register_leaf), or a neuron that begins with a
 
 def _is_described(node: ir.Node) -> bool:
     """Whether the node stands for a class that is not ours."""
-    return not node.metadata_props.get(CLASS, "snncc.").startswith("snncc.")
+    return not node.metadata_props.get(CLASS, _OURS).startswith(_OURS)
 
 
 def _otherwise(node: ir.Node, found: Difference) -> str:

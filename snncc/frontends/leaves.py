@@ -20,7 +20,7 @@ import torch
 from snncc.errors import Fault, SnnccError, UnsupportedModelError
 from snncc.frontends.descriptions import IntegerFireSpec, Spec, StatefulFireSpec, StepSpec
 from snncc.frontends.loop_leaves import stepping
-from snncc.frontends.loops import CALLS, CLASS
+from snncc.ir.metadata import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = [

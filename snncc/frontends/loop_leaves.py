@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from snncc.errors import UnsupportedModelError
-from snncc.frontends.loops import CALLS, CLASS, STEP
+from snncc.frontends.loops import STEP
+from snncc.ir.metadata import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = ["stepping"]

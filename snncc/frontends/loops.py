@@ -16,16 +16,14 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.graphs import is_zero, label, nodes, provenance, static_shape
-from snncc.ir.lineage import TRAINED, Lineage
+from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import CALLS
+from snncc.ir.names import TRAINED
 from snncc.ir.ops import DOMAIN
 
-__all__ = ["CALLS", "CLASS", "STEP", "gather_steps", "require_loops"]
+__all__ = ["STEP", "gather_steps", "require_loops"]
 
 STEP = "StatefulStep"
-#: Metadata key of an imported neuron: which calls of neurons it stands for, numbers with commas.
-CALLS = "snncc.calls"
-#: Of an imported neuron: the author's class that was taken for it.
-CLASS = "snncc.class"
 
 
 def gather_steps(model: ir.Model) -> None:

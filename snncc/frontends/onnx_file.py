@@ -24,7 +24,8 @@ from snncc.frontends.limits import live, require_affordable, require_few_nodes
 from snncc.frontends.operands import require_fitting
 from snncc.frontends.quantised_file import require_qdq, standardised
 from snncc.frontends.tidy import tidy
-from snncc.ir.lineage import TRAINED
+from snncc.ir.metadata import PREFIX
+from snncc.ir.names import MARKS, TRAINED
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
 from snncc.system.damage import damaged, open_regular
 
@@ -32,8 +33,6 @@ __all__ = ["at_opset", "import_onnx", "inlined", "read_onnx", "with_functions"]
 
 #: A prime that no other axis has.
 _BATCH = 7919
-#: What stands between a value's name and what this compiler adds to it.
-_MARKS = ":/~."
 
 
 def import_onnx(path: str | Path) -> ir.Model:
@@ -159,7 +158,7 @@ def _drop_listed_weights(proto: onnx.ModelProto) -> None:
 def _drop_our_metadata(proto: onnx.ModelProto) -> None:
     """What this compiler notes in graphs is believed; a file must not bring notes of its own."""
     for holder in (proto, proto.graph, *proto.graph.node):
-        kept = [prop for prop in holder.metadata_props if not prop.key.startswith("snncc.")]
+        kept = [prop for prop in holder.metadata_props if not prop.key.startswith(PREFIX)]
         del holder.metadata_props[:]
         holder.metadata_props.extend(kept)
 
@@ -193,9 +192,9 @@ def _name_values_apart(proto: onnx.ModelProto, path: Path) -> None:
     taken = {*ports, *made, *(t.name for t in graph.initializer)}
     names: dict[str, str] = {}
     for name in made:
-        ahead = any(port.startswith(tuple(name + mark for mark in _MARKS)) for port in ports)
+        ahead = any(port.startswith(tuple(name + mark for mark in MARKS)) for port in ports)
         if ahead or name.startswith(TRAINED) or _is_derived(name, taken):
-            names[name] = _free(re.sub(f"[{TRAINED}{_MARKS}]", "_", name), "_", taken)
+            names[name] = _free(re.sub(f"[{TRAINED}{MARKS}]", "_", name), "_", taken)
             taken.add(names[name])
     if names:
         _rename_values(graph, names)
@@ -203,7 +202,7 @@ def _name_values_apart(proto: onnx.ModelProto, path: Path) -> None:
 
 def _is_derived(name: str, taken: set[str]) -> bool:
     """Whether a name is another's and more."""
-    return any(mark in _MARKS and name[:i] in taken for i, mark in enumerate(name))
+    return any(mark in MARKS and name[:i] in taken for i, mark in enumerate(name))
 
 
 def _free(name: str, more: str, taken: set[str]) -> str:

@@ -30,8 +30,9 @@ from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (regis
 from snncc.frontends.tidy import tidy
 from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
-from snncc.ir.graphs import SEQUENCE, label, nodes, provenance, static_shape
-from snncc.ir.ops import OPSET
+from snncc.ir.graphs import label, nodes, provenance, static_shape
+from snncc.ir.metadata import SEQUENCE
+from snncc.ir.ops import OPSET, having, traits
 from snncc.passes.recognise.advice import OPERATORS, OTHER
 from snncc.system.damage import damaged, open_regular, require_whole_zip
 
@@ -196,14 +197,14 @@ def _not_followed(e: Exception, running: Sequence[str]) -> UnsupportedModelError
 
 
 def _check_masks(model: ir.Model, patches: tuple[int, int]) -> None:
-    if memory := [label(node) for node in nodes(model, "StatefulFire")]:
+    if memory := [label(node) for node in nodes(model, *having("imported", lambda t: t.remembers))]:
         raise UnsupportedModelError(
             f"a patch mask and neurons with memory ({', '.join(memory)}) do not go together yet; "
             "leave --patch-mask out"
         )
     h, w = patches
     faults = []
-    for node in nodes(model, "SpikeSparseConv", "PatchMask"):
+    for node in nodes(model, *having("imported", lambda t: t.masks)):
         size = static_shape(node.outputs[0]) or ()
         if len(size) != 3 or size[1] % h or size[2] % w:
             origin = provenance(node)
@@ -218,7 +219,7 @@ def _name_masked_input(model: ir.Model) -> None:
     """It belongs to no module, and has a name of the exporter's."""
     x = model.graph.inputs[0]
     for user, _ in x.uses():
-        if user.op_type == "PatchMask":
+        if traits(user).masks:
             user.name = user.outputs[0].name = f"{x.name}/masked"
 
 

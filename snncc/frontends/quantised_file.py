@@ -29,6 +29,7 @@ from snncc.ir.graphs import (
     remove_dead,
     replace_value,
 )
+from snncc.ir.names import NEW
 
 __all__ = ["QONNX", "dequantise", "require_qdq", "standardised"]
 
@@ -139,7 +140,7 @@ def _widen(node: ir.Node, narrow: ir.DataType | None) -> None:
     if node.op_type == "DequantizeLinear":
         if (given := constant(x)) is not None:
             x = edit.const(f"{out.name}.integers", given.astype(wide.numpy()))
-        name, dtype = f"{out.name}~new", ir.DataType.FLOAT
+        name, dtype = f"{out.name}{NEW}", ir.DataType.FLOAT
         real = edit.op(node.op_type, x, *args, name=name, dtype=dtype, attributes=attributes)
         replace_value(out, real)
         return
@@ -148,7 +149,7 @@ def _widen(node: ir.Node, narrow: ir.DataType | None) -> None:
         edit.const(f"{out.name}.end", np.array(v, wide.numpy()))
         for v in integer_range(narrow) or ()
     ]
-    replace_value(out, edit.op("Clip", q, *ends, name=f"{out.name}~new", dtype=wide))
+    replace_value(out, edit.op("Clip", q, *ends, name=f"{out.name}{NEW}", dtype=wide))
 
 
 def _become(node: ir.Node, array: Array | Exact) -> None:
@@ -383,7 +384,7 @@ def _write_constant(node: ir.Node, found: _Quant, x: Array) -> None:
     scale = edit.const(f"{out.name}.scale", _along(found.scale))
     q = edit.const(f"{out.name}.integers", whole.astype(np.int32))
     real = edit.op(
-        "DequantizeLinear", q, scale, name=f"{out.name}~new", dtype=ir.DataType.FLOAT,
+        "DequantizeLinear", q, scale, name=f"{out.name}{NEW}", dtype=ir.DataType.FLOAT,
         shape=whole.shape, attributes={"axis": axis},
     )  # fmt: skip
     replace_value(out, real)
@@ -432,7 +433,7 @@ def _write_linear(node: ir.Node, found: _Quant, axis: int) -> None:
                 (("low", found.low), ("high", found.high))]  # fmt: skip
         q = edit.op("Clip", q, *ends, name=f"{out.name}/clip", dtype=dtype)
     new = edit.op(
-        "DequantizeLinear", q, s, z, name=f"{out.name}~new", like=out, attributes={"axis": axis}
+        "DequantizeLinear", q, s, z, name=f"{out.name}{NEW}", like=out, attributes={"axis": axis}
     )
     replace_value(out, new)
 

@@ -29,7 +29,9 @@ from snncc.ir.graphs import (
     set_provenance,
     static_shape,
 )
-from snncc.ir.lineage import TRAINED, Lineage
+from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import PREFIX
+from snncc.ir.names import TRAINED
 from snncc.ir.ops import DOMAIN, NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
@@ -263,7 +265,7 @@ def _rename(model: ir.Model) -> None:
 def _strip(model: ir.Model) -> None:
     """Drop the exporter's own metadata: traces hold paths of the machine that exported."""
     for node in model.graph:
-        for key in [k for k in node.metadata_props if not k.startswith("snncc.")]:
+        for key in [k for k in node.metadata_props if not k.startswith(PREFIX)]:
             del node.metadata_props[key]
         node.doc_string = None
     for value in (*model.graph.inputs, *(v for n in model.graph for v in n.outputs)):

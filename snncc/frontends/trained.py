@@ -23,15 +23,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import Call, Record, recorded
-from snncc.frontends.loops import CALLS
 from snncc.frontends.own_operators import compute
 from snncc.frontends.pytorch import Exported
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding
 from snncc.frontends.untouched import untouched
 from snncc.ir.float64 import in_float64
-from snncc.ir.lineage import TRAINED
+from snncc.ir.metadata import CALLS
+from snncc.ir.names import TRAINED
 from snncc.ir.oracle import evaluate
+from snncc.ir.standard_ops import ROUNDINGS
 from snncc.nn import apply_patch_mask
 
 __all__ = ["TrainedModule"]
@@ -39,7 +40,7 @@ __all__ = ["TrainedModule"]
 Array = npt.NDArray[Any]
 
 #: What makes integers of real values, whether in place or not.
-_ROUNDINGS = {"round", "floor", "ceil", "trunc"}
+_ROUNDINGS = {*map(str.lower, ROUNDINGS), "trunc"}
 
 
 @dataclass(frozen=True, eq=False)

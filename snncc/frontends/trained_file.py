@@ -18,7 +18,8 @@ import onnxscript.optimizer
 from snncc.frontends.onnx_file import at_opset, inlined, read_onnx, with_functions
 from snncc.frontends.qonnx_functions import with_quantisers
 from snncc.ir.float64 import in_float64
-from snncc.ir.lineage import TRAINED
+from snncc.ir.names import TRAINED
+from snncc.ir.ops import traits
 from snncc.ir.oracle import evaluate, session
 
 __all__ = ["TrainedFile"]
@@ -26,7 +27,6 @@ __all__ = ["TrainedFile"]
 Array = npt.NDArray[Any]
 
 _FLOAT = "tensor(float)"
-_ROUNDING = ("Round", "Floor", "Ceil", "QuantizeLinear")
 _ANY = 1 << 31
 
 
@@ -116,7 +116,7 @@ def _round_constants(model: ir.Model) -> None:
     """
     computed: set[ir.Node] = set()
     for node in model.graph:
-        if node.op_type in _ROUNDING and all(_is_constant(v) for v in node.inputs):
+        if traits(node).rounds and all(_is_constant(v) for v in node.inputs):
             computed |= _behind(node)
     onnxscript.optimizer.fold_constants(
         model, input_size_limit=_ANY, output_size_limit=_ANY, should_fold=computed.__contains__

@@ -9,6 +9,7 @@ from __future__ import annotations
 from textwrap import indent
 
 from snncc.ir.op import F32, I64, U8, Op
+from snncc.ir.traits import Numbers, Traits
 
 __all__ = ["ATTENTION_OPS"]
 
@@ -181,6 +182,7 @@ _ATTENTION = Op(
     {"Y": F32},
     _ATTRIBUTES,
     _body(1, "float", _FLOAT, _OF_COUNTS),
+    Traits(Numbers.COUNTS, Numbers.POTENTIALS, becomes="QAttention", multiplies=True),
 )
 
 _Q_ATTENTION = Op(
@@ -192,6 +194,7 @@ _Q_ATTENTION = Op(
     {"Y": I64},
     _ATTRIBUTES,
     _body(1, "double", _INT64, _OF_COUNTS),
+    Traits(Numbers.COUNTS, Numbers.POTENTIALS, becomes="SpikeAttention", multiplies=True),
 )
 
 _SPIKE_ATTENTION = Op(
@@ -203,6 +206,7 @@ _SPIKE_ATTENTION = Op(
     {"Y": I64},
     _ATTRIBUTES,
     _body(2, "double", _INT64, _OF_TICKS),
+    Traits(Numbers.TICKS, Numbers.POTENTIALS, multiplies=True),
 )
 
 ATTENTION_OPS = (_ATTENTION, _Q_ATTENTION, _SPIKE_ATTENTION)

@@ -27,6 +27,7 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.ops import DOMAIN, NEURONS, function_of
+from snncc.ir.standard_ops import DOMAINS, ROUNDINGS
 
 __all__ = ["in_float64"]
 
@@ -37,8 +38,6 @@ _END = np.iinfo(np.int64).max
 #: A drive is rounded to 1 / _STEPS, so that float64's own rounding decides no tie.
 _STEPS = 2.0**32
 _MADE_BY = "float64"
-#: Domains whose quantisers mean what those of ONNX mean.
-_STANDARD = ("", "com.microsoft")
 
 
 def in_float64(model: ir.Model) -> ir.Model:
@@ -60,7 +59,7 @@ def in_float64(model: ir.Model) -> ir.Model:
         node.replace_input_with(0, _snapped(_Build(node), _given(node, 0)))
     _inline(copy)
     for node in nodes(copy):
-        if node.domain in _STANDARD and (rule := _RULES.get(node.op_type)) is not None:
+        if node.domain in DOMAINS and (rule := _RULES.get(node.op_type)) is not None:
             out, new = node.outputs[0], rule(node, _Build(node))
             new.shape = out.shape  # rules of later nodes read it
             replace_value(out, new)
@@ -268,9 +267,7 @@ _RULES: dict[str, Callable[[ir.Node, _Build], ir.Value]] = {
     "Conv": _conv,
     "AveragePool": _average_pool,
     "GlobalAveragePool": _global_average_pool,
-    "Round": _rounding,
-    "Floor": _rounding,
-    "Ceil": _rounding,
+    **dict.fromkeys(ROUNDINGS, _rounding),
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }

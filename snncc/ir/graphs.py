@@ -17,10 +17,11 @@ import onnx
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact
+from snncc.ir.metadata import CALL, MODULE, OPERATOR, PASS, SEQUENCE, SOURCE
+from snncc.ir.names import REPLACED
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, functions_of
 
 __all__ = [
-    "SEQUENCE",
     "Edit",
     "Provenance",
     "attribute",
@@ -44,10 +45,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-#: Metadata key of a model whose input is a sequence [N, T, ...]: T.
-SEQUENCE = "snncc.sequence"
-MODULE, SOURCE, PASS = "snncc.module", "snncc.source", "snncc.pass"
-OPERATOR, CALL = "snncc.operator", "snncc.operator_call"
 
 
 @dataclass(frozen=True)
@@ -247,7 +244,7 @@ def replace_value(old: ir.Value, new: ir.Value, keep_name: bool = True) -> None:
     producer = old.producer()
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     if keep_name:
-        name, old.name = old.name, f"{old.name}~"
+        name, old.name = old.name, f"{old.name}{REPLACED}"
         new.name = name
         if (maker := new.producer()) is not None:
             maker.name = name

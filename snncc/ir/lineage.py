@@ -18,15 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["TRAINED", "Lineage", "Move", "forget"]
+from snncc.ir.metadata import LINEAGE
+
+__all__ = ["Lineage", "Move", "forget"]
 
 Array = npt.NDArray[Any]
-
-#: What the name of a value of the trained network itself begins with: of a node of the program that
-#: PyTorch exported, or of a value of the file as it was given.
-TRAINED = "@"
-#: Metadata key of the model.
-_LINEAGE = "snncc.lineage"
 
 
 @dataclass(frozen=True)
@@ -60,13 +56,13 @@ class Lineage:
     @staticmethod
     def of(model: ir.Model) -> Lineage:
         """What the model says of its values."""
-        stored = json.loads(model.metadata_props.get(_LINEAGE, "{}"))
+        stored = json.loads(model.metadata_props.get(LINEAGE, "{}"))
         return Lineage({k: Move(v[0], tuple(v[1]), v[2]) for k, v in stored.items()})
 
     def write(self, model: ir.Model) -> None:
         """Let the model say it."""
         moves = {k: (m.kind, m.sources, m.settings) for k, m in self.moves.items()}
-        model.metadata_props[_LINEAGE] = json.dumps(moves)
+        model.metadata_props[LINEAGE] = json.dumps(moves)
 
     def note(self, name: str, kind: str, *sources: str, **settings: Any) -> None:
         """Value ``name`` comes from ``sources`` by a move."""
@@ -96,7 +92,7 @@ class Lineage:
 
 def forget(model: ir.Model) -> None:
     """Take the lineage off a graph that is compared with nothing any more."""
-    model.metadata_props.pop(_LINEAGE, None)
+    model.metadata_props.pop(LINEAGE, None)
 
 
 # -- kinds of moves --------------------------------------------------------------------------

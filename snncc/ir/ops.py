@@ -2,13 +2,16 @@
 
 The body *is* the definition: ONNX Runtime executes it, so every stage of the compiler is a graph
 that runs. To add an operator, add an entry to ``OPS``; attributes are written out, but for
-those that may be left out (``Op.optional``).
+those that may be left out (``Op.optional``). What passes ask of an operator is in its traits, as
+for those of ONNX itself (``standard_ops``): ``traits(node)`` finds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from math import prod
+from typing import Any
 
 import onnx
 import onnx.defs
@@ -18,16 +21,30 @@ import onnx.shape_inference
 from snncc.ir.attention_ops import ATTENTION_OPS
 from snncc.ir.op import COUNTS, F32, GAPS, I8, I32, I64, SUMMED, U8, Op
 from snncc.ir.sparse_ops import SPARSE_OPS
+from snncc.ir.standard_ops import DOMAINS, STANDARD
 from snncc.ir.state_ops import STATE_OPS
+from snncc.ir.traits import ORDER, REAL, Numbers, Traits
 
-__all__ = ["DOMAIN", "NEURONS", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
+__all__ = [
+    "DOMAIN",
+    "NEURONS",
+    "OPS",
+    "OPSET",
+    "VERSION",
+    "Op",
+    "allowed",
+    "function_of",
+    "having",
+    "register_schemas",
+    "registry",
+    "summed",
+    "traits",
+]
 
 DOMAIN = "ai.snncc"
 VERSION = 1
 #: The standard opset that all graphs and bodies use.
 OPSET = 21
-#: Neurons of float stages; their output holds spike counts over ``norm``.
-NEURONS = ("IntegerFire", "StatefulFire")
 
 _INTEGER_FIRE = Op(
     "IntegerFire",
@@ -53,6 +70,15 @@ _INTEGER_FIRE = Op(
     n = Constant <value_float: float = @norm> ()
     Y = Div (a, n)
     """,
+    Traits(
+        Numbers.POTENTIALS,
+        Numbers.COUNTS,
+        becomes="FireCount",
+        is_monotone=True,
+        rounds=True,
+        border=0.5,
+        keeps_shape=True,
+    ),
     optional={"unit": ""},
 )
 
@@ -67,6 +93,7 @@ _ON_GRID = Op(
     """
     U = Div (V, theta)
     """,
+    Traits(keeps=(Numbers.POTENTIALS,), until="integer", keeps_shape=True),
 )
 
 _QUANTIZE_INPUT = Op(
@@ -89,6 +116,7 @@ _QUANTIZE_INPUT = Op(
     clipped = Clip (q, low, high)
     Q = Cast <to: int = 2> (clipped)
     """,
+    Traits(Numbers.REAL, Numbers.SOURCE, until="spiking", rounds=True, keeps_shape=True),
 )
 
 #: D of levels [C|1, D], and 1 for each axis of V behind the channels.
@@ -121,6 +149,13 @@ _FIRE_COUNT = Op(
     count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (ones, any)
     A = Cast <to: int = 2> (count)
     """,
+    Traits(
+        Numbers.POTENTIALS,
+        Numbers.COUNTS,
+        becomes="IFSoftReset",
+        is_monotone=True,
+        keeps_shape=True,
+    ),
 )
 
 _IF_SOFT_RESET = Op(
@@ -160,6 +195,7 @@ _IF_SOFT_RESET = Op(
       lowered = Sub (m, reset)
     }> (ticks, go, start)
     """,
+    Traits(Numbers.POTENTIALS, Numbers.TICKS, is_monotone=True),
 )
 
 _SPIKE_SUM = Op(
@@ -173,6 +209,7 @@ _SPIKE_SUM = Op(
     axis = Constant <value_ints: ints = [0]> ()
     Y = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (X, axis)
     """,
+    Traits(Numbers.CURRENTS, Numbers.CURRENTS),
 )
 
 _Q_CONV = Op(
@@ -190,6 +227,7 @@ _Q_CONV = Op(
               group: int = @group> (a, w)
     Y = Cast <to: int = 6> (y)
     """,
+    Traits(Numbers.COUNTS, Numbers.CURRENTS, weighs=True),
 )
 
 _Q_GEMM = Op(
@@ -207,6 +245,7 @@ _Q_GEMM = Op(
     y = MatMul (a, wt)
     Y = Cast <to: int = 6> (y)
     """,
+    Traits(Numbers.COUNTS, Numbers.CURRENTS, weighs=True),
 )
 
 _SLICE_SUM = Op(
@@ -230,6 +269,7 @@ _SLICE_SUM = Op(
     scaled = Mul (wide, factor)
     V = Add (base, scaled)
     """,
+    Traits(Numbers.CURRENTS, Numbers.POTENTIALS),
 )
 
 _SUM_POOL = Op(
@@ -294,11 +334,33 @@ _SUM_POOL = Op(
     summed = MatMul (X, Q)
     Y = MatMul (P, summed)
     """,
+    Traits(keeps=(Numbers.COUNTS, Numbers.POTENTIALS), sums="kernel_shape"),
 )
 
-OPS: dict[str, Op] = {
-    op.name: op
-    for op in (
+
+def registry(ops: Iterable[Op]) -> dict[str, Op]:
+    """The operators by name.
+
+    Raises:
+        ValueError: An operator becomes what there is not, or does not begin where that ends.
+    """
+    found = {op.name: op for op in ops}
+    known = {op.name: op.traits for op in STANDARD.values()} | {n: found[n].traits for n in found}
+    for name, becomes in [(name, one.becomes) for name, one in known.items()]:
+        later = found.get(becomes)
+        if becomes and later is None:
+            raise ValueError(f"operator '{name}': trait 'becomes' names no operator, '{becomes}'")
+        if later is not None and name in found and not _is_later(found[name], later):
+            raise ValueError(f"operator '{name}': trait 'becomes', but '{becomes}' is not later")
+    return found
+
+
+def _is_later(one: Op, other: Op) -> bool:
+    return ORDER.index(one.stage) < ORDER.index(other.stage)
+
+
+OPS: dict[str, Op] = registry(
+    (
         _INTEGER_FIRE,
         _ON_GRID,
         _QUANTIZE_INPUT,
@@ -313,7 +375,70 @@ OPS: dict[str, Op] = {
         *STATE_OPS,
         *ATTENTION_OPS,
     )
-}
+)
+
+
+# -- traits ----------------------------------------------------------------------------------
+
+
+def traits(node: Any) -> Traits:
+    """What the operator of a node says of itself; of no node, or one not known, nothing.
+
+    Args:
+        node: Of onnx-ir or of ONNX, or None.
+    """
+    if node is None:
+        return REAL
+    known = OPS if node.domain == DOMAIN else STANDARD if node.domain in DOMAINS else {}
+    found = known.get(node.op_type)
+    return REAL if found is None else found.traits
+
+
+def having(stage: str, asked: Callable[[Traits], object]) -> tuple[str, ...]:
+    """Names of the operators of a stage of which something holds, standard ones first."""
+    known = allowed(stage)
+    standard = [(n, op.traits) for n, op in STANDARD.items() if ("", n) in known]
+    own = [(n, op.traits) for n, op in OPS.items() if (DOMAIN, n) in known]
+    return tuple(name for name, one in (*standard, *own) if asked(one))
+
+
+def summed(node: Any) -> int:
+    """How many numbers each number of the result is the sum of; 1 of what adds nothing up.
+
+    Args:
+        node: Of onnx-ir. An average is no sum: 1.
+    """
+    found = traits(node)
+    if not found.sums or found.averages:
+        return 1
+    value = node.attributes[found.sums].value
+    return int(prod(value) if isinstance(value, (tuple, list)) else value)
+
+
+def allowed(stage: str) -> frozenset[tuple[str, str]]:
+    """The (domain, operator) pairs that graphs of a stage may hold, as far as there are records.
+
+    Stage ``imported`` allows all other standard operators, too.
+    """
+    at = ORDER.index(stage)
+    own = {
+        (DOMAIN, op.name)
+        for op in OPS.values()
+        if ORDER.index(op.stage) <= at <= ORDER.index(_last_stage(op))
+    }
+    standard = {("", op.name) for op in STANDARD.values() if at <= ORDER.index(op.traits.until)}
+    return frozenset(own | standard)
+
+
+def _last_stage(op: Op) -> str:
+    """The last stage whose graphs may hold an operator."""
+    if op.traits.until or not op.traits.becomes:
+        return op.traits.until or ORDER[-1]
+    return ORDER[ORDER.index(OPS[op.traits.becomes].stage) - 1]
+
+
+#: Neurons of float stages; their output holds spike counts over ``norm``.
+NEURONS = having("imported", lambda t: t.fires)
 
 _ATTRIBUTE_TYPES = {
     "int": onnx.defs.OpSchema.AttrType.INT,
@@ -352,13 +477,19 @@ def register_schemas() -> None:
     """Register all operators, so that the ONNX checker knows them (once per process)."""
     for op in OPS.values():
         schema = _schema(op)
-        if op.name in (*NEURONS, "PatchMask"):  # shape inference reads schemas, not bodies
+        if op.traits.keeps_shape and op.stage == ORDER[0] and {*_types(op)} == {F32}:
+            # shape inference reads schemas, not bodies
             schema.set_type_and_shape_inference_function(_like_first_input)
         onnx.defs.register_schema(schema)
 
 
+def _types(op: Op) -> Iterator[tuple[str, ...]]:
+    """Of its inputs and outputs."""
+    yield from (*op.inputs.values(), *op.outputs.values())
+
+
 def _like_first_input(context: onnx.shape_inference.InferenceContext) -> None:
-    """Neurons of imported networks, and masks, work element by element."""
+    """Neurons, masks and grids of imported networks work element by element."""
     found = context.get_input_type(0)
     if found is not None:
         context.set_output_type(0, found)

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from snncc.ir.fed import fed
 from snncc.ir.graphs import static_shape
+from snncc.ir.names import ABSOLUTE, FED
 
 __all__ = [
     "affordable",
@@ -141,7 +142,7 @@ def _cut(model: ir.Model, names: Collection[str], wanted: Collection[str]) -> ir
     values = values_of(copy)
     for name in names:
         value = values[name]
-        entry = ir.Value(name=f"{name}@fed", shape=value.shape, type=value.type)
+        entry = ir.Value(name=f"{name}{FED}", shape=value.shape, type=value.type)
         copy.graph.inputs.append(entry)
         ir.convenience.replace_all_uses_with(value, entry, replace_graph_outputs=True)
     copy.graph.outputs[:] = [values[name] for name in wanted]
@@ -184,9 +185,9 @@ def _forced(
     cut = _cut(model, given.keys(), given.keys() if wanted is None else wanted)
     values, read = values_of(model), {str(v.name) for v in cut.graph.inputs}
     forced = {
-        f"{name}@fed": seen(array).astype(_numpy_dtype(values[name]), copy=False)
+        f"{name}{FED}": seen(array).astype(_numpy_dtype(values[name]), copy=False)
         for name, array in given.items()
-        if f"{name}@fed" in read
+        if f"{name}{FED}" in read
     }
     return _run(cut, {**{k: seen(v) for k, v in feeds.items()}, **forced})
 
@@ -233,7 +234,8 @@ def _read_absolute(graph: ir.Graph, weight: ir.Value) -> None:
     """Readers of a large weight read its absolute values, which exist only while they are read."""
     node = ir.Node("", "Abs", [weight])
     absolute = node.outputs[0]
-    absolute.name, absolute.shape, absolute.type = f"{weight.name}@abs", weight.shape, weight.type
+    absolute.name = f"{weight.name}{ABSOLUTE}"
+    absolute.shape, absolute.type = weight.shape, weight.type
     for reader, index in list(weight.uses()):
         if reader is not node:
             reader.replace_input_with(index, absolute)

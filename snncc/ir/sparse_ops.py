@@ -7,6 +7,7 @@ w the width of what it masks.
 from __future__ import annotations
 
 from snncc.ir.op import F32, I64, U8, Op
+from snncc.ir.traits import Numbers, Traits
 
 __all__ = ["SPARSE_OPS"]
 
@@ -46,6 +47,7 @@ _SPIKE_SPARSE_CONV = Op(
     {_COVERED}
     Y = Mul (y, full)
     """,
+    Traits(Numbers.COUNTS, Numbers.POTENTIALS, until="imported", weighs=True, masks=True),
 )
 
 _PATCH_MASK = Op(
@@ -60,6 +62,7 @@ _PATCH_MASK = Op(
     {_COVERED}
     Y = Mul (y, full)
     """,
+    Traits(keeps=(Numbers.POTENTIALS,), becomes="MaskPotential", masks=True, keeps_shape=True),
 )
 
 _SOURCE_MASK = Op(
@@ -87,6 +90,7 @@ _SOURCE_MASK = Op(
     active = Equal (first, zero)
     mask = Cast <to: int = 2> (active)
     """,
+    Traits(Numbers.SOURCE, Numbers.MASK),
 )
 
 _MASK_POTENTIAL = Op(
@@ -102,6 +106,7 @@ _MASK_POTENTIAL = Op(
     wide = Cast <to: int = 7> (full)
     Y = Mul (y, wide)
     """,
+    Traits(keeps=(Numbers.POTENTIALS,), masks=True, keeps_shape=True),
 )
 
 SPARSE_OPS = (_SPIKE_SPARSE_CONV, _PATCH_MASK, _SOURCE_MASK, _MASK_POTENTIAL)

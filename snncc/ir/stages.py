@@ -1,6 +1,7 @@
 """The stages of a graph, each a table of allowed operators, and the check that runs after passes.
 
-``imported`` -> ``integer`` -> ``quantised`` -> ``spiking``.
+``imported`` -> ``integer`` -> ``quantised`` -> ``spiking``. The tables follow from what operators
+say of themselves (``snncc.ir.traits``).
 """
 
 from __future__ import annotations
@@ -11,46 +12,26 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, SnnccError
 from snncc.ir.graphs import provenance, to_proto
-from snncc.ir.ops import DOMAIN, OPS, register_schemas
+from snncc.ir.metadata import STAGE
+from snncc.ir.ops import DOMAIN, OPS, allowed, register_schemas
+from snncc.ir.traits import ORDER
 
 __all__ = ["STAGES", "forbidden", "set_stage", "stage_of", "verify_stage"]
 
-_SHAPES = {"Reshape", "Flatten"}
-_INTEGER = {"Conv", "Gemm", "Add", "Mul", "MaxPool", "Cast", *_SHAPES}
-_TIME = {"Repeat", "TimeFirst", "TimeSum"}
-_MASK = {"SourceMask", "PatchMask"}
-_ON_COUNTS = {"IntegerFire", "StatefulFire", "Attention"}
-_OWN_INTEGER = {*_ON_COUNTS, "OnGrid", "SumPool", "QuantizeInput", *_TIME, *_MASK}
-_QUANTISED = {"Add", "MaxPool", "Cast", *_SHAPES}
-_COUNTS = {"FireCount", "StatefulFireCount"}
-_POTENTIALS = {"SliceSum", "SourceMask", "MaskPotential"}
-_OF_COUNTS = {*_COUNTS, "QAttention"}
-_BY_TICK = {"IFSoftReset", "StatefulIF", "SpikeSum", "SpikeAttention"}
-_OWN_QUANTISED = {"QuantizeInput", "QConv", "QGemm", "SumPool", *_POTENTIALS, *_OF_COUNTS, *_TIME}
-_OWN_SPIKING = (_OWN_QUANTISED - _OF_COUNTS) | _BY_TICK
-
-
-def _table(standard: set[str], own: set[str]) -> frozenset[tuple[str, str]]:
-    return frozenset({("", op) for op in standard} | {(DOMAIN, op) for op in own})
-
-
 #: Stage -> allowed (domain, operator). ``imported`` allows every standard operator.
 STAGES: dict[str, frozenset[tuple[str, str]] | None] = {
-    "imported": None,
-    "integer": _table(_INTEGER | {"AveragePool"}, _OWN_INTEGER),
-    "quantised": _table(_QUANTISED, _OWN_QUANTISED),
-    "spiking": _table(_QUANTISED, _OWN_SPIKING),
+    stage: None if stage == ORDER[0] else allowed(stage) for stage in ORDER
 }
 
 
 def stage_of(model: ir.Model) -> str:
     """The stage a model says it is in."""
-    return model.metadata_props.get("snncc.stage", "imported")
+    return model.metadata_props.get(STAGE, "imported")
 
 
 def set_stage(model: ir.Model, stage: str) -> None:
     """Mark a model as being in ``stage``."""
-    model.metadata_props["snncc.stage"] = stage
+    model.metadata_props[STAGE] = stage
 
 
 def forbidden(model: ir.Model, stage: str) -> list[ir.Node]:

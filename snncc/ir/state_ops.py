@@ -8,6 +8,7 @@ H is lowered by s * threshold once V has decayed.
 from __future__ import annotations
 
 from snncc.ir.op import F32, GAPS, I32, I64, U8, Op
+from snncc.ir.traits import Numbers, Traits
 
 __all__ = ["STATE_OPS"]
 
@@ -95,6 +96,10 @@ _STATEFUL_FIRE = Op(
     n = Constant <value_float: float = @norm> ()
     Y = Div (a, n)
     """,
+    Traits(
+        Numbers.POTENTIALS, Numbers.COUNTS, becomes="StatefulFireCount", remembers=True,
+        rounds=True, keeps_shape=True,
+    ),
 )  # fmt: skip
 
 #: One timestep in integers: H with ``fraction`` further bits from V; products round down.
@@ -168,6 +173,9 @@ _STATEFUL_FIRE_COUNT = Op(
     counts = Cast <to: int = 2> (S)
     A = Reshape (counts, size)
     """,
+    Traits(
+        Numbers.POTENTIALS, Numbers.COUNTS, becomes="StatefulIF", remembers=True, keeps_shape=True
+    ),
 )  # fmt: skip
 
 _STATEFUL_IF = Op(
@@ -208,6 +216,7 @@ _STATEFUL_IF = Op(
     full = Concat <axis: int = 0> (D, size)
     S = Reshape (ticks_first, full)
     """,
+    Traits(Numbers.POTENTIALS, Numbers.TICKS, remembers=True),
 )  # fmt: skip
 
 _REPEAT = Op(
@@ -229,6 +238,7 @@ _REPEAT = Op(
     times = Concat <axis: int = 0> (t_1, ones)
     Y = Tile (X, times)
     """,
+    Traits(keeps=(Numbers.COUNTS,), begins_time=True, keeps_shape=True),
 )
 
 _TIME_FIRST = Op(
@@ -255,6 +265,7 @@ _TIME_FIRST = Op(
     flat = Concat <axis: int = 0> (any, sample)
     Y = Reshape (turned, flat)
     """,
+    Traits(keeps=(Numbers.COUNTS,), begins_time=True),
 )
 
 _TIME_SUM = Op(
@@ -277,6 +288,7 @@ _TIME_SUM = Op(
     x = Reshape (X, apart)
     Y = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (x, zero)
     """,
+    Traits(keeps=(Numbers.COUNTS, Numbers.POTENTIALS), sums="T", ends_time=True, keeps_shape=True),
 )
 
 STATE_OPS = (

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault, VerificationError
-from snncc.ir.carried import carry_of, near_border
 from snncc.ir.graphs import label, nodes
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.neurons import near_a_border
+from snncc.ir.ops import NEURONS, traits
 from snncc.ir.oracle import evaluate, magnitudes, teacher_forced, values_of
 
 __all__ = ["MARGIN", "Difference", "compare", "recomputed", "validate_translation"]
@@ -29,8 +29,6 @@ Array = npt.NDArray[Any]
 MARGIN = 1e-5
 #: Numbers that are computed anew and compared at once.
 _COMPARED_AT_ONCE = 1 << 24
-#: What makes integers of drives.
-_ROUNDING = (*NEURONS, "Round", "Floor", "Ceil")
 
 
 @dataclass(frozen=True)
@@ -183,9 +181,9 @@ def _borders(pairs: _Pairs) -> dict[str, _Border]:
     found = {}
     for node in nodes(pairs.after, *NEURONS):
         name, u = str(node.outputs[0].name), node.inputs[0]
-        is_given = u is not None and u.name in given and node.op_type != "StatefulFire"
+        is_given = u is not None and u.name in given and not traits(node).remembers
         made = [makers[origin] for origin in pairs.origins.get(name, [])]
-        fired = [n for n in made if n is not None and n.op_type in NEURONS]
+        fired = [n for n in made if n is not None and traits(n).fires]
         if made and len(fired) == len(made) and not is_given:
             found[name] = _Border(tuple(fired))
     return found
@@ -193,11 +191,12 @@ def _borders(pairs: _Pairs) -> dict[str, _Border]:
 
 def _near(node: ir.Node, u: Array, fired: Array) -> Array:
     """1 where the drive lies within the margin of a border, else 0."""
-    if node.op_type == "StatefulFire":
-        return near_border(u, fired, carry_of(node), MARGIN).astype(np.int8)
-    border = 0.0 if node.op_type in ("Floor", "Ceil") else 0.5
-    nearest = np.rint(u - border) + border
-    return np.asarray(np.abs(u - nearest) <= MARGIN * (1 + np.abs(u)), np.int8)
+    return near_a_border(node, u, fired, MARGIN).astype(np.int8)
+
+
+def _decides(node: ir.Node) -> bool:
+    """Whether a node makes whole numbers of its input, in units of that."""
+    return traits(node).fires or traits(node).border is not None
 
 
 def recomputed(
@@ -231,12 +230,12 @@ def recomputed(
 def _firing(model: ir.Model, given: Mapping[str, Array]) -> dict[str, ir.Node]:
     """The given values that a rounding makes, where it may decide otherwise than in ``given``."""
     makers = {name: value.producer() for name, value in values_of(model).items() if name in given}
-    rounding = {n: m for n, m in makers.items() if m is not None and m.op_type in _ROUNDING}
+    rounding = {n: m for n, m in makers.items() if m is not None and _decides(m)}
     return {
         name: node
         for name, node in rounding.items()
         if node.inputs[0] is not None
-        and (node.op_type == "StatefulFire" or node.inputs[0].name not in given)
+        and (traits(node).remembers or node.inputs[0].name not in given)
     }
 
 

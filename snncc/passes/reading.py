@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact, Steps, fraction_gcd, steps_of
 from snncc.ir.graphs import Edit, attribute, constant, is_op, replace_value, static_shape
+from snncc.ir.names import NEW
 
 __all__ = [
     "Affine",
@@ -244,7 +245,7 @@ def emit_linear(linear: Linear, edit: Edit, base: str) -> ir.Value:
     args, mapped = [linear.x, weight], linear.border is not None
     if not mapped or linear.biases.values.any():
         args.append(edit.const(f"{base}.bias", _stored(linear.biases, linear)))
-    inner, like = f"{base}/{edit.made_by}" if mapped else f"{base}~new", linear.out
+    inner, like = f"{base}/{edit.made_by}" if mapped else f"{base}{NEW}", linear.out
     if linear.kind == "gemm":
         attributes = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
         return edit.op("Gemm", *args, name=inner, like=like, attributes=attributes)
@@ -252,7 +253,7 @@ def emit_linear(linear: Linear, edit: Edit, base: str) -> ir.Value:
     if linear.border is None:
         return new
     border = _stored(linear.border, linear).moved(lambda array: array[None])
-    return edit.op("Add", new, edit.const(f"{base}.border", border), name=f"{base}~new", like=like)
+    return edit.op("Add", new, edit.const(f"{base}.border", border), name=f"{base}{NEW}", like=like)
 
 
 def _stored(rows: Exact, linear: Linear) -> Exact:

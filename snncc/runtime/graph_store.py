@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError, SnnccError
+from snncc.ir.metadata import STATISTICS
 from snncc.runtime.container import ALIGNMENT, Blob, sha256
 from snncc.system.cache import own_cache
 from snncc.system.locks import Lock
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WEIGHTS",
-    "WEIGHTS_KEY",
     "LiveGraphs",
     "StoredGraphs",
     "externalised",
@@ -45,8 +45,6 @@ __all__ = [
 ]
 
 WEIGHTS = "weights.bin"
-#: Metadata key under which a graph input that stands for a weight has its statistics.
-WEIGHTS_KEY = "snncc.weights"
 _INLINE = 256
 _PIECE = 1 << 20  # bytes compared at a time
 
@@ -99,7 +97,7 @@ def summarised(model: onnx.ModelProto | ir.Model) -> bytes:
         if w.name not in inputs:
             shell.graph.input.append(make_tensor_value_info(w.name, w.data_type, w.dims))
         info = next(value for value in shell.graph.input if value.name == w.name)
-        info.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(_statistics(w)))
+        info.metadata_props.add(key=STATISTICS, value=json.dumps(_statistics(w)))
     return bytes(shell.SerializeToString(deterministic=True))
 
 

@@ -18,11 +18,12 @@ import onnx_ir as ir
 
 from snncc.backends.base import Progress
 from snncc.errors import Fault, UnsupportedModelError, VerificationError
-from snncc.ir.carried import carry_of, near_border
 from snncc.ir.float64 import in_float64
 from snncc.ir.graphs import attribute, label, nodes
-from snncc.ir.lineage import TRAINED, Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.lineage import Lineage
+from snncc.ir.names import TRAINED
+from snncc.ir.neurons import ties
+from snncc.ir.ops import NEURONS, traits
 from snncc.ir.oracle import affordable, evaluate, teacher_forced
 from snncc.passes.fold.fold_scale import output_scales
 
@@ -255,7 +256,7 @@ class _Work:
     def _compared(self, value: ir.Value, known: Container[str]) -> str:
         if self.lineage.origins(_name(value), known):
             return _name(value)
-        pools = [user for user, _ in value.uses() if user.op_type == "MaxPool"]
+        pools = [user for user, _ in value.uses() if traits(user).takes_maximum]
         if not pools:
             raise VerificationError(f"measure: '{value.name}' is not known to the trained network")
         return self._compared(pools[0].outputs[0], known)
@@ -301,7 +302,7 @@ class _Work:
         for layer, node in zip(self.result.layers, self.fires, strict=True):
             u, counts = found.get(_name(node.inputs[0])), given.get(_name(node.outputs[0]))
             if u is not None:
-                layer.ties += _ties(node, u, counts)
+                layer.ties += ties(node, u, counts)
 
     def _add_input(self, wide: Mapping[str, Array], given: Mapping[str, Array]) -> None:
         if self.wide_integer is None or self.result.input_changed is None:
@@ -330,15 +331,6 @@ class _Work:
 
 def _sum(total: int | None, more: int | None) -> int | None:
     return None if total is None or more is None else total + more
-
-
-def _ties(node: ir.Node, u: Array, counts: Array | None) -> int:
-    if node.op_type == "StatefulFire":
-        if counts is None:
-            return 0
-        return int(near_border(u, counts, carry_of(node), 0.0, later=False).sum())
-    inside = u[(u > 0) & (u < attribute(node, "D"))]
-    return int((inside - np.floor(inside) == 0.5).sum())
 
 
 def _same_class(real: Array, found: Array, samples: int) -> int | None:

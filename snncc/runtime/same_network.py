@@ -21,11 +21,12 @@ import onnx_ir as ir
 from snncc.errors import BadInputError, SnnccError
 from snncc.ir.graphs import attribute, constant, static_shape
 from snncc.ir.lineage import forget
-from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, functions_of
+from snncc.ir.metadata import TIMESTEPS
+from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, functions_of, having, summed, traits
 from snncc.ir.stages import verify_stage
+from snncc.ir.traits import Numbers
 from snncc.passes.spikes.build_program import build_program
 from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
-from snncc.passes.time.fold_time import TIMESTEPS
 from snncc.program import Array, Node, Program, Projection, Readout, Shape
 from snncc.program.bounds import emitted_payload, weight_reach
 from snncc.program.check import FIELDS, PEOPLE
@@ -117,7 +118,7 @@ def _check_values(model: ir.Model, program: Program) -> None:
     """Shapes follow from those of the input; what is cast, summed and multiplied stays exact."""
     known = _Known(program)
     for node in model.graph:
-        rule = _RULES.get(node.op_type)
+        rule = _RULES.get(node.op_type, _keeps_shape if traits(node).keeps_shape else None)
         if rule is not None:
             rule(node)
         for name in ("T", "timesteps"):
@@ -160,20 +161,19 @@ class _Known:
     def _reach(self, node: ir.Node) -> int:
         x, out = node.inputs[0], node.outputs[0]
         read = self.reach.get(x, self.program.source.payload)
-        if node.op_type in ("QConv", "QGemm"):
+        asked = traits(node)
+        if asked.weighs:
             reach = read * weight_reach(_weights(node))
             _require(reach < _EXACT, f"'{out.name}' may reach {reach}, beyond 2^24")
             return reach
         if node.op_type == "Add":
             return sum(self.reach.get(value, _ANY) for value in node.inputs)
-        if node.op_type == "SumPool":
-            return int(read * prod(attribute(node, "kernel_shape")))
-        if node.op_type == "TimeSum":
-            return read * self.program.timesteps
+        if asked.keeps_counts:
+            return read * summed(node)
         emitter = self.program.by_name.get(str(out.name))
-        if node.op_type in ("SliceSum", "QAttention", "MaskPotential"):
+        if asked.emits is Numbers.POTENTIALS or asked.masks:
             return _ANY if emitter is None else emitted_payload(emitter)
-        if node.op_type in ("FireCount", "StatefulFireCount", "SourceMask"):
+        if asked.emits in (Numbers.COUNTS, Numbers.MASK):
             return 1 if emitter is None else emitted_payload(emitter)
         return read
 
@@ -267,23 +267,17 @@ def _of_mask(node: ir.Node) -> None:
     out, patches = node.outputs[0], tuple(attribute(node, "patches"))
     _require(_shape(out) == (1, *patches), f"'{out.name}' is not of shape {(1, *patches)}")
     read = node.inputs[0].producer() if node.inputs[0] is not None else None
-    first = read is None or read.op_type == "QuantizeInput"
+    first = read is None or traits(read).emits is Numbers.SOURCE
     _require(first, f"'{out.name}' does not read the input")
 
 
+#: What does not simply keep its shape.
 _RULES: Mapping[str, Callable[[ir.Node], None]] = {
-    "QuantizeInput": _keeps_shape,
-    "FireCount": _keeps_shape,
-    "StatefulFireCount": _keeps_shape,
-    "Cast": _keeps_shape,
-    "MaskPotential": _keeps_shape,
-    "Repeat": _keeps_shape,
-    "TimeSum": _keeps_shape,
     "TimeFirst": _of_time,
     "Add": lambda node: _keeps_shape(node, inputs=slice(None)),
     "Reshape": _of_reshape,
     "Flatten": _of_flatten,
-    "MaxPool": _of_max_pool,
+    **dict.fromkeys(having("quantised", lambda t: t.takes_maximum), _of_max_pool),
     "QGemm": _of_linear,
     "SliceSum": _of_slice,
     "SourceMask": _of_mask,

@@ -21,10 +21,10 @@ from onnx import numpy_helper
 import snncc
 from snncc.backends.clocked.engine import ClockedEngine
 from snncc.errors import BadInputError, SnnccError
+from snncc.ir.metadata import STATISTICS
 from snncc.runtime.artifact import CompiledModel, load, manifest_of
 from snncc.runtime.container import ALIGNMENT, Blob, array_at
 from snncc.runtime.contract import InputContract, by_timestep
-from snncc.runtime.graph_store import WEIGHTS_KEY
 from snncc.runtime.reference import Reference
 from snncc.runtime.session import Session
 
@@ -122,7 +122,7 @@ def test_program_and_graphs_refer_to_the_same_weights(members):
 def test_earlier_stages_keep_statistics_of_their_weights(members):
     graph = onnx.load_from_string(members["stages/integer.onnx"]).graph
     info = next(value for value in graph.input if value.name == "conv2_w")
-    known = json.loads({p.key: p.value for p in info.metadata_props}[WEIGHTS_KEY])
+    known = json.loads({p.key: p.value for p in info.metadata_props}[STATISTICS])
     w = small_model.weights()["conv2_w"]
     assert [known[k] for k in ("min", "max", "mean")] == [w.min(), w.max(), w.mean()]
     assert known["std"] == pytest.approx(w.std())

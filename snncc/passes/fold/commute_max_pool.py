@@ -8,6 +8,8 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, replace_value
+from snncc.ir.names import NEW
+from snncc.ir.ops import traits
 from snncc.passes.base import Pass
 
 __all__ = ["CommuteMaxPool"]
@@ -26,7 +28,7 @@ class CommuteMaxPool(Pass):
     stage_out: ClassVar[str] = "integer"
 
     def run(self, model: ir.Model) -> int:
-        """Move every pool whose readers are all IntegerFire; of a chain the last one first."""
+        """Move every pool whose readers are all such neurons; of a chain the last one first."""
         pools = reversed(list(nodes(model, "MaxPool")))
         return sum(_commute(node, self.name) for node in pools)
 
@@ -34,7 +36,7 @@ class CommuteMaxPool(Pass):
 def _commute(pool: ir.Node, made_by: str) -> bool:
     out, x = pool.outputs[0], pool.inputs[0]
     readers = [user for user, _ in out.uses()]
-    if x is None or not readers or any(r.op_type != "IntegerFire" for r in readers):
+    if x is None or not readers or not all(traits(r).is_monotone for r in readers):
         return False
     if out.is_graph_output():
         return False
@@ -43,7 +45,7 @@ def _commute(pool: ir.Node, made_by: str) -> bool:
         old = fire.outputs[0]
         settings = {name: a.value for name, a in fire.attributes.items()}
         edit = Edit(fire, made_by)
-        fired = edit.own("IntegerFire", x, name=f"{old.name}/ahead", like=x, attributes=settings)
-        pooled = edit.op("MaxPool", fired, name=f"{old.name}~new", like=old, attributes=attributes)
+        fired = edit.own(fire.op_type, x, name=f"{old.name}/ahead", like=x, attributes=settings)
+        pooled = edit.op("MaxPool", fired, name=f"{old.name}{NEW}", like=old, attributes=attributes)
         replace_value(old, pooled)
     return True

@@ -9,13 +9,12 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, label, nodes
+from snncc.ir.metadata import STILL_NORMS
 from snncc.passes.base import Pass
 from snncc.passes.reading import fold_after
 
 __all__ = ["FoldBatchNorm", "still_norms"]
 
-#: Metadata key of the model: norms with channels that hardly varied in training.
-_STILL = "snncc.still_norms"
 #: Of epsilon: below that it is epsilon alone that a channel is divided by.
 _STILL_SHARE = 1e-3
 
@@ -31,7 +30,7 @@ class FoldBatchNorm(Pass):
     def run(self, model: ir.Model) -> int:
         """Fold every BatchNormalization whose input is a linear layer read by nobody else."""
         still = [label(node) for node in nodes(model, "BatchNormalization") if _is_still(node)]
-        model.metadata_props[_STILL] = json.dumps(still)
+        model.metadata_props[STILL_NORMS] = json.dumps(still)
         return sum(fold_after(node, self.name) for node in nodes(model, "BatchNormalization"))
 
 
@@ -44,5 +43,5 @@ def _is_still(node: ir.Node) -> bool:
 
 def still_norms(model: ir.Model) -> list[str]:
     """Batch norms, by module path, some channel of which did not vary in training."""
-    found: list[str] = json.loads(model.metadata_props.get(_STILL, "[]"))
+    found: list[str] = json.loads(model.metadata_props.get(STILL_NORMS, "[]"))
     return found

@@ -5,7 +5,7 @@ All scales are exact fractions: in layers they multiply the unit of each channel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -17,16 +17,15 @@ from snncc.errors import UnsupportedModelError
 from snncc.ir.exact import Exact, unit_of
 from snncc.ir.graphs import Edit, attribute, label, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.metadata import NORM, OUTPUT_SCALES
+from snncc.ir.names import COUNT, NEW, SUM, stem
+from snncc.ir.ops import having, traits
+from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
 from snncc.passes.reading import identity_layer, linear_behind, read_linear, write_linear
 
-__all__ = ["NORM", "FoldScale", "output_scales", "write_output_scales"]
+__all__ = ["FoldScale", "output_scales", "write_output_scales"]
 
-#: Metadata key of the model: real value of one unit of each of the graph's outputs.
-_OUTPUT_SCALES = "snncc.output_scales"
-#: Metadata key of a neuron: the norm that it was trained with, folded now.
-NORM = "snncc.norm"
 _ONE = Fraction(1)
 #: Real value of one unit of each value; of those not named, 1.
 _Scales = dict[ir.Value, Fraction]
@@ -55,20 +54,20 @@ def _note_units(model: ir.Model, scales: _Scales) -> None:
     """Say of what each value of counts is the count, and how much a spike of it stands for."""
     lineage = Lineage.of(model)
     for value, scale in scales.items():
-        base = str(value.name).rpartition(":")[0]
+        base = stem(str(value.name))
         lineage.note(str(value.name), "times", base, factor=str(1 / scale))
     lineage.write(model)
 
 
 def output_scales(model: ir.Model) -> list[float]:
     """Real value of one unit of each of the graph's outputs, in their order."""
-    stored = model.metadata_props.get(_OUTPUT_SCALES)
+    stored = model.metadata_props.get(OUTPUT_SCALES)
     return [*map(float, stored.split())] if stored else [1.0] * len(model.graph.outputs)
 
 
 def write_output_scales(model: ir.Model, scales: Sequence[float]) -> None:
     """Keep them with the graph."""
-    model.metadata_props[_OUTPUT_SCALES] = " ".join(map(repr, scales))
+    model.metadata_props[OUTPUT_SCALES] = " ".join(map(repr, scales))
 
 
 def _average_of_potential(pool: ir.Node, made_by: str) -> int:
@@ -78,9 +77,9 @@ def _average_of_potential(pool: ir.Node, made_by: str) -> int:
         return 0
     edit = Edit(pool, made_by)
     share = Exact.number(Fraction(1, prod(attribute(pool, "kernel_shape"))))
-    total = _sum_pool(edit, pool, f"{out.name}:sum")
+    total = _sum_pool(edit, pool, f"{out.name}{SUM}")
     factor = edit.const(f"{out.name}.share", share)
-    replace_value(out, edit.op("Mul", total, factor, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Mul", total, factor, name=f"{out.name}{NEW}", like=out))
     return 1
 
 
@@ -95,7 +94,7 @@ def _average(node: ir.Node, scales: _Scales, made_by: str) -> int:
     x = node.inputs[0]
     scale = scales.get(x, _ONE) if x is not None else _ONE
     share = prod(attribute(node, "kernel_shape"))
-    new = _sum_pool(Edit(node, made_by), node, f"{node.outputs[0].name}:sum")
+    new = _sum_pool(Edit(node, made_by), node, f"{node.outputs[0].name}{SUM}")
     replace_value(node.outputs[0], new, keep_name=False)
     scales[new] = scale / share
     return 1
@@ -113,7 +112,7 @@ def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
         return changed
     settings = {k: a.value for k, a in node.attributes.items() if k != "unit"}
     attributes = {**settings, "norm": 1.0}
-    name = f"{out.name}:count"
+    name = f"{out.name}{COUNT}"
     new = Edit(node, made_by).own(
         node.op_type, node.inputs[0], name=name, like=out, attributes=attributes
     )
@@ -124,17 +123,13 @@ def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
     return 1
 
 
-_KEEP_COUNTS = ("MaxPool", "Reshape", "SumPool", "AveragePool", "Repeat", "TimeFirst")
-
-
 def _is_counted(value: ir.Value) -> bool:
     """Whether the value holds counts (of neurons or of the source), not a potential."""
     node = value.producer()
-    if node is None or node.op_type in (*NEURONS, "Cast"):
+    if node is None or traits(node).emits in (Numbers.COUNTS, Numbers.SOURCE):
         return True
-    if node.op_type in _KEEP_COUNTS:
-        return node.inputs[0] is not None and _is_counted(node.inputs[0])
-    return False
+    x = node.inputs[0]
+    return traits(node).keeps_counts and x is not None and _is_counted(x)
 
 
 def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
@@ -148,36 +143,34 @@ def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
     return 1
 
 
-def _attention(node: ir.Node, scales: _Scales, made_by: str) -> int:
-    """The scales of q, k and v go behind their product, all in one: they end in levels."""
+def _product(node: ir.Node, scales: _Scales, made_by: str) -> int:
+    """The scales of trains go behind their product, all in one: they end in levels."""
     scale = prod((scales.get(x, _ONE) for x in node.inputs if x is not None), start=_ONE)
     if scale == 1:
         return 0
     out, edit = node.outputs[0], Edit(node, made_by)
     attributes = {k: a.value for k, a in node.attributes.items()}
-    name = f"{out.name}:count"
-    counts = edit.own("Attention", *node.inputs, name=name, like=out, attributes=attributes)
+    name = f"{out.name}{COUNT}"
+    counts = edit.own(node.op_type, *node.inputs, name=name, like=out, attributes=attributes)
     factor = edit.const(f"{out.name}.scale", Exact.number(scale))
-    replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Mul", counts, factor, name=f"{out.name}{NEW}", like=out))
     return 1
 
 
 def _pass_on(node: ir.Node, scales: _Scales, made_by: str) -> int:
-    """Pools of maxima and reshapes carry the scale; their values are counts now."""
+    """Pools of maxima, reshapes and sums carry the scale; their values are counts now."""
     x = node.inputs[0] if node.inputs else None
-    passing = node.op_type in ("MaxPool", "Reshape", "TimeSum")
-    if not passing or x is None or scales.get(x, _ONE) == 1:
+    if not traits(node).keeps_counts or x is None or scales.get(x, _ONE) == 1:
         return 0
     out = node.outputs[0]
-    out.name = node.name = f"{out.name}:count"
+    out.name = node.name = f"{out.name}{COUNT}"
     scales[out] = scales[x]
     return 0
 
 
-_RULES = {
-    **dict.fromkeys(NEURONS, _fire),
-    "AveragePool": _average,
-    "Conv": _linear,
-    "Gemm": _linear,
-    "Attention": _attention,
+_RULES: dict[str, Callable[[ir.Node, _Scales, str], int]] = {
+    **dict.fromkeys(having("integer", lambda t: t.fires), _fire),
+    **dict.fromkeys(having("integer", lambda t: t.averages), _average),
+    **dict.fromkeys(having("integer", lambda t: t.weighs), _linear),
+    **dict.fromkeys(having("integer", lambda t: t.multiplies), _product),
 }

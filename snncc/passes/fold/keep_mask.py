@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, only_reader, replace_value
+from snncc.ir.names import NEW
 from snncc.passes.base import Pass
 from snncc.passes.fold.sparse_to_vanilla_conv import vanilla_conv
 from snncc.passes.reading import read_affine
@@ -37,7 +38,7 @@ def _split(node: ir.Node, made_by: str) -> bool:
     out, mask = node.outputs[0], node.inputs[3]
     whole = vanilla_conv(node, made_by, f"{out.name}/whole")
     edit = Edit(node, made_by)
-    replace_value(out, edit.own("PatchMask", whole, mask, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.own("PatchMask", whole, mask, name=f"{out.name}{NEW}", like=out))
     return True
 
 

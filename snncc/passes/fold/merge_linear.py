@@ -17,6 +17,8 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, nodes, only_reader, replace_value, static_shape
+from snncc.ir.names import NEW, SCALED
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import absorb_padding
 from snncc.passes.reading import (
@@ -35,8 +37,9 @@ from snncc.passes.recognise.recognise_integer_fire import is_inside
 
 __all__ = ["MergeLinear"]
 
-_AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub")
-_MOVERS = ("AveragePool", "MaxPool", "Reshape")
+_AFFINE = having("imported", lambda t: t.is_affine)
+#: What an affine map may change places with.
+_MOVERS = having("imported", lambda t: t.takes_maximum or t.averages or t.regroups)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class MergeLinear(Pass):
     def _sweep(self, model: ir.Model) -> int:
         count = 0
         for node in nodes(model, *_AFFINE, *_MOVERS):
-            if node.op_type in _MOVERS:
+            if is_op(node, *_MOVERS):
                 count += _affine_ahead(node, self.name)
             elif not is_inside(node):  # of a rounding that recognise-integer-fire left
                 count += any(rule(node, self.name) for rule in _AFFINE_RULES)
@@ -124,7 +127,7 @@ def _affine_ahead(node: ir.Node, made_by: str) -> bool:
     moved = _scaled(edit, source, affine, f"{result.name}/ahead")
     attributes = {k: a.value for k, a in node.attributes.items()}
     pooled = edit.op(
-        node.op_type, moved, *node.inputs[1:], name=f"{result.name}~new", like=out,
+        node.op_type, moved, *node.inputs[1:], name=f"{result.name}{NEW}", like=out,
         attributes=attributes,
     )  # fmt: skip
     replace_value(result, pooled)
@@ -147,7 +150,7 @@ def _affine_behind(node: ir.Node, made_by: str) -> bool:
         reader.op_type, x, *reader.inputs[1:], name=f"{result.name}/plain", like=result,
         attributes=attributes,
     )  # fmt: skip
-    replace_value(result, _scaled(edit, moved, spread, f"{result.name}~new"))
+    replace_value(result, _scaled(edit, moved, spread, f"{result.name}{NEW}"))
     return True
 
 
@@ -163,7 +166,7 @@ def _affine_through_sum(node: ir.Node, made_by: str) -> bool:
     affine, out, edit = found[1], node.outputs[0], Edit(total, made_by)
     first = _scaled(edit, left, affine, f"{out.name}/left")
     second = _scaled(edit, right, affine.unshifted, f"{out.name}/right")
-    replace_value(out, edit.op("Add", first, second, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Add", first, second, name=f"{out.name}{NEW}", like=out))
     return True
 
 
@@ -177,10 +180,10 @@ def _affine_through_mask(node: ir.Node, made_by: str) -> bool:
     if y is None or (affine.scale == 1).all() or not _absorbs(y) or only_reader(x) is None:
         return False
     edit = Edit(node, made_by)
-    scaled = _scaled(edit, y, affine.unshifted, f"{out.name}/scaled")
+    scaled = _scaled(edit, y, affine.unshifted, f"{out.name}{SCALED}")
     again = edit.own("PatchMask", scaled, mask, name=f"{out.name}/masked", like=out)
     shift = edit.const(f"{out.name}.shift", affine.shifts.moved(lambda v: v.reshape(-1, 1, 1)))
-    replace_value(out, edit.op("Add", again, shift, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Add", again, shift, name=f"{out.name}{NEW}", like=out))
     return True
 
 
@@ -199,22 +202,24 @@ def _is_potential(value: ir.Value | None) -> bool:
     node = value.producer() if value is not None else None
     if node is None or value is None or read_linear(value) is not None:
         return node is not None
-    if is_op(node, "Attention"):
+    if traits(node).multiplies:
         return True
     if is_branch_sum(node):
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)
     x = inner[0] if inner is not None else node.inputs[0]
-    return (inner is not None or is_op(node, "OnGrid", "PatchMask", *_MOVERS)) and _is_potential(x)
+    asked = traits(node)  # one that is affine by its name alone multiplies, or shifts, by elements
+    keeps = asked.takes_maximum or (asked.keeps_grid and not asked.is_affine)
+    return (inner is not None or keeps) and _is_potential(x)
 
 
 def _through(
     node: ir.Node, affine: Affine, near: tuple[int, ...] | None, far: tuple[int, ...] | None
 ) -> Affine | None:
     """The map on the far side of a pool or reshape, where it commutes with that."""
-    if node.op_type == "MaxPool":
+    if traits(node).takes_maximum:
         return affine if (affine.scale > 0).all() else None
-    if node.op_type == "AveragePool":
+    if traits(node).averages:
         return None if any(node.attributes["pads"].value) and affine.shift.any() else affine
     return None if near is None or far is None else _regrouped(affine, near, far)
 
@@ -364,7 +369,7 @@ def _materialise(node: ir.Node, made_by: str) -> bool:
     x, affine = found
     size = static_shape(x)
     if _is_potential(x):
-        replace_value(out, _scaled(Edit(node, made_by), x, affine, f"{out.name}~new"))
+        replace_value(out, _scaled(Edit(node, made_by), x, affine, f"{out.name}{NEW}"))
         return True
     if size is None or len(size) not in (1, 3):
         return False

@@ -15,6 +15,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.ir.names import NEW
 from snncc.passes.base import Feeds, Pass
 
 __all__ = ["SparseToVanillaConv", "vanilla_conv"]
@@ -57,7 +58,7 @@ def vanilla_conv(node: ir.Node, made_by: str, name: str) -> ir.Value:
 
 def _vanilla(node: ir.Node, made_by: str) -> bool:
     out = node.outputs[0]
-    replace_value(out, vanilla_conv(node, made_by, f"{out.name}~new"))
+    replace_value(out, vanilla_conv(node, made_by, f"{out.name}{NEW}"))
     return True
 
 
@@ -67,7 +68,7 @@ def _plain(node: ir.Node, made_by: str) -> bool:
         return False
     alone = x.producer() is not None and len(x.uses()) == 1 and not x.is_graph_output()
     if out.is_graph_output() and not alone:
-        x, alone = Edit(node, made_by).op("Identity", x, name=f"{out.name}~new", like=out), True
+        x, alone = Edit(node, made_by).op("Identity", x, name=f"{out.name}{NEW}", like=out), True
     replace_value(out, x, keep_name=alone)
     return True
 

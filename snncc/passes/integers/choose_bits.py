@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.graphs import nodes
+from snncc.ir.ops import having
 from snncc.ir.oracle import evaluate, teacher_forced
 from snncc.passes.base import Pass
 from snncc.passes.integers.fit_weights import Fit
@@ -82,7 +83,8 @@ class _Changes:
     @staticmethod
     def of(model: ir.Model, feeds: Mapping[str, Array], bits: int, fit: Fit | None) -> _Changes:
         """Every layer with ``bits``, fed with what the float network gives it."""
-        fires = [n for n in nodes(model, "IntegerFire") if n.inputs[0] is not None]
+        forgetful = having("integer", lambda t: t.fires and not t.remembers)
+        fires = [n for n in nodes(model, *forgetful) if n.inputs[0] is not None]
         names, outs = [str(n.outputs[0].name) for n in fires], _results(model)
         quantised = model.clone()
         QuantiseWeights(bits, fit).run(quantised)

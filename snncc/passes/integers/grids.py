@@ -21,7 +21,6 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault
-from snncc.ir.carried import carry_of
 from snncc.ir.graphs import (
     attribute,
     constant,
@@ -32,14 +31,14 @@ from snncc.ir.graphs import (
     provenance,
     static_shape,
 )
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import summed, traits
 from snncc.passes.fold.fold_batch_norm import still_norms
 from snncc.passes.integers.heavy_weights import heavy, needed_shifts, reach, row_maxima
+from snncc.passes.integers.neurons import kind_of
 from snncc.passes.integers.own_grids import Demands, Kept, common_step, kept_channels, shifts_for
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.writers import error_of, payload_of, writer_shifts
 from snncc.passes.reading import Affine, Linear, linear_behind, read_affine
-from snncc.program.membrane import fixed_decay
 
 __all__ = [
     "Grid",
@@ -54,16 +53,12 @@ __all__ = [
 
 Integers = npt.NDArray[np.int64]
 
-#: What keeps potentials on the grid of their layers.
-_TOGETHER = ("OnGrid", "Add", "Mul", "SumPool", "Reshape", "TimeSum", "PatchMask")
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
 #: Potentials stay below 2^62; half of the rest is for what rounding adds.
 _ROOM = 2.0**60
 #: Steps of a spike, or up to twice as many, where weights of many thresholds take many at once.
 _FEW = 16
-#: Bits of a membrane beyond its potential that room is kept for.
-_MEMBRANE_BITS = 16
 #: Fewer bits than --weight-bits may ask for are a fault.
 _LEAST_BITS = 4
 #: Spikes; what takes a potential less far has hardly a say.
@@ -117,12 +112,10 @@ class Grid:
             return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
         if (found := read_affine(node)) is not None:
             return self._mapped(found[1])
-        if node.op_type in ("SumPool", "TimeSum"):
-            sizes = attribute(node, "kernel_shape") if node.op_type == "SumPool" else None
-            n = attribute(node, "T") if sizes is None else prod(sizes)
+        if (n := summed(node)) > 1:
             return Grid(self.thresholds, tuple(s * n for s in self.shifts), self.payload * n)
         before, after = static_shape(x) if x is not None else None, static_shape(out)
-        if node.op_type != "Reshape" or before is None or after is None:
+        if not traits(node).regroups or before is None or after is None:
             return self
         if len(self.thresholds) == 1 or before[0] == after[0]:
             return self
@@ -281,7 +274,7 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
     graph.add_nodes_from(layers)
     for node in model.graph:
         out = node.outputs[0]
-        if node.op_type not in _TOGETHER or out in layers:
+        if not traits(node).keeps_grid or out in layers:
             continue
         for x in node.inputs:
             if x is not None and x in graph:
@@ -292,12 +285,12 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
     for component in nx.connected_components(graph):
         members = sorted((v for v in component if v in layers), key=order.__getitem__)
         is_result = any(v.is_graph_output() for v in component)
-        readers = [user for v in component for user, _ in v.uses() if user.op_type in NEURONS]
-        is_carried = any(r.op_type == "StatefulFire" for r in readers)  # integer thresholds
+        readers = [user for v in component for user, _ in v.uses() if traits(user).fires]
+        is_carried = any(traits(r).remembers for r in readers)  # integer thresholds
         fixed = any(_takes_no_shift(user) for v in component for user, _ in v.uses())
         levels = max((int(attribute(r, "D")) for r in readers), default=0)
         added = max(growth[v][1] for v in component if v in growth)
-        kept = max((_membrane_bits(r) for r in readers), default=0)
+        kept = max((kind_of(r).membrane_bits(r) for r in readers), default=0)
         room = _ROOM / added / 2.0**kept
         writers = [layers[v] for v in members]
         found.append(_Group(writers, is_result, is_carried, fixed, levels, room, still))
@@ -312,35 +305,19 @@ def _growth(
     for node in model.graph:
         out = node.outputs[0]
         ahead = [found[x] for x in node.inputs if x in found]
-        if node.op_type not in _TOGETHER or out in layers or not ahead:
+        if not traits(node).keeps_grid or out in layers or not ahead:
             continue
         members = frozenset().union(*(m for m, _ in ahead))
         disjoint = sum(len(m) for m, _ in ahead) == len(members)
         times = (max if disjoint else sum)(n for _, n in ahead)
-        if node.op_type == "SumPool":
-            times *= prod(attribute(node, "kernel_shape"))
-        found[out] = members, times * (attribute(node, "T") if node.op_type == "TimeSum" else 1)
+        found[out] = members, times * summed(node)
     return found
-
-
-def _membrane_bits(reader: ir.Node) -> int:
-    """Bits that a membrane over timesteps takes beyond those of its potential.
-
-    Those in which a simple decay is exact, if they are few; where it is rounded anyway, a finer
-    potential is worth as much.
-    """
-    if reader.op_type != "StatefulFire":
-        return 0
-    carry = carry_of(reader)
-    shift = fixed_decay(carry.decay)[1]
-    exact = shift * (carry.T - 1)
-    return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
 
 
 def _takes_no_shift(node: ir.Node) -> bool:
     """Whether a shift of what the node reads is there at some places only."""
-    padded = node.op_type == "SumPool" and any(attribute(node, "pads"))
-    return padded or node.op_type == "PatchMask"
+    padded = traits(node).sums and any(attribute(node, "pads", ()))
+    return bool(padded) or traits(node).masks
 
 
 def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, label, provenance, remove_dead, static_shape
+from snncc.ir.names import PIXELS, SOURCE
 from snncc.passes.reading import Affine, Linear, absorb_affine_before, linear_behind, write_linear
 from snncc.program import MASKED
 
@@ -89,13 +90,13 @@ def _source(
     """Pixels and planes as floats, and the mask that is read from the planes."""
     channels, *plane = static_shape(x) or ()
     shape = ir.Shape([x.shape[0] if x.shape else None, 2 * channels, *plane])
-    q = ir.Value(name=f"{x.name}:u8", shape=shape, type=ir.TensorType(ir.DataType.UINT8))
+    q = ir.Value(name=f"{x.name}{PIXELS}", shape=shape, type=ir.TensorType(ir.DataType.UINT8))
     model.graph.inputs.append(q)
     edit, patches = Edit(next(iter(model.graph)), made_by), list(static_shape(mask) or ())[1:]
     active = edit.own(
-        "SourceMask", q, name=f"{mask.name}:u8", dtype=ir.DataType.UINT8, shape=mask.shape,
+        "SourceMask", q, name=f"{mask.name}{PIXELS}", dtype=ir.DataType.UINT8, shape=mask.shape,
         attributes={"patches": patches},
     )  # fmt: skip
     to_float = {"to": ir.DataType.FLOAT.value}
-    pixels = edit.op("Cast", q, name=f"{x.name}:q", like=x, shape=shape, attributes=to_float)
+    pixels = edit.op("Cast", q, name=f"{x.name}{SOURCE}", like=x, shape=shape, attributes=to_float)
     return pixels, edit.op("Cast", active, name=str(mask.name), like=mask, attributes=to_float)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from snncc.ir.carried import Carry
-from snncc.passes.integers.grids import Grid
 from snncc.passes.integers.levels import levels
 from snncc.program import TOTAL_LIMIT
 from snncc.program.membrane import fixed_decay, membrane_reach
+
+if TYPE_CHECKING:
+    from snncc.passes.integers.grids import Grid
 
 __all__ = ["Membrane", "membrane"]
 

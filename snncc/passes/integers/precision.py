@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from snncc.errors import UsageError
+from snncc.ir.metadata import LAYER_BITS
 
 __all__ = ["Precision"]
-
-#: Metadata key of the model: bits of the layers, by the name of their result.
-_LAYER_BITS = "snncc.layer_bits"
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Precision:
 
     def write(self, model: ir.Model) -> None:
         """Let the model say the bits of its layers."""
-        model.metadata_props[_LAYER_BITS] = json.dumps(dict(self.layers))
+        model.metadata_props[LAYER_BITS] = json.dumps(dict(self.layers))
 
     @staticmethod
     def read(model: ir.Model, bits: int) -> Precision:
         """``bits``, and what the model says of single layers."""
-        return Precision(bits, json.loads(model.metadata_props.get(_LAYER_BITS, "{}")))
+        return Precision(bits, json.loads(model.metadata_props.get(LAYER_BITS, "{}")))

@@ -22,7 +22,8 @@ from snncc.ir.graphs import (
     replace_value,
     static_shape,
 )
-from snncc.ir.ops import NEURONS
+from snncc.ir.names import PIXELS, SOURCE
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.integers.masked_input import quantise_masked_input
 from snncc.passes.reading import (
@@ -35,8 +36,6 @@ from snncc.passes.reading import (
 
 __all__ = ["QuantiseInput"]
 
-#: What hands pixels on to layers.
-_PASSING = ("Reshape", "MaxPool", "AveragePool", "Repeat", "TimeFirst")
 #: Pixels are a network's own integers where no pixel is further than this from one.
 _SAME_PIXEL = 1e-3
 #: Largest denominator of a scale or offset that is a fraction but for the rounding of float64.
@@ -109,7 +108,7 @@ class QuantiseInput(Pass):
 
     def _source(self, model: ir.Model, x: ir.Value) -> ir.Value:
         first = next(iter(model.graph))
-        edit, name = Edit(first, self.name), f"{x.name}:u8"
+        edit, name = Edit(first, self.name), f"{x.name}{PIXELS}"
         if not self.real:
             q = ir.Value(name=name, shape=x.shape, type=ir.TensorType(ir.DataType.UINT8))
             model.graph.inputs.append(q)
@@ -126,7 +125,7 @@ class QuantiseInput(Pass):
                 attributes={"zero_point": 0, "top": 255},
             )  # fmt: skip
         return edit.op(
-            "Cast", q, name=f"{x.name}:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+            "Cast", q, name=f"{x.name}{SOURCE}", dtype=ir.DataType.FLOAT, shape=x.shape,
             attributes={"to": ir.DataType.FLOAT.value},
         )  # fmt: skip
 
@@ -170,9 +169,9 @@ def _neurons_get_layers(value: ir.Value, made_by: str) -> None:
     """A neuron or result that reads the input directly gets an identity layer of its own."""
     size = static_shape(value) or (1,)
     for node, index in list(value.uses()):
-        if is_op(node, *_PASSING):
+        if traits(node).keeps_counts:
             _neurons_get_layers(node.outputs[0], made_by)
-        elif is_op(node, *NEURONS):
+        elif traits(node).fires:
             node.replace_input_with(index, identity_layer(node, value, size, made_by))
 
 
@@ -182,19 +181,19 @@ def _first_layers(value: ir.Value, affine: Affine, size: tuple[int, ...]) -> lis
     faults: list[Fault] = []
     for node, _ in value.uses():
         out = node.outputs[0]
-        if is_op(node, "Conv", "Gemm"):
+        if traits(node).weighs:
             found.append((value, node, affine, size))
         elif (
-            is_op(node, "AveragePool")
+            traits(node).averages
             and any(node.attributes["pads"].value)
             and (affine.shift != 0).any()
         ):  # its zeros are no pixels; those of a max-pool never win
             faults.append(
                 Fault("padded average of the input", str(node.name), node.op_type, todo="pad less")
             )
-        elif is_op(node, *_PASSING):
+        elif traits(node).keeps_counts:
             after = static_shape(out) or size
-            moved = _through_reshape(affine, size, after) if node.op_type == "Reshape" else affine
+            moved = _through_reshape(affine, size, after) if traits(node).regroups else affine
             found += _first_layers(out, moved, after)
         else:
             faults.append(Fault("reads the input directly", str(node.name), node.op_type))
@@ -231,9 +230,9 @@ def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:
     for node, index in list(x.uses()):
         if node.op_type != "QuantizeInput":
             node.replace_input_with(index, q)
-    for node in nodes(model, *_PASSING):
+    for node in nodes(model, *having("integer", lambda t: t.keeps_counts)):
         if _from_source(node.inputs[0], q):
-            node.outputs[0].name = f"{node.outputs[0].name}:q"
+            node.outputs[0].name = f"{node.outputs[0].name}{SOURCE}"
             node.name = node.outputs[0].name
     if not x.uses() and x.is_graph_input():
         model.graph.inputs.remove(x)
@@ -242,7 +241,7 @@ def _rewire(x: ir.Value, q: ir.Value, model: ir.Model) -> None:
 def _from_source(value: ir.Value | None, q: ir.Value) -> bool:
     while value is not None and value is not q:
         node = value.producer()
-        if not is_op(node, *_PASSING) or node is None:
+        if node is None or not traits(node).keeps_counts:
             return False
         value = node.inputs[0]
     return value is q

@@ -7,7 +7,7 @@ round; what follows is integer arithmetic.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,23 +16,26 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault, UnsupportedModelError
-from snncc.ir.carried import carry_of
 from snncc.ir.graphs import (
     Edit,
     attribute,
+    is_op,
     label,
     nodes,
     provenance,
     remove_dead,
     static_shape,
 )
+from snncc.ir.metadata import NORM, ROUNDING, SQUEEZED
+from snncc.ir.names import INTEGER, POTENTIAL, is_potential
+from snncc.ir.ops import traits
+from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
-from snncc.passes.fold.fold_scale import NORM, output_scales, write_output_scales
+from snncc.passes.fold.fold_scale import output_scales, write_output_scales
 from snncc.passes.integers.fit_weights import Fit, fit
 from snncc.passes.integers.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.integers.heavy_weights import reach
-from snncc.passes.integers.levels import levels
-from snncc.passes.integers.membranes import membrane
+from snncc.passes.integers.neurons import Refusal, kind_of
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
@@ -43,8 +46,6 @@ __all__ = ["QuantiseWeights", "squeezed"]
 
 #: ONNX Runtime convolves in float32: exact below this, proved per layer and slice.
 _FLOAT_EXACT = 2**24
-#: Metadata key of the model.
-_SQUEEZED = "snncc.squeezed"
 
 
 @dataclass(frozen=True)
@@ -96,29 +97,25 @@ class _Work:
 
     def convert(self, node: ir.Node) -> None:
         """Give the node's result its integer twin."""
-        out = node.outputs[0]
+        out, asked = node.outputs[0], traits(node)
         if out in self.twins:
             return
-        if node.op_type == "QuantizeInput" or (node.op_type == "Cast" and node.domain == ""):
+        if asked.emits is Numbers.SOURCE or is_op(node, "Cast"):
             self._source(node)
-        elif node.op_type in ("Conv", "Gemm"):
+        elif asked.weighs:
             if (linear := linear_behind(node)) is not None:
                 self._layer(self.planned[linear.out])
-        elif node.op_type == "IntegerFire":
+        elif asked.fires:
             self._fire(node)
-        elif node.op_type == "StatefulFire":
-            self._stateful(node)
-        elif node.op_type == "Attention":
-            self._attention(node)
+        elif asked.multiplies:
+            _PRODUCTS[node.op_type](self, node)
         elif is_branch_sum(node):
             self._sum(node)
-        elif node.op_type == "PatchMask":
+        elif asked.masks:
             self._mask(node)
-        elif node.op_type in ("MaxPool", "Reshape", "SumPool", "Repeat", "TimeFirst", "TimeSum"):
+        elif asked.keeps_counts:
             self._pass_on(node)
-        elif node.op_type == "OnGrid" or (
-            read_linear(out) is None and read_affine(node) is not None
-        ):
+        elif (asked.keeps_grid and not asked.is_affine) or _is_affine(node):
             self._rescale(node)
 
     def finish(self) -> None:
@@ -135,17 +132,17 @@ class _Work:
         for node in reversed(list(self.model.graph)):
             remove_dead(node)
         for old, new in self.twins.items():
-            if old.graph is None and new.name == f"{old.name}~int":
+            if old.graph is None and new.name == f"{old.name}{INTEGER}":
                 new.name = old.name
                 new.producer().name = old.name  # type: ignore[union-attr]
 
     # -- one kind of node each -------------------------------------------------------------
 
     def _source(self, node: ir.Node) -> None:
-        out = node.outputs[0]
-        self.twins[out] = out if node.op_type == "QuantizeInput" else _required(node.inputs[0])
-        x = node.inputs[0]
-        maker = node if node.op_type == "QuantizeInput" else x.producer() if x is not None else None
+        x, out = node.inputs[0], node.outputs[0]
+        is_first = traits(node).emits is Numbers.SOURCE
+        maker = node if is_first else x.producer() if x is not None else None
+        self.twins[out] = out if is_first else _required(x)
         self.grids[out] = Grid.counts(255 if maker is None else attribute(maker, "top", 255))
 
     def _layer(self, layer: QuantisedLayer) -> None:
@@ -167,50 +164,22 @@ class _Work:
         self.grids[out] = self.grids[x].behind(node)
 
     def _fire(self, node: ir.Node) -> None:
+        """What counts its spikes, on the grid of its potential."""
         x, out = _required(node.inputs[0]), node.outputs[0]
-        grid = self.grids[x]
-        if any(t <= 0 for t in grid.thresholds):
-            channel = next(i for i, t in enumerate(grid.thresholds) if t <= 0)
-            self._fault(node, f"channel {channel}: negative scale ahead of it", "a positive one")
-            grid = Grid.counts(grid.payload)  # to find all faults at once
-        D, rounding = attribute(node, "D"), attribute(node, "rounding")
-        table = levels(grid.thresholds, D, rounding, grid.shifts)
-        if (table == table[:1]).all():
-            table = table[:1]
+        found = kind_of(node).counter(node, self.grids[x])
+        if isinstance(found, Refusal):
+            self._fault(node, found.what, found.todo)
+            if found.instead is None:
+                return
+            found = found.instead
         edit = Edit(node, self.made_by)
+        constants = [edit.const(f"{out.name}.{k}", a) for k, a in found.constants.items()]
         new = edit.own(
-            "FireCount", self.twins[x], edit.const(f"{out.name}.levels", table),
-            name=f"{out.name}~int", dtype=ir.DataType.UINT8, shape=out.shape,
+            traits(node).becomes, self.twins[x], *constants, name=f"{out.name}{INTEGER}",
+            dtype=ir.DataType.UINT8, shape=out.shape, attributes=found.attributes,
         )  # fmt: skip
-        _remember(new, rounding, node)
-        self.twins[out], self.grids[out] = new, Grid.counts(D)
-
-    def _stateful(self, node: ir.Node) -> None:
-        """Levels, threshold and decay on the grid of the membrane, which is finer."""
-        x, out, carry = _required(node.inputs[0]), node.outputs[0], carry_of(node)
-        grid = self.grids[x]
-        if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
-            self._fault(node, "a shift or negative scale ahead of a neuron with memory",
-                        "a layer right ahead of it")  # fmt: skip
-            return
-        made = membrane(grid, carry)
-        if made is None:
-            self._fault(node, "its membrane does not fit 64 bits", "fewer weight bits")
-            return
-        edit = Edit(node, self.made_by)
-        new = edit.own(
-            "StatefulFireCount",
-            self.twins[x],
-            edit.const(f"{out.name}.levels", made.levels),
-            edit.const(f"{out.name}.threshold", made.threshold),
-            name=f"{out.name}~int", dtype=ir.DataType.UINT8, shape=out.shape,
-            attributes={
-                "T": carry.T, "numerator": made.decay[0], "shift": made.decay[1],
-                "fraction": made.fraction, "reset": carry.reset,
-            },
-        )  # fmt: skip
-        _remember(new, carry.rule, node)
-        self.twins[out], self.grids[out] = new, Grid.counts(carry.D)
+        _remember(new, found.rounding, node)
+        self.twins[out], self.grids[out] = new, Grid.counts(found.D)
 
     def _attention(self, node: ir.Node) -> None:
         """Products of counts, one the unit: nothing rounds."""
@@ -222,8 +191,8 @@ class _Work:
         if matrix > SLICE_LIMIT or reach >= EXACT_PRODUCTS:
             self._fault(node, f"its products may reach {reach:,}", "fewer levels D or positions")
         self.twins[out] = Edit(node, self.made_by).own(
-            "QAttention", self.twins[q], self.twins[k], self.twins[v], name=f"{out.name}:v",
-            dtype=ir.DataType.INT64, shape=out.shape,
+            traits(node).becomes, self.twins[q], self.twins[k], self.twins[v],
+            name=f"{out.name}{POTENTIAL}", dtype=ir.DataType.INT64, shape=out.shape,
             attributes={"heads": heads, "order": order},
         )  # fmt: skip
         self.grids[out] = Grid.counts(reach)
@@ -236,7 +205,7 @@ class _Work:
         shifts = tuple(a + b for a, b in zip(one.shifts, two.shifts, strict=False))
         self.grids[out] = Grid(one.thresholds, shifts, one.payload + two.payload)
         self.twins[out] = Edit(node, self.made_by).op(
-            "Add", self.twins[left], self.twins[right], name=f"{out.name}:v",
+            "Add", self.twins[left], self.twins[right], name=f"{out.name}{POTENTIAL}",
             dtype=ir.DataType.INT64, shape=out.shape,
         )  # fmt: skip
 
@@ -245,7 +214,7 @@ class _Work:
         if any(self.grids[x].shifts):
             self._fault(node, "masks a shifted potential", "a convolution right ahead of the mask")
         self.twins[out] = Edit(node, self.made_by).own(
-            "MaskPotential", self.twins[x], self.twins[mask], name=f"{out.name}:v",
+            traits(node).becomes, self.twins[x], self.twins[mask], name=f"{out.name}{POTENTIAL}",
             dtype=ir.DataType.INT64, shape=out.shape,
         )  # fmt: skip
         self.grids[out] = self.grids[x]
@@ -254,19 +223,20 @@ class _Work:
         x, out = _required(node.inputs[0]), node.outputs[0]
         twin, edit = self.twins[x], Edit(node, self.made_by)
         attributes = {k: a.value for k, a in node.attributes.items()}
-        if node.op_type in ("SumPool", "TimeSum") and twin.dtype != ir.DataType.INT64:
+        if traits(node).sums and twin.dtype != ir.DataType.INT64:
             twin = edit.op(
                 "Cast", twin, name=f"{out.name}/wide", dtype=ir.DataType.INT64, shape=x.shape,
                 attributes={"to": ir.DataType.INT64.value},
             )  # fmt: skip
-        if node.op_type == "MaxPool" and twin.dtype == ir.DataType.INT64:
+        if traits(node).takes_maximum and twin.dtype == ir.DataType.INT64:
             self._fault(node, "max-pool of sums or potentials", "max-pool the spikes instead")
-        if node.op_type == "SumPool" and any(attribute(node, "pads")) and any(self.grids[x].shifts):
+        padded = traits(node).sums and any(attribute(node, "pads", ()))
+        if padded and any(self.grids[x].shifts):
             self._fault(node, "pools a shifted potential with padding", "pool without padding")
-        potential = (self.twins[x].name or "").endswith(":v")
+        suffix = POTENTIAL if is_potential(self.twins[x].name) else INTEGER
         args = (twin, *node.inputs[1:])
         self.twins[out] = edit.op(
-            node.op_type, *args, name=f"{out.name}:v" if potential else f"{out.name}~int",
+            node.op_type, *args, name=f"{out.name}{suffix}",
             dtype=twin.dtype, shape=out.shape, domain=node.domain, attributes=attributes,
         )  # fmt: skip
         self.grids[out] = self.grids[x].behind(node)
@@ -287,7 +257,7 @@ class _Work:
         for i, (p, shift, chunk) in enumerate(parts):
             weight = edit.const(f"{base}.slice{p}", chunk)
             acc = self._product(edit, linear, weight, f"{base}/acc{i}")
-            name = f"{base}:v" if i == len(parts) - 1 else f"{base}/sum{i}"
+            name = f"{base}{POTENTIAL}" if i == len(parts) - 1 else f"{base}/sum{i}"
             v = edit.own(
                 "SliceSum", v, acc, name=name, dtype=ir.DataType.INT64, shape=out.shape,
                 attributes={"slice": p, "shift": shift},
@@ -295,7 +265,7 @@ class _Work:
         return v
 
     def _product(self, edit: Edit, linear: Linear, weight: ir.Value, name: str) -> ir.Value:
-        op = "QConv" if linear.kind == "conv" else "QGemm"
+        is_conv = linear.kind == "conv"
         geometry = {
             "strides": list(linear.strides),
             "pads": list(linear.pads),
@@ -303,8 +273,9 @@ class _Work:
             "group": linear.group,
         }
         return edit.own(
-            op, self.twins[linear.x], weight, name=name, dtype=ir.DataType.INT32,
-            shape=linear.out.shape, attributes=geometry if op == "QConv" else {},
+            traits(linear.node).becomes, self.twins[linear.x], weight, name=name,
+            dtype=ir.DataType.INT32, shape=linear.out.shape,
+            attributes=geometry if is_conv else {},
         )  # fmt: skip
 
     def _chunks(
@@ -330,6 +301,10 @@ class _Work:
         )
 
 
+#: Of products of trains.
+_PRODUCTS: Mapping[str, Callable[[_Work, ir.Node], None]] = {"Attention": _Work._attention}
+
+
 def _remember_squeezed(model: ir.Model, planned: Mapping[ir.Value, QuantisedLayer]) -> None:
     """Layers that lack a bit or more, as others take all room of their potentials."""
     found = [
@@ -343,7 +318,7 @@ def _remember_squeezed(model: ir.Model, planned: Mapping[ir.Value, QuantisedLaye
         for layer in planned.values()
         if layer.squeezed >= 1 and layer.squeezed_by is not None
     ]
-    model.metadata_props[_SQUEEZED] = json.dumps(found)
+    model.metadata_props[SQUEEZED] = json.dumps(found)
 
 
 def squeezed(model: ir.Model) -> list[dict[str, Any]]:
@@ -352,7 +327,7 @@ def squeezed(model: ir.Model) -> list[dict[str, Any]]:
     Of each its module, bits and bits left, by which module, and how far that takes potentials, in
     thresholds.
     """
-    found: list[dict[str, Any]] = json.loads(model.metadata_props.get(_SQUEEZED, "[]"))
+    found: list[dict[str, Any]] = json.loads(model.metadata_props.get(SQUEEZED, "[]"))
     return found
 
 
@@ -366,8 +341,13 @@ def _remember(fired: ir.Value, rounding: str, node: ir.Node) -> None:
     """What people want to know of a neuron and its levels do not tell."""
     made = fired.producer()
     if made is not None:
-        made.metadata_props["snncc.rounding"] = rounding
+        made.metadata_props[ROUNDING] = rounding
         made.metadata_props[NORM] = node.metadata_props.get(NORM, "1")
+
+
+def _is_affine(node: ir.Node) -> bool:
+    """Whether a node multiplies or shifts each channel, and is no layer's bias map."""
+    return read_linear(node.outputs[0]) is None and read_affine(node) is not None
 
 
 def _required(value: ir.Value | None) -> ir.Value:

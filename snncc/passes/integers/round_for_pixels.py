@@ -15,6 +15,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.graphs import static_shape
+from snncc.ir.ops import traits
+from snncc.ir.traits import Numbers
 from snncc.passes.integers.feedback import LARGEST, round_with_feedback
 from snncc.passes.integers.grids import QuantisedLayer, largest_weight
 from snncc.passes.reading import Linear
@@ -50,10 +52,11 @@ def _rounded(layer: QuantisedLayer) -> QuantisedLayer:
 def _is_input(value: ir.Value) -> bool:
     """Whether the value is the input's integers, perhaps in another shape or repeated."""
     node = value.producer()
-    if node is None or node.op_type == "QuantizeInput":
+    if node is None or traits(node).emits is Numbers.SOURCE:
         return True
-    x = node.inputs[0]
-    return node.op_type in ("Cast", "Reshape", "Repeat") and x is not None and _is_input(x)
+    x, asked = node.inputs[0], traits(node)
+    is_same = asked.is_view and (asked.regroups or asked.keeps_shape)  # films are no images
+    return is_same and x is not None and _is_input(x)
 
 
 def _window(linear: Linear) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute
+from snncc.ir.ops import summed, traits
+from snncc.ir.traits import Numbers
 from snncc.passes.reading import Linear
 
 __all__ = ["error_of", "payload_of", "writer_shifts"]
@@ -88,12 +90,9 @@ def payload_of(value: ir.Value) -> int:
     node = value.producer()
     if node is None:
         return 255
-    if "D" in node.attributes:
+    if traits(node).fires:
         return int(attribute(node, "D"))
-    if node.op_type == "QuantizeInput":
+    if traits(node).emits is Numbers.SOURCE:
         return int(attribute(node, "top", 255))
     x = node.inputs[0]
-    below = payload_of(x) if x is not None else 1
-    if node.op_type == "SumPool":
-        return below * int(prod(attribute(node, "kernel_shape")))
-    return below * int(attribute(node, "T")) if node.op_type == "TimeSum" else below
+    return summed(node) * (payload_of(x) if x is not None else 1)

@@ -16,8 +16,11 @@ import onnx_ir as ir
 
 from snncc.errors import Fault
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import NEURONS, traits
 from snncc.ir.stages import forbidden
+from snncc.ir.standard_ops import ROUNDINGS
+from snncc.ir.traits import Numbers
+from snncc.passes.integers.neurons import kind_of
 from snncc.passes.judge.macs import macs_of, multiplying
 from snncc.passes.judge.tokens import (
     LINEAR_ATTENTION,
@@ -47,7 +50,6 @@ from snncc.passes.recognise.advice import (
     UNMASKED,
 )
 from snncc.passes.recognise.recognise_integer_fire import (
-    ROUNDINGS,
     clamp_of,
     is_part,
     quantiser_at,
@@ -103,7 +105,7 @@ def diagnose(model: ir.Model) -> Diagnosis:
             miss = _near_miss(node, kinds, why)
             near += [miss] if miss else []
             faults += [miss] if miss else _faults_of_call(node, why, calls)
-        elif node.op_type in NEURONS and not bad:
+        elif traits(node).fires and not bad:
             until = label(node)
     left = _of_loops(faults) or _left_over(model, kinds)
     return _summary(model, kinds, tainted, left, near, until)
@@ -149,14 +151,15 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
         return followed
     if is_of_shapes(node, kinds):
         return SHAPE
-    if node.op_type in NEURONS:
+    asked = traits(node)
+    if asked.fires:
         return "spikes"
-    if node.op_type == "Attention":
+    if asked.multiplies:
         return "attention"
-    if node.op_type in ("Conv", "Gemm") or read_linear(node.outputs[0]) is not None:
+    if asked.weighs or read_linear(node.outputs[0]) is not None:
         return "potential"
     kind = kinds[live[0]]
-    return "sums" if node.op_type == "AveragePool" and kind in ("source", "spikes") else kind
+    return "sums" if asked.averages and kind in ("source", "spikes") else kind
 
 
 def _verdict(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
@@ -170,14 +173,14 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
     """The verdict on all that is no attention."""
     x = node.inputs[0]
     kind = kinds.get(x, "constant") if x is not None else "constant"
-    kind = "potential" if kind == "attention" else kind
-    if node.op_type in ("Conv", "Gemm"):
+    kind, asked = "potential" if kind == "attention" else kind, traits(node)
+    if asked.weighs:
         return _judge_linear(node, kind)
-    if node.op_type == "IntegerFire":
-        return _judge_neuron(node)
-    if node.op_type in NEURONS or read_linear(node.outputs[0]) is not None:
+    if asked.fires:
+        return kind_of(node).fault(node)
+    if read_linear(node.outputs[0]) is not None:
         return None
-    if node.op_type in ("Repeat", "TimeFirst", "TimeSum"):
+    if asked.begins_time or asked.ends_time:
         return _judge_time(node)
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
@@ -193,11 +196,11 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return None  # innocent: what made the value real is reported
     if node.op_type == "Reshape":
         return _judge_reshape(node)
-    if node.op_type == "MaxPool":
+    if asked.takes_maximum:
         return _judge_max_pool(node, kind)
-    if node.op_type == "AveragePool":
+    if asked.averages:
         return _judge_average_pool(node)
-    if node.op_type == "PatchMask":
+    if asked.masks:
         is_masked_image = x is not None and x.is_graph_input()
         return None if kind in ("potential", "real") or is_masked_image else UNMASKED
     if node.op_type == "Pad":
@@ -208,14 +211,6 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         if node.op_type in ("Add", "Mul"):
             return CONSTANT
     return ADVICE.get(node.op_type, OTHER)
-
-
-def _judge_neuron(node: ir.Node) -> tuple[str, str] | None:
-    D, norm, rounding = (attribute(node, name) for name in ("D", "norm", "rounding"))
-    if 1 <= D <= 255 and 0 < norm < inf and rounding in ("half-even", "half-up"):
-        return None
-    what = f"D={D} norm={norm:g} rounding='{rounding}' is no neuron"
-    return what, "D in 1..255, a positive norm, 'half-even' or 'half-up'"
 
 
 def _judge_reshape(node: ir.Node) -> tuple[str, str] | None:
@@ -279,8 +274,8 @@ def _ends(value: ir.Value) -> set[str]:
     """Kinds of the readers behind scales, shifts, averages and reshapes; masks on the way, too."""
     found = {"output"} if value.is_graph_output() else set()
     for user, _ in value.uses():
-        regroups = user.op_type in ("AveragePool", "Reshape", "TimeSum")
-        masks = user.op_type == "PatchMask"
+        asked, masks = traits(user), traits(user).masks
+        regroups = asked.keeps_grid and (asked.regroups or asked.sums)
         passing = regroups or masks or read_affine(user) is not None
         found |= {user.op_type} if masks or not passing else set()
         found |= _ends(user.outputs[0]) if passing else set()
@@ -311,7 +306,7 @@ def _only_neurons_read(value: ir.Value) -> bool:
     """Whether a max-pool that makes ``value`` can move behind its readers."""
     readers = [user for user, _ in value.uses()]
     return bool(readers) and all(
-        r.op_type == "IntegerFire" or (r.op_type == "MaxPool" and _only_neurons_read(r.outputs[0]))
+        traits(r).is_monotone or (traits(r).takes_maximum and _only_neurons_read(r.outputs[0]))
         for r in readers
     )
 
@@ -319,8 +314,7 @@ def _only_neurons_read(value: ir.Value) -> bool:
 def _memory_reads(value: ir.Value) -> bool:
     """Whether a neuron with memory reads the maxima: it does not commute with them."""
     return any(
-        user.op_type == "StatefulFire"
-        or (user.op_type == "MaxPool" and _memory_reads(user.outputs[0]))
+        traits(user).remembers or (traits(user).takes_maximum and _memory_reads(user.outputs[0]))
         for user, _ in value.uses()
     )
 
@@ -328,7 +322,7 @@ def _memory_reads(value: ir.Value) -> bool:
 def _judge_time(node: ir.Node) -> tuple[str, str] | None:
     """Timesteps begin at the input; what is summed is the result."""
     x, out = node.inputs[0], node.outputs[0]
-    ok = not out.uses() if node.op_type == "TimeSum" else x is not None and x.is_graph_input()
+    ok = not out.uses() if traits(node).ends_time else x is not None and x.is_graph_input()
     return None if ok else ("mixes timesteps inside the network", "a final mean or sum over T")
 
 
@@ -378,9 +372,8 @@ def _is_own_source(node: ir.Node) -> bool:
     """Whether ``node`` is part of the network's own input quantiser."""
     x = node.inputs[0]
     ahead = x.producer() if x is not None else None
-    return node.op_type == "QuantizeInput" or (
-        node.op_type == "Cast" and is_op(ahead, "QuantizeInput")
-    )
+    begins = traits(ahead).emits is Numbers.SOURCE
+    return traits(node).emits is Numbers.SOURCE or (is_op(node, "Cast") and begins)
 
 
 def _fault(node: ir.Node, what: str, todo: str) -> Fault:
@@ -397,7 +390,7 @@ def _summary(
     until: str,
 ) -> Diagnosis:
     layers = multiplying(model)
-    neurons = sum(n.op_type in NEURONS for n in model.graph)
+    neurons = sum(traits(n).fires for n in model.graph)
     almost = [f for f in near if f.todo != LINEAR_ATTENTION]
     activations = sum(f in almost or ADVICE.get(f.kind, OTHER)[1] == NEURON for f in faults)
     good = [n for n in layers if _lowerable(n, kinds)]
@@ -415,21 +408,20 @@ def _summary(
 def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
     """Whether integers come in and a neuron or the result takes what goes out."""
     out, read = node.outputs[0], {kinds.get(x) for x in node.inputs if x in kinds}
-    if node.op_type == "Attention":
+    if traits(node).multiplies:
         return read == {"spikes"} and kinds.get(out) == "attention" and _reaches_neuron(out)
-    is_layer = node.op_type in ("Conv", "Gemm") and read <= {"source", "spikes", "sums"}
+    is_layer = traits(node).weighs and read <= {"source", "spikes", "sums"}
     return is_layer and kinds.get(out) == "potential" and _reaches_neuron(out)
 
 
 def _reaches_neuron(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
-    passing = (
-        "Add", "Mul", "OnGrid", "MaxPool", "AveragePool", "Reshape", "SumPool", "TimeSum",
-        "PatchMask", "Transpose", "Squeeze", "Unsqueeze",
-    )  # fmt: skip
-    readers = [user for user, _ in value.uses()]
     return any(
-        r.op_type in NEURONS or (r.op_type in passing and _reaches_neuron(r.outputs[0]))
-        for r in readers
+        traits(user).fires or (_passes_on(user) and _reaches_neuron(user.outputs[0]))
+        for user, _ in value.uses()
     )
+
+
+def _passes_on(node: ir.Node) -> bool:
+    return traits(node).keeps_grid or traits(node).takes_maximum

@@ -8,7 +8,7 @@ from math import prod
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, static_shape
-from snncc.passes.tokens.work import MAP_OF
+from snncc.ir.metadata import MAP_OF
 
 __all__ = ["macs_of", "multiplying"]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
-from snncc.passes.tokens.attention_scales import APART
-from snncc.passes.tokens.recognise_attention import FOLLOWED, LOST, PRODUCT, REASON, TOKENS
+from snncc.ir.metadata import APART, FOLLOWED, LOST, NO_ATTENTION
+from snncc.ir.ops import traits
+from snncc.passes.tokens.recognise_attention import PRODUCT, TOKENS
 
 __all__ = [
     "LINEAR_ATTENTION",
@@ -60,7 +61,7 @@ def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
 
 def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None:
     """The verdict on attention, and on what makes or reads tokens; None: on nothing of that."""
-    if node.op_type == "Attention":
+    if traits(node).multiplies:
         return _judge_attention(node, kinds)
     if is_of_shapes(node, kinds):
         return Verdict()
@@ -72,7 +73,7 @@ def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None
     if _reads(node, kinds, PRODUCT):
         return Verdict(_between(node))
     if node.op_type in _PRODUCTS and _is_live(node):
-        why = node.metadata_props.get(REASON)
+        why = node.metadata_props.get(NO_ATTENTION)
         return Verdict((why, LINEAR_ATTENTION)) if why else None
     if any(kinds.get(v) == "attention" for v in node.inputs if v is not None):
         return _judge_behind(node)
@@ -106,7 +107,9 @@ def _is_live(node: ir.Node) -> bool:
 def _between(node: ir.Node) -> tuple[str, str]:
     """What stands between the first product and the second."""
     if node.op_type in _PRODUCTS and _is_live(node):
-        return node.metadata_props.get(REASON, "a product of three live values"), LINEAR_ATTENTION
+        return node.metadata_props.get(
+            NO_ATTENTION, "a product of three live values"
+        ), LINEAR_ATTENTION
     return f"{node.op_type} between q k^T and v", LINEAR_ATTENTION
 
 
@@ -124,7 +127,7 @@ def _judge_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
 
 def _judge_behind(node: ir.Node) -> Verdict | None:
     """Attention has a grid of its own, which ends in the levels of a neuron."""
-    if node.op_type in ("Conv", "Gemm"):
+    if traits(node).weighs:
         return Verdict(("follows attention without a neuron between", _NO_NEURON))
     if node.op_type == "Add" and _is_live(node):
         return Verdict(("adds attention to a potential", _NO_NEURON))

@@ -22,6 +22,7 @@ from snncc.ir.graphs import (
     replace_value,
     static_shape,
 )
+from snncc.ir.names import NEW
 from snncc.passes.base import Pass
 from snncc.passes.padding import read_padding
 from snncc.program import pooled_size
@@ -106,7 +107,7 @@ def _static_reshape(node: ir.Node, edit: Edit) -> ir.Value | None:
     if shape == before and not out.is_graph_output():
         return x
     return edit.op(
-        "Reshape", x, edit.const(f"{out.name}.shape", target), name=f"{out.name}~new", like=out
+        "Reshape", x, edit.const(f"{out.name}.shape", target), name=f"{out.name}{NEW}", like=out
     )
 
 
@@ -131,7 +132,7 @@ def _global_pool(node: ir.Node, edit: Edit) -> ir.Value | None:
     if len(out.shape or ()) == 4:
         return pooled
     target = edit.const(f"{out.name}.shape", np.array([-1, size[0]], dtype=np.int64))
-    return edit.op("Reshape", pooled, target, name=f"{out.name}~new", like=out)
+    return edit.op("Reshape", pooled, target, name=f"{out.name}{NEW}", like=out)
 
 
 def _over_plane(node: ir.Node) -> bool:
@@ -171,7 +172,7 @@ def _pool(node: ir.Node, edit: Edit) -> ir.Value | None:
     wanted = {**_window(kernel, strides, pads), **more}
     if {k: attribute(node, k) for k in node.attributes} == wanted:
         return None
-    return edit.op(node.op_type, x, name=f"{out.name}~new", like=out, attributes=wanted)
+    return edit.op(node.op_type, x, name=f"{out.name}{NEW}", like=out, attributes=wanted)
 
 
 def _fits(size: int, kernel: int, stride: int, pads: list[int], axis: int, out: Any) -> bool:
@@ -201,7 +202,9 @@ def _conv(node: ir.Node, edit: Edit) -> ir.Value | None:
     }
     if {k: attribute(node, k) for k in node.attributes} == wanted and x is node.inputs[0]:
         return None
-    return edit.op("Conv", x, *node.inputs[1:], name=f"{out.name}~new", like=out, attributes=wanted)
+    return edit.op(
+        "Conv", x, *node.inputs[1:], name=f"{out.name}{NEW}", like=out, attributes=wanted
+    )
 
 
 _GEMM = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
@@ -222,7 +225,7 @@ def _gemm(node: ir.Node, edit: Edit) -> ir.Value | None:
             return None  # one for each sample
         full = _times(bias, current["beta"]).spread(len(rows.values))
         args.append(edit.const(f"{out.name}.bias", full))
-    return edit.op("Gemm", *args, name=f"{out.name}~new", like=out, attributes=_GEMM)
+    return edit.op("Gemm", *args, name=f"{out.name}{NEW}", like=out, attributes=_GEMM)
 
 
 def _times(numbers: Exact, factor: float) -> Exact:
@@ -240,7 +243,7 @@ def _matmul(node: ir.Node, edit: Edit) -> ir.Value | None:
     if weight is None or weight.values.ndim != 2 or x is None or len(x.shape or ()) != 2:
         return None
     rows = edit.const(f"{out.name}.weight", weight.moved(np.transpose))
-    return edit.op("Gemm", x, rows, name=f"{out.name}~new", like=out, attributes=_GEMM)
+    return edit.op("Gemm", x, rows, name=f"{out.name}{NEW}", like=out, attributes=_GEMM)
 
 
 def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
@@ -252,7 +255,7 @@ def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
     gain = edit.const(f"{out.name}.gain", factor)
     drive = edit.op("Mul", x, gain, name=f"{out.name}/drive", like=out)
     attributes = asdict(replace(carry, gain=1.0, threshold=1.0))
-    return edit.own("StatefulFire", drive, name=f"{out.name}~new", like=out, attributes=attributes)
+    return edit.own("StatefulFire", drive, name=f"{out.name}{NEW}", like=out, attributes=attributes)
 
 
 _RULES: dict[str, Callable[[ir.Node, Edit], ir.Value | None]] = {

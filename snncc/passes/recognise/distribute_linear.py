@@ -16,7 +16,8 @@ import onnx_ir as ir
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.names import NEW
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.reading import (
     Linear,
@@ -28,8 +29,6 @@ from snncc.passes.reading import (
 )
 
 __all__ = ["DistributeLinear", "carries_spikes"]
-
-_POOLS = ("MaxPool", "AveragePool")
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,12 @@ def carries_spikes(value: ir.Value | None) -> bool:
     node = value.producer() if value is not None else None
     if node is None:
         return False
-    if node.op_type in NEURONS:
+    asked = traits(node)
+    if asked.fires:
         return True
-    if node.op_type in (*_POOLS, "Reshape"):
-        return carries_spikes(node.inputs[0])
-    return node.op_type in ("Add", "Concat") and all(carries_spikes(v) for v in node.inputs)
+    if asked.joins:
+        return all(carries_spikes(v) for v in node.inputs)
+    return asked.keeps_counts and carries_spikes(node.inputs[0])
 
 
 def _joined(value: ir.Value | None) -> ir.Node | None:
@@ -74,7 +74,7 @@ def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
     """op(concat(a, b)) = concat(op(a), op(b)) for neurons, pools and flattening."""
     concat = _joined(node.inputs[0])
     out = node.outputs[0]
-    if concat is None or (node.op_type == "Reshape" and len(static_shape(out) or ()) != 1):
+    if concat is None or (traits(node).regroups and len(static_shape(out) or ()) != 1):
         return False
     parts = [_apply(node, part, i, made_by) for i, part in enumerate(concat.inputs) if part]
     start = 0
@@ -84,7 +84,7 @@ def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
         lineage.note(str(part.name), "channels", str(out.name), kept=kept)
         start += width
     new = Edit(node, made_by).op(
-        "Concat", *parts, name=f"{out.name}~new", like=out, attributes={"axis": 1}
+        "Concat", *parts, name=f"{out.name}{NEW}", like=out, attributes={"axis": 1}
     )
     replace_value(out, new)
     return True
@@ -115,7 +115,7 @@ def _apply(node: ir.Node, part: ir.Value, index: int, made_by: str) -> ir.Value:
     name, before, after = f"{out.name}/{index}", static_shape(part) or (1,), static_shape(out)
     attributes = {k: a.value for k, a in node.attributes.items()}
     batch = out.shape[0] if out.shape is not None else None
-    if node.op_type == "Reshape":
+    if traits(node).regroups:
         size = (int(np.prod(before)),)
         target = edit.const(f"{name}.shape", np.array([-1, *size], dtype=np.int64))
         return edit.op("Reshape", part, target, name=name, dtype=out.dtype, shape=[batch, *size])
@@ -174,10 +174,7 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
 
 
 _RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
-    **dict.fromkeys(NEURONS, _fire),
-    "MaxPool": _move_concat,
-    "AveragePool": _move_concat,
-    "Reshape": _move_concat,
-    "Conv": _spread_layer,
-    "Gemm": _spread_layer,
+    **dict.fromkeys(having("imported", lambda t: t.pools or t.regroups), _move_concat),
+    **dict.fromkeys(having("imported", lambda t: t.fires), _fire),
+    **dict.fromkeys(having("imported", lambda t: t.weighs), _spread_layer),
 }

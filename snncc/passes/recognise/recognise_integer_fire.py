@@ -18,10 +18,11 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact, unit_attributes, unit_of
 from snncc.ir.graphs import Edit, constant, is_op, nodes, only_reader, replace_value
+from snncc.ir.names import NEW
+from snncc.ir.standard_ops import ROUNDINGS
 from snncc.passes.base import Pass
 
 __all__ = [
-    "ROUNDINGS",
     "RecogniseIntegerFire",
     "clamp_of",
     "is_inside",
@@ -33,8 +34,6 @@ __all__ = [
 
 #: A limit of a clamp, exactly; infinite where there is none.
 _Bound = float | Fraction
-#: What makes integers; not all of it is a rule of neurons.
-ROUNDINGS = ("Round", "Floor", "Ceil")
 
 
 @dataclass(frozen=True)
@@ -286,7 +285,7 @@ def _replace(found: Quantiser, made_by: str) -> None:
         x = edit.op(scale.op_type, *args, name=f"{found.out.name}.scaled{i}", like=found.out)
     attributes = {"D": found.levels, "norm": 1.0, "rounding": found.rule}
     new = edit.own(
-        "IntegerFire", x, name=f"{found.out.name}~new", like=found.out, attributes=attributes
+        "IntegerFire", x, name=f"{found.out.name}{NEW}", like=found.out, attributes=attributes
     )
     replace_value(found.out, new)
 
@@ -327,7 +326,7 @@ def _take_norm(fire: ir.Node, made_by: str) -> bool:
     }
     edit = Edit(fire, made_by)
     new = edit.own(
-        "IntegerFire", fire.inputs[0], name=f"{out.name}~new", like=out, attributes=attributes
+        "IntegerFire", fire.inputs[0], name=f"{out.name}{NEW}", like=out, attributes=attributes
     )
     replace_value(out, new)
     return True

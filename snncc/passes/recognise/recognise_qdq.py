@@ -30,6 +30,8 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.lineage import Lineage
+from snncc.ir.names import NEW, PIXELS, SOURCE
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.reading import identity_layer, is_branch_sum
 from snncc.passes.recognise.advice import (
@@ -48,8 +50,8 @@ __all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at", "why_no
 Array = npt.NDArray[Any]
 
 #: What makes real values of both signs, and what moves them.
-_AFFINE = ("Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div")
-_MOVERS = ("AveragePool", "GlobalAveragePool", "MaxPool", "Reshape", "Concat")
+_AFFINE = ("MatMul", *having("imported", lambda t: t.weighs or t.is_affine))
+_MOVERS = ("GlobalAveragePool", "Concat", *having("imported", lambda t: t.pools or t.regroups))
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Pair:
         """Let all readers of the dequantisers read ``new``."""
         for i, out in enumerate(self.outs):
             is_last = i == len(self.outs) - 1
-            replace_value(out, new, keep_name=is_last and new.name == f"{out.name}~new")
+            replace_value(out, new, keep_name=is_last and new.name == f"{out.name}{NEW}")
 
     def column(self, values: Array) -> Array:
         """Scales as they meet the elements of x."""
@@ -257,7 +259,7 @@ def _neuron(pair: Pair, x: ir.Value, D: int, maker: _Maker) -> ir.Value:
     is_joined = is_op(joined, "Concat") and carries_spikes(x) and pair.scale.size == 1
     if is_joined and joined is not None:
         return _neurons(pair, joined, D, maker)
-    return _fire(pair, x, D, f"{pair.outs[-1].name}~new", maker)
+    return _fire(pair, x, D, f"{pair.outs[-1].name}{NEW}", maker)
 
 
 def _neurons(pair: Pair, joined: ir.Node, D: int, maker: _Maker) -> ir.Value:
@@ -273,12 +275,12 @@ def _neurons(pair: Pair, joined: ir.Node, D: int, maker: _Maker) -> ir.Value:
             maker.lineage.note(f"{name}/{i}", "channels", name, kept=kept)
         first += count
     edit = maker.edit(pair)
-    return edit.op("Concat", *parts, name=f"{name}~new", like=x, attributes={"axis": axis})
+    return edit.op("Concat", *parts, name=f"{name}{NEW}", like=x, attributes={"axis": axis})
 
 
 def _fire(pair: Pair, x: ir.Value, D: int, name: str, maker: _Maker) -> ir.Value:
     """IntegerFire of x / scale, times scale."""
-    edit, base = maker.edit(pair), name.removesuffix("~new")
+    edit, base = maker.edit(pair), name.removesuffix(NEW)
     is_one = pair.scale.size == 1
     unit = pair.units[0] if is_one else Fraction(1)
     attributes = {"D": D, "rounding": "half-even", **unit_attributes(unit)}
@@ -316,7 +318,7 @@ def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
         return False
     if node.op_type == "IntegerFire":
         return bool(attribute(node, "D") <= D) and unit_of(node) == units[0]
-    if is_op(node, "MaxPool", "Reshape"):
+    if traits(node).takes_maximum or traits(node).regroups:
         return _on_grid(node.inputs[0], units, D)
     return is_op(node, "Concat") and all(_on_grid(v, units, D) for v in node.inputs)
 
@@ -332,7 +334,7 @@ def _result(pair: Pair, x: ir.Value, low: int, high: int, maker: _Maker) -> ir.V
     count = edit.own("IntegerFire", drive, name=f"{name}/count", like=like, attributes=attributes)
     maker.note_counts(pair, f"{name}/count", low, name)
     k = edit.op("Add", count, shift, name=f"{name}/k", like=like)
-    return edit.op("Mul", k, scale, name=f"{name}~new", like=like)
+    return edit.op("Mul", k, scale, name=f"{name}{NEW}", like=like)
 
 
 # -- the input -----------------------------------------------------------------------------
@@ -376,14 +378,14 @@ def _source(pair: Pair, grid: InputGrid, maker: _Maker) -> ir.Value:
     step = edit.const(f"{x.name}.scale", scale)
     q = edit.own(
         "QuantizeInput", x, step, edit.const(f"{x.name}.offset", np.zeros_like(scale)),
-        name=f"{x.name}:u8", dtype=ir.DataType.UINT8, shape=x.shape,
+        name=f"{x.name}{PIXELS}", dtype=ir.DataType.UINT8, shape=x.shape,
         attributes={"zero_point": grid.zero_point, "top": grid.top},
     )  # fmt: skip
     real = edit.op(
-        "Cast", q, name=f"{x.name}/own:q", dtype=ir.DataType.FLOAT, shape=x.shape,
+        "Cast", q, name=f"{x.name}/own{SOURCE}", dtype=ir.DataType.FLOAT, shape=x.shape,
         attributes={"to": ir.DataType.FLOAT.value},
     )  # fmt: skip
     if grid.zero_point:
         centre = edit.const(f"{x.name}.zero_point", np.array(grid.zero_point, np.float32))
         real = edit.op("Sub", real, centre, name=f"{name}/k", like=x)
-    return edit.op("Mul", real, step, name=f"{name}~new", like=x)
+    return edit.op("Mul", real, step, name=f"{name}{NEW}", like=x)

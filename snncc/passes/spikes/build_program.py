@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -13,13 +13,15 @@ from snncc.errors import SnnccError
 from snncc.ir.graphs import (
     attribute,
     constant,
-    is_op,
     is_sequence,
     provenance,
     static_shape,
 )
-from snncc.passes.fold.fold_scale import NORM, output_scales
-from snncc.passes.time.fold_time import TIMESTEPS
+from snncc.ir.metadata import NORM, ROUNDING, TIMESTEPS
+from snncc.ir.names import POTENTIAL
+from snncc.ir.ops import having, summed, traits
+from snncc.passes.fold.fold_scale import output_scales
+from snncc.passes.integers.neurons import program_fields
 from snncc.program import (
     Accumulator,
     Array,
@@ -74,14 +76,14 @@ def _readouts(model: ir.Model, work: _Build) -> Iterator[Readout]:
     for i, (out, scale) in enumerate(zip(outs, scales, strict=True)):
         source = work.names[out]
         module = getattr(work.nodes[source], "module", "")
-        over_time = "sum" if is_op(out.producer(), "TimeSum") else "each"
+        over_time = "sum" if traits(out.producer()).ends_time else "each"
         name = "output" if len(outs) == 1 else f"output{i}"
         yield Readout(name, _shape(out), source, scale, module, over_time)
 
 
 def _known_as(node: ir.Node) -> str:
     """Module path for people; of a node without one, its name in the file."""
-    return provenance(node).module or str(node.outputs[0].name).removesuffix(":v")
+    return provenance(node).module or str(node.outputs[0].name).removesuffix(POTENTIAL)
 
 
 #: Slices of a layer, by shift and place.
@@ -115,9 +117,10 @@ class _Build:
 
     def visit(self, node: ir.Node) -> None:
         """Translate one graph node."""
-        if node.op_type not in _VISITORS:
+        rule = _VISITORS.get(node.op_type)
+        if rule is None:
             raise SnnccError(f"build-program: no form for '{node.name}' ({node.op_type})")
-        _VISITORS[node.op_type](self, node)
+        rule(self, node)
 
 
 def _source(build: _Build, node: ir.Node) -> None:
@@ -265,18 +268,10 @@ def _fire(build: _Build, node: ir.Node) -> None:
         table,
         depth=0,
         norm=float(node.metadata_props.get(NORM, "1")),
-        rounding=node.metadata_props.get("snncc.rounding", "half-even"),
+        rounding=node.metadata_props.get(ROUNDING, "half-even"),
         module=_known_as(node),
     )
-    if node.op_type == "StatefulFireCount":
-        decay = (attribute(node, "numerator"), attribute(node, "shift"))
-        made = replace(
-            made,
-            carry=attribute(node, "reset"),
-            decay=decay,
-            fraction=attribute(node, "fraction"),
-            threshold=constant(node.inputs[2]),
-        )
+    made = replace(made, **program_fields(node))
     build.add(out, replace(made, depth=required_depth(made, build.nodes)))
 
 
@@ -287,9 +282,9 @@ def _pool(build: _Build, node: ir.Node) -> None:
         raise SnnccError(f"build-program: '{node.name}' lacks an input")
     source = build.nodes[build.names[x]]
     of_potential = isinstance(source, Accumulator)
-    kind = "max" if node.op_type == "MaxPool" else "sum"
+    kind = "max" if traits(node).takes_maximum else "sum"
     kernel = attribute(node, "kernel_shape")
-    payload = emitted_payload(source) * (1 if kind == "max" else prod(kernel))
+    payload = emitted_payload(source) * summed(node)
     made = Pool(
         f"{out.name}/pool" if of_potential else str(out.name),
         _shape(out),
@@ -336,21 +331,13 @@ def _holder(build: _Build, out: ir.Value, pool: Pool | Attention) -> None:
     build.add(out, bounded(made, build.nodes))
 
 
-_VISITORS = {
+_VISITORS: dict[str, Callable[[_Build, ir.Node], None]] = {
+    **dict.fromkeys(having("quantised", lambda t: t.is_view), _view),
+    **dict.fromkeys(having("quantised", lambda t: t.pools), _pool),
+    **dict.fromkeys(having("quantised", lambda t: t.weighs), _product),
+    **dict.fromkeys(having("quantised", lambda t: t.fires), _fire),
     "QuantizeInput": _source,
-    "Cast": _view,
-    "Reshape": _view,
-    "Flatten": _view,
-    "QConv": _product,
-    "QGemm": _product,
     "SliceSum": _slice_sum,
-    "FireCount": _fire,
-    "StatefulFireCount": _fire,
-    "Repeat": _view,
-    "TimeFirst": _view,
-    "TimeSum": _view,
-    "MaxPool": _pool,
-    "SumPool": _pool,
     "QAttention": _attention,
     "Add": _add,
     "SourceMask": _no_node,

@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
+from snncc.ir.names import APART, COUNT, NEW, SPIKES, TICKS, WIDE, counted
+from snncc.ir.ops import OPS, traits
 from snncc.passes.base import Pass
 
 __all__ = ["LowerToSpikes"]
-
-_TRAINS = {"FireCount": "IFSoftReset", "StatefulFireCount": "StatefulIF"}
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class LowerToSpikes(Pass):
         ticks: dict[ir.Value, int] = {}
         count = 0
         for node in nodes(model):
-            x = node.inputs[0] if node.inputs else None
-            if node.op_type in _TRAINS:
+            x, asked = node.inputs[0] if node.inputs else None, traits(node)
+            if asked.fires:
                 _fire(node, ticks, self.name)
                 count += 1
             elif x is None or x not in ticks:
                 continue
-            elif node.op_type in ("QConv", "QGemm"):
+            elif asked.weighs:
                 _sum_behind(node, ticks[x], self.name)
-            elif node.op_type == "QAttention":
+            elif asked.multiplies:
                 _attend(node, ticks, self.name)
-            elif node.op_type == "TimeSum":
+            elif asked.ends_time:
                 node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
                 _carry(node, ticks, ticks[x])
@@ -53,15 +53,10 @@ class LowerToSpikes(Pass):
         for i, out in enumerate(model.graph.outputs):
             if out in ticks:
                 total = _result(model, out, ticks[out], self.name)
-                lineage.note(str(total.name), "times", _counted(out), factor="1")
+                lineage.note(str(total.name), "times", counted(str(out.name)), factor="1")
                 model.graph.outputs[i] = total
         lineage.write(model)
         return count
-
-
-def _counted(ticks: ir.Value) -> str:
-    """The value of counts whose ticks these are."""
-    return str(ticks.name).removesuffix(":ticks")
 
 
 def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
@@ -70,13 +65,13 @@ def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     D = int(table.shape[1]) if table is not None and table.shape is not None else 1  # type: ignore[arg-type]
     edit = Edit(node, made_by)
     train = edit.own(
-        _TRAINS[node.op_type], *node.inputs, name=f"{old.name}:spikes",
+        traits(node).becomes, *node.inputs, name=f"{old.name}{SPIKES}",
         dtype=ir.DataType.UINT8, shape=[D, *(old.shape or ())],
         attributes={k: a.value for k, a in node.attributes.items()},
     )  # fmt: skip
     folded = edit.op(
         "Reshape", train, edit.const(f"{old.name}.fold", np.array([-1, *size], np.int64)),
-        name=f"{old.name}:ticks", dtype=ir.DataType.UINT8, shape=[None, *size],
+        name=f"{old.name}{TICKS}", dtype=ir.DataType.UINT8, shape=[None, *size],
     )  # fmt: skip
     replace_value(old, folded, keep_name=False)
     ticks[folded] = D
@@ -85,7 +80,7 @@ def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
 def _carry(node: ir.Node, ticks: dict[ir.Value, int], D: int) -> None:
     """Pools, casts and reshapes work on ticks as on samples; their values are per tick now."""
     out = node.outputs[0]
-    out.name = node.name = f"{out.name}:ticks"
+    out.name = node.name = f"{out.name}{TICKS}"
     out.shape = ir.Shape([None, *(static_shape(out) or ())])
     ticks[out] = D
 
@@ -94,12 +89,12 @@ def _sum_behind(node: ir.Node, D: int, made_by: str) -> None:
     old = node.outputs[0]
     size, name = static_shape(old) or (), old.name
     readers = list(old.uses())
-    old.name = node.name = f"{name}:ticks"
+    old.name = node.name = f"{name}{TICKS}"
     edit = Edit(readers[0][0], made_by)
     batch = old.shape[0] if old.shape is not None else None
     apart = edit.op(
         "Reshape", old, edit.const(f"{name}.apart", np.array([D, -1, *size], np.int64)),
-        name=f"{name}:apart", dtype=ir.DataType.INT32, shape=[D, batch, *size],
+        name=f"{name}{APART}", dtype=ir.DataType.INT32, shape=[D, batch, *size],
     )  # fmt: skip
     total = edit.own(
         "SpikeSum", apart, name=str(name), dtype=ir.DataType.INT32, shape=[batch, *size]
@@ -113,23 +108,23 @@ def _attend(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     """Products of trains in place of products of counts; ticks apart, each train with its own."""
     old, edit = node.outputs[0], Edit(node, made_by)
     trains = []
-    for letter, x in zip("qkv", node.inputs, strict=True):
+    for letter, x in zip(OPS[node.op_type].inputs, node.inputs, strict=True):
         assert x is not None
-        size, name = static_shape(x) or (), f"{old.name}:{letter}"
+        size, name = static_shape(x) or (), f"{old.name}:{letter.lower()}"
         target = edit.const(f"{name}.apart", np.array([ticks[x], -1, *size], np.int64))
         shape = [ticks[x], None, *size]
         trains.append(
             edit.op("Reshape", x, target, name=name, dtype=ir.DataType.UINT8, shape=shape)
         )
     attributes = {k: a.value for k, a in node.attributes.items()}
-    new = edit.own("SpikeAttention", *trains, name=f"{old.name}~new", like=old,
+    new = edit.own(traits(node).becomes, *trains, name=f"{old.name}{NEW}", like=old,
                    attributes=attributes)  # fmt: skip
     replace_value(old, new)
 
 
 def _summed(node: ir.Node, x: ir.Value, D: int, made_by: str) -> ir.Value:
     """Counts ahead of a sum over time: the ticks summed."""
-    size, edit, name = static_shape(x) or (), Edit(node, made_by), f"{x.name}:count"
+    size, edit, name = static_shape(x) or (), Edit(node, made_by), f"{x.name}{COUNT}"
     narrow = edit.op(
         "Cast", x, name=f"{name}/narrow", dtype=ir.DataType.INT32, shape=[None, *size],
         attributes={"to": ir.DataType.INT32.value},
@@ -148,15 +143,15 @@ def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> ir.Value:
     edit = Edit(last, made_by)
     made = []
     wide = edit.op(
-        "Cast", out, name=f"{out.name}:wide", dtype=ir.DataType.INT32, shape=[None, *size],
+        "Cast", out, name=f"{out.name}{WIDE}", dtype=ir.DataType.INT32, shape=[None, *size],
         attributes={"to": ir.DataType.INT32.value},
     )  # fmt: skip
     apart = edit.op(
         "Reshape", wide, edit.const(f"{out.name}.apart", np.array([D, -1, *size], np.int64)),
-        name=f"{out.name}:apart", dtype=ir.DataType.INT32, shape=[D, None, *size],
+        name=f"{out.name}{APART}", dtype=ir.DataType.INT32, shape=[D, None, *size],
     )  # fmt: skip
     total = edit.own(
-        "SpikeSum", apart, name=f"{out.name}:count", dtype=ir.DataType.INT32, shape=[None, *size]
+        "SpikeSum", apart, name=f"{out.name}{COUNT}", dtype=ir.DataType.INT32, shape=[None, *size]
     )
     made += [wide, apart, total]
     for value in made:  # behind the node they read

@@ -20,7 +20,6 @@ import onnx_ir.passes.common as common
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
-    SEQUENCE,
     Edit,
     attribute,
     constant,
@@ -33,14 +32,13 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import SEQUENCE, TIMESTEPS
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.time import unrolled as time_steps
 from snncc.passes.time.forms import SHAPING, form_of, sizes_of
 
-__all__ = ["TIMESTEPS", "FoldTime", "Folding", "Seen"]
-
-#: Metadata key of the model: T.
-TIMESTEPS = "snncc.timesteps"
+__all__ = ["FoldTime", "Folding", "Seen"]
 
 #: Affine with constant operands: a mean over time may wait until behind them.
 _AFFINE = {
@@ -65,7 +63,7 @@ class FoldTime(Pass):
 
     def run(self, model: ir.Model) -> int:
         """Rewrite the graph if it has neurons with memory, or reads a sequence."""
-        neurons = list(nodes(model, "StatefulFire"))
+        neurons = list(nodes(model, *having("imported", lambda t: t.remembers)))
         sequence = int(model.metadata_props.get(SEQUENCE, "0"))
         if not neurons and not sequence:
             return 0
@@ -148,7 +146,7 @@ class Folding:
     def visit(self, node: ir.Node) -> None:
         """Give each result its layout and its folded twin."""
         live = [v for v in node.inputs if v is not None and v in self.seen]
-        if not live or (node.op_type in ("Repeat", "TimeFirst") and node.domain):
+        if not live or traits(node).begins_time:
             return
         if time_steps.visit(self, node, live):
             return
@@ -177,7 +175,7 @@ class Folding:
         if "mean" in found and not _may_wait(node, live, found):
             self.fault(node, "reads a mean over time", "only affine layers behind the mean")
             self.seen[node.outputs[0]] = Seen("mean", first.twin)
-        elif node.op_type == "StatefulFire" and found != {"flat"}:
+        elif traits(node).remembers and found != {"flat"}:
             self.fault(
                 node,
                 "reads no timesteps",

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, initializer
+from snncc.ir.ops import having
 
 if TYPE_CHECKING:
     from snncc.passes.time.fold_time import Folding
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["SHAPING", "Form", "form_of", "sizes_of"]
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Round", "Floor", "Min", "Max", "Cast"}
-SHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+SHAPING = set(having("imported", lambda t: t.regroups))
+#: Neurons that know nothing of other timesteps.
+_FORGETFUL = having("imported", lambda t: t.fires and not t.remembers)
 
 #: Attributes, inputs, sizes of the result behind its batch axis.
 Form = tuple[dict[str, Any], list["ir.Value | None"], "tuple[int, ...] | None"]
@@ -144,7 +147,7 @@ def _reduction(work: Folding, node: ir.Node) -> Form | None:
 
 _RULES: dict[str, Callable[[Folding, ir.Node], Form | None]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
-    **dict.fromkeys(("Identity", "Dropout", "IntegerFire"), _elementwise),
+    **dict.fromkeys(("Identity", "Dropout", *_FORGETFUL), _elementwise),
     **dict.fromkeys(SHAPING, _regrouped),
     **dict.fromkeys(("Concat", "Gather"), _along),
     **dict.fromkeys(("ReduceMean", "ReduceSum"), _reduction),

@@ -14,15 +14,14 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.ir.metadata import APART
+from snncc.ir.names import NEW
 from snncc.passes.reading import read_affine
 
-__all__ = ["APART", "pull_out"]
+__all__ = ["pull_out"]
 
 #: Fractions, by channel.
 Array = npt.NDArray[np.object_]
-
-#: Metadata key of an attention: which of q and k have factors that differ within a head.
-APART = "snncc.factors_apart"
 
 
 def pull_out(model: ir.Model, made_by: str) -> int:
@@ -53,7 +52,7 @@ def _pull_out(node: ir.Node, made_by: str) -> bool:
     )
     by_channel = Exact.of_fractions(behind).moved(lambda v: v.reshape(-1, 1, 1))
     factor = edit.const(f"{out.name}.factors", by_channel)
-    replace_value(out, edit.op("Mul", products, factor, name=f"{out.name}~new", like=out))
+    replace_value(out, edit.op("Mul", products, factor, name=f"{out.name}{NEW}", like=out))
     return True
 
 

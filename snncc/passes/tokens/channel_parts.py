@@ -13,7 +13,7 @@ import onnx_ir as ir
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, constant, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import having
 
 __all__ = ["Parts"]
 
@@ -115,7 +115,7 @@ def _same(parts: Parts, node: ir.Node, channels: Array, anchor: ir.Node) -> ir.V
 
 _Rule = Callable[[Parts, ir.Node, Array, ir.Node], "ir.Value | None"]
 _RULES: dict[str, _Rule] = {
+    **dict.fromkeys(having("imported", lambda t: t.fires or t.pools or t.is_affine), _same),
     "Conv": _conv,
     "BatchNormalization": _batch_norm,
-    **dict.fromkeys((*NEURONS, "MaxPool", "AveragePool", "Add", "Sub", "Mul", "Div"), _same),
 }

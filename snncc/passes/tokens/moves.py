@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant
-from snncc.ir.ops import NEURONS
+from snncc.ir.ops import NEURONS, having, traits
 from snncc.passes.tokens.products import NotAttentionError, Product, Tokens
 from snncc.passes.tokens.views import regrouped, selected, spread
 from snncc.passes.tokens.work import (
@@ -188,9 +188,8 @@ def _sum(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
 
 def _holds_spikes(value: ir.Value) -> bool:
     node = value.producer()
-    if node is not None and node.op_type == "MaxPool":
-        return node.inputs[0] is not None and _holds_spikes(node.inputs[0])
-    return node is not None and node.op_type in NEURONS
+    x = node.inputs[0] if node is not None and traits(node).takes_maximum else None
+    return traits(node).fires or (x is not None and _holds_spikes(x))
 
 
 def _on_grid(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
@@ -205,7 +204,7 @@ def _on_grid(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
 
 
 MOVES: dict[str, Rule] = {
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+    **dict.fromkeys(having("imported", lambda t: t.regroups), _reshape),
     **dict.fromkeys(("Expand", "Tile", "Identity"), _repeat),
     "Transpose": _transpose,
     "Slice": _slice,

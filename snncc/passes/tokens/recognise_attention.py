@@ -15,9 +15,11 @@ from typing import ClassVar
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.ir.graphs import constant, is_op, nodes, replace_value, static_shape
+from snncc.ir.graphs import constant, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.ir.ops import NEURONS
+from snncc.ir.metadata import FOLLOWED, LOST, NO_ATTENTION
+from snncc.ir.names import is_made_of_tokens
+from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import bordering
 from snncc.passes.tokens.attention_scales import pull_out
@@ -26,17 +28,13 @@ from snncc.passes.tokens.layers import LAYERS
 from snncc.passes.tokens.moves import MOVES
 from snncc.passes.tokens.products import NotAttentionError, Product, Tokens
 from snncc.passes.tokens.views import of_map
-from snncc.passes.tokens.work import MAP, SCALED, Rule, Work
+from snncc.passes.tokens.work import Rule, Work
 
-__all__ = ["FOLLOWED", "LOST", "PRODUCT", "REASON", "TOKENS", "RecogniseAttention"]
+__all__ = ["PRODUCT", "TOKENS", "RecogniseAttention"]
 
 _RULES: dict[str, Rule] = {**MOVES, **LAYERS}
-#: Metadata key of nodes that were followed but have no map: they hold tokens, or a product.
-FOLLOWED, TOKENS, PRODUCT = "snncc.followed", "tokens", "product"
-#: Metadata key of nodes that could be followed, but read what was lost ahead of them.
-LOST = "snncc.lost"
-#: Metadata key: why a product of live values is no attention.
-REASON = "snncc.no_attention"
+#: What nodes that were followed but have no map hold.
+TOKENS, PRODUCT = "tokens", "product"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class RecogniseAttention(Pass):
         lineage.write(model)
         if pull_out(model, self.name) or reader.changed or reader.views:
             common.RemoveUnusedNodesPass()(model)
-        return len(list(nodes(model, "Attention")))
+        return len(list(nodes(model, *having("imported", lambda t: t.multiplies))))
 
 
 @dataclass
@@ -84,7 +82,7 @@ class _Reader:
             try:
                 found = rule(self.work, node, [self._view(v) for v in node.inputs])
             except NotAttentionError as e:
-                node.metadata_props[REASON] = str(e)
+                node.metadata_props[NO_ATTENTION] = str(e)
         if found is None and is_concerned:
             if rule is not None and any(v in self.lost for v in live):
                 node.metadata_props[LOST] = "1"
@@ -139,8 +137,8 @@ def _holds_numbers(value: ir.Value) -> bool:
 
 def _is_unnamed(twin: ir.Value) -> bool:
     """Whether a map is new, and better known by the name of what it stands for."""
-    new = str(twin.name).endswith((MAP, SCALED))
-    return new and not is_op(twin.producer(), *NEURONS)
+    new = is_made_of_tokens(twin.name)
+    return new and not traits(twin.producer()).fires
 
 
 #: What can make tokens of a map, or a product of maps.

@@ -14,14 +14,13 @@ import onnx_ir as ir
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, static_shape
 from snncc.ir.lineage import Lineage
+from snncc.ir.metadata import MAP_OF
+from snncc.ir.names import MAP, SCALED
 from snncc.passes.tokens.channel_parts import Parts
 from snncc.passes.tokens.products import Product, Tokens
 from snncc.passes.tokens.views import of_map, regrouped
 
 __all__ = [
-    "MAP",
-    "MAP_OF",
-    "SCALED",
     "Rule",
     "View",
     "Views",
@@ -35,13 +34,6 @@ __all__ = [
 Array = npt.NDArray[Any]
 View = Tokens | Product
 Views = Sequence[View | None] | None
-
-#: What follows the name of a value of tokens in that of its map.
-MAP = "/map"
-#: In that of a map times a number.
-SCALED = "/scaled"
-#: Metadata key of a node on maps: which value of tokens it computes.
-MAP_OF = "snncc.map_of"
 
 
 @dataclass

@@ -9,9 +9,10 @@ from state_networks import apart, carried, flat, mean_over_time, repeated, seque
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import attribute
+from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.oracle import evaluate
 from snncc.passes.integers.quantise_input import QuantiseInput
-from snncc.passes.time.fold_time import TIMESTEPS, FoldTime
+from snncc.passes.time.fold_time import FoldTime
 
 T = 3
 

@@ -1,0 +1,162 @@
+"""Kinds of neurons: what one of float stages becomes on integers, and what that is in a Program.
+
+A kind is an operator that fires (``snncc.ir.traits``), the borders of its counts
+(``snncc.ir.neurons``), and its rules here. To add one, add an entry to ``KINDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from snncc.ir.carried import carry_of
+from snncc.ir.graphs import attribute, constant
+from snncc.ir.ops import OPS
+from snncc.passes.integers.levels import levels
+from snncc.passes.integers.membranes import membrane
+from snncc.program.membrane import fixed_decay
+
+if TYPE_CHECKING:
+    from snncc.passes.integers.grids import Grid
+
+__all__ = ["KINDS", "Counter", "Kind", "Refusal", "kind_of", "program_fields"]
+
+Integers = npt.NDArray[np.int64]
+Words = tuple[str, str]
+
+#: Bits of a membrane beyond its potential that room is kept for.
+_MEMBRANE_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Counter:
+    """A neuron of stage ``quantised``, but for its potential.
+
+    Attributes:
+        constants: Its further inputs in their order, by what they are called.
+        attributes: Of the node.
+        D: Its largest count.
+        rounding: What people call its rule.
+    """
+
+    constants: Mapping[str, Integers]
+    D: int
+    rounding: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """Why a neuron has no integers on the grid of its potential.
+
+    Attributes:
+        what, todo: As in a fault.
+        instead: What to go on with, to find all faults at once; none: nothing.
+    """
+
+    what: str
+    todo: str
+    instead: Counter | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The rules of one kind.
+
+    Attributes:
+        fault: Of a node: why its settings are those of no neuron and what to do, or None.
+        counter: Of a node and the grid of its potential: what counts, or why nothing does.
+        membrane_bits: Of a node: bits of its membrane beyond its potential that need room.
+        fields: Of the node that counts: what a Program's neuron has of it beyond its levels.
+    """
+
+    fault: Callable[[ir.Node], Words | None]
+    counter: Callable[[ir.Node, Grid], Counter | Refusal]
+    membrane_bits: Callable[[ir.Node], int]
+    fields: Callable[[ir.Node], dict[str, Any]]
+
+
+def kind_of(node: ir.Node) -> Kind:
+    """The rules of a neuron of float stages."""
+    return KINDS[node.op_type]
+
+
+def program_fields(node: ir.Node) -> dict[str, Any]:
+    """What a Program's neuron has of a neuron of stage ``quantised`` beyond its levels."""
+    kind = next(k for op, k in KINDS.items() if OPS[op].traits.becomes == node.op_type)
+    return kind.fields(node)
+
+
+# -- no memory: levels of the potential itself ---------------------------------------------
+
+
+def _integer_fault(node: ir.Node) -> Words | None:
+    D, norm, rounding = (attribute(node, name) for name in ("D", "norm", "rounding"))
+    if 1 <= D <= 255 and 0 < norm < inf and rounding in ("half-even", "half-up"):
+        return None
+    what = f"D={D} norm={norm:g} rounding='{rounding}' is no neuron"
+    return what, "D in 1..255, a positive norm, 'half-even' or 'half-up'"
+
+
+def _integer_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
+    D, rounding = attribute(node, "D"), attribute(node, "rounding")
+    bad = next((i for i, t in enumerate(grid.thresholds) if t <= 0), None)
+    if bad is not None:
+        plain = Counter({"levels": levels([Fraction(1)], D, rounding)}, D, rounding)
+        return Refusal(f"channel {bad}: negative scale ahead of it", "a positive one", plain)
+    table = levels(grid.thresholds, D, rounding, grid.shifts)
+    same = (table == table[:1]).all()
+    return Counter({"levels": table[:1] if same else table}, D, rounding)
+
+
+# -- a membrane that stays: levels, threshold and decay on a grid of its own, which is finer ---
+
+
+def _stateful_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
+    if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
+        what = "a shift or negative scale ahead of a neuron with memory"
+        return Refusal(what, "a layer right ahead of it")
+    carry = carry_of(node)
+    made = membrane(grid, carry)
+    if made is None:
+        return Refusal("its membrane does not fit 64 bits", "fewer weight bits")
+    attributes = {
+        "T": carry.T, "numerator": made.decay[0], "shift": made.decay[1],
+        "fraction": made.fraction, "reset": carry.reset,
+    }  # fmt: skip
+    constants = {"levels": made.levels, "threshold": made.threshold}
+    return Counter(constants, carry.D, carry.rule, attributes)
+
+
+def _stateful_bits(node: ir.Node) -> int:
+    """Those in which a simple decay is exact, if they are few.
+
+    Where it is rounded anyway, a finer potential is worth as much.
+    """
+    carry = carry_of(node)
+    shift = fixed_decay(carry.decay)[1]
+    exact = shift * (carry.T - 1)
+    return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
+
+
+def _stateful_fields(node: ir.Node) -> dict[str, Any]:
+    return {
+        "carry": attribute(node, "reset"),
+        "decay": (attribute(node, "numerator"), attribute(node, "shift")),
+        "fraction": attribute(node, "fraction"),
+        "threshold": constant(node.inputs[2]),
+    }
+
+
+#: By operator.
+KINDS: Mapping[str, Kind] = {
+    "IntegerFire": Kind(_integer_fault, _integer_counter, lambda _: 0, lambda _: {}),
+    "StatefulFire": Kind(lambda _: None, _stateful_counter, _stateful_bits, _stateful_fields),
+}
