@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from snncc.compiler.inputs import frames_of
+from snncc.compiler.given import frames_of
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.carried import carry_of
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
