@@ -11,14 +11,16 @@ import onnx.parser
 import pytest
 import torch
 from command_line import MODELS
+from report_schema import require_valid
 
 import snncc as package
 
 
 def test_compile_screen(compiled, golden):
-    screen, _ = compiled
+    screen, out = compiled
     assert (screen.code, screen.stderr) == (0, "")
     assert screen.stdout == golden
+    require_valid(out)
 
 
 def test_compile_without_calibration_claims_nothing(snncc, weights, tmp_path, golden):
@@ -191,6 +193,7 @@ def test_a_target_is_in_the_report_with_what_it_assumes(snncc, weights, tmp_path
     done = snncc("compile", *args)
     assert done.code == 0
     assert done.stdout == golden
+    require_valid(out)
     found = snncc("inspect", out, "--format", "json").json["report"]
     assert (found["weight_bits"], found["target"]["limits"]["state_bits"]) == (8, 24)
     assert snncc("compile", *args, "-f", "--json").json["target"] == found["target"]
