@@ -158,11 +158,11 @@ def compiled(module: nn.Module, calibration: Array, data: Data, **options: Any) 
     shifts = [p.shift for a in model.program.accumulators for p in a.projections]
     return {
         "accuracy": correct(session.run(None, {"x": data.x})[0], data.y),
-        **{key: model.report[key] for key in keys},
-        "worst_layer": max(layer["changed_teacher_forced"] for layer in model.report["layers"]),
-        "layer_bits": model.report["layer_bits"],
+        **{key: getattr(model.report, key) for key in keys},
+        "worst_layer": max(layer.changed_teacher_forced or 0.0 for layer in model.report.layers),
+        "layer_bits": model.report.layer_bits,
         "largest_shift": max(shifts),
-        "mismatched": model.report["verify"]["mismatched"],
+        "mismatched": model.report.verify.mismatched,
         "seconds": round(time.perf_counter() - start, 1),
     }
 

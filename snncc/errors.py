@@ -2,18 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BadInputError",
     "Fault",
     "MissingDependencyError",
+    "Option",
     "SnnccError",
     "TargetError",
     "UnsupportedModelError",
     "UsageError",
     "VerificationError",
+    "Words",
 ]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that a message names; as text it is spelled as in a Python call.
+
+    The command line spells it as its flag: ``weight_bits=3`` is ``--weight-bits 3`` there.
+
+    Attributes:
+        name: Of the parameter, ``weight_bits``, or of a field of one, ``input.mode``.
+        value: What is given, or what would help; None: the option as such is meant.
+        like: What a value looks like, ``C,H,W``, where none is meant.
+    """
+
+    name: str
+    value: Any = None
+    like: str = ""
+
+    def __str__(self) -> str:
+        if self.like:
+            return f"{self.name}={f'({self.like})' if ',' in self.like else self.like}"
+        if self.value is None:
+            return self.name
+        value = str(self.value) if isinstance(self.value, Path) else self.value
+        return f"{self.name}={value!r}"
+
+
+class Words(str):
+    """Text that names options: as it stands in Python's spelling, and ``spelled`` in any other.
+
+    Args:
+        *pieces: The text and its options, in order.
+    """
+
+    pieces: tuple[str | Option, ...]
+
+    def __new__(cls, *pieces: str | Option) -> Words:
+        """The text of the pieces."""
+        made = super().__new__(cls, "".join(map(str, pieces)))
+        inner = (p.pieces if isinstance(p, Words) else (p,) for p in pieces)
+        made.pieces = tuple(piece for some in inner for piece in some)
+        return made
+
+    def spelled(self, spell: Callable[[Option], str]) -> str:
+        """The text with every option as ``spell`` writes it."""
+        return "".join(spell(p) if isinstance(p, Option) else p for p in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -26,7 +77,7 @@ class Fault:
         kind: Operator or module type, e.g. ``Gelu``; faults are counted by it.
         module: Torch module path, e.g. ``blocks.0.mlp.act``.
         source: ``file:line`` in the user's code.
-        todo: What the user can do.
+        todo: What the user can do; ``what`` and ``todo`` are ``Words`` where they name options.
     """
 
     what: str
@@ -52,7 +103,7 @@ class SnnccError(Exception):
     """Base of all errors a user can meet; ``exit_code`` is the CLI's.
 
     Args:
-        message: One line: what is wrong.
+        message: One line: what is wrong; ``Words`` where it names options.
         faults: All the places, collected before raising.
     """
 
@@ -65,6 +116,10 @@ class SnnccError(Exception):
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  {fault}" for fault in self.faults)])
+
+    def within(self, before: str = "", after: str = "") -> SnnccError:
+        """An error of the same kind, whose message says more, ``before`` and ``after`` its own."""
+        return type(self)(Words(before, self.message, after), self.faults)
 
 
 class UsageError(SnnccError):

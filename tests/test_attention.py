@@ -30,11 +30,11 @@ def compiled(*spellings: str) -> CompiledModel:
 def assert_exact(model: CompiledModel) -> None:
     """All engines agree, every population fired, and 24 bits change next to nothing."""
     report = model.report
-    assert report["verify"]["mismatched"] == 0
-    assert list(report["verify"]["engines"]) == ["spike-form", "clocked", "event"]
-    assert report["verify"]["coverage"]["silent"] == ()
-    assert report["changed_teacher_forced"] <= 1e-4
-    assert report["activations_found"] == report["activations_lowered"]
+    assert report.verify.mismatched == 0
+    assert list(report.verify.engines) == ["spike-form", "clocked", "event"]
+    assert report.verify.coverage.silent == ()
+    assert report.changed_teacher_forced <= 1e-4
+    assert report.activations_found == report.activations_lowered
 
 
 def test_a_network_fires_the_same_spikes_on_all_engines_and_weighs_two_windows() -> None:
@@ -93,8 +93,8 @@ def test_attention_of_neurons_with_memory() -> None:
     model = snncc.compile(net.eval(), calibration=pixels)
     assert len(attentions(model.program)) == 1
     assert model.program.timesteps == 3
-    assert model.report["verify"]["mismatched"] == 0
-    assert model.report["verify"]["coverage"]["fired"] == 6
+    assert model.report.verify.mismatched == 0
+    assert model.report.verify.coverage.fired == 6
 
 
 class ScaledMean(nn.Module):

@@ -63,13 +63,13 @@ def seen(monkeypatch):
 def test_bits_are_judged_by_samples_that_chose_no_weights(options, seen):
     model = snncc.compile(network(), pixels(40), weight_bits="auto", **options)
     assert (seen["fitted"], seen["judged"]) == (set(range(10)), set(range(10, 20)))
-    assert model.report["samples"] == 20
+    assert model.report.samples == 20
 
 
 def test_bits_alone_are_judged_by_the_whole_first_half(seen):
     model = snncc.compile(network(), pixels(40), weight_bits="auto")
     assert seen == {"judged": set(range(20))}
-    assert model.report["samples"] == 20
+    assert model.report.samples == 20
 
 
 def test_weights_alone_are_chosen_with_the_whole_first_half(seen):

@@ -122,10 +122,10 @@ def test_at_24_bits_it_fires_what_pytorch_fires_under_the_same_masks(
 
 def test_what_compiling_it_reports(compiled: snncc.CompiledModel) -> None:
     report = compiled.report
-    assert report["import_law"]["changed"] == 0
-    assert report["verify"]["mismatched"] == 0
+    assert report.import_law.changed == 0
+    assert report.verify.mismatched == 0
     assert compiled.manifest["input"]["patches"] == [3, 2]
-    assert report["origins"]["mask"] == "random, half of the patches"
+    assert report.origins["mask"] == "random, half of the patches"
     assert [a.masked for a in compiled.program.accumulators].count(PATCHES) == 3
 
 
@@ -164,8 +164,8 @@ def test_masks_of_the_calibration_data_are_used(net: nn.Module) -> None:
     pixels, mask = samples(8)
     few = Dataset(pixels, None, "data", mask.numpy())
     model = snncc.compile(net, few, patch_mask=PATCHES, **OPTIONS)
-    assert model.report["origins"]["mask"] == "the calibration data"
-    assert model.report["changed_teacher_forced"] <= 1e-4
+    assert model.report.origins["mask"] == "the calibration data"
+    assert model.report.changed_teacher_forced <= 1e-4
     stored = model.reference.x
     np.testing.assert_array_equal(stored, model.input.encode(pixels, mask=mask.numpy()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from snncc.cli.catalogue import ops, targets
+from snncc.cli.catalogue import chips, engines, ops, targets
 from snncc.cli.check import check
 from snncc.cli.compile import compile_
 from snncc.cli.doctor import doctor
@@ -56,5 +56,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (compile_, check, inspect_, run, verify_, export, targets, ops, doctor):
+for _command in (
+    compile_, check, inspect_, run, verify_, export, engines, chips, targets, ops, doctor
+):  # fmt: skip
     cli.add_command(_command)

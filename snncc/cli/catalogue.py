@@ -1,4 +1,4 @@
-"""``snncc targets`` and ``snncc ops``: what there is, from the registries themselves."""
+"""``snncc engines``, ``chips`` and ``ops``: what there is, from the registries themselves."""
 
 from __future__ import annotations
 
@@ -18,27 +18,44 @@ if TYPE_CHECKING:
     from snncc.backends.engines import Target
     from snncc.ir.ops import Op
 
-__all__ = ["ops", "targets"]
+__all__ = ["chips", "engines", "ops", "targets"]
 
 
-@click.command("targets", short_help="List what compiled networks run on.")
+@click.command("engines", short_help="List what compiled networks run on.")
 @json_option
-def targets(as_json: bool) -> None:
+def engines(as_json: bool) -> None:
     """List what compiled networks run on, and whether it can run here."""
-    from snncc.backends.chip.chips import CHIPS, chip
     from snncc.backends.engines import TARGETS
 
-    chips = [chip(name) for name in CHIPS]
     if as_json:
-        found = [_target_json(target) for target in TARGETS.values()]
-        write_json({"targets": found, "chips": [asdict(c) for c in chips]})
+        write_json({"engines": [_engine_json(engine) for engine in TARGETS.values()]})
         return
     rows = [(t.name, t.description, t.exactness, t.unavailable or "yes") for t in TARGETS.values()]
-    screen = Screen()
-    screen.table(("name", "what", "spikes", "available"), rows)
-    screen.text("")
+    Screen().table(("name", "what", "spikes", "available"), rows)
+
+
+@click.command("chips", short_help="List the chips that networks can be compiled for.")
+@json_option
+def chips(as_json: bool) -> None:
+    """List the chips that networks can be compiled for, compile --target, and what each holds."""
+    from snncc.backends.chip.chips import CHIPS, chip
+
+    found = [chip(name) for name in CHIPS]
+    if as_json:
+        write_json({"chips": [asdict(c) for c in found]})
+        return
     head = ("compile --target", "what", "weights", "potentials", "assumed to hold")
-    screen.table(head, [_chip_row(c) for c in chips])
+    Screen().table(head, [_chip_row(c) for c in found])
+
+
+@click.command("targets", hidden=True)
+@json_option
+def targets(as_json: bool) -> None:
+    """See snncc engines and snncc chips."""
+    raise UsageError(
+        "no command 'targets' any more: snncc engines lists what networks run on, snncc chips what "
+        "they can be compiled for"
+    )
 
 
 def _chip_row(c: Chip) -> tuple[str, ...]:
@@ -47,13 +64,13 @@ def _chip_row(c: Chip) -> tuple[str, ...]:
     return (c.name, c.description, f"{c.weight_bits} bit", f"{c.state_bits} bit", cores)
 
 
-def _target_json(target: Target) -> dict[str, Any]:
+def _engine_json(engine: Target) -> dict[str, Any]:
     return {
-        "name": target.name,
-        "description": target.description,
-        "exactness": target.exactness,
-        "available": not target.unavailable,
-        "unavailable": target.unavailable,
+        "name": engine.name,
+        "description": engine.description,
+        "exactness": engine.exactness,
+        "available": not engine.unavailable,
+        "unavailable": engine.unavailable,
     }
 
 

@@ -147,11 +147,8 @@ def compile_(as_json: bool, **given: Any) -> None:
     with output_file(out, choices.force) as claim:
         try:
             network, model = _compile(request, choices, name, quiet=as_json)
-        except UnsupportedModelError as e:
-            raise UnsupportedModelError(f"{e.message}; nothing written", e.faults) from e
-        except TargetError as e:
-            raise TargetError(f"{e.message}; nothing written", e.faults) from e
-        model.report["checkpoint"] = network.checkpoint
+        except (TargetError, UnsupportedModelError) as e:
+            raise e.within(after="; nothing written") from e
         claim.write(model.write)
     seconds = time.perf_counter() - start
     if as_json:
@@ -218,6 +215,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
             "rounding": "given" if choices.rounding else "default",
             **_input_origins(choices, network.config),
         },
+        checkpoint=network.checkpoint,
     )
 
 
@@ -251,7 +249,7 @@ def _to_json(
     request: Request, network: Network, model: CompiledModel, out: Path, seconds: float
 ) -> dict[str, Any]:
     return {
-        **model.report,
+        **model.report.to_json(),
         "name": model.name,
         "path": str(out),
         "bytes": out.stat().st_size,

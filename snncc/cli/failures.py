@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from snncc.cli.files import WRITTEN
+from snncc.cli.flags import fault_in_flags, in_flags
 from snncc.cli.screen import Screen, write_json
 from snncc.errors import Fault, SnnccError
 from snncc.system.process import asked_to_end
@@ -61,7 +62,7 @@ def _report(error: Exception, as_json: bool) -> int:
     if os.environ.get("SNNCC_DEBUG"):
         traceback.print_exception(type(error), error, error.__traceback__)
     if isinstance(error, SnnccError):
-        return _show(error.exit_code, error.message, error.faults, as_json)
+        return _show(error.exit_code, in_flags(error.message), error.faults, as_json)
     if isinstance(error, click.ClickException):
         return _show(error.exit_code, _usage(error), (), as_json)
     return _show(1, _internal(error), (), as_json)
@@ -109,11 +110,12 @@ def _internal(error: Exception) -> str:
 
 def fault_json(fault: Fault) -> dict[str, str]:
     """Plain data."""
-    return asdict(fault)
+    return asdict(fault_in_flags(fault))
 
 
 def show_faults(screen: Screen, faults: Sequence[Fault]) -> None:
     """A table: nodes of a kind counted together, other faults one by one."""
+    faults = [fault_in_flags(fault) for fault in faults]
     if all(fault.kind for fault in faults):
         head = ("kind", "nodes", "first at", "why", "do this")
         _show_rows(screen, head, _grouped(faults), right=(1,))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,12 @@ from snncc.cli import report_lines, tables
 from snncc.cli.files import check_input_file, check_output_file, write_file
 from snncc.cli.screen import Screen, plural, printable, progress_bar, size, write_json
 from snncc.cli.shared_options import PATH, data_option, file_argument
-from snncc.errors import BadInputError, UsageError
+from snncc.errors import UsageError
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.contract import Output
+    from snncc.runtime.report import Observed
 
 __all__ = ["inspect_"]
 
@@ -85,15 +85,15 @@ def inspect_(
 
     model = load(file)
     if data is not None:
-        model.report["observed"] = _observed(model, data, limit)
-    with _consistent(file):
-        if kind == "onnx" and out is not None:
-            _write_onnx(model, stage or _STAGES[-1], out, force)
-        elif view in ("graph", "diff"):
-            stages = (before or _FROM, after or _TO) if view == "diff" else (stage or _STAGES[-1],)
-            _emit(tables.graph_text(model, *stages), view, kind, out, force)
-        else:
-            _show_view(model, view, kind, out, force)
+        report = replace(model.report, observed=_observed(model, data, limit))
+        model = replace(model, findings=report)
+    if kind == "onnx" and out is not None:
+        _write_onnx(model, stage or _STAGES[-1], out, force)
+    elif view in ("graph", "diff"):
+        stages = (before or _FROM, after or _TO) if view == "diff" else (stage or _STAGES[-1],)
+        _emit(tables.graph_text(model, *stages), view, kind, out, force)
+    else:
+        _show_view(model, view, kind, out, force)
 
 
 def _check_options(
@@ -123,7 +123,7 @@ def _check_data(view: str, data: Path | None, limit: int | None) -> None:
         check_input_file(data, may_be_folder=True)
 
 
-def _observed(model: CompiledModel, data: Path, limit: int | None) -> dict[str, Any]:
+def _observed(model: CompiledModel, data: Path, limit: int | None) -> Observed:
     from snncc.runtime.bounds import observe
     from snncc.runtime.coding import read_data
 
@@ -131,18 +131,7 @@ def _observed(model: CompiledModel, data: Path, limit: int | None) -> dict[str, 
     read = read_data(data, shape=model.input.sample, limit=limit, masks=masks)
     with progress_bar("observe", len(read.x)) as progress:
         found = observe(model, model.input.encode(read.x, read.mask, read.origin), progress)
-    return found | {"notes": read.notes}
-
-
-@contextmanager
-def _consistent(file: Path) -> Iterator[None]:
-    """A report that lacks something is a fault of the file, not of this program."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
-        raise BadInputError(
-            f"{file}: report.json is malformed ({type(e).__name__}: {e}); compile again"
-        ) from e
+    return replace(found, notes=tuple(read.notes))
 
 
 def _write_onnx(model: CompiledModel, stage: str, out: Path, force: bool) -> None:
@@ -165,9 +154,11 @@ def _emit(text: str, view: str, kind: str, out: Path | None, force: bool) -> Non
 
 
 def _json(model: CompiledModel, view: str) -> dict[str, Any]:
+    from snncc.runtime.report import encode
+
     if view == "summary":
         return _summary_json(model)
-    return {view: tables.demand(model) if view == "resources" else tables.rows(model, view)}
+    return {view: encode(tables.demand(model)) if view == "resources" else tables.rows(model, view)}
 
 
 def _show_view(model: CompiledModel, view: str, kind: str, out: Path | None, force: bool) -> None:
@@ -189,7 +180,7 @@ def _summary_json(model: CompiledModel) -> dict[str, Any]:
     reference = model.reference
     return {
         **{k: v for k, v in model.manifest.items() if k != "members"},
-        "report": model.report,
+        "report": model.report.to_json(),
         "neurons": tables.rows(model, "neurons"),
         "stages": _stages(model),
         "reference_samples": len(reference.x) if reference is not None else 0,
@@ -223,24 +214,24 @@ def _summary(model: CompiledModel) -> list[tuple[str, ...]]:
 
 def _seen(model: CompiledModel) -> list[tuple[str, ...]]:
     """What potentials were observed on."""
-    found = model.report.get("observed")
-    on = plural(found["samples"], "sample") if found else "nothing yet; give --input DATA"
-    notes = report_lines.note_lines(found.get("notes", ())) if found else []
+    found = model.report.observed
+    on = plural(found.samples, "sample") if found else "nothing yet; give --input DATA"
+    notes = report_lines.note_lines(found.notes) if found else []
     return [("observed", f"on {on}"), *notes, ("",)]
 
 
 def _demand(model: CompiledModel) -> list[tuple[str, ...]]:
     """What the network takes of the chip as a whole."""
     found = tables.demand(model)
-    limits = found["limits"]
+    limits = found.limits
     return [
         ("target", *report_lines.target_pieces(found)),
         (
             "limits",
-            f"{limits['cores']} cores of {limits['neurons_per_core']:,} neurons and "
-            f"{limits['synapse_bytes_per_core'] // 1024} KB of synapses each, assumed",
+            f"{limits.cores} cores of {limits.neurons_per_core:,} neurons and "
+            f"{limits.synapse_bytes_per_core // 1024} KB of synapses each, assumed",
         ),
-        ("layout", f"assumed, not tried on silicon: {found['layout']}"),
+        ("layout", f"assumed, not tried on silicon: {found.layout}"),
         ("",),
     ]
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract
+    from snncc.runtime.report import CoverageReport, PassReport, Report, TargetReport, VerifyReport
+    from snncc.runtime.result import Coverage
 
 __all__ = [
     "all_lines",
@@ -37,8 +39,8 @@ _MOST_NAMES = 3
 def all_lines(model: CompiledModel) -> list[Line]:
     """Label and pieces of every line, in order."""
     return [
-        (*network_line(model.report.get("checkpoint"), model.report["origins"]), _neurons(model)),
-        *zoo_lines(model.report.get("checkpoint")),
+        (*network_line(model.report.checkpoint, model.report.origins), _neurons(model)),
+        *zoo_lines(model.report.checkpoint),
         _import(model),
         _input(model),
         *_calibration(model),
@@ -56,7 +58,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
     ]
 
 
-def network_line(checkpoint: dict[str, Any] | None, origins: dict[str, str]) -> Line:
+def network_line(checkpoint: Mapping[str, Any] | None, origins: Mapping[str, str]) -> Line:
     """Where the weights come from."""
     if not checkpoint:
         return "network", "weights from the file itself"
@@ -85,7 +87,7 @@ def _states_left_out(keys: list[str]) -> str:
     return f"{plural(len(keys), 'state')} of neurons left out ({named})"
 
 
-def zoo_lines(checkpoint: dict[str, Any] | None) -> list[Line]:
+def zoo_lines(checkpoint: Mapping[str, Any] | None) -> list[Line]:
     """What weights do not carry, option by option with its origin, and what they told."""
     if not checkpoint or "zoo" not in checkpoint:
         return []
@@ -121,7 +123,7 @@ def _neurons(model: CompiledModel) -> str:
         f"norm={_span([n.norm for n in found])}",
         " and ".join(sorted({n.rounding for n in found})),
     ]
-    origin = "module" if model.report.get("checkpoint") else "graph"
+    origin = "module" if model.report.checkpoint else "graph"
     return f"{' '.join(parts)} (from the {origin})"
 
 
@@ -141,14 +143,14 @@ def _names(names: Collection[str]) -> str:
 
 
 def _import(model: CompiledModel) -> Line:
-    law = model.report["import_law"]
-    neurons, results = plural(law["neurons"], "neuron layer"), plural(law["results"], "result")
-    of = model.report["verify"]["available"]
+    law = model.report.import_law
+    neurons, results = plural(law.neurons, "neuron layer"), plural(law.results, "result")
+    of = model.report.verify.available
     return (
         "import",
-        f"{neurons} and {results} compared with {law['against']}, {_samples(law['samples'], of)}: "
-        f"{law['changed']:,} of {law['activations']:,} activations differ",
-        f"values off by {law['worst']:.1e} of sum|w||a| at most ({law['margin']:.0e} allowed)",
+        f"{neurons} and {results} compared with {law.against}, {_samples(law.samples, of)}: "
+        f"{law.changed:,} of {law.activations:,} activations differ",
+        f"values off by {law.worst:.1e} of sum|w||a| at most ({law.margin:.0e} allowed)",
     )
 
 
@@ -167,7 +169,7 @@ def _input(model: CompiledModel) -> Line:
 
 def _calibration(model: CompiledModel) -> list[Line]:
     """What calibration samples were taken for that they were not as stored."""
-    note = model.report["origins"].get("calibration")
+    note = model.report.origins.get("calibration")
     return [("data", f"calibration: {note}")] if note else []
 
 
@@ -181,7 +183,7 @@ def _mask(model: CompiledModel) -> list[Line]:
     if not model.input.patches:
         return []
     layers = sum(a.masked is not None for a in model.program.accumulators)
-    origin = model.report["origins"]["mask"]
+    origin = model.report.origins["mask"]
     pieces = f"{size(model.input.patches)} patches, a second input; masked pixels count as the mean"
     return [("mask", pieces, plural(layers, "masked layer"), f"(masks: {origin})")]
 
@@ -206,7 +208,7 @@ def mask_line(found: dict[str, Any]) -> Line:
 
 
 def _raw_input(model: CompiledModel, contract: InputContract) -> str:
-    layers = model.report["analog"]
+    layers = model.report.analog
     maps = [a for a in model.program.accumulators if (a.module or a.name) in layers]
     borders = " incl. borders" if any(len(a.shape) > 1 and a.bias.ndim > 1 for a in maps) else ""
     folded = f"mean {_values(contract.mean)} std {_values(contract.std)} folded into"
@@ -216,8 +218,8 @@ def _raw_input(model: CompiledModel, contract: InputContract) -> str:
 def _real_input(model: CompiledModel) -> str:
     step, low, top = _first(model.input.scale), model.input.low[0], model.input.top
     grid = f"quantised to {top + 1} steps of {step:.4g} from {low:.4g} to {low + top * step:.4g}"
-    changed = model.report["changed_by_input"]
-    if model.report["origins"].get("input_range") == OWN_GRID:
+    changed = model.report.changed_by_input
+    if model.report.origins.get("input_range") == OWN_GRID:
         return f"{grid}: exact, as the network itself does"
     if changed is None:
         return f"{grid}: changes not measured"
@@ -239,7 +241,7 @@ def _origins(model: CompiledModel) -> str:
              "input_range": "range"}  # fmt: skip
     groups: dict[str, list[str]] = {}
     for key, word in (names | {"input": mode}).items():
-        if origin := model.report["origins"].get(key):
+        if origin := model.report.origins.get(key):
             groups.setdefault(origin, []).append(word)
     text = "; ".join(f"{', '.join(words)}: {origin}" for origin, words in groups.items())
     return f"({text})" if text else ""
@@ -257,10 +259,10 @@ def _lowered(model: CompiledModel) -> Line:
     ]
     return (
         "lowered",
-        f"{report['activations_lowered']}/{report['activations_found']} activations "
+        f"{report.activations_lowered}/{report.activations_found} activations "
         f"-> IF {_resets(program)} reset",
         f"T×D = {program.timesteps}×{program.ticks}",
-        _folded(report["passes"]),
+        _folded(report.passes),
         " · ".join(parts),
     )
 
@@ -296,76 +298,83 @@ def _share(kind: str, model: CompiledModel) -> str:
     hosted = sum(o.weight.size for o in model.outputs if o.weight is not None)
     if kind != "host" or not hosted:
         return ""
-    return f", {percent(hosted / (hosted + model.report['macs']))} of MACs"
+    return f", {percent(hosted / (hosted + model.report.macs))} of MACs"
 
 
-def _folded(passes: list[dict[str, Any]]) -> str:
-    done = {record["name"]: record["rewrites"] for record in passes}
+def _folded(passes: Collection[PassReport]) -> str:
+    done = {record.name: record.rewrites for record in passes}
     norms = done.get("fold-batch-norm", 0)
     return f"folded: {plural(norms, 'batch norm')}" if norms else ""
 
 
 def _weights(model: CompiledModel) -> Line:
+    """Their bits, and what of the trained network they change."""
     report = model.report
-    bits, origin = report["weight_bits"], report["origins"].get("weight_bits", "given")
-    head = _auto_bits(report["layer_bits"]) if bits == "auto" else f"{bits} bit ({origin}):"
-    bits = max(report["layer_bits"].values(), default=24) if bits == "auto" else bits
-    if not report["samples"]:
+    origin, compared = report.origins.get("weight_bits", "given"), report.compared
+    is_auto = isinstance(report.weight_bits, str)
+    head = _auto_bits(report.layer_bits) if is_auto else f"{report.weight_bits} bit ({origin}):"
+    if compared is None:
         return "weights", f"{head} changes not measured (give --calibration DATA)"
-    more = 16 if bits < 16 else 24
-    is_ours = report["changed_teacher_forced"]  # else it is the input that changed them
-    is_free = is_ours and bits < 24 and not report.get("target")
-    hint = f"(--weight-bits {more} for fewer)" if is_free else ""
-    samples = plural(report["samples"], "sample")
-    changed = f"{percent(report['changed'])} of {number(report['compared'])} activations"
-    same = f", same class for {percent(report['agreement'])} of {samples}"
-    classes = f", {samples}" if report["agreement"] is None else same
-    return "weights", f"{head} {changed} are not the trained network's{classes}", hint
+    samples = plural(report.samples, "sample")
+    changed = f"{percent(report.changed)} of {number(compared)} activations"
+    same = f", same class for {percent(report.agreement)} of {samples}"
+    classes = f", {samples}" if report.agreement is None else same
+    told = f"{head} {changed} are not the trained network's{classes}"
+    return "weights", told, _more_bits(report)
+
+
+def _more_bits(report: Report) -> str:
+    """How fewer activations would change, if it is the weights that change them."""
+    chosen = report.weight_bits
+    bits = max(report.layer_bits.values(), default=24) if isinstance(chosen, str) else chosen
+    if not report.changed_teacher_forced or bits >= 24 or report.target is not None:
+        return ""
+    return f"(--weight-bits {16 if bits < 16 else 24} for fewer)"
 
 
 def _trained(model: CompiledModel) -> list[Line]:
     """What the trained network's own float32 leaves open, so that it is no change of ours."""
-    found = model.report["float32"]
-    if found is None:
+    found, compared = model.report.float32, model.report.compared
+    if found is None or compared is None:
         return []
-    differs = f"{found['activations']:,} of {number(model.report['compared'])} activations"
-    if found["classes"] is not None:
-        samples = plural(model.report["samples"], "sample")
-        differs += f" and in the class of {found['classes']} of {samples}"
+    differs = f"{found.activations:,} of {number(compared)} activations"
+    if found.classes is not None:
+        samples = plural(model.report.samples, "sample")
+        differs += f" and in the class of {found.classes} of {samples}"
     what = f"float32 and float64 of the trained network differ in {differs}"
-    return [("trained", what, f"(float32: {found['of']}; compared is float64)")]
+    return [("trained", what, f"(float32: {found.of}; compared is float64)")]
 
 
 def _silent(model: CompiledModel) -> list[Line]:
     """Populations about which nothing was learnt."""
-    found = model.report["silent"]
+    found = model.report.silent
     if not found:
         return []
-    samples = plural(model.report["samples"] or model.report["verify"]["samples"], "sample")
+    samples = plural(model.report.samples or model.report.verify.samples, "sample")
     what = f"{plural(len(found), 'population')} silent in {samples}: {_names(found)}"
     return [("warning", f"{what}; nothing is shown by comparing them")]
 
 
 def _squeezed(model: CompiledModel) -> list[Line]:
     """Layers with fewer bits than asked for, who takes the room, and why that may be."""
-    found = model.report.get("squeezed", [])
+    found = model.report.squeezed
     if not found:
         return []
-    worst = min(found, key=lambda layer: layer["bits_left"] - layer["bits"])
+    worst = min(found, key=lambda layer: layer.bits_left - layer.bits)
     others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    left = f"{worst['module']}{others} has {worst['bits_left']:.0f} of {worst['bits']} weight bits"
-    still = model.report.get("still_norms", [])
+    left = f"{worst.module}{others} has {worst.bits_left:.0f} of {worst.bits} weight bits"
+    still = model.report.still_norms
     return [
         (
             "squeezed",
-            f"{left}: {worst['by']} takes its potential up to {worst['reach']:.2g} thresholds",
+            f"{left}: {worst.by} takes its potential up to {worst.reach:.2g} thresholds",
             f"variance 0: {_names(still)}" if still else "",
             "(leave it out, or train on)",
         )
     ]
 
 
-def _auto_bits(layers: dict[str, int]) -> str:
+def _auto_bits(layers: Mapping[str, int]) -> str:
     """Which layers got more than the fewest, of as many as there are."""
     fewest = min(layers.values(), default=0)
     more = [f"{name} {bits}" for name, bits in layers.items() if bits > fewest]
@@ -382,33 +391,33 @@ def _latency(model: CompiledModel) -> Line:
 
 def _bounds(model: CompiledModel) -> Line:
     report = model.report
-    slices = max(report["bounds"], key=lambda b: int(b["slice_bits"]))
-    total = max(report["bounds"], key=lambda b: int(b["bits"]))
-    measured = report["saturated"] is not None
+    slices = max(report.bounds, key=lambda b: b.slice_bits)
+    total = max(report.bounds, key=lambda b: b.bits)
+    ties = "ties not measured" if report.ties is None else f"ties met {number(report.ties)}"
     return (
         "bounds",
-        f"worst sum 2^{slices['slice_bits'] - 1} of 2^31 ({slices['module']})",
-        f"worst potential 2^{total['bits'] - 1} of 2^62 ({total['module']})",
-        f"ties met {number(report['ties'])}" if measured else "ties not measured",
-        f"saturated at D {percent(report['saturated'])}",
+        f"worst sum 2^{slices.slice_bits - 1} of 2^31 ({slices.module})",
+        f"worst potential 2^{total.bits - 1} of 2^62 ({total.module})",
+        ties,
+        f"saturated at D {percent(report.saturated)}",
     )
 
 
 def _target(model: CompiledModel) -> list[Line]:
-    found = model.report.get("target")
+    found = model.report.target
     return [("target", *target_pieces(found))] if found else []
 
 
-def target_pieces(found: Mapping[str, Any]) -> list[str]:
+def target_pieces(found: TargetReport) -> list[str]:
     """What the network would take of a chip; never that it runs there."""
-    limits, bits = found["limits"], found["state_bits"]
-    pieces = [f"{found['name']}: potentials take {bits} of {limits['state_bits']} bits, proved"]
-    if not found["fits_bits"]:
-        words = f"{limits['weight_bits']}-bit weights, {limits['state_bits']}-bit potentials"
-        pieces = [f"{found['name']}: does not fit its bits ({words})"]
-    cores = f"{_cores(found['cores_shared'])} of {limits['cores']} cores"
-    unrolled = f"{_cores(found['cores_unrolled'])} if every synapse is stored"
-    verdict = "feasible" if found["feasible"] else "not feasible"
+    limits, bits = found.limits, found.state_bits
+    pieces = [f"{found.name}: potentials take {bits} of {limits.state_bits} bits, proved"]
+    if not found.fits_bits:
+        words = f"{limits.weight_bits}-bit weights, {limits.state_bits}-bit potentials"
+        pieces = [f"{found.name}: does not fit its bits ({words})"]
+    cores = f"{_cores(found.cores_shared)} of {limits.cores} cores"
+    unrolled = f"{_cores(found.cores_unrolled)} if every synapse is stored"
+    verdict = "feasible" if found.feasible else "not feasible"
     return [*pieces, f"{cores} ({unrolled}): {verdict} under the assumed layout"]
 
 
@@ -420,34 +429,34 @@ def _cores(count: int | None) -> str:
 
 
 def _verify(model: CompiledModel) -> Line:
-    verdict = model.report["verify"]
-    covered = verdict["coverage"]
-    samples = _samples(verdict["samples"], verdict["available"])
-    kind = "" if model.report["samples"] else " of noise"
-    differ = f"{verdict['mismatched']:,} of {covered['spikes']:,} spikes differ"
+    verdict = model.report.verify
+    covered = verdict.coverage
+    samples = _samples(verdict.samples, verdict.available)
+    kind = "" if model.report.samples else " of noise"
+    differ = f"{verdict.mismatched:,} of {covered.spikes:,} spikes differ"
     return (
         "verify",
-        f"{samples}{kind}: {', '.join(verdict['engines'])} == integer, {differ}",
+        f"{samples}{kind}: {', '.join(verdict.engines)} == integer, {differ}",
         fired(covered),
         _layer_by_layer(verdict),
     )
 
 
-def _layer_by_layer(verdict: dict[str, Any]) -> str:
+def _layer_by_layer(verdict: VerifyReport) -> str:
     """What was compared on more samples than the whole network was; nothing if none were."""
-    layers = verdict.get("layers") or {"samples": 0}
-    if layers["samples"] <= verdict["samples"]:
+    layers = verdict.layers
+    if layers.samples <= verdict.samples:
         return ""
-    samples = plural(layers["samples"], "sample")
+    samples = plural(layers.samples, "sample")
     return (
-        f"{samples} layer by layer, {layers['engine']} fed with the counts of integer: "
-        f"{layers['mismatched']:,} of {layers['elements']:,} values differ"
+        f"{samples} layer by layer, {layers.engine} fed with the counts of integer: "
+        f"{layers.mismatched:,} of {layers.elements:,} values differ"
     )
 
 
-def fired(covered: dict[str, Any]) -> str:
+def fired(covered: Coverage | CoverageReport) -> str:
     """How many populations fired, and the names of those about which nothing was learnt."""
-    text = f"{covered['fired']}/{covered['populations']} populations fired"
-    if covered["silent"]:
-        text += f"; vacuous for the silent ones: {_names(covered['silent'])}"
+    text = f"{covered.fired}/{covered.populations} populations fired"
+    if covered.silent:
+        text += f"; vacuous for the silent ones: {_names(covered.silent)}"
     return text

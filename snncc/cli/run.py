@@ -65,7 +65,7 @@ class _Threads(click.IntRange):
 )
 @limit_option
 @click.option(
-    "--engine", default="clocked", show_default=True, metavar="NAME", help="See snncc targets."
+    "--engine", default="clocked", show_default=True, metavar="NAME", help="See snncc engines."
 )
 @click.option(
     "--batch",

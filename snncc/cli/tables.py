@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from difflib import unified_diff
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from snncc.program import Projection
     from snncc.runtime.artifact import CompiledModel
+    from snncc.runtime.report import TargetReport
 
 __all__ = ["demand", "graph_of", "graph_text", "rows", "statistics_of", "texts"]
 
@@ -27,7 +29,7 @@ Column = tuple[str, Callable[[Row], str]]  # heading, cell; a heading that ends 
 
 
 def _neurons(model: CompiledModel) -> list[Row]:
-    measured = {layer["population"]: layer for layer in model.report["layers"]}
+    measured = {layer.population: layer for layer in model.report.layers}
     return [
         {
             "module": neuron.module or neuron.name,
@@ -40,10 +42,10 @@ def _neurons(model: CompiledModel) -> list[Row]:
             "window": neuron.depth,
             "first_level": [int(neuron.levels[:, 0].min()), int(neuron.levels[:, 0].max())],
             "last_level": [int(neuron.levels[:, -1].min()), int(neuron.levels[:, -1].max())],
-            "changed": measured[neuron.name].get("changed"),
-            "changed_teacher_forced": measured[neuron.name].get("changed_teacher_forced"),
-            "saturated": measured[neuron.name].get("saturated"),
-            "ties": measured[neuron.name].get("ties"),
+            "changed": measured[neuron.name].changed,
+            "changed_teacher_forced": measured[neuron.name].changed_teacher_forced,
+            "saturated": measured[neuron.name].saturated,
+            "ties": measured[neuron.name].ties,
         }
         for neuron in model.program.neurons
     ]
@@ -144,43 +146,47 @@ def _left(by_target: Mapping[str, int]) -> str:
 
 
 def _passes(model: CompiledModel) -> list[Row]:
-    return list(model.report["passes"])
+    return [asdict(made) for made in model.report.passes]
 
 
 def _bounds(model: CompiledModel) -> list[Row]:
     from snncc.backends.engines import TARGETS
     from snncc.runtime.bounds import bits_of, bounds
 
-    ranges = (model.report.get("observed") or {}).get("ranges", {})
+    observed = model.report.observed
+    ranges = observed.ranges if observed is not None else {}
     limits = {target.name: target.state_bits + 1 for target in TARGETS.values()}
     return [
         {
-            **row,
+            **asdict(row),
             "observed": seen,
             "observed_bits": bits_of(*seen) if seen else None,
-            "slice_left": 32 - row["slice_bits"] if row["slice_bits"] > 1 else None,
-            "left": {name: bits - row["bits"] for name, bits in limits.items()},
+            "slice_left": 32 - row.slice_bits if row.slice_bits > 1 else None,
+            "left": {name: bits - row.bits for name, bits in limits.items()},
         }
         for row in bounds(model.program)
-        for seen in [ranges.get(row["accumulator"])]
+        for seen in [ranges.get(row.accumulator)]
     ]
 
 
 # -- what a chip would be asked for --------------------------------------------------------
 
 
-def demand(model: CompiledModel) -> dict[str, Any]:
+def demand(model: CompiledModel) -> TargetReport:
     """What the network would take of a chip: of that it was compiled for, or of the first."""
     from snncc.backends.chip.chips import CHIPS, demand_json
+    from snncc.runtime.report import TargetReport, decode
 
-    target = model.report.get("target") or {}
-    return demand_json(model.program, target.get("name", CHIPS[0]))
+    target = model.report.target
+    found = demand_json(model.program, target.name if target is not None else CHIPS[0])
+    return decode(TargetReport, found, "resources")
 
 
 def _resources(model: CompiledModel) -> list[Row]:
-    found = demand(model)
-    total = {"module": "all", **found}
-    return [*found["layers"], total]
+    from snncc.runtime.report import encode
+
+    found = encode(demand(model))
+    return [*found["layers"], {"module": "all", **found}]
 
 
 _RESOURCE_COLUMNS: tuple[Column, ...] = (

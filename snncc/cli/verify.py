@@ -151,7 +151,7 @@ def _show(
         )
     for name, why in absent.items():
         screen.line(name, f"not run: {why}")
-    screen.line("coverage", fired(found.coverage.to_json()), _levels(found))
+    screen.line("coverage", fired(found.coverage), _levels(found))
     differences = [("integer", m) for m in found.stored if m.mismatched]
     differences += [(name, m) for name, v in found.engines.items() for m in v.worst.values()]
     if differences:

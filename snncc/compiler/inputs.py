@@ -1,53 +1,98 @@
-"""How the compiler sees its data: the input contract, calibration samples, feeds."""
+"""How the network's input becomes integers: its contract, and where that comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, UnsupportedModelError, UsageError
-from snncc.ir.names import PIXELS
-from snncc.runtime.coding import Dataset, check_input, read_data
+from snncc.compiler.given import Given
+from snncc.compiler.samples import Calibration, Samples, calibration_data
+from snncc.errors import Option, UnsupportedModelError, UsageError, Words
 from snncc.runtime.contract import InputContract
-from snncc.runtime.masks import MASK, check_mask, random_masks
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from snncc.frontends.sequences import Frames
+    from snncc.passes.recognise.recognise_qdq import InputGrid
 
-__all__ = [
-    "OWN_GRID",
-    "Samples",
-    "calibration_data",
-    "f32_contract",
-    "feeds_of",
-    "floats",
-    "frames_of",
-    "halves",
-    "input_shape",
-    "masked_contract",
-    "noise",
-    "origin_of_masks",
-    "patches_of",
-    "range_of",
-    "u8_contract",
-]
+__all__ = ["OWN_GRID", "Inputs", "floats", "inputs_of_file", "inputs_of_module"]
 
 Array = npt.NDArray[Any]
 
 #: Origin of an input's range that the network itself says.
 OWN_GRID = "the network's own quantiser"
 
-_DTYPES = (np.uint8, np.float32, np.float64)
+_U8, _F32 = Option("input.mode", "u8"), Option("input.mode", "f32")
+_MEAN, _STD, _RANGE = Option("input.mean"), Option("input.std"), Option("input.range")
+_PIXELS = Words(_U8, " ", Option("input.mean", like="…"), " ", Option("input.std", like="…"))
+_UNKNOWN_RANGE = Words(
+    "the input's range is not known: give ", _PIXELS, " for raw pixels, or ",
+    Option("calibration"), " or ", Option("input.range", like="LOW,HIGH"), " for real values",
+)  # fmt: skip
 
 
-def input_shape(model: ir.Model) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Inputs:
+    """What the network takes, and samples of it.
+
+    Attributes:
+        contract: How samples become integers.
+        data: Calibration samples, if any.
+        origins: Option -> where its value came from, as far as it was found here.
+    """
+
+    contract: InputContract
+    data: Samples | None
+    origins: Mapping[str, str]
+
+    def of(self, model: ir.Model, patches: tuple[int, int] | None) -> Inputs:
+        """The same under the name that the graph's input has, with a patch mask if it takes one.
+
+        Raises:
+            UsageError: There is no patch mask for such an input.
+        """
+        contract = replace(self.contract, name=str(model.graph.inputs[0].name))
+        if patches is None:
+            return replace(self, contract=contract)
+        origins = {**self.origins, "mask": _origin_of_masks(self.data)}
+        return replace(self, contract=_masked_contract(contract, patches), origins=origins)
+
+
+def inputs_of_module(given: Given, calibration: Calibration | None) -> Inputs:
+    """Those of a module, whose input is known before it is exported."""
+    frames, shape = given.frames, given.shape
+    data, origins = _data(given, calibration, frames.sample(shape))
+    contract = _contract(given, shape, data, None)
+    return Inputs(replace(contract, timesteps=frames.timesteps), data, origins)
+
+
+def inputs_of_file(given: Given, model: ir.Model, calibration: Calibration | None) -> Inputs:
+    """Those of a file, which says itself what it takes."""
+    from snncc.passes.recognise.recognise_qdq import input_grid
+
+    shape, grid = _input_shape(model), input_grid(model)
+    data, origins = _data(given, calibration, shape)
+    contract = _contract(given, shape, data, grid)
+    if grid is not None and contract.dtype != "uint8":
+        origins["input_range"] = OWN_GRID
+    return Inputs(contract, data, origins)
+
+
+def _data(
+    given: Given, calibration: Calibration | None, shape: tuple[int, ...]
+) -> tuple[Samples | None, dict[str, str]]:
+    """Calibration samples, and what they were taken for that they were not as stored."""
+    limit, masks = given.options.calibration_limit, given.patches is not None
+    data = calibration_data(calibration, shape, limit, masks)
+    notes = data.notes if data is not None else ()
+    return data, {"calibration": ", ".join(notes)} if notes else {}
+
+
+def _input_shape(model: ir.Model) -> tuple[int, ...]:
     """Shape of one sample, as the imported graph has it; a sequence's begins with T."""
     from snncc.ir.graphs import static_shape
 
@@ -57,150 +102,86 @@ def input_shape(model: ir.Model) -> tuple[int, ...]:
     return shape
 
 
-def frames_of(timesteps: int | None, batch_first: bool | None, config: Mapping[str, Any]) -> Frames:
-    """Whether a module reads sequences, and how: as given, else as its ``default_cfg`` says."""
-    from snncc.frontends.sequences import Frames
-
-    T = config.get("timesteps", 0) if timesteps is None else timesteps
-    if type(T) is not int or T < 0 or timesteps == 0:
-        raise UsageError(f"timesteps {T!r}: a positive integer is expected")
-    if batch_first and not T:
-        raise UsageError("batch_first belongs to sequences: give timesteps, too")
-    first = config.get("batch_first", False) if batch_first is None else batch_first
-    return Frames(T, bool(first))
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples, their patch masks if there are any, and what ``Dataset.notes`` says of them.
-
-    ``where`` is what messages call them: a file.
-    """
-
-    x: Array
-    mask: Array | None = None
-    notes: tuple[str, ...] = ()
-    where: str = "calibration"
-
-
-def calibration_data(
-    calibration: Dataset | Array | str | Path | None,
-    shape: tuple[int, ...],
-    limit: int | None,
-    masks: bool = False,
-) -> Samples | None:
-    """Samples from wherever they are, checked against the network's input.
+def _contract(
+    given: Given, shape: tuple[int, ...], data: Samples | None, grid: InputGrid | None
+) -> InputContract:
+    """How the input becomes integers; its name and timesteps are the graph's.
 
     Args:
-        calibration: Data, or its path.
-        shape: One sample.
-        limit: At most so many.
-        masks: Whether the network takes patch masks.
+        given: Options and ``default_cfg``.
+        shape: Of a sample; of a sequence that of one timestep.
+        data: Calibration samples, if any.
+        grid: On which the network quantises its input itself, if it does.
     """
-    if calibration is None:
-        return None
-    if isinstance(calibration, (str, Path)):
-        calibration = read_data(calibration, shape=shape, limit=limit, masks=masks)
-    given: Dataset | Samples
-    if isinstance(calibration, Dataset):
-        given, where = calibration, f"{calibration.origin}: calibration"
-    else:
-        given, where = Samples(np.asarray(calibration)), "calibration"
-    if len(given.x) == 0:
-        raise BadInputError(f"{where}: no samples")
-    mask = given.mask if masks else None
-    if mask is not None and np.shape(mask)[:1] != (len(given.x),):
-        found = f"mask of shape {list(np.shape(mask))} for {len(given.x)} samples"
-        raise BadInputError(f"{where}: {found}; give one mask for each")
-    if given.x.dtype not in _DTYPES:
-        hint = "give raw pixels as uint8, or real values as float32"
-        raise BadInputError(f"{where}: dtype {given.x.dtype}; {hint}")
-    dtype = "uint8" if given.x.dtype == np.uint8 else "float32"
-    x = check_input(given.x[:limit], shape, dtype, where)
-    return Samples(x, None if mask is None else mask[:limit], given.notes, where)
+    chosen = given.options.input
+    mean = chosen.mean if chosen.mean is not None else given.config.get("mean")
+    std = chosen.std if chosen.std is not None else given.config.get("std")
+    known = mean is not None or std is not None
+    mode = chosen.mode or ("u8" if known else "f32")
+    if mode not in ("u8", "f32"):
+        raise UsageError(Words(Option("input.mode", mode), ": u8 or f32"))
+    if mode == "u8" and chosen.range is not None:
+        raise UsageError(Words(_RANGE, " belongs to ", _F32))
+    if mode == "u8":
+        return _u8_contract("", shape, floats(mean, 0.0), floats(std, 1.0))
+    if chosen.mean is not None or chosen.std is not None:
+        raise UsageError(Words(_MEAN, " and ", _STD, " belong to ", _U8))
+    if grid is None:
+        return _f32_contract("", shape, chosen.range or _range_of(data))
+    if chosen.range is not None:
+        told = "the network quantises its input itself; leave "
+        raise UsageError(Words(told, _RANGE, " out"))
+    return _own_contract(shape, grid)
 
 
-def noise(contract: InputContract, samples: int) -> Samples:
-    """Samples for checks that hold on any data; nothing is *measured* on them."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (samples, *contract.sample), dtype=np.uint8)
-    if contract.dtype == "uint8":
-        return Samples(pixels)
-    low, step = contract.low[0], np.ravel(contract.scale)[0]
-    return Samples(np.asarray(pixels * np.float32(step) + np.float32(low), dtype=np.float32))
+def _own_contract(shape: tuple[int, ...], grid: InputGrid) -> InputContract:
+    """On the network's own grid."""
+    scale = grid.scale if len(grid.scale) > 1 else grid.scale[0]
+    return InputContract(
+        "", shape, "float32", scale=scale, zero_point=grid.zero_point, top=grid.top
+    )
 
 
-def feeds_of(contract: InputContract, data: Samples) -> dict[str, Array]:
-    """The input under both its names: as the trained network takes it, and as integers.
-
-    With patches also the masks, which are random ones where the data has none.
-    """
-    x = data.x
-    if contract.dtype == "uint8" and x.dtype != np.uint8:
-        hint = "give raw pixels, or --input f32"
-        raise BadInputError(f"{data.where}: float samples for a uint8 input; {hint}")
-    if contract.dtype != "uint8" and x.dtype == np.uint8:
-        raise BadInputError(f"{data.where}: uint8 samples for a float input; use --input u8")
-    real = contract.normalised(x) if contract.dtype == "uint8" else x
-    pixels = f"{contract.name}{PIXELS}"
-    if not contract.patches:
-        return {contract.name: real, pixels: contract.encode(x, where=data.where)}
-    given = data.mask if data.mask is not None else random_masks(len(x), contract.patches)
-    mask = check_mask(given, len(x), contract.patches, f"{data.where}: {MASK}")
-    integers = contract.encode(x, mask=mask)
-    return {contract.name: real, pixels: integers, MASK: mask.astype(np.float32)}
-
-
-def u8_contract(
+def _u8_contract(
     name: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> InputContract:
     """Raw pixels: exact, the normalisation is folded into the first layer."""
     if any(len(v) not in (1, shape[0]) for v in (mean, std)):
-        raise UsageError(f"--mean {mean} --std {std}: one number, or one for each of {shape[0]}")
+        told = f": one number, or one for each of {shape[0]}"
+        raise UsageError(Words(Option("input.mean", mean), " ", Option("input.std", std), told))
     if min(std) <= 0:
-        raise UsageError(f"--std {std}: must be positive")
+        raise UsageError(Words(Option("input.std", std), ": must be positive"))
     means, stds = (np.broadcast_to(v, shape[0]).tolist() for v in (mean, std))
     scale = tuple(1 / (255 * s) for s in stds)
     offset = tuple(-m / s for m, s in zip(means, stds, strict=True))
     return InputContract(name, shape, "uint8", tuple(means), tuple(stds), scale, offset)
 
 
-def f32_contract(
+def _f32_contract(
     name: str, shape: tuple[int, ...], limits: tuple[float, float] | None
 ) -> InputContract:
     """Real values on 256 steps from low to high."""
     if limits is None:
-        raise UsageError(
-            "the input's range is not known: give --input u8 --mean … --std … for raw pixels, or "
-            "--calibration or --input-range LOW,HIGH for real values"
-        )
+        raise UsageError(_UNKNOWN_RANGE)
     low, high = limits
     if not np.isfinite([low, high]).all() or not low < high:
-        raise UsageError(f"--input-range {low},{high}: low must be below high")
+        raise UsageError(Words(Option("input.range", (low, high)), ": low must be below high"))
     return InputContract(name, shape, "float32", scale=(high - low) / 255, offset=low)
 
 
-def masked_contract(contract: InputContract, patches: tuple[int, int]) -> InputContract:
+def _masked_contract(contract: InputContract, patches: tuple[int, int]) -> InputContract:
     """The contract with a patch mask as second input."""
     if contract.dtype != "uint8":
-        raise UsageError("--patch-mask is for raw pixels: give --mean and --std, or --input u8")
+        told = Words(" is for raw pixels: give ", _MEAN, " and ", _STD, ", or ", _U8)
+        raise UsageError(Words(Option("patch_mask"), told))
     return replace(contract, patches=patches)
 
 
-def halves(feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Samples to choose with and others to judge by; a single one does both."""
-    half = len(next(iter(feeds.values()))) // 2
-    return (
-        {name: x[: half or None] for name, x in feeds.items()},
-        {name: x[half:] for name, x in feeds.items()},
-    )
-
-
-def range_of(data: Array | None) -> tuple[float, float] | None:
+def _range_of(data: Samples | None) -> tuple[float, float] | None:
     """Smallest and largest value of real samples."""
-    if data is None or data.dtype == np.uint8:
+    if data is None or data.x.dtype == np.uint8:
         return None
-    return float(data.min()), float(data.max())
+    return float(data.x.min()), float(data.x.max())
 
 
 def floats(values: Sequence[float] | float | None, default: float) -> tuple[float, ...]:
@@ -213,17 +194,7 @@ def floats(values: Sequence[float] | float | None, default: float) -> tuple[floa
         raise UsageError(f"mean or std {values!r}: numbers are expected") from e
 
 
-def patches_of(given: Sequence[int] | None) -> tuple[int, int] | None:
-    """The number of patches, of two positive integers."""
-    if given is None:
-        return None
-    sizes = tuple(given) if isinstance(given, Sequence) else ()
-    if len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
-        raise UsageError(f"--patch-mask {given!r}: H,W is expected, the number of patches")
-    return sizes[0], sizes[1]
-
-
-def origin_of_masks(data: Samples | None) -> str:
+def _origin_of_masks(data: Samples | None) -> str:
     """Whose masks a network with patches is checked with, for people."""
     if data is not None and data.mask is not None:
         return "the calibration data"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from snncc.compiler.inputs import frames_of
+from snncc.compiler.given import frames_of
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.carried import carry_of
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
@@ -86,55 +86,93 @@ def on_grid(
         UnsupportedModelError: It does not compile, or has parts that cannot be trained on a grid.
         UsageError: Shape or bits are not known or not possible, or it is on a grid already.
     """
+    if not 4 <= weight_bits <= 24:
+        raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
+    trained = _read(module, input_shape, mean, std, timesteps, batch_first)
+    model, is_apart = _integer_graph(trained)
+    planned, faults = plan(model, weight_bits)
+    if faults:
+        raise UnsupportedModelError("the weights do not fit their bits", faults)
+    layers = round_for_pixels(planned)
+    builder = _Builder(model, layers, weight_bits, trained.frames.batch_first)
+    net = builder.build(type(trained.module).__name__, is_apart)
+    net.default_cfg = _config_of(trained)  # type: ignore[assignment]
+    return net
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A trained network, and what its input is.
+
+    Attributes:
+        module: The network, which stays untouched.
+        shape: One sample, (C, H, W) or (F,); of a sequence one timestep.
+        mean: Of pixel / 255, for each channel.
+        std: Likewise.
+        frames: Whether the input is a sequence.
+    """
+
+    module: nn.Module
+    shape: tuple[int, ...]
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+    frames: Frames
+
+
+def _read(
+    module: nn.Module,
+    input_shape: Sequence[int] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    timesteps: int | None,
+    batch_first: bool | None,
+) -> _Trained:
+    """What is given, else what the module's ``default_cfg`` says.
+
+    Raises:
+        UsageError: The shape is not known, or the network is on a grid already.
+    """
     from snncc.frontends.pytorch import unwrapped
 
     module = unwrapped(module)
-    if not 4 <= weight_bits <= 24:
-        raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
     config = getattr(module, "default_cfg", {})
     shape = input_shape or config.get("input_size")
     if shape is None:
         raise UsageError("on_grid: the input's shape is not known; give input_shape")
-    mean, std = (
-        config.get(k, d) if v is None else v for k, v, d in (("mean", mean, 0), ("std", std, 1))
-    )
     if any(isinstance(part, (GridConv2d, GridLinear)) for part in module.modules()):
         raise UsageError("on_grid: the network is on a grid already; train and compile it")
+    means, stds = (
+        np.broadcast_to(np.asarray(config.get(k, d) if v is None else v, np.float64), shape[0])
+        for v, k, d in ((mean, "mean", 0), (std, "std", 1))
+    )
     frames = frames_of(timesteps, batch_first, config)
-    model, is_apart = _integer_graph(module, shape, mean, std, frames)
-    planned, faults = plan(model, weight_bits)
-    if faults:
-        raise UnsupportedModelError("the weights do not fit their bits", faults)
-    builder = _Builder(model, round_for_pixels(planned), weight_bits, frames.batch_first)
-    net = builder.build(type(module).__name__, is_apart)
-    net.default_cfg = {  # type: ignore[assignment]
-        "input_size": tuple(shape),
-        "mean": (0.0,) * shape[0],
-        "std": (1 / 255,) * shape[0],
-    }
-    if frames.timesteps:
-        net.default_cfg |= {"timesteps": frames.timesteps, "batch_first": frames.batch_first}  # type: ignore[operator]
-    return net
+    return _Trained(module, tuple(shape), means, stds, frames)
 
 
-def _integer_graph(
-    module: nn.Module, shape: Sequence[int], mean: Any, std: Any, frames: Frames
-) -> tuple[ir.Model, bool]:
+def _integer_graph(trained: _Trained) -> tuple[ir.Model, bool]:
     """The graph in which every layer reads integers; whether the module returns [T, N, ...]."""
     from snncc.frontends.pytorch import import_module
-    from snncc.passes import FRONT, PassManager
-    from snncc.passes.fold.commute_max_pool import CommuteMaxPool
-    from snncc.passes.fold.fold_scale import FoldScale
+    from snncc.passes import PassManager, to_integer
     from snncc.passes.integers.quantise_input import QuantiseInput
-    from snncc.passes.judge.require_integer import RequireInteger
 
-    means, stds = (np.broadcast_to(np.asarray(v, np.float64), shape[0]) for v in (mean, std))
-    source = QuantiseInput(tuple(1 / (255 * stds)), tuple(-means / stds))
-    passes = (*FRONT, RequireInteger(), CommuteMaxPool(), source, FoldScale())
-    imported = import_module(module, shape, frames=frames)
+    source = QuantiseInput(tuple(1 / (255 * trained.std)), tuple(-trained.mean / trained.std))
+    imported = import_module(trained.module, trained.shape, frames=trained.frames)
     rank = len(imported.graph.outputs[0].shape or ())
-    model = PassManager(passes).run(imported)
+    model = PassManager(to_integer(source)).run(imported)
     return model, rank > len(model.graph.outputs[0].shape or ())
+
+
+def _config_of(trained: _Trained) -> dict[str, Any]:
+    """What the network on the grid says of its input: pixels as they are."""
+    channels, frames = trained.shape[0], trained.frames
+    config: dict[str, Any] = {
+        "input_size": trained.shape,
+        "mean": (0.0,) * channels,
+        "std": (1 / 255,) * channels,
+    }
+    if frames.timesteps:
+        config |= {"timesteps": frames.timesteps, "batch_first": frames.batch_first}
+    return config
 
 
 class _Builder:

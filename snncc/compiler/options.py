@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from snncc.backends.chip.chips import chip
-from snncc.errors import UsageError
+from snncc.backends.chip.chips import CHIPS, chip
+from snncc.errors import Option, UsageError, Words
 
 __all__ = ["InputOptions", "Options", "bits_of"]
 
@@ -66,6 +67,7 @@ class Options:
         trust_pickle: Let a ``.pt2`` file run code, which its reader cannot be kept from.
         calibration_limit: Use only so many calibration samples, from the first.
         origins: Option -> where its value came from, for the report.
+        checkpoint: What became of the checkpoint that the network was read from, for the report.
     """
 
     name: str | None = None
@@ -86,6 +88,7 @@ class Options:
     trust_pickle: bool = False
     calibration_limit: int | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: Mapping[str, Any] | None = None
 
 
 def bits_of(options: Options) -> int | str:
@@ -97,12 +100,13 @@ def bits_of(options: Options) -> int | str:
     given = options.weight_bits
     if options.target is None:
         return DEFAULT_BITS if given is None else given
+    target = Option("target", options.target)
+    if options.target not in CHIPS:
+        raise UsageError(Words(target, f": no such target; there are {', '.join(CHIPS)}"))
     most = chip(options.target).weight_bits
     if given is None:
         return most
     if isinstance(given, str) or given > most:
-        raise UsageError(
-            f"--target {options.target} takes weights of up to {most} bits, not {given}; leave "
-            "--weight-bits out"
-        )
+        told = f" takes weights of up to {most} bits, not {given}; leave "
+        raise UsageError(Words(target, told, Option("weight_bits"), " out"))
     return given

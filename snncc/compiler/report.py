@@ -1,81 +1,102 @@
-"""The report of a compilation: plain data, the same for the same input."""
+"""How the report of a compilation is made of what its phases found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from snncc.backends.chip.chips import demand_json
+from snncc.compiler.given import Given
+from snncc.compiler.inputs import Inputs
 from snncc.program import Accumulator, Program, sources_of
 from snncc.runtime.bounds import bounds
 from snncc.runtime.contract import InputContract
+from snncc.runtime.report import (
+    Float32Report,
+    ImportReport,
+    LayerReport,
+    LayersCompared,
+    Observed,
+    PassReport,
+    Report,
+    Squeezed,
+    TargetReport,
+    VerifyReport,
+    decode,
+)
+from snncc.runtime.verify import Verification
 
 if TYPE_CHECKING:
     from snncc.frontends.import_law import ImportLaw
     from snncc.passes import PassManager
     from snncc.runtime.measure import Measured
 
-__all__ = ["make_report", "silent_modules"]
+__all__ = ["Findings", "findings_of", "make_report"]
 
 
-def make_report(
-    weight_bits: int | str,
-    origins: Mapping[str, str],
-    contract: InputContract,
+@dataclass(frozen=True)
+class Findings:
+    """What was found on the way to the Program; the graphs it was found in are not kept.
+
+    Attributes:
+        program: The Program.
+        contract: What the network takes.
+        origins: Option -> where its value came from, as far as it was found on the way.
+        activations_found: In the trained network.
+        macs: Multiply-accumulates of a sample.
+        layer_bits: Module path -> bits of its weights.
+        squeezed: Layers with fewer bits than were asked for.
+        still_norms: Batch norms with channels that did not vary in training.
+        passes: What each did.
+        import_law: The graph beside the trained network.
+        layers: Every layer by itself.
+        measured: What quantisation changes; None: there is no calibration data.
+    """
+
+    program: Program
+    contract: InputContract
+    origins: Mapping[str, str]
+    activations_found: int
+    macs: int
+    layer_bits: Mapping[str, int]
+    squeezed: tuple[Squeezed, ...]
+    still_norms: tuple[str, ...]
+    passes: tuple[PassReport, ...]
+    import_law: ImportReport
+    layers: LayersCompared
+    measured: Measured | None
+
+
+def findings_of(
     manager: PassManager,
     program: Program,
+    inputs: Inputs,
     law: ImportLaw,
+    layers: LayersCompared,
     measured: Measured | None,
-    target: str | None = None,
-) -> dict[str, Any]:
-    """Everything the compiler did, proved and measured, ahead of ``observed`` and ``verify``.
-
-    ``changed`` is the share of ``compared`` activations that differ end to end from the trained
-    network in float64, ``changed_teacher_forced`` that of each layer's own rounding, ``agreement``
-    the share of samples with the trained network's class (None for results that are maps).
-    ``float32`` counts the activations and classes in which the trained network's own float32 is
-    not its float64: no change of ours. Without calibration data all that is measured is None.
-    ``squeezed`` are layers with fewer bits than were asked for, as others fill their potentials,
-    ``still_norms`` batch norms with channels of variance 0, which is mostly why. ``target`` is
-    what the network was compiled for and would take of it, or None.
-    """
+) -> Findings:
+    """What the phases found, and what the graphs say of themselves."""
     from snncc.passes.fold.fold_batch_norm import still_norms
     from snncc.passes.integers.quantise_weights import squeezed
     from snncc.passes.judge.diagnose import diagnose
 
     found = diagnose(manager.after["merge-linear"])
-    return {
-        "activations_found": found.activations_found,
-        "activations_lowered": len(program.neurons),
-        "macs": found.macs,
-        "target": demand_json(program, target) if target is not None else None,
-        "weight_bits": weight_bits,
-        "layer_bits": _layer_bits(manager),
-        "squeezed": squeezed(manager.stages["quantised"]),
-        "still_norms": still_norms(manager.stages["quantised"]),
-        "samples": measured.samples if measured else 0,
-        "compared": measured.total if measured else None,
-        "agreement": _agreement(measured),
-        "changed": measured.share("end_to_end") if measured else None,
-        "changed_teacher_forced": measured.share("teacher_forced") if measured else None,
-        "changed_by_input": _changed_by_input(measured),
-        "float32": _float32(measured),
-        "saturated": measured.share("saturated") if measured else None,
-        "ties": sum(layer.ties for layer in measured.layers) if measured else None,
-        "layers": _layers(program, measured),
-        "analog": analog_layers(program),
-        "windows": program.windows,
-        "latency_ticks": program.latency,
-        "bounds": bounds(program),
-        "passes": [
-            {"name": r.name, "rewrites": r.rewrites, "checked": r.checked, "worst": r.worst}
-            for r in manager.records
-        ],
-        "import_law": asdict(law),
-        "input": contract.to_json(),
-        "origins": dict(origins),
-    }
+    records = manager.records
+    return Findings(
+        program=program,
+        contract=inputs.contract,
+        origins=inputs.origins,
+        activations_found=found.activations_found,
+        macs=found.macs,
+        layer_bits=_layer_bits(manager),
+        squeezed=tuple(Squeezed(**row) for row in squeezed(manager.stages["quantised"])),
+        still_norms=tuple(still_norms(manager.stages["quantised"])),
+        passes=tuple(PassReport(r.name, r.rewrites, r.checked, r.worst) for r in records),
+        import_law=ImportReport(**asdict(law)),
+        layers=layers,
+        measured=measured,
+    )
 
 
 def _layer_bits(manager: PassManager) -> dict[str, int]:
@@ -89,21 +110,99 @@ def _layer_bits(manager: PassManager) -> dict[str, int]:
     return {made.get(name, name): count for name, count in bits.items()}
 
 
-def _changed_by_input(measured: Measured | None) -> float | None:
-    """The share of activations that input quantisation changes; 0 where it is not ours."""
-    if measured is None:
-        return None
-    return _ratio(measured.input_changed or 0, measured.total)
+def make_report(
+    given: Given, found: Findings, verdict: Verification, observed: Observed | None, available: int
+) -> Report:
+    """The report, whole.
+
+    Args:
+        given: Network and options.
+        found: On the way to the Program.
+        verdict: Of the engines.
+        observed: Membrane potentials on calibration data, if there is some.
+        available: Samples there were.
+    """
+    program, target = found.program, given.options.target
+    layers = _layers(program, found.measured)
+    verified = {**verdict.to_json(), "available": available, "layers": asdict(found.layers)}
+    demand = demand_json(program, target) if target is not None else None
+    return Report(
+        activations_found=found.activations_found,
+        activations_lowered=len(program.neurons),
+        macs=found.macs,
+        target=None if demand is None else decode(TargetReport, demand, "target"),
+        weight_bits=given.bits,
+        layer_bits=found.layer_bits,
+        squeezed=found.squeezed,
+        still_norms=found.still_norms,
+        **_changes(found.measured),
+        layers=layers,
+        analog=_analog_layers(program),
+        windows=program.windows,
+        latency_ticks=program.latency,
+        bounds=bounds(program),
+        passes=found.passes,
+        import_law=found.import_law,
+        input=found.contract,
+        origins={**given.options.origins, **found.origins},
+        observed=observed,
+        verify=decode(VerifyReport, verified, "verify"),
+        silent=_silent_modules(layers, verdict),
+        checkpoint=given.options.checkpoint,
+    )
 
 
-def _float32(measured: Measured | None) -> dict[str, Any] | None:
-    """What float32 decides otherwise than float64 in the trained network, and whose float32."""
+# -- what was measured ---------------------------------------------------------------------
+
+
+def _changes(measured: Measured | None) -> dict[str, Any]:
+    """The fields of the report that say what quantisation changes on all layers together."""
     if measured is None:
-        return None
+        names = ("compared", "agreement", "changed", "changed_teacher_forced", "changed_by_input",
+                 "float32", "saturated", "ties")  # fmt: skip
+        return {"samples": 0, **dict.fromkeys(names)}
+    same, samples = measured.same_class, measured.samples
     return {
-        "of": measured.against,
-        "activations": measured.float32_changed,
-        "classes": measured.float32_classes,
+        "samples": samples,
+        "compared": measured.total,
+        "agreement": None if same is None else _ratio(same, samples),
+        "changed": measured.share("end_to_end"),
+        "changed_teacher_forced": measured.share("teacher_forced"),
+        "changed_by_input": _ratio(measured.input_changed or 0, measured.total),
+        "float32": Float32Report(
+            measured.against, measured.float32_changed, measured.float32_classes
+        ),
+        "saturated": measured.share("saturated"),
+        "ties": sum(layer.ties for layer in measured.layers),
+    }
+
+
+def _layers(program: Program, measured: Measured | None) -> tuple[LayerReport, ...]:
+    return tuple(
+        LayerReport(
+            module=neuron.module or neuron.name,
+            population=neuron.name,
+            shape=neuron.shape,
+            D=neuron.D,
+            rounding=neuron.rounding,
+            window=neuron.depth,
+            **_changes_of_layer(measured, i),
+        )
+        for i, neuron in enumerate(program.neurons)
+    )
+
+
+def _changes_of_layer(measured: Measured | None, index: int) -> dict[str, Any]:
+    if measured is None:
+        return {}
+    seen = measured.layers[index]
+    return {
+        "changed": _ratio(seen.end_to_end, seen.total),
+        "changed_teacher_forced": _ratio(seen.teacher_forced, seen.total),
+        "saturated": _ratio(seen.saturated, seen.total),
+        "ties": seen.ties,
+        "spikes": seen.spikes,
+        "trained_spikes": seen.trained_spikes,
     }
 
 
@@ -111,43 +210,14 @@ def _ratio(part: int, whole: int) -> float:
     return part / max(whole, 1)
 
 
-def _agreement(measured: Measured | None) -> float | None:
-    if measured is None or measured.same_class is None:
-        return None
-    return _ratio(measured.same_class, measured.samples)
+# -- what the Program says -----------------------------------------------------------------
 
 
-def _layers(program: Program, measured: Measured | None) -> list[dict[str, Any]]:
-    rows = []
-    for i, neuron in enumerate(program.neurons):
-        row: dict[str, Any] = {
-            "module": neuron.module or neuron.name,
-            "population": neuron.name,
-            "shape": list(neuron.shape),
-            "D": neuron.D,
-            "rounding": neuron.rounding,
-            "window": neuron.depth,
-        }
-        if measured is not None:
-            seen = measured.layers[i]
-            row["changed"] = _ratio(seen.end_to_end, seen.total)
-            row["changed_teacher_forced"] = _ratio(seen.teacher_forced, seen.total)
-            row["saturated"] = _ratio(seen.saturated, seen.total)
-            row["ties"] = seen.ties
-            row["spikes"] = seen.spikes
-            row["trained_spikes"] = seen.trained_spikes
-        rows.append(row)
-    return rows
-
-
-def analog_layers(program: Program) -> list[str]:
+def _analog_layers(program: Program) -> tuple[str, ...]:
     """Layers that read the input: multi-bit integers, not spikes."""
     source = program.source.name
-    return [
-        node.module or node.name
-        for node in program.nodes
-        if isinstance(node, Accumulator) and _reads(program, node, source)
-    ]
+    layers = (node for node in program.nodes if isinstance(node, Accumulator))
+    return tuple(n.module or n.name for n in layers if _reads(program, n, source))
 
 
 def _reads(program: Program, node: Accumulator, source: str) -> bool:
@@ -156,9 +226,9 @@ def _reads(program: Program, node: Accumulator, source: str) -> bool:
     return source in names or any(source in sources_of(p) for p in pooled)
 
 
-def silent_modules(report: Mapping[str, Any]) -> list[str]:
+def _silent_modules(layers: tuple[LayerReport, ...], verdict: Verification) -> tuple[str, ...]:
     """Modules of the populations that never fired, on calibration data or else in ``verify``."""
-    if report["samples"]:
-        return [row["module"] for row in report["layers"] if not row["spikes"]]
-    silent = set(report["verify"]["coverage"]["silent"])
-    return [row["module"] for row in report["layers"] if row["population"] in silent]
+    if any(row.spikes is not None for row in layers):
+        return tuple(row.module for row in layers if not row.spikes)
+    silent = set(verdict.coverage.silent)
+    return tuple(row.module for row in layers if row.population in silent)

@@ -320,9 +320,7 @@ def _convert(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return proto
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e
-    except BadInputError as e:
-        raise BadInputError(f"{path}: {e.message}", e.faults) from e
-    except UnsupportedModelError as e:
-        raise UnsupportedModelError(f"{path}: {e.message}", e.faults) from e
+    except (BadInputError, UnsupportedModelError) as e:
+        raise e.within(f"{path}: ") from e
     except Exception as e:  # onnx raises nearly anything on a damaged file
         raise BadInputError(f"{path}: not valid ONNX: {' '.join(str(e).split())}") from e

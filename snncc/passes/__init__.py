@@ -26,7 +26,7 @@ from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
 from snncc.passes.time.fold_time import FoldTime
 from snncc.passes.tokens.recognise_attention import RecogniseAttention
 
-__all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "front", "pipeline"]
+__all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "front", "pipeline", "to_integer"]
 
 _TO_LEVELS: tuple[Pass, ...] = (
     FoldTime(),  # T joins the batch: later passes treat timesteps as samples
@@ -39,6 +39,8 @@ _TO_LEVELS: tuple[Pass, ...] = (
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is
     MergeLinear(),  # one layer between two neurons: a membrane potential is one weighted sum
 )
+#: What runs on whole images; see ``front``.
+FRONT: tuple[Pass, ...] = (SparseToVanillaConv(), *_TO_LEVELS)
 
 
 def front(masked: bool = False) -> tuple[Pass, ...]:
@@ -49,11 +51,24 @@ def front(masked: bool = False) -> tuple[Pass, ...]:
     Args:
         masked: What was trained on patches runs on patches: the patch mask is an input.
     """
-    # first, as the mask is an input of its own; else it runs on whole images
-    return (KeepMask() if masked else SparseToVanillaConv(), *_TO_LEVELS)
+    # The mask comes first, as it is an input of its own.
+    return (KeepMask(), *_TO_LEVELS) if masked else FRONT
 
 
-FRONT = front()
+def to_integer(source: QuantiseInput, masked: bool = False) -> tuple[Pass, ...]:
+    """From stage ``imported`` to ``integer``, in which every layer reads integers.
+
+    Args:
+        source: How the input becomes integers.
+        masked: See ``front``.
+    """
+    return (
+        *front(masked),
+        RequireInteger(),  # fail closed: all that has no spiking form, in one report
+        CommuteMaxPool(),  # before levels exist: a pool of spikes is an OR
+        source,  # offset and scale of the input enter the first layer while it is float
+        FoldScale(),  # norms and 1/N end in weights: only integers travel
+    )
 
 
 def pipeline(
@@ -76,11 +91,7 @@ def pipeline(
     if isinstance(weight_bits, str):
         weight_bits, choose = LOW, (ChooseBits(feeds or {}, fit),)
     return (
-        *front(masked),
-        RequireInteger(),  # fail closed: all that has no spiking form, in one report
-        CommuteMaxPool(),  # before levels exist: a pool of spikes is an OR
-        source,  # offset and scale of the input enter the first layer while it is float
-        FoldScale(),  # norms and 1/N end in weights: only integers travel
+        *to_integer(source, masked),
         *choose,  # while everything is float: each layer's change can be measured alone
         QuantiseWeights(weight_bits, fit),  # the one lossy step on weights; exact levels
         LowerToSpikes(),  # counts become ticks; validated against the counts

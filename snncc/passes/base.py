@@ -139,7 +139,7 @@ class PassManager:
                 record = self._run(step, before, after)
                 self._validate(step, before, after, record)
         except SnnccError as e:
-            raise type(e)(f"{step.name}: {e.message}", e.faults) from e
+            raise e.within(f"{step.name}: ") from e
         except Exception as e:
             e.add_note(f"in pass {step.name}") if hasattr(e, "add_note") else None
             raise

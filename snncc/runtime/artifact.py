@@ -32,6 +32,7 @@ from snncc.runtime.graph_store import (
 )
 from snncc.runtime.manifest import PARTS, SCHEMA_VERSION, check_manifest, manifest_of
 from snncc.runtime.reference import Reference
+from snncc.runtime.report import Report
 from snncc.system.damage import open_regular
 from snncc.system.outputs import claim_file
 
@@ -61,7 +62,7 @@ class CompiledModel:
         manifest: Plain data, see ``manifest_of``.
         graphs: Stage -> ONNX graph; ``quantised`` and ``spiking`` with weights, in files the
             earlier ones only if ``keep_stages``. Of a loaded model they are parsed when asked for.
-        report: Plain data: what the compiler did and measured.
+        findings: What ``report`` gives; None before the network was verified.
         reference: Samples and what each population must do with them.
         keep_stages: Whether earlier stages are saved with their weights.
         hashes: Member -> sha256, of a loaded model.
@@ -70,7 +71,7 @@ class CompiledModel:
     program: Program
     manifest: dict[str, Any]
     graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
-    report: dict[str, Any] = field(default_factory=dict)
+    findings: Report | None = None
     reference: Reference | None = None
     keep_stages: bool = False
     hashes: dict[str, str] = field(default_factory=dict)
@@ -84,6 +85,17 @@ class CompiledModel:
     def name(self) -> str:
         """Of the network."""
         return self.program.name
+
+    @property
+    def report(self) -> Report:
+        """What the compiler did, proved, measured and verified.
+
+        Raises:
+            BadInputError: The model was made by hand and has none.
+        """
+        if self.findings is None:
+            raise BadInputError(f"{self.name}: has no report; compile the network")
+        return self.findings
 
     @property
     def input(self) -> InputContract:
@@ -196,7 +208,7 @@ def _members_of(model: CompiledModel) -> dict[str, bytes]:
     entries = {name: blob.add_array(array) for name, array in arrays.items()}
     members = {
         "program.json": _json_bytes({**program, "arrays": entries}),
-        "report.json": _json_bytes(model.report),
+        "report.json": _json_bytes(model.findings.to_json() if model.findings else {}),
     }
     live = model.graphs
     for stage in sorted(live):
@@ -255,7 +267,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         except BadInputError as e:
             if e.message.startswith(str(source)):
                 raise
-            raise BadInputError(f"{source}: {e.message}", e.faults) from e
+            raise e.within(f"{source}: ") from e
 
 
 def _model_of(members: dict[str, bytes], where: str) -> CompiledModel:
@@ -271,7 +283,7 @@ def _model_of(members: dict[str, bytes], where: str) -> CompiledModel:
         program=program,
         manifest=manifest,
         graphs=StoredGraphs(files, members[WEIGHTS], where),
-        report=_read_json(members["report.json"], "report.json"),
+        findings=_read_report(members["report.json"]),
         reference=reference,
         keep_stages=any(
             name in members for name in ("graphs/imported.onnx", "graphs/integer.onnx")
@@ -314,6 +326,15 @@ def _read_json(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadInputError(f"{where}: not a JSON object")
     return found
+
+
+def _read_report(data: bytes) -> Report | None:
+    """The report; None of a model that was made by hand, and has an empty one."""
+    found = _read_json(data, "report.json")
+    try:
+        return Report.from_json(found) if found else None
+    except BadInputError as e:
+        raise e.within("report.json: ", "; compile again") from e
 
 
 def _refuse_constant(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from snncc.backends.engines import make_engine
 from snncc.errors import Fault, VerificationError
 from snncc.program import Accumulator, Program
 from snncc.runtime.contract import by_timestep
+from snncc.runtime.report import Bound, Observed
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
@@ -23,23 +25,12 @@ __all__ = ["bits_of", "bounds", "observe"]
 _BATCH, _BYTES = 64, 2**28
 
 
-def bounds(program: Program) -> list[dict[str, Any]]:
-    """Proved range of every accumulator, and the bits it needs (sign included).
-
-    ``slice_bits`` are those of the largest sum over one weight slice, which is kept in 32 bits;
-    slices are combined in 64.
-    """
-    return [
-        {
-            "module": a.module or a.name,
-            "accumulator": a.name,
-            "low": a.low,
-            "high": a.high,
-            "bits": bits_of(a.low, a.high),
-            "slice_bits": _slice_bits(a),
-        }
+def bounds(program: Program) -> tuple[Bound, ...]:
+    """Proved range of every accumulator, and the bits it needs."""
+    return tuple(
+        Bound(a.module or a.name, a.name, a.low, a.high, bits_of(a.low, a.high), _slice_bits(a))
         for a in program.accumulators
-    ]
+    )
 
 
 def bits_of(low: int, high: int) -> int:
@@ -60,16 +51,13 @@ def _one_signed(weights: npt.NDArray[np.int8]) -> int:
 
 def observe(
     model: CompiledModel, x: npt.NDArray[Any], progress: Progress | None = None
-) -> dict[str, Any]:
+) -> Observed:
     """Smallest and largest potential of each accumulator on samples, by the integer engine.
 
     Args:
         model: Compiled or loaded.
         x: Integers of the source, uint8 (N, *shape), sequences (N, T, *shape).
         progress: Called with the number of samples done.
-
-    Returns:
-        ``samples``, how many, and ``ranges``: accumulator -> [low, high].
 
     Raises:
         VerificationError: A potential is outside what was proved: a fault of the compiler.
@@ -86,9 +74,9 @@ def observe(
             ranges[name] = (min(low, seen[name].min()), max(high, seen[name].max()))
         if progress is not None:
             progress(len(part))
-    found = {name: [int(v) for v in pair] for name, pair in ranges.items()}
+    found = {name: (int(low), int(high)) for name, (low, high) in ranges.items()}
     _require_proved(model.program, found)
-    return {"samples": len(x), "ranges": found}
+    return Observed(len(x), found)
 
 
 def _batch(program: Program) -> int:
@@ -97,9 +85,11 @@ def _batch(program: Program) -> int:
     return max(1, min(_BATCH, _BYTES // max(each, 1)))
 
 
-def _require_proved(program: Program, ranges: dict[str, list[int]]) -> None:
+def _require_proved(program: Program, ranges: Mapping[str, tuple[int, int]]) -> None:
     faults = [
-        Fault(f"reached {ranges[a.name]}, proved was [{a.low}, {a.high}]", a.name, "Accumulator")
+        Fault(
+            f"reached {list(ranges[a.name])}, proved was [{a.low}, {a.high}]", a.name, "Accumulator"
+        )
         for a in program.accumulators
         if not a.low <= ranges[a.name][0] <= ranges[a.name][1] <= a.high
     ]

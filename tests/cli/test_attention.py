@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from command_line import MODELS, ROOT, run_cli
+from report_schema import require_valid
 
 import snncc as package
 from snncc.backends.engines import TARGETS
@@ -38,6 +39,7 @@ def attending(weights, data, tmp_path_factory):
 
 def test_compile_inspect_and_verify(snncc, attending, data, golden):
     compiled, file = attending
+    require_valid(file)
     screens = [
         compiled,
         snncc("inspect", file, "neurons"),

@@ -1,4 +1,4 @@
-"""``snncc targets`` and ``snncc ops`` are the registries, printed."""
+"""``snncc engines``, ``chips`` and ``ops`` are the registries, printed."""
 
 import pytest
 
@@ -8,15 +8,27 @@ from snncc.backends.lava import interpreter
 from snncc.ir.ops import OPS
 
 
-def test_targets_screen(snncc, golden, monkeypatch):
+def test_engines_screen(snncc, golden, monkeypatch):
     monkeypatch.setattr(interpreter, "find_python", lambda: "/a/python3.10")
-    assert snncc("targets").stdout == golden
+    assert snncc("engines").stdout == golden
 
 
-def test_targets_json(snncc):
-    found = snncc("targets", "--json").json
-    assert [t["name"] for t in found["targets"]] == list(TARGETS)
-    assert [c["name"] for c in found["chips"]] == list(CHIPS)
+def test_chips_screen(snncc, golden):
+    assert snncc("chips").stdout == golden
+
+
+def test_engines_and_chips_as_json(snncc):
+    assert [t["name"] for t in snncc("engines", "--json").json["engines"]] == list(TARGETS)
+    assert [c["name"] for c in snncc("chips", "--json").json["chips"]] == list(CHIPS)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_old_name_says_which_two_to_use(snncc, options):
+    done = snncc("targets", *options)
+    assert done.code == 2
+    assert "snncc engines" in done.stderr
+    assert "snncc chips" in done.stderr
+    assert "targets" not in snncc("--help").stdout
 
 
 def test_ops_screen(snncc, golden):

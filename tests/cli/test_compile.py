@@ -11,14 +11,16 @@ import onnx.parser
 import pytest
 import torch
 from command_line import MODELS
+from report_schema import require_valid
 
 import snncc as package
 
 
 def test_compile_screen(compiled, golden):
-    screen, _ = compiled
+    screen, out = compiled
     assert (screen.code, screen.stderr) == (0, "")
     assert screen.stdout == golden
+    require_valid(out)
 
 
 def test_compile_without_calibration_claims_nothing(snncc, weights, tmp_path, golden):
@@ -35,8 +37,8 @@ def test_compile_says_which_layer_takes_the_room_of_others(snncc, weights, tmp_p
     assert screen.code == 0
     assert screen.stdout == golden
     report = package.load(out).report
-    assert [layer["module"] for layer in report["squeezed"]] == ["stem"]
-    assert report["still_norms"] == [f"branch.{i}" for i in (1, 3, 5, 7, 9)]
+    assert [layer.module for layer in report.squeezed] == ["stem"]
+    assert [*report.still_norms] == [f"branch.{i}" for i in (1, 3, 5, 7, 9)]
 
 
 def test_compile_without_room_for_light_weights_is_refused(snncc, tmp_path, golden):
@@ -97,7 +99,7 @@ def test_states_in_a_checkpoint_are_left_out_and_named(snncc, tmp_path):
     screen = snncc("compile", tmp_path / "net.pt", f"--arch={file}:net", "-o", out)
     assert screen.code == 0, screen.stderr
     assert ", 1 state of neurons left out (1.v_mem)" in screen.stdout
-    assert package.load(out).report["checkpoint"]["states"] == ["1.v_mem"]
+    assert package.load(out).report.checkpoint["states"] == ["1.v_mem"]
 
 
 STATEFUL = """\
@@ -191,6 +193,7 @@ def test_a_target_is_in_the_report_with_what_it_assumes(snncc, weights, tmp_path
     done = snncc("compile", *args)
     assert done.code == 0
     assert done.stdout == golden
+    require_valid(out)
     found = snncc("inspect", out, "--format", "json").json["report"]
     assert (found["weight_bits"], found["target"]["limits"]["state_bits"]) == (8, 24)
     assert snncc("compile", *args, "-f", "--json").json["target"] == found["target"]
@@ -226,7 +229,7 @@ def test_json_is_one_document_whatever_the_network_prints(snncc, weights, tmp_pa
 
 
 def test_the_checkpoint_is_remembered_in_the_file(cnn):
-    assert package.load(cnn).report["checkpoint"]["file"] == "cnn_d4.pt"
+    assert package.load(cnn).report.checkpoint["file"] == "cnn_d4.pt"
 
 
 def test_force_keep_stages_and_dump_ir_do_what_they_say(snncc, weights, tmp_path):

@@ -26,7 +26,9 @@ def test_no_command_shows_the_help():
     assert CliRunner().invoke(cli, [], terminal_width=80).stdout == _help()
 
 
-@pytest.mark.parametrize("args", [["--help"], ["targets"], ["compile", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["engines"], ["chips"], ["compile", "--help"], ["--version"]]
+)
 def test_light_commands_import_nothing_heavy(args):
     code = f"""
 import sys

@@ -1,10 +1,12 @@
 """``snncc inspect``: every view of the example network."""
 
 import json
+import zipfile
 from dataclasses import replace
 
 import onnx
 import pytest
+from artifact_files import forged
 from command_line import EXAMPLE, MODELS
 
 import snncc as package
@@ -68,12 +70,32 @@ def test_text_can_be_written_to_a_file(snncc, cnn, tmp_path):
     assert out.read_text() == snncc("inspect", cnn, "graph").stdout
 
 
-def test_a_report_of_other_make_is_a_bad_file(snncc, cnn, tmp_path):
-    model = package.load(cnn)
-    model.report = {"weight_bits": "many"}
-    model.save(tmp_path / "odd.snn")
-    done = snncc("inspect", tmp_path / "odd.snn")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"weight_bits": None}, "weight_bits: None where int or str is expected"),
+        ({"silent": [1]}, "silent.0: 1 where str is expected"),
+        ({"verify": {}}, "verify: no 'available'"),
+        ({"more": 1}, "unknown 'more'"),
+        ({"version": 2}, "version 2; this snncc reads 1"),
+    ],
+)
+def test_a_report_of_other_make_is_a_bad_file(snncc, cnn, tmp_path, change, told):
+    with zipfile.ZipFile(cnn) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    report = {**json.loads(members["report.json"]), **change}
+    odd = forged(tmp_path / "odd.snn", {**members, "report.json": json.dumps(report).encode()})
+    done = snncc("inspect", odd)
     assert (done.code, done.stdout) == (6, "")
+    assert f"odd.snn: report.json: {told}; compile again" in done.stderr
+
+
+def test_a_model_made_by_hand_has_no_report(snncc, cnn, tmp_path):
+    hand_made = replace(package.load(cnn), findings=None).save(tmp_path / "hand.snn")
+    assert snncc("verify", hand_made).code == 0
+    done = snncc("inspect", hand_made)
+    assert (done.code, done.stdout) == (6, "")
+    assert "cnn_d4: has no report; compile the network" in done.stderr
 
 
 def test_a_network_without_some_stage_says_which_it_has(snncc, cnn, tmp_path):

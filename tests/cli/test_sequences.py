@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import MODELS, run_cli
+from report_schema import require_valid
 
 import snncc as package
 
@@ -48,6 +49,7 @@ def test_a_sequence_is_compiled_verified_and_run(snncc, film, data, golden):
     screen, out = film()
     assert (screen.code, screen.stderr) == (0, "")
     assert screen.stdout == golden
+    require_valid(out)
     x = films()
     verified = snncc("verify", out, "--engines", "all", "--input", data(x), "--json")
     assert (verified.code, verified.json["mismatched"]) == (0, 0)

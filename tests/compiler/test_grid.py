@@ -83,9 +83,9 @@ def model(net):
 
 
 def assert_nothing_changed(net, model):
-    assert model.report["changed"] == 0 == model.report["changed_teacher_forced"]
-    assert model.report["agreement"] == 1.0
-    assert model.report["verify"]["mismatched"] == 0
+    assert model.report.changed == 0 == model.report.changed_teacher_forced
+    assert model.report.agreement == 1.0
+    assert model.report.verify.mismatched == 0
     with torch.no_grad():
         trained = net(torch.from_numpy(pixels()).float()).numpy()
     np.testing.assert_array_equal(snncc.Session(model).run(None, {"x": pixels()})[0], trained)

@@ -30,8 +30,8 @@ def test_a_network_on_the_grid_compiles_without_a_changed_activation() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 6, 6)).astype(np.uint8)
     model = snncc.compile(network.eval(), calibration=pixels, weight_bits=8)
     assert [n.heads for n in model.program.nodes if isinstance(n, Attention)] == [2]
-    assert model.report["changed"] == 0
-    assert model.report["agreement"] == 1
+    assert model.report.changed == 0
+    assert model.report.agreement == 1
 
 
 def test_gradients_reach_q_k_and_v() -> None:
@@ -51,4 +51,4 @@ def test_an_attention_keeps_the_layers_within_its_module() -> None:
     assert {"q_conv", "k_conv", "v_conv", "attention", "attn_spike", "proj_conv"} <= inside
     pixels = torch.randint(0, 256, (16, 1, 6, 6))
     model = snncc.compile(grid.eval(), calibration=pixels.numpy().astype(np.uint8), weight_bits=8)
-    assert model.report["changed"] == 0
+    assert model.report.changed == 0

@@ -98,9 +98,9 @@ TIES = 1e-4
 
 def assert_nothing_changed(net, x, turned=False):
     model = snncc.compile(net, x, weight_bits=8)
-    assert model.report["changed"] <= TIES
-    assert model.report["agreement"] == 1.0
-    assert not model.report["verify"]["coverage"]["silent"]
+    assert model.report.changed <= TIES
+    assert model.report.agreement == 1.0
+    assert not model.report.verify.coverage.silent
     with torch.no_grad():
         fed = torch.from_numpy(x).float()
         expected = net(fed.transpose(0, 1) if turned else fed).numpy()

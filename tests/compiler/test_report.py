@@ -9,6 +9,7 @@ import snncc
 from snncc.cli.report_lines import all_lines
 from snncc.compiler import InputOptions
 from snncc.nn import IntegerFire
+from snncc.runtime.report import Float32Report
 
 MEAN, STD = 0.0, 1 / 255
 PIXELS = np.arange(256, dtype=np.uint8).reshape(-1, 1)
@@ -36,24 +37,24 @@ def line(model: snncc.CompiledModel, label: str = "input") -> str:
 def test_what_float32_rounds_otherwise_is_no_change_of_ours():
     on_border = compiled(0.0)  # pixels 10, 30, 50, ... are ties
     report = on_border.report
-    assert report["ties"] > 0
-    assert report["float32"]["activations"] > 0
-    assert report["float32"]["of"] == "PyTorch"
-    assert (report["changed_by_input"], report["changed"]) == (0, 0)
+    assert report.ties > 0
+    assert report.float32.activations > 0
+    assert report.float32.of == "PyTorch"
+    assert (report.changed_by_input, report.changed) == (0, 0)
     assert line(on_border).endswith(": exact")
     assert "float32 and float64 of the trained network differ in " in line(on_border, "trained")
 
 
 def test_without_borders_it_rounds_nothing_otherwise():
     report = compiled(0.013).report
-    assert report["float32"] == {"of": "PyTorch", "activations": 0, "classes": 0}
-    assert report["changed_by_input"] == report["changed"] == 0
+    assert report.float32 == Float32Report("PyTorch", 0, 0)
+    assert report.changed_by_input == report.changed == 0
 
 
 def test_real_inputs_are_quantised_and_that_is_measured():
     x = np.random.default_rng(0).uniform(0, 255, (256, 1)).astype(np.float32)
     real = compiled(0.0, input=InputOptions(mode="f32"), calibration=x)
-    assert real.report["changed_by_input"] > 0
+    assert real.report.changed_by_input > 0
     assert "of activations" in line(real)
 
 
@@ -61,5 +62,5 @@ def test_real_inputs_are_quantised_and_that_is_measured():
 def test_without_data_nothing_is_claimed(mode):
     limits = {"mean": (MEAN,), "std": (STD,)} if mode == "u8" else {"range": (-1.0, 1.0)}
     model = compiled(0.0, input=InputOptions(mode=mode, **limits), calibration=None)
-    assert model.report["changed_by_input"] is model.report["float32"] is None
+    assert model.report.changed_by_input is model.report.float32 is None
     assert line(model).endswith(": exact" if mode == "u8" else ": changes not measured")

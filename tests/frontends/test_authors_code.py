@@ -79,9 +79,9 @@ COMPILES: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", COMPILES)
 def test_what_compiles_is_what_pytorch_computes(name: str) -> None:
     report = snncc.compile(COMPILES[name](), X, weight_bits=24, **GIVEN).report
-    assert report["changed"] <= 1e-4
-    assert report["import_law"]["changed"] == 0
-    assert not report["silent"]
+    assert report.changed <= 1e-4
+    assert report.import_law.changed == 0
+    assert not report.silent
 
 
 def _eps_0() -> nn.Module:
@@ -160,5 +160,5 @@ def test_a_number_in_the_code_is_that_number(number: float) -> None:
         sums.bias[:] = 5.0
     net = network(IntegerFire(8), sums, Of(lambda x: x * number), IntegerFire(8))
     report = snncc.compile(net, X, weight_bits=24, **GIVEN).report
-    assert report["ties"] > 0
-    assert report["changed"] == report["float32"]["activations"] == 0
+    assert report.ties > 0
+    assert report.changed == report.float32.activations == 0

@@ -42,7 +42,7 @@ def lively(net: nn.Module) -> nn.Module:
 
 def law_of(net: nn.Module | str, **more: Any) -> dict[str, Any]:
     shape = {} if isinstance(net, str) else {"input_shape": (2, 8, 8)}
-    return snncc.compile(net, X, **shape, **RAW, **more).report["import_law"]
+    return snncc.compile(net, X, **shape, **RAW, **more).report.import_law
 
 
 class Odd(nn.Module):
@@ -67,9 +67,9 @@ class Odd(nn.Module):
 
 def test_every_neuron_is_compared_wherever_and_however_it_is_written() -> None:
     law = law_of(lively(Odd()))
-    assert (law["neurons"], law["results"], law["changed"]) == (5, 1, 0)
-    assert law["activations"] == 8 * 5 * 4 * 8 * 8
-    assert law["values"] > law["neurons"] + law["results"]
+    assert (law.neurons, law.results, law.changed) == (5, 1, 0)
+    assert law.activations == 8 * 5 * 4 * 8 * 8
+    assert law.values > law.neurons + law.results
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -231,7 +231,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_neuron_without_memory_between_calls_may_serve_two_places() -> None:
     law = law_of(lively(Twice(LIF())))
-    assert (law["neurons"], law["changed"]) == (2, 0)
+    assert (law.neurons, law.changed) == (2, 0)
 
 
 @pytest.mark.usefixtures("keeping")
@@ -248,7 +248,7 @@ def test_a_membrane_that_goes_on_into_a_second_place_is_refused_by_name() -> Non
 @pytest.mark.usefixtures("keeping")
 def test_a_reset_between_the_places_makes_it_two_neurons() -> None:
     law = law_of(lively(Twice(Keeping(), reset=True)))
-    assert (law["neurons"], law["changed"]) == (2, 0)
+    assert (law.neurons, law.changed) == (2, 0)
 
 
 @pytest.mark.usefixtures("keeping")
@@ -291,8 +291,8 @@ def test_a_program_is_run_node_by_node(tmp_path: Any) -> None:
     args = (torch.zeros(2, 2, 8, 8),)
     torch.export.save(torch.export.export(net, args, dynamic_shapes=(batch,)), path)
     law = law_of(str(path), trust_pickle=True)
-    assert (law["neurons"], law["results"], law["changed"]) == (2, 1, 0)
-    assert law["against"] == "the exported program in PyTorch"
+    assert (law.neurons, law.results, law.changed) == (2, 1, 0)
+    assert law.against == "the exported program in PyTorch"
 
 
 def test_a_program_and_its_graph_are_compared() -> None:
@@ -316,8 +316,8 @@ def file(tmp_path: Any) -> str:
 
 def test_a_file_is_compared_with_the_runtime_on_the_file_as_given(file: str) -> None:
     law = law_of(file)
-    assert (law["neurons"], law["results"], law["changed"]) == (2, 1, 0)
-    assert law["against"] == "ONNX Runtime on the file"
+    assert (law.neurons, law.results, law.changed) == (2, 1, 0)
+    assert law.against == "ONNX Runtime on the file"
 
 
 def test_what_import_makes_of_a_file_wrongly_is_found(
@@ -347,16 +347,16 @@ def test_a_file_of_a_fixed_batch_is_run_in_such_batches(tmp_path: Any, size: int
     values = trained.values(feeds)
     assert {len(v) for k, v in values.items()} == {7}
     law = law_of(str(path))
-    assert (law["neurons"], law["changed"]) == (2, 0)
+    assert (law.neurons, law.changed) == (2, 0)
 
 
 def test_what_until_leaves_out_is_not_compared_and_the_rest_is() -> None:
     net = lively(Odd())
     law = law_of(net, until="convs.2")
-    assert (law["neurons"], law["results"]) == (2, 1)
+    assert (law.neurons, law.results) == (2, 1)
     whole = law_of(net)
-    assert law["values"] < whole["values"]
-    assert law["changed"] == 0
+    assert law.values < whole.values
+    assert law.changed == 0
 
 
 def test_a_network_without_a_neuron_is_refused() -> None:

@@ -63,9 +63,9 @@ def test_a_module_that_serves_two_layers_is_two_populations():
     torch.manual_seed(0)
     net, x = Net().eval(), np.random.default_rng(0).integers(0, 256, (40, 6)).astype(np.uint8)
     model = compiled(net, x)
-    law = model.report["import_law"]
-    assert (len(model.program.neurons), law["neurons"], law["changed"]) == (2, 2, 0)
-    assert law["activations"] == T * 8 * (8 + 4)  # 8 samples of 8 and of 4 neurons
+    law = model.report.import_law
+    assert (len(model.program.neurons), law.neurons, law.changed) == (2, 2, 0)
+    assert law.activations == T * 8 * (8 + 4)  # 8 samples of 8 and of 4 neurons
     (found,) = snncc.Session(model).run(None, x)
     with torch.no_grad():
         expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()
@@ -134,8 +134,8 @@ def test_a_membrane_that_the_trainer_empties_is_one_neuron_from_reset_to_reset(l
     with torch.no_grad():
         expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()
     model = compiled(net, x)  # the membrane is what that run has left
-    law = model.report["import_law"]
-    assert (len(model.program.neurons), law["neurons"], law["changed"]) == (layers, layers, 0)
+    law = model.report.import_law
+    assert (len(model.program.neurons), law.neurons, law.changed) == (layers, layers, 0)
     np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-5)
     assert net.node.v.shape == (40, 6)
 
@@ -151,6 +151,6 @@ def test_the_neuron_in_the_docs_is_imported():
     x = np.random.default_rng(0).integers(0, 256, (40, 16)).astype(np.uint8)
     given = InputOptions(mode="u8", mean=(0.0,), std=(1.0,))
     model = snncc.compile(names["Net"](), x, input_shape=(16,), weight_bits=24, input=given)
-    assert (model.report["import_law"]["changed"], model.report["changed"]) == (0, 0)
+    assert (model.report.import_law.changed, model.report.changed) == (0, 0)
     assert [n.carry for n in model.program.neurons] == ["hard"]
-    assert not model.report["verify"]["coverage"]["silent"]
+    assert not model.report.verify.coverage.silent

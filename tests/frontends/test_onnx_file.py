@@ -467,7 +467,7 @@ def anonymous() -> onnx.ModelProto:
 
 def result_of(proto: onnx.ModelProto, folder: Path) -> np.ndarray:
     model = snncc.compile(saved(proto, folder), PIXELS, input=AS_PIXELS, weight_bits=16)
-    assert model.report["import_law"]["neurons"] == 2
+    assert model.report.import_law.neurons == 2
     return np.asarray(snncc.Session(model).run(None, PIXELS)[0])
 
 

@@ -229,9 +229,9 @@ def test_a_loop_becomes_one_population_per_neuron_over_timesteps(end, reset, is_
     model = compiled(net, x, timesteps=T if is_sequence else None)
     program, report = model.program, model.report
     assert [n.module for n in program.neurons] == ["lif1", "lif2", "lif3"]
-    assert (program.timesteps, report["import_law"]["neurons"]) == (T, 3)
-    assert (report["verify"]["mismatched"], report["changed"]) == (0, 0)
-    assert not report["verify"]["coverage"]["silent"]
+    assert (program.timesteps, report.import_law.neurons) == (T, 3)
+    assert (report.verify.mismatched, report.changed) == (0, 0)
+    assert not report.verify.coverage.silent
     (found,) = snncc.Session(model).run(None, x)
     expected = eager(net, x)
     assert found.shape == expected.shape

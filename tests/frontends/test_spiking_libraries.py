@@ -109,12 +109,12 @@ def test_torch_networks_compile_and_every_engine_agrees(how):
     x = np.random.default_rng(0).integers(0, 256, (6, 1, 6, 6)).astype(np.uint8)
     given = InputOptions(mean=(0.3,), std=(0.3,))
     model = snncc.compile(net, x, input_shape=(1, 6, 6), weight_bits=24, input=given)
-    assert model.report["verify"]["mismatched"] == 0
-    assert not model.report["verify"]["coverage"]["silent"]
-    assert model.report["import_law"]["neurons"] == 3
+    assert model.report.verify.mismatched == 0
+    assert not model.report.verify.coverage.silent
+    assert model.report.import_law.neurons == 3
     with torch.no_grad():
         expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()
     (found,) = snncc.Session(model).run(None, x)
     assert found.shape == (6, 4)
-    assert model.report["changed"] == 0
+    assert model.report.changed == 0
     np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -94,7 +94,7 @@ def test_a_norm_in_training_is_compiled_in_eval_mode() -> None:
     found = snncc.compile(net, X)
     for ours, theirs in zip(arrays(found), arrays(expected), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert found.report["changed"] == 0
+    assert found.report.changed == 0
 
 
 def test_an_author_whose_train_keeps_a_part_in_training_cannot_move_it() -> None:

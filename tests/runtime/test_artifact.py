@@ -56,7 +56,7 @@ def test_a_loaded_model_says_what_the_saved_one_said(model, saved):
     assert json.loads(json.dumps(json_a)) == json.loads(json.dumps(json_b))
     assert all((arrays_a[k] == arrays_b[k]).all() for k in arrays_a | arrays_b)
     assert again.manifest == model.manifest
-    assert again.report == {"changed": 0.25, "layers": 3, "unmeasured": None}
+    assert again.report == model.report
     assert (again.name, again.input, again.outputs) == (model.name, model.input, model.outputs)
     for stage in ("quantised", "spiking"):
         onnx.checker.check_model(again.graphs[stage])

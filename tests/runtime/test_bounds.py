@@ -12,6 +12,7 @@ from snncc.backends.clocked.engine import ClockedEngine
 from snncc.errors import VerificationError
 from snncc.program import Program
 from snncc.runtime.bounds import bits_of, bounds, observe
+from snncc.runtime.report import Observed
 
 
 def with_low(program: Program, name: str, low: int) -> Program:
@@ -25,10 +26,9 @@ def test_the_range_is_that_of_the_potentials(n):
     found = observe(model, x)
     names = [a.name for a in model.program.accumulators]
     seen = ClockedEngine(model.program).run(x, probes=names).potentials
-    assert found == {
-        "samples": n,
-        "ranges": {name: [int(seen[name].min()), int(seen[name].max())] for name in names},
-    }
+    assert found == Observed(
+        n, {name: (int(seen[name].min()), int(seen[name].max())) for name in names}
+    )
 
 
 def test_large_networks_are_observed_a_sample_at_a_time(monkeypatch):
@@ -47,11 +47,11 @@ def test_samples_are_counted_as_they_are_done():
 
 def test_what_is_observed_lies_within_what_is_proved():
     model = compiled()
-    ranges = observe(model, samples(20))["ranges"]
+    ranges = observe(model, samples(20)).ranges
     for row in bounds(model.program):
-        low, high = ranges[row["accumulator"]]
-        assert row["low"] <= low <= high <= row["high"]
-        assert bits_of(low, high) <= row["bits"]
+        low, high = ranges[row.accumulator]
+        assert row.low <= low <= high <= row.high
+        assert bits_of(low, high) <= row.bits
 
 
 def test_a_potential_outside_its_bounds_is_a_fault_with_its_name():
@@ -72,6 +72,6 @@ def test_bits_hold_a_range_and_its_mirror_image(low, high, bits):
 def test_sequences_are_observed_in_every_timestep():
     model = compiled(timesteps=3, sequence=True)
     x = np.stack([samples(4, seed) for seed in range(3)], axis=1)
-    seen = observe(model, x)["ranges"]["conv1:v"]
-    alone = observe(compiled(), samples(4, 1))["ranges"]["conv1:v"]
+    seen = observe(model, x).ranges["conv1:v"]
+    alone = observe(compiled(), samples(4, 1)).ranges["conv1:v"]
     assert seen[0] <= alone[0] <= alone[1] <= seen[1]

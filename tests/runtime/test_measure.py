@@ -81,12 +81,12 @@ def report_of(name: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_all_populations_are_compared_and_24_bits_change_next_to_nothing(name: str) -> None:
     report = report_of(name)
-    assert (report["changed"], report["changed_teacher_forced"], report["agreement"]) == (0, 0, 1)
-    layers = report["layers"]
-    assert len(layers) == report["activations_found"]
-    assert all(row["spikes"] and row["trained_spikes"] for row in layers)
-    assert report["float32"]["activations"] <= 1e-4 * report["compared"]
-    assert report["import_law"]["neurons"] == len(layers)
+    assert (report.changed, report.changed_teacher_forced, report.agreement) == (0, 0, 1)
+    layers = report.layers
+    assert len(layers) == report.activations_found
+    assert all(row.spikes and row.trained_spikes for row in layers)
+    assert report.float32.activations <= 1e-4 * report.compared
+    assert report.import_law.neurons == len(layers)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -105,8 +105,8 @@ def test_weights_that_quantisation_gets_wrong_show(
 
     monkeypatch.setattr(QuantiseWeights, "run", wrong)
     report = report_of(name)
-    assert report["verify"]["mismatched"] == 0
-    assert report["changed_teacher_forced"] > 1e-3
+    assert report.verify.mismatched == 0
+    assert report.changed_teacher_forced > 1e-3
 
 
 def test_an_input_that_quantisation_gets_wrong_shows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +126,8 @@ def test_an_input_that_quantisation_gets_wrong_shows(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(QuantiseInput, "run", wrong)
     report = snncc.compile(net, x, **real).report
-    assert 0 < right["changed_by_input"] < 0.05 < report["changed_by_input"]
-    assert report["changed"] > 2 * right["changed"]
+    assert 0 < right.changed_by_input < 0.05 < report.changed_by_input
+    assert report.changed > 2 * right.changed
 
 
 def test_what_is_compared_is_pytorchs_own_class() -> None:
@@ -136,17 +136,17 @@ def test_what_is_compared_is_pytorchs_own_class() -> None:
     with torch.no_grad():
         ours = net((torch.from_numpy(x).double().float() / 255 - 0.3) / 0.3).argmax(1).numpy()
     found = snncc.Session(model, engine="event").run(None, {model.input.name: x})[0].argmax(1)
-    assert model.report["agreement"] == (ours == found).mean() < 1
+    assert model.report.agreement == (ours == found).mean() < 1
 
 
 def test_spikes_are_those_of_the_populations() -> None:
     shape, x = (1, 8, 8), data((1, 8, 8), 8)
     model = snncc.compile(Various().eval(), x, input_shape=shape, weight_bits=24, **RAW)
     counts = snncc.Session(model).trace({model.input.name: x}).counts
-    for row, neuron in zip(model.report["layers"], model.program.neurons, strict=True):
-        pooled = row["module"] == "f1"  # compared after the maximum over its counts
+    for row, neuron in zip(model.report.layers, model.program.neurons, strict=True):
+        pooled = row.module == "f1"  # compared after the maximum over its counts
         total = int(counts[neuron.name].sum())
-        assert row["spikes"] < total if pooled else row["spikes"] == total
+        assert row.spikes < total if pooled else row.spikes == total
 
 
 class Faint(nn.Module):
@@ -173,7 +173,7 @@ class Faint(nn.Module):
 def test_a_layer_that_falls_silent_is_refused_with_the_cause() -> None:
     given = {"input_shape": (1, 8, 8), **RAW}
     report = snncc.compile(Faint().eval(), data((1, 8, 8)), weight_bits=8, **given).report
-    assert all(row["spikes"] for row in report["layers"])
+    assert all(row.spikes for row in report.layers)
     with pytest.raises(UnsupportedModelError, match="layers fall silent") as caught:
         snncc.compile(Faint().eval(), data((1, 8, 8)), weight_bits=4, **given)
     found = [(fault.module, str(fault.what).partition(": ")[2]) for fault in caught.value.faults]
@@ -211,5 +211,5 @@ def test_pixels_are_the_fractions_that_they_are() -> None:
     x = 51 * np.random.default_rng(0).integers(0, 6, (16, 1, 4, 4)).astype(np.uint8)
     given = {"input": InputOptions(mean=(0.0,), std=(1.0,)), "input_shape": (1, 4, 4)}
     report = snncc.compile(Borders().eval(), x, weight_bits=24, **given).report
-    assert report["ties"] > 100
-    assert report["changed"] == 0
+    assert report.ties > 100
+    assert report.changed == 0

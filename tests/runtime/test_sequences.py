@@ -37,13 +37,13 @@ def agreed(net, x, real, measured=True, **options):
     """The session's result, which must be that of the network on ``real``, and the model."""
     given = {"input_shape": x.shape[2:], "timesteps": x.shape[1], "weight_bits": 24, **options}
     model = snncc.compile(net.eval(), x, **given)
-    report = model.report["verify"]
-    assert (report["mismatched"], len(report["coverage"]["silent"])) == (0, 0)
+    report = model.report.verify
+    assert (report.mismatched, len(report.coverage.silent)) == (0, 0)
     with torch.no_grad():
         expected = net(torch.from_numpy(real).float().transpose(0, 1)).numpy()
     (found,) = snncc.Session(model, "integer").run(None, x)
     if measured:
-        assert model.report["changed"] == 0
+        assert model.report.changed == 0
     np.testing.assert_allclose(found, expected, atol=1e-5)
     return found, model
 
@@ -137,8 +137,8 @@ def test_tokens_and_heads_may_stand_behind_an_axis_of_timesteps():
     net, x = Mixer().eval(), films(3, channels=2, top=3)
     given = {"input_shape": (2, 6, 6), "timesteps": 3, "batch_first": True, "weight_bits": 24}
     model = snncc.compile(net, x, **given, input=RAW)
-    assert model.report["verify"]["mismatched"] == 0
-    assert not model.report["verify"]["coverage"]["silent"]
+    assert model.report.verify.mismatched == 0
+    assert not model.report.verify.coverage.silent
     assert len(model.program.neurons) == 8
     with torch.no_grad():
         expected = net(torch.from_numpy(x).float()).numpy()
@@ -176,9 +176,9 @@ def test_membranes_have_room_beside_weights_that_never_act(factor, decay, fracti
     torch.manual_seed(0)
     x, net = films(4), Idle(factor, decay).eval()
     model = snncc.compile(net, x, input_shape=(1, 6, 6), timesteps=4, weight_bits=bits, input=RAW)
-    assert model.report["verify"]["mismatched"] == 0
-    assert "last" not in model.report["verify"]["coverage"]["silent"]
-    assert model.report["changed"] <= {8: 0.02, 24: 1e-4}[bits]
+    assert model.report.verify.mismatched == 0
+    assert "last" not in model.report.verify.coverage.silent
+    assert model.report.changed <= {8: 0.02, 24: 1e-4}[bits]
     (last,) = (n for n in model.program.neurons if n.module == "last")
     assert fraction in (None, last.fraction)
 
@@ -199,7 +199,7 @@ def test_results_with_samples_first_are_refused():
 
 @pytest.mark.parametrize("T", [0, -1, 2.0, "2"])
 def test_timesteps_are_a_positive_number(T):
-    with pytest.raises(UsageError, match=r"timesteps .* a positive integer"):
+    with pytest.raises(UsageError, match=r"^timesteps=.*: a positive integer"):
         snncc.compile(Film().eval(), None, input_shape=(1, 6, 6), timesteps=T, input=RAW)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from snncc.errors import BadInputError, UsageError
+from snncc.errors import BadInputError, Option, UsageError, Words
 from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeFormer
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer
 from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
@@ -131,7 +131,8 @@ def _read(name: str, entry: _Entry, tensors: _Tensors) -> Any:
     try:
         return entry.read(tensors)
     except BadInputError as e:
-        raise BadInputError(f"--arch {name}: {e.message}; name another, or models.py:fn") from e
+        told = Words(Option("arch", name), ": ")
+        raise e.within(told, "; name another, or models.py:fn") from e
 
 
 def _offer(name: str) -> str:

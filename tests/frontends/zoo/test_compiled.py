@@ -84,9 +84,9 @@ def large(encoder: Compiled) -> Compiled:
 @pytest.mark.parametrize("name", ["base", "encoder", "large"])
 def test_a_network_is_compiled_and_engines_agree(name, request):
     _, model = request.getfixturevalue(name)
-    assert model.report["verify"]["mismatched"] == 0
-    coverage = model.report["verify"]["coverage"]
-    assert coverage["fired"] == coverage["populations"] == len(model.program.neurons)
+    assert model.report.verify.mismatched == 0
+    coverage = model.report.verify.coverage
+    assert coverage.fired == coverage.populations == len(model.program.neurons)
 
 
 def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutions(sparse, base):
@@ -119,9 +119,9 @@ def test_branches_that_never_fired_in_training_leave_the_stream_its_bits(distill
     x = pixels(4, 3, 32, 32)
     options = {"input_shape": (3, 32, 32), "host": "head", "weight_bits": 24}
     model = snncc.compile(net, x, **options)
-    assert model.report["verify"]["mismatched"] == 0
-    assert model.report["changed"] < 1e-4
-    assert len(model.report["still_norms"]) == 3
+    assert model.report.verify.mismatched == 0
+    assert model.report.changed < 1e-4
+    assert len(model.report.still_norms) == 3
     shifts = [p.shift for a in model.program.accumulators for p in a.projections]
     assert max(shifts) > 16
     scores = snncc.Session(model).run(None, {"x": x})[0]
@@ -141,9 +141,9 @@ def test_frames_of_an_event_camera_are_a_sequence(norm, batch_first):
     counts = pixels(4, 3, 2, 32, 32) // 32
     chosen = {"input_shape": (2, 32, 32), "timesteps": 3, "batch_first": batch_first}
     model = snncc.compile(net, counts, weight_bits=24, **chosen)
-    assert model.report["verify"]["mismatched"] == 0
+    assert model.report.verify.mismatched == 0
     assert (model.program.timesteps, model.program.ticks) == (3, 4)
-    assert model.report["import_law"]["changed"] == 0
+    assert model.report.import_law.changed == 0
     scores = snncc.Session(model, engine="clocked").run(None, {model.input.name: counts})[0]
     with torch.no_grad():
         wanted = net(torch.from_numpy(counts).float()).numpy()
@@ -171,8 +171,8 @@ def test_a_segmentation_backbone_divides_by_norms_that_it_has_learnt():
     built.module.load_state_dict(plain.state_dict() | norms)
     net = seen_noise(built.module, 16, 3, 32, 32)
     model = snncc.compile(net, pixels(4, 3, 32, 32), input_shape=(3, 32, 32), weight_bits=24)
-    assert model.report["verify"]["mismatched"] == 0
-    assert [*model.report["verify"]["engines"]] == ["spike-form", "clocked", "event"]
-    assert not model.report["verify"]["coverage"]["silent"]
-    assert model.report["import_law"]["changed"] == 0
-    assert model.report["changed"] == 0
+    assert model.report.verify.mismatched == 0
+    assert [*model.report.verify.engines] == ["spike-form", "clocked", "event"]
+    assert not model.report.verify.coverage.silent
+    assert model.report.import_law.changed == 0
+    assert model.report.changed == 0

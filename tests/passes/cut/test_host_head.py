@@ -58,7 +58,7 @@ def test_without_consent_it_is_refused(network):
 
 
 def test_scores_are_the_networks_on_every_engine(model, network, pixels):
-    assert model.report["verify"]["mismatched"] == 0
+    assert model.report.verify.mismatched == 0
     with torch.no_grad():
         x = (torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25
         wanted = network(x).numpy()
@@ -67,7 +67,7 @@ def test_scores_are_the_networks_on_every_engine(model, network, pixels):
         assert session.get_outputs()[0].shape == ["N", 5]
         found = session.run(None, {model.input.name: pixels})[0]
         np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert model.report["agreement"] == 1.0
+    assert model.report.agreement == 1.0
 
 
 def test_the_layer_is_in_the_file_and_named(model, pixels, tmp_path):
@@ -182,15 +182,15 @@ def test_the_host_adds_what_several_heads_say(cls, hosts, named, macs, pixels, t
         assert [(o.name, o.shape) for o in session.get_outputs()] == [("output", ["N", 5])]
         (found,) = session.run(None, {again.input.name: pixels})
         np.testing.assert_allclose(found, wanted, atol=2e-4)
-    assert model.report["verify"]["mismatched"] == 0
-    assert model.report["agreement"] == 1.0
+    assert model.report.verify.mismatched == 0
+    assert model.report.agreement == 1.0
 
 
 def test_bits_are_chosen_for_potentials_and_counts(pixels):
     network = _built(TwoHeads)
     model = snncc.compile(network, pixels, host=("head", "head_kd"), weight_bits="auto")
-    assert model.report["verify"]["mismatched"] == 0
-    assert set(model.report["layer_bits"].values()) <= {8, 16}
+    assert model.report.verify.mismatched == 0
+    assert set(model.report.layer_bits.values()) <= {8, 16}
 
 
 @pytest.mark.parametrize(

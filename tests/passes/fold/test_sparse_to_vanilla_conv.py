@@ -111,7 +111,7 @@ def test_what_compiles_is_the_vanilla_network_mask_or_no_mask(sparse: nn.Sequent
     (one, arrays), (two, others) = expected.program.to_json(), found.program.to_json()
     assert one == two
     assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
-    assert found.report["verify"]["mismatched"] == 0
+    assert found.report.verify.mismatched == 0
 
 
 def test_a_network_that_ends_in_a_mask_keeps_its_result_s_name() -> None:

@@ -117,8 +117,8 @@ def test_no_activation_changes(tmp_path, rounding, digits, bits):
     events = InputOptions(mode="u8", mean=(0.0,), std=(1 / 255,))
     options = {"weight_bits": bits, "input": events, "verify_samples": 1}
     report = snncc.compile(tmp_path / "net.onnx", pixels, **options).report
-    assert report["changed"] == 0
-    assert sum(layer["ties"] for layer in report["layers"]) > 50
+    assert report.changed == 0
+    assert sum(layer.ties for layer in report.layers) > 50
 
 
 class Remembering(nn.Module):
@@ -148,5 +148,5 @@ def test_no_spike_of_a_neuron_with_memory_changes(reset, bits):
     options = {"input_shape": (1, 6, 6), "weight_bits": bits, "verify_samples": 1}
     raw = InputOptions(mode="u8", mean=(0.0,), std=(1 / 255,))
     model = snncc.compile(Remembering(reset).eval(), events, input=raw, **options)
-    assert model.report["changed"] == 0
-    assert sum(layer["ties"] for layer in model.report["layers"]) > 50
+    assert model.report.changed == 0
+    assert sum(layer.ties for layer in model.report.layers) > 50

@@ -80,8 +80,8 @@ def test_a_file_of_the_runtimes_quantiser_gives_what_the_runtime_gives(
     assert relative(y, run(path, x)) < 1e-5
     assert {n.D for n in model.program.neurons} == {2**bits - 1}
     report = model.report
-    assert report["verify"]["mismatched"] == 0
-    assert (report["changed"], report["changed_by_input"]) == (0, 0)
+    assert report.verify.mismatched == 0
+    assert (report.changed, report.changed_by_input) == (0, 0)
 
 
 @EACH_BATCH
@@ -139,7 +139,7 @@ def test_a_clip_between_narrows_the_levels(tmp_path, bits):
     model, y = compiled(path, x, bits)
     assert [n.D for n in model.program.neurons] == [15]
     assert relative(y, run(path, x)) < 1e-5
-    assert model.report["changed"] == 0
+    assert model.report.changed == 0
 
 
 @EACH_BATCH
@@ -271,7 +271,7 @@ def test_the_inputs_own_quantiser_is_the_contract(tmp_path):
     grid = model.input
     assert (grid.dtype, grid.zero_point, grid.top) == ("float32", 127, 255)
     assert np.float32(grid.scale) == GRID["si"]
-    assert model.report["origins"]["input_range"] == "the network's own quantiser"
+    assert model.report.origins["input_range"] == "the network's own quantiser"
     with pytest.raises(UsageError, match="quantises its input itself"):
         snncc.compile(network(tmp_path, RELU), input=InputOptions(range=(0, 1)))
 

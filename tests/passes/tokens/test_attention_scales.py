@@ -63,10 +63,10 @@ def test_factors_end_in_levels(norms):
     x = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), dtype=np.uint8)
     net = network(**norms)
     model = snncc.compile(net, x, weight_bits=24)
-    assert model.report["verify"]["mismatched"] == 0
-    assert not model.report["verify"]["coverage"]["silent"]
-    assert model.report["import_law"]["changed"] == 0
-    assert model.report["changed_teacher_forced"] == 0
+    assert model.report.verify.mismatched == 0
+    assert not model.report.verify.coverage.silent
+    assert model.report.import_law.changed == 0
+    assert model.report.changed_teacher_forced == 0
     (attention,) = (n for n in model.program.neurons if n.module == "attn_fire")
     assert len(attention.levels) == WIDTH  # each channel has its own
 
