@@ -32,9 +32,9 @@ from snncc.nn.grid import (
 )
 from snncc.passes.integers.grids import Grid, QuantisedLayer, largest_weight, odd_thresholds, plan
 from snncc.passes.integers.membranes import membrane
+from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.reading import is_branch_sum, linear_behind
-from snncc.program.attention import reach_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -257,18 +257,12 @@ class _Builder:
         if traits(node).fires:
             self.grids[out] = Grid.counts(attribute(node, "D"))
         elif traits(node).multiplies:
-            self.grids[out] = Grid.counts(self._reach(node))
+            payloads = [self.grids[train].payload for train in trains_of(node)]
+            self.grids[out] = Grid.counts(reach_of_product(node, payloads)[1])
         else:
             behind = self.grids[x].behind(node)
             branches = (self.grids[v].payload for v in node.inputs if v in self.grids)
             self.grids[out] = replace(behind, payload=max(behind.payload, sum(branches)))
-
-    def _reach(self, node: ir.Node) -> int:
-        """How far the products of an attention reach."""
-        q, k, v = (x for x in node.inputs if x is not None)
-        payloads = self.grids[q].payload, self.grids[k].payload, self.grids[v].payload
-        shapes = static_shape(q) or (), static_shape(k) or ()
-        return reach_of(attribute(node, "order"), *shapes, attribute(node, "heads"), payloads)[1]
 
     def _time(self, node: ir.Node, x: ir.Value) -> None:
         """Where timesteps begin, and where they end."""
@@ -289,8 +283,7 @@ class _Builder:
         self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
 
     def _attention(self, node: ir.Node, x: ir.Value) -> None:
-        trains = [v for v in node.inputs if v is not None]
-        self._call(node, SpikeAttention(attribute(node, "heads")), *trains)
+        self._call(node, SpikeAttention(attribute(node, "heads")), *trains_of(node))
 
     def _stateful(self, node: ir.Node, x: ir.Value) -> None:
         """A neuron with memory, on the membrane that the compiler gives it."""

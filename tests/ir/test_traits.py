@@ -24,7 +24,7 @@ from snncc.ir.stages import STAGES
 from snncc.ir.standard_ops import STANDARD, StandardOp
 from snncc.ir.traits import ORDER, REAL, Numbers, Traits
 from snncc.passes.integers.neurons import KINDS
-from snncc.passes.integers.quantise_weights import _PRODUCTS
+from snncc.passes.integers.products import PRODUCTS
 from snncc.passes.spikes.build_program import _VISITORS
 
 FIRES = Traits(
@@ -221,7 +221,7 @@ def test_each_neuron_has_its_rules() -> None:
 
     products = set(having("integer", lambda t: t.multiplies))
     assert set(NEURONS) == set(BORDERS) == set(KINDS)
-    assert products == set(_PRODUCTS)
+    assert products == set(PRODUCTS)
     assert set(NEURONS) | products == set(_SPIKES)
 
 

@@ -7,7 +7,7 @@ round; what follows is integer arithmetic.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,7 +24,6 @@ from snncc.ir.graphs import (
     nodes,
     provenance,
     remove_dead,
-    static_shape,
 )
 from snncc.ir.metadata import NORM, ROUNDING, SQUEEZED
 from snncc.ir.names import INTEGER, POTENTIAL, is_potential
@@ -37,10 +36,11 @@ from snncc.passes.integers.grids import Grid, QuantisedLayer, plan, slices
 from snncc.passes.integers.heavy_weights import reach
 from snncc.passes.integers.neurons import Refusal, kind_of
 from snncc.passes.integers.precision import Precision
+from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.program import SLICE_LIMIT
-from snncc.program.attention import EXACT_PRODUCTS, reach_of
+from snncc.program.attention import EXACT_PRODUCTS
 
 __all__ = ["QuantiseWeights", "squeezed"]
 
@@ -108,7 +108,7 @@ class _Work:
         elif asked.fires:
             self._fire(node)
         elif asked.multiplies:
-            _PRODUCTS[node.op_type](self, node)
+            self._product(node)
         elif is_branch_sum(node):
             self._sum(node)
         elif asked.masks:
@@ -181,19 +181,17 @@ class _Work:
         _remember(new, found.rounding, node)
         self.twins[out], self.grids[out] = new, Grid.counts(found.D)
 
-    def _attention(self, node: ir.Node) -> None:
+    def _product(self, node: ir.Node) -> None:
         """Products of counts, one the unit: nothing rounds."""
-        q, k, v = (_required(x) for x in node.inputs)
-        out, order, heads = node.outputs[0], attribute(node, "order"), attribute(node, "heads")
-        payloads = self.grids[q].payload, self.grids[k].payload, self.grids[v].payload
-        shapes = static_shape(q) or (), static_shape(k) or ()
-        matrix, reach = reach_of(order, *shapes, heads, payloads)
-        if matrix > SLICE_LIMIT or reach >= EXACT_PRODUCTS:
+        out, trains = node.outputs[0], trains_of(node)
+        payloads = [self.grids[train].payload for train in trains]
+        most, reach = reach_of_product(node, payloads)
+        if most > SLICE_LIMIT or reach >= EXACT_PRODUCTS:
             self._fault(node, f"its products may reach {reach:,}", "fewer levels D or positions")
         self.twins[out] = Edit(node, self.made_by).own(
-            traits(node).becomes, self.twins[q], self.twins[k], self.twins[v],
+            traits(node).becomes, *(self.twins[train] for train in trains),
             name=f"{out.name}{POTENTIAL}", dtype=ir.DataType.INT64, shape=out.shape,
-            attributes={"heads": heads, "order": order},
+            attributes={k: a.value for k, a in node.attributes.items()},
         )  # fmt: skip
         self.grids[out] = Grid.counts(reach)
 
@@ -256,7 +254,7 @@ class _Work:
         ]
         for i, (p, shift, chunk) in enumerate(parts):
             weight = edit.const(f"{base}.slice{p}", chunk)
-            acc = self._product(edit, linear, weight, f"{base}/acc{i}")
+            acc = self._multiply(edit, linear, weight, f"{base}/acc{i}")
             name = f"{base}{POTENTIAL}" if i == len(parts) - 1 else f"{base}/sum{i}"
             v = edit.own(
                 "SliceSum", v, acc, name=name, dtype=ir.DataType.INT64, shape=out.shape,
@@ -264,7 +262,7 @@ class _Work:
             )  # fmt: skip
         return v
 
-    def _product(self, edit: Edit, linear: Linear, weight: ir.Value, name: str) -> ir.Value:
+    def _multiply(self, edit: Edit, linear: Linear, weight: ir.Value, name: str) -> ir.Value:
         is_conv = linear.kind == "conv"
         geometry = {
             "strides": list(linear.strides),
@@ -299,10 +297,6 @@ class _Work:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
-
-
-#: Of products of trains.
-_PRODUCTS: Mapping[str, Callable[[_Work, ir.Node], None]] = {"Attention": _Work._attention}
 
 
 def _remember_squeezed(model: ir.Model, planned: Mapping[ir.Value, QuantisedLayer]) -> None:

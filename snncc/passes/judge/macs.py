@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, static_shape
 from snncc.ir.metadata import MAP_OF
+from snncc.passes.integers.products import PRODUCTS
 
 __all__ = ["macs_of", "multiplying"]
 
@@ -62,21 +63,10 @@ def _einsum(node: ir.Node) -> int:
     return prod(sizes.values()) if sizes else 0
 
 
-def _attention(node: ir.Node) -> int:
-    """(q k^T) v, or q (k^T v), of all heads."""
-    q, k, v = (static_shape(x) if x is not None else None for x in node.inputs)
-    if not q or not k or not v:
-        return 0
-    heads, n, m = attribute(node, "heads"), prod(q[1:]), prod(k[1:])
-    d, e = q[0] // heads, v[0] // heads
-    each = (n + m) * d * e if attribute(node, "order") == "kv" else n * m * (d + e)
-    return int(heads * each)
-
-
 _COUNTS: dict[str, Callable[[ir.Node], int]] = {
     "Conv": _layer,
     "Gemm": _layer,
     "MatMul": _matmul,
     "Einsum": _einsum,
-    "Attention": _attention,
+    **{name: product.macs for name, product in PRODUCTS.items()},
 }

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
 from snncc.ir.metadata import APART, FOLLOWED, LOST, NO_ATTENTION
-from snncc.ir.ops import traits
+from snncc.ir.ops import OPS, traits
 from snncc.passes.tokens.recognise_attention import PRODUCT, TOKENS
 
 __all__ = [
@@ -62,7 +62,7 @@ def is_near_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> bool:
 def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None:
     """The verdict on attention, and on what makes or reads tokens; None: on nothing of that."""
     if traits(node).multiplies:
-        return _judge_attention(node, kinds)
+        return _judge_product(node, kinds)
     if is_of_shapes(node, kinds):
         return Verdict()
     if LOST in node.metadata_props:
@@ -113,16 +113,17 @@ def _between(node: ir.Node) -> tuple[str, str]:
     return f"{node.op_type} between q k^T and v", LINEAR_ATTENTION
 
 
-def _judge_attention(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
-    """Q, k and v must be spikes: counts of neurons, max-pooled or not."""
-    found = [(letter, kinds.get(x, "")) for letter, x in zip("qkv", node.inputs, strict=True) if x]
+def _judge_product(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
+    """The trains of a product must be spikes: counts of neurons, max-pooled or not."""
+    named = zip(map(str.lower, OPS[node.op_type].inputs), node.inputs, strict=True)
+    found, product = [(letter, kinds.get(x, "")) for letter, x in named if x], node.op_type.lower()
     wrong = [letter for letter, kind in found if kind not in ("spikes", "real")]
     if not wrong:
         return Verdict()
     if apart := node.metadata_props.get(APART):
-        what = f"{apart} of attention: factors differ within a head"
+        what = f"{apart} of {product}: factors differ within a head"
         return Verdict((what, "one factor for all channels of a head; those of v may differ"))
-    return Verdict((f"{', '.join(wrong)} of attention are no spikes", "a neuron behind each"))
+    return Verdict((f"{', '.join(wrong)} of {product} are no spikes", "a neuron behind each"))
 
 
 def _judge_behind(node: ir.Node) -> Verdict | None:

@@ -1,0 +1,65 @@
+"""Kinds of products of spike trains: how far they reach, and what they cost.
+
+A kind is an operator that multiplies (``snncc.ir.traits``), with a form on counts and one tick by
+tick, and its rules here. To add one, add an entry to ``PRODUCTS``, and what it is in a Program to
+``snncc.passes.spikes.build_program``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from snncc.ir.graphs import attribute, static_shape
+from snncc.program.attention import reach_of
+
+__all__ = ["PRODUCTS", "Product", "reach_of_product", "trains_of"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """The rules of one kind.
+
+    Attributes:
+        reach: Of a node and the largest counts of its trains: the largest number that is formed on
+            the way, and the largest of its result.
+        macs: Of a node: multiply-accumulates per sample; 0 where shapes are not known.
+    """
+
+    reach: Callable[[ir.Node, Sequence[int]], tuple[int, int]]
+    macs: Callable[[ir.Node], int]
+
+
+def trains_of(node: ir.Node) -> list[ir.Value]:
+    """What a product multiplies."""
+    return [value for value in node.inputs if value is not None]
+
+
+def reach_of_product(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
+    """Largest numbers on the way and at the end, for the largest counts of its trains."""
+    return PRODUCTS[node.op_type].reach(node, payloads)
+
+
+def _attention_reach(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
+    q, k, _ = (static_shape(train) or () for train in trains_of(node))
+    of_q, of_k, of_v = payloads
+    order, heads = attribute(node, "order"), attribute(node, "heads")
+    return reach_of(order, q, k, heads, (of_q, of_k, of_v))
+
+
+def _attention_macs(node: ir.Node) -> int:
+    """(q k^T) v, or q (k^T v), of all heads."""
+    q, k, v = (static_shape(x) if x is not None else None for x in node.inputs)
+    if not q or not k or not v:
+        return 0
+    heads, n, m = attribute(node, "heads"), prod(q[1:]), prod(k[1:])
+    d, e = q[0] // heads, v[0] // heads
+    each = (n + m) * d * e if attribute(node, "order") == "kv" else n * m * (d + e)
+    return int(heads * each)
+
+
+#: By operator.
+PRODUCTS: Mapping[str, Product] = {"Attention": Product(_attention_reach, _attention_macs)}
