@@ -29,12 +29,12 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
-    _node_from_json,
     pooled_size,
     sources_of,
 )
 from snncc.program.attention import reach_of
 from snncc.program.bounds import bounded, emitted_payload
+from snncc.program.network import _node_from_json
 from snncc.program.timing import firing_window, required_depth
 from snncc.runtime.container import Blob
 from snncc.runtime.contract import InputContract

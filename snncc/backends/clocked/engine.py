@@ -27,14 +27,7 @@ from snncc.backends.base import Activity, Progress
 from snncc.backends.clocked.attention_cells import AttentionCell, RelayCell
 from snncc.backends.clocked.cell import Cell
 from snncc.backends.clocked.dynamics import DYNAMICS, Carried, Dynamics, SoftReset
-from snncc.backends.clocked.synapses import (
-    Ints,
-    all_synapses,
-    channels_first,
-    channels_last,
-    reshaped,
-    windows_of,
-)
+from snncc.backends.clocked.synapses import Ints, all_synapses, reshaped
 from snncc.backends.entry import (
     active_positions,
     check_memory,
@@ -57,6 +50,7 @@ from snncc.program import (
     Source,
     walk_projections,
 )
+from snncc.program.windows import channels_first, channels_last
 
 __all__ = ["DYNAMICS", "Carried", "ClockedEngine", "Dynamics", "SoftReset"]
 
@@ -330,14 +324,8 @@ class _PoolCell(Cell):
         self.node = node
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
-        node = self.node
-        if node.source not in emitted:
-            return None
-        # Zero padding is neutral for maxima too: spikes and pixels are never negative.
-        windows = windows_of(emitted[node.source], node.kernel, node.strides, node.pads)
-        if node.kind == "max":
-            return np.asarray(windows.max(axis=(3, 4)))
-        return np.asarray(windows.sum(axis=(3, 4), dtype=np.int64))
+        arrived = emitted.get(self.node.source)
+        return None if arrived is None else self.node.pooled(arrived)
 
 
 class _ReadoutCell(Cell):
