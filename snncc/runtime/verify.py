@@ -233,9 +233,10 @@ class _Comparison:
         self._spikes += spikes
         for name, verdict in self.verdicts.items():
             engine = self.engines.take(name, is_last)
-            got = engine.run(part, probes=list(expected.spikes), batch=len(samples))
+            probes = list(expected.spikes) if engine.abilities.trains else ()
+            got = engine.run(part, probes=probes, batch=len(samples))
             verdict.add(mismatch(expected, got), spikes, offset)
-            verdict.ran = getattr(engine, "run_report", None)
+            verdict.ran = engine.run_report
             del engine, got  # before the next is made
             self.progress(len(samples))
 

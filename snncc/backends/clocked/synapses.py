@@ -7,7 +7,7 @@ the result is the integer result whatever the order of additions. Channels are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -51,7 +51,7 @@ def _synapses(p: Projection, source: Node, nodes: Nodes) -> Synapses:
     if p.kind == "identity":
         return _deliver_identity
     parts = _exact_parts(p, source.tick_reach(nodes))
-    return _Linear(parts, source.shape) if p.kind == "linear" else _Conv(parts, p)
+    return _WEIGHTED[p.kind](parts, p, source.shape)
 
 
 def _deliver_identity(arrived: Array, potential: Ints) -> None:
@@ -87,7 +87,7 @@ def _exact_parts(p: Projection, payload: int) -> _Parts:
 class _Linear:
     """Reads its source flattened in C order; the matrix is permuted to channels last."""
 
-    def __init__(self, parts: _Parts, shape: Shape) -> None:
+    def __init__(self, parts: _Parts, p: Projection, shape: Shape) -> None:
         self.parts = parts
         rows = parts.values.reshape(-1, *shape)
         self.matrix = np.ascontiguousarray(np.moveaxis(rows, 1, -1).reshape(len(rows), -1).T)
@@ -101,7 +101,7 @@ class _Linear:
 class _Conv:
     """Convolution of a few samples at a time, so that their patches stay in the cache."""
 
-    def __init__(self, parts: _Parts, p: Projection) -> None:
+    def __init__(self, parts: _Parts, p: Projection, shape: Shape) -> None:
         self.parts, self.p = parts, p
         _, out, per_group, *self.kernel = parts.values.shape
         by_group = parts.values.reshape(-1, p.groups, out // p.groups, per_group, *self.kernel)
@@ -139,6 +139,12 @@ def _tap_by_tap(windows: Array, weights: Array) -> Array:
     for i, j in np.ndindex(kh, kw):
         sums += windows[:, :, :, i, j, np.newaxis, :, np.newaxis] * weights[i, j, 0]
     return sums.reshape(*sites, P, G * M)
+
+
+_WEIGHTED: Mapping[str, Callable[[_Parts, Projection, Shape], Synapses]] = {
+    "linear": _Linear,
+    "conv": _Conv,
+}
 
 
 def reshaped(values: Array, inside: Shape) -> Array:

@@ -67,6 +67,9 @@ def unsupported(program: Program, words: Words = LAVA) -> list[Fault]:
     ]
 
 
+#: What the process models of populations do with their membranes, by ``Neuron.carry``.
+RESETS = ("none", "soft", "hard", "delayed")
+
 Found = Iterator[tuple[str, str]]
 #: What to do about too many bits.
 FEWER_BITS = "fewer --weight-bits"
@@ -119,6 +122,8 @@ def _neuron(program: Program, node: Neuron, words: Words) -> Found:
     if node.threshold is not None:
         rule, loss = CARRIES[node.carry], node.D * int(node.threshold.max())
         ranges.append((low - loss * (rule.takes and not rule.is_late), loss))
+    if node.carry not in RESETS:
+        yield f"no Lava process carries '{node.carry}'", "use another engine"
     source = program.by_name[node.source]
     todo = _narrower(source) if isinstance(source, Accumulator) else FEWER_BITS
     yield from _too_wide("the membrane", _widest(*ranges), words, todo)
