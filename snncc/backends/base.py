@@ -26,6 +26,8 @@ __all__ = [
     "Wanted",
     "check_memory",
     "runner",
+    "spikes_by_tick",
+    "thermometer",
 ]
 
 K = TypeVar("K")
@@ -57,6 +59,11 @@ class Activity:
     potentials: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     ticks: int = 0
 
+    @property
+    def samples(self) -> int:
+        """N; 0 without any counts."""
+        return next((counts.shape[1] for counts in self.counts.values()), 0)
+
     @staticmethod
     def join(parts: list[Activity]) -> Activity:
         """Batches one after the other along the sample axis; tick sums are added."""
@@ -70,6 +77,19 @@ class Activity:
             potentials=_concatenate([p.potentials for p in parts], 1),
             ticks=sum(p.ticks for p in parts),
         )
+
+
+def thermometer(counts: Array, ticks: int) -> npt.NDArray[np.uint8]:
+    """Trains (T, D, N, *shape) of counts (T, N, *shape): a burst is from the first tick on."""
+    return np.stack([counts > d for d in range(ticks)], axis=1).view(np.uint8)
+
+
+def spikes_by_tick(counts: Array, ticks: int) -> npt.NDArray[np.int64]:
+    """Spikes per tick (T, D): in tick d all fire whose burst is longer than d."""
+    sums = np.empty((len(counts), ticks), dtype=np.int64)
+    for t, d in np.ndindex(sums.shape):
+        sums[t, d] = np.count_nonzero(counts[t] > d)
+    return sums
 
 
 def _concatenate(parts: list[dict[str, Any]], axis: int) -> dict[str, Any]:

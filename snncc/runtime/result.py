@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.base import Activity
+from snncc.backends.base import Activity, spikes_by_tick
 from snncc.program import Neuron, Program
 
 __all__ = [
@@ -112,8 +112,7 @@ def rates(activity: Activity, program: Program) -> Rates:
     """
     sops = synaptic_operations(activity, program)
     populations = tuple(_rates_of(n, activity, sops[n.name]) for n in program.neurons)
-    samples = next((c.shape[1] for c in activity.counts.values()), 0)
-    return Rates(samples, populations)
+    return Rates(activity.samples, populations)
 
 
 def _rates_of(neuron: Neuron, activity: Activity, sops: int) -> PopulationRates:
@@ -137,8 +136,7 @@ def _nsfr(neuron: Neuron, activity: Activity) -> tuple[tuple[float, ...], ...]:
     counts = activity.counts[neuron.name]
     fired = activity.tick_spikes.get(neuron.name)
     if fired is None:  # an engine without ticks: spikes come first
-        axes = tuple(range(1, counts.ndim))
-        fired = np.stack([(counts > d).sum(axis=axes) for d in range(neuron.D)], axis=1)
+        fired = spikes_by_tick(counts, neuron.D)
     return tuple(tuple(float(f) for f in row) for row in fired / counts[0].size)
 
 
@@ -208,15 +206,20 @@ class Mismatch:
         return asdict(self)
 
 
-def mismatch(expected: Activity, got: Activity) -> list[Mismatch]:
+def mismatch(expected: Activity, got: Activity, trains: bool = False) -> list[Mismatch]:
     """Compare all counts and readouts, and the spike trains and potentials both have.
+
+    Args:
+        expected: What should be.
+        got: What is.
+        trains: Compare all spike trains of ``expected``, too.
 
     Returns:
         One entry per population and readout of ``expected``, in its order, also where nothing
         differs; what ``got`` lacks differs everywhere.
     """
     pairs = [*_pairs("counts", expected.counts, got.counts)]
-    pairs += _common("spikes", expected.spikes, got.spikes)
+    pairs += (_pairs if trains else _common)("spikes", expected.spikes, got.spikes)
     pairs += _common("potential", expected.potentials, got.potentials)
     pairs += _pairs("readout", expected.readouts, got.readouts)
     return [_compare(*pair) for pair in pairs]
@@ -296,5 +299,5 @@ def coverage(activity: Activity, program: Program) -> Coverage:
         silent=tuple(name for name, (reached, _) in levels.items() if not reached),
         levels=levels,
         spikes=sum(int(c.sum(dtype=np.int64)) for c in counts.values()),
-        samples=next((c.shape[1] for c in counts.values()), 0),
+        samples=activity.samples,
     )

@@ -144,3 +144,18 @@ def test_a_part_of_a_node_is_an_item_too() -> None:
     program = small_model.program()
     parts = [p for a in program.accumulators for p in a.projections]
     assert all(isinstance(part, Item) and part.variant == part.kind for part in parts)
+
+
+CARRIED: dict[str, Callable[[Program], Any]] = {
+    "clocked": lambda p: ClockedEngine(p).run(small_model.samples()),
+    "event": EventEngine,
+    "lava": LavaEngine,
+}
+
+
+@pytest.mark.parametrize("engine", CARRIED)
+def test_a_membrane_that_no_engine_knows_is_refused(engine: str) -> None:
+    program = small_model.program()
+    nodes = [replace(n, carry="thrice") if n.name == "fire2" else n for n in program.nodes]
+    with pytest.raises(SnnccError, match=f"engine '{engine}' .*thrice"):
+        CARRIED[engine](replace(program, nodes=tuple(nodes)))

@@ -9,7 +9,6 @@ from math import prod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from snncc.backends.base import (
     Abilities,
@@ -19,6 +18,8 @@ from snncc.backends.base import (
     PerProcess,
     Wanted,
     check_memory,
+    spikes_by_tick,
+    thermometer,
 )
 from snncc.backends.event import _core
 from snncc.backends.event.layout import laid_out, layout
@@ -27,7 +28,6 @@ from snncc.errors import BadInputError, Fault, UsageError
 from snncc.program import (
     Accumulator,
     Array,
-    Neuron,
     Program,
     Projection,
     walk_projections,
@@ -171,8 +171,9 @@ class EventEngine(Engine):
         counts = self._empty([neuron.name for neuron in program.neurons], n, np.uint8)
         potentials = self._empty(kept, n, np.int64)
         self._fill(self._session(keep=bool(kept)), batch, counts, readouts, potentials)
-        trains = {n.name: _train(n, counts) for n in program.neurons if n.name in wanted.probes}
-        sums = {n.name: _tick_spikes(n, counts[n.name]) for n in program.neurons}
+        bursts = [(neuron.name, counts[neuron.name], neuron.D) for neuron in program.neurons]
+        trains = {k: thermometer(burst, D) for k, burst, D in bursts if k in wanted.probes}
+        sums = {k: spikes_by_tick(burst, D) for k, burst, D in bursts}
         return Activity(counts, readouts, sums, trains, potentials)
 
     def _fill(self, session: _core.Session, batch: Batch, *results: dict[str, Array]) -> None:
@@ -186,7 +187,7 @@ class EventEngine(Engine):
 
 
 def _macs(node: Accumulator, p: Projection) -> int:
-    return prod(node.shape) * prod(p.weights[0].shape[1:])
+    return prod(node.shape) * p.fan_in
 
 
 def _number(threads: int | str, available: int) -> int:
@@ -211,18 +212,3 @@ def _isa() -> str:
     if found is None:
         raise UsageError(f"SNNCC_ISA: no instruction set '{wanted}' on this machine")
     return found
-
-
-def _tick_spikes(neuron: Neuron, counts: Array) -> npt.NDArray[np.int64]:
-    """Spikes per tick (T, D): in tick d all fire whose burst is longer than d."""
-    sums = np.empty((len(counts), neuron.D), dtype=np.int64)
-    for t, d in np.ndindex(sums.shape):
-        sums[t, d] = np.count_nonzero(counts[t] > d)
-    return sums
-
-
-def _train(neuron: Neuron, counts: dict[str, Array]) -> npt.NDArray[np.uint8]:
-    """Spike trains (T, D, N, *shape): a burst is from the first tick on."""
-    bursts = counts[neuron.name]
-    trains = [bursts > d for d in range(neuron.D)]
-    return np.stack(trains, axis=1).astype(np.uint8)

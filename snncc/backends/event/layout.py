@@ -207,7 +207,10 @@ def _words(names: Sequence[str], fields: Fields) -> list[int]:
 
 def _place(item: Item) -> int:
     """Number of its variant, as the core counts them."""
-    return item.variants[1].index(item.variant)
+    word, variants = item.variants
+    if item.variant not in variants:
+        raise SnnccError(f"engine 'event' has no {word} '{item.variant}'")
+    return variants.index(item.variant)
 
 
 def _planes(shape: Shape) -> tuple[int, int, int]:
