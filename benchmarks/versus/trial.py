@@ -169,11 +169,8 @@ def _engine(program: Program, settings: Settings, threads: int) -> Engine:
 
 
 def infer_with(engine: Engine) -> Call:
-    """Readouts alone, where the engine has a call for that."""
-    infer = getattr(engine, "infer", None)
-    if infer is not None:
-        return infer  # type: ignore[no-any-return]
-    return lambda x: engine.run(x, batch=len(x)).readouts
+    """Readouts alone."""
+    return engine.infer
 
 
 def _check_with_clocked(program: Program, x: Array, activity: Activity) -> None:

@@ -6,16 +6,15 @@ name are the same quantity.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx.helper import make_tensor_value_info
 
-from snncc.backends.base import Activity, PerProcess, Progress
+from snncc.backends.base import Abilities, Activity, Batch, Engine, PerProcess, Wanted
 from snncc.errors import BadInputError, SnnccError, UsageError
 from snncc.ir.fed import FedGraph
 from snncc.ir.metadata import TIMESTEPS
@@ -31,7 +30,7 @@ UINT8 = onnx.TensorProto.UINT8
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
-class _OnnxEngine:
+class _OnnxEngine(Engine):
     """Runs a graph timestep by timestep and reads its inner values.
 
     Args:
@@ -43,7 +42,6 @@ class _OnnxEngine:
         BadInputError: The graph lacks a value the Program names.
     """
 
-    name: ClassVar[str]
     #: What follows a population's name in the name of its value.
     suffix: ClassVar[str]
 
@@ -73,57 +71,23 @@ class _OnnxEngine:
         #: By the names of the values that are fetched.
         self._sessions: PerProcess[tuple[str, ...], Any] = PerProcess()
 
-    def run(
-        self,
-        x: npt.NDArray[Any],
-        probes: Collection[str] = (),
-        batch: int = 32,
-        progress: Progress | None = None,
-    ) -> Activity:
-        """Activity of all populations and readouts for the samples.
-
-        Args:
-            x: Integers of the source, (N, *shape), shown in every timestep, or (T, N, *shape).
-            probes: Populations and accumulators to record.
-            batch: Samples computed together.
-            progress: Called after each batch with its number of samples.
-
-        Raises:
-            BadInputError: Wrong shape of ``x``, or the graph does not run.
-            UsageError: An unknown probe, or a batch that is not positive.
-        """
-        if batch < 1:
-            raise UsageError(f"{self.name}: batch {batch} is not positive")
-        wanted = self._wanted(probes)
-        steps = self._timesteps(x)
-        runner = self._sessions.get(tuple(wanted), self._session)
-        parts = []
-        for start in range(0, steps.shape[1], batch):
-            samples = steps[:, start : start + batch]
-            rounds = samples.reshape(1, -1, *samples.shape[2:]) if self._folded else samples
-            values = [self._run_step(runner, step, wanted) for step in rounds]
-            parts.append(self._activity(_stacked(values), probes, samples.shape[1]))
-            if progress is not None:
-                progress(samples.shape[1])
-        return Activity.join(parts)
-
-    def infer(
-        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
-    ) -> dict[str, npt.NDArray[np.int64]]:
-        """The readouts alone, int64 (T, N, *shape); see ``run``."""
-        return self.run(x, (), batch, progress).readouts
-
-    def _activity(self, values: Mapping[str, Array], probes: Collection[str], n: int) -> Activity:
+    def _activity(self, batch: Batch, wanted: Wanted) -> Activity:
+        """See Engine."""
+        names = self._wanted(wanted.probes)
+        runner = self._sessions.get(tuple(names), self._session)
+        steps, n = batch.steps, batch.samples
+        rounds = steps.reshape(1, -1, *steps.shape[2:]) if self._folded else steps
+        values = _stacked([self._run_step(runner, step, names) for step in rounds])
         activity = Activity()
         for neuron in self.program.neurons:
-            self._record(neuron, values[neuron.name + self.suffix], activity, n, probes)
+            value = values[neuron.name + self.suffix]
+            self._record(neuron, value, activity, n, wanted.probes)
         for readout in self.program.readouts:
             result = values[self._readouts[readout.name]].astype(np.int64)
             activity.readouts[readout.name] = result.reshape(-1, n, *readout.shape)
-        for accumulator in self.program.accumulators:
-            if accumulator.name in probes:
-                potential = values[self._value_of(accumulator)]
-                activity.potentials[accumulator.name] = potential.reshape(-1, n, *accumulator.shape)
+        for accumulator in self._probed(wanted.probes):
+            potential = values[self._value_of(accumulator)]
+            activity.potentials[accumulator.name] = potential.reshape(-1, n, *accumulator.shape)
         return activity
 
     def _record(
@@ -137,13 +101,11 @@ class _OnnxEngine:
         """Names of the values to fetch, each once."""
         names = [n.name + self.suffix for n in self.program.neurons]
         names += self._readouts.values()
-        for probe in probes:
-            node = self.program.by_name.get(probe)
-            if isinstance(node, Accumulator):
-                names.append(self._value_of(node))
-            elif not isinstance(node, Neuron):
-                raise UsageError(f"{self.name}: cannot probe '{probe}'")
+        names += [self._value_of(accumulator) for accumulator in self._probed(probes)]
         return list(dict.fromkeys(names))
+
+    def _probed(self, probes: Collection[str]) -> list[Accumulator]:
+        return [a for a in self.program.accumulators if a.name in probes]
 
     def _value_of(self, accumulator: Accumulator) -> str:
         if accumulator.name in self._names:
@@ -176,16 +138,6 @@ class _OnnxEngine:
 
     # -- running ---------------------------------------------------------------------------
 
-    def _timesteps(self, x: npt.NDArray[Any]) -> Array:
-        """The input as (T, N, *shape)."""
-        shape, T = self.program.source.shape, self.program.timesteps
-        if x.shape[1:] == shape and len(x):
-            return np.broadcast_to(x, (T, *x.shape))
-        if x.shape[:1] == (T,) and x.shape[2:] == shape and x.size:
-            return x
-        wanted = ", ".join(map(str, ("N", *shape)))
-        raise BadInputError(f"{self.name}: input has shape {list(x.shape)}, expected [{wanted}]")
-
     def _run_step(self, runner: Any, step: Array, wanted: list[str]) -> dict[str, Array]:
         entry = runner.get_inputs()[0]
         samples = np.ascontiguousarray(step, dtype=_DTYPES.get(entry.type, np.uint8))
@@ -206,6 +158,7 @@ class IntegerEngine(_OnnxEngine):
     """Spike counts of the quantised graph: what all engines must reproduce."""
 
     name: ClassVar[str] = "integer"
+    abilities: ClassVar[Abilities] = Abilities(trains=False, tick_spikes=False)
     suffix: ClassVar[str] = ""
 
     def _record(
@@ -219,6 +172,7 @@ class SpikeFormEngine(_OnnxEngine):
     """Spike trains of the spiking graph, in which linear layers see one tick at a time."""
 
     name: ClassVar[str] = "spike-form"
+    abilities: ClassVar[Abilities] = Abilities()
     suffix: ClassVar[str] = SPIKES
 
     def _record(

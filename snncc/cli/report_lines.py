@@ -269,13 +269,16 @@ def _lowered(model: CompiledModel) -> Line:
 
 def _resets(program: Program) -> str:
     """How membranes are reset, in all ways that are there; without a memory it is soft."""
-    found = {"soft" if n.carry == "none" else n.carry for n in program.neurons}
-    return ", ".join(word for word in ("soft", "hard", "delayed") if word in found)
+    from snncc.program import CARRIES
+
+    found = {CARRIES[n.carry].reset for n in program.neurons}
+    words = dict.fromkeys(rule.reset for rule in CARRIES.values())
+    return ", ".join(word for word in words if word in found)
 
 
 def _attention(model: CompiledModel) -> list[Line]:
     """How many, in which order of products, and what waits for them."""
-    from snncc.program.attention import Attention, Relay
+    from snncc.program import Attention, Relay
 
     nodes = model.program.nodes
     found = [node for node in nodes if isinstance(node, Attention)]

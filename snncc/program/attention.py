@@ -1,4 +1,4 @@
-"""The nodes of spike-driven attention in a Program, and the arithmetic they share.
+"""The arithmetic of spike-driven attention: orders of the products, and how far they reach.
 
 For each head, with spike counts q (d, N), k (d, M) and v (e, M) over N and M positions,
 
@@ -13,10 +13,9 @@ complete, so it comes a firing window later; a ``Relay`` keeps it until then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
-__all__ = ["EXACT_PRODUCTS", "ORDERS", "Attention", "Relay", "cheaper_order", "reach_of"]
+__all__ = ["EXACT_PRODUCTS", "ORDERS", "cheaper_order", "reach_of"]
 
 Shape = tuple[int, ...]
 
@@ -24,68 +23,6 @@ Shape = tuple[int, ...]
 ORDERS: dict[str, tuple[str, str, str]] = {"kv": ("k", "v", "q"), "qk": ("q", "k", "v")}
 #: Products are summed in float64 by some engines: integers below this are exact there.
 EXACT_PRODUCTS = 2**53
-
-
-@dataclass(frozen=True)
-class Relay:
-    """Emits the spike train of its source once more, tick for tick, in a later firing window.
-
-    Attributes:
-        name: Unique in the Program.
-        shape: That of the source.
-        source: A neuron, another relay, or a max-pool of one.
-        depth: Firing window of the repetition; the source's burst is over before it.
-        payload: Spikes per element and timestep at most: the ticks of the source's burst.
-        module: Torch module path, for people.
-    """
-
-    name: str
-    shape: Shape
-    source: str
-    depth: int
-    payload: int
-    module: str = ""
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Products of three spike trains, head by head: see the module.
-
-    The channels (axis 0) of each train are its heads one after the other, all further axes its
-    positions. What the train read last brings in a tick, times the matrix of the other two, is
-    emitted in that tick: accumulators sum it up to y.
-
-    Attributes:
-        name: Unique in the Program.
-        shape: (heads * e, *positions of q).
-        q, k, v: Neurons, relays, or max-pools of them, with heads * d, heads * d and heads * e
-            channels; k and v have the same number of positions.
-        heads: How many.
-        order: ``kv`` (q is read last) or ``qk`` (v is).
-        payload: Largest value it emits per element and timestep (all ticks).
-        module: Torch module path, for people.
-    """
-
-    name: str
-    shape: Shape
-    q: str
-    k: str
-    v: str
-    heads: int
-    order: str
-    payload: int
-    module: str = ""
-
-    @property
-    def first(self) -> tuple[str, str]:
-        """The nodes whose trains are multiplied first."""
-        one, two, _ = ORDERS[self.order]
-        return getattr(self, one), getattr(self, two)
-
-    @property
-    def last(self) -> str:
-        """The node whose train must find that product complete."""
-        return str(getattr(self, ORDERS[self.order][2]))
 
 
 def cheaper_order(q: Shape, k: Shape, v: Shape, heads: int) -> str:

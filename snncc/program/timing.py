@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from snncc.program.nodes.base import Network, Node, Nodes
 
-from snncc.program import Neuron, Node, Pool, Relay, sources_of
-
-__all__ = ["firing_window", "required_depth"]
+__all__ = ["completion_windows", "firing_window", "required_depth"]
 
 
-def required_depth(node: Node, nodes: Mapping[str, Node]) -> int:
+def required_depth(node: Node, nodes: Nodes) -> int:
     """First window in which all that ``node`` reads is complete."""
-    depth, visited, pending = 0, {node.name}, list(sources_of(node))
+    depth, visited, pending = 0, {node.name}, list(node.sources)
     while pending:
         name = pending.pop()
         source = nodes.get(name)
         if name in visited or source is None:  # what is missing is another node's fault
             continue
         visited.add(name)
-        if isinstance(source, (Neuron, Relay)):
-            depth = max(depth, source.depth + 1)
+        if (window := source.fires_at) is not None:
+            depth = max(depth, window + 1)
         else:
-            pending += sources_of(source)
+            pending += source.sources
     return depth
 
 
-def firing_window(node: Node, nodes: Mapping[str, Node]) -> int | None:
+def firing_window(node: Node, nodes: Nodes) -> int | None:
     """The window in which a node emits binary spikes tick by tick; None: it emits no such train."""
-    while isinstance(node, Pool) and node.kind == "max":
-        node = nodes[node.source]
-    return node.depth if isinstance(node, (Neuron, Relay)) else None
+    return node.train_window(nodes)
+
+
+def completion_windows(program: Network) -> dict[str, int]:
+    """For each node the first window at whose start all that it reads has been emitted."""
+    windows: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for node in program.nodes:
+        windows[node.name] = max((ends[name] for name in node.sources), default=0)
+        window = node.fires_at
+        ends[node.name] = windows[node.name] if window is None else window + 1
+    return windows

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from snncc.errors import BadInputError
-from snncc.program import Accumulator, Program, sources_of
+from snncc.program import Program
 from snncc.runtime.contract import InputContract, outputs_of
 
 __all__ = ["PARTS", "SCHEMA_VERSION", "check_manifest", "manifest_of"]
@@ -54,7 +54,7 @@ def manifest_of(
 
 def _default_parts(program: Program) -> dict[str, list[str]]:
     source = program.source.name
-    analog = [n for n in program.nodes if isinstance(n, Accumulator) and source in sources_of(n)]
+    analog = [n for n in program.accumulators if source in n.sources]
     return {
         "exact": [n.module or n.name for n in program.neurons],
         "analog": [n.module or n.name for n in analog],

@@ -287,9 +287,7 @@ class _Work:
             self.result.float32_changed += int((given[name] != single.counts(name)).sum())
         self._add_ties(feeds, given)
         self._add_input(wide, given)
-        self._add_classes(
-            double, single, [free[out] for out in outs], len(next(iter(feeds.values())))
-        )
+        self._add_classes(double, single, [free[out] for out in outs], _size(feeds))
 
     def _fired(self) -> list[ir.Value]:
         return [node.outputs[0] for node in self.fires]

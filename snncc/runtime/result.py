@@ -21,19 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.base import Activity
-from snncc.backends.clocked.synapses import channels_first, channels_last, windows_of
-from snncc.program import (
-    Attention,
-    Neuron,
-    Node,
-    Pool,
-    Program,
-    Projection,
-    Relay,
-    Shape,
-    walk_projections,
-)
+from snncc.backends.base import Activity, spikes_by_tick
+from snncc.program import Neuron, Program
 
 __all__ = [
     "Coverage",
@@ -123,8 +112,7 @@ def rates(activity: Activity, program: Program) -> Rates:
     """
     sops = synaptic_operations(activity, program)
     populations = tuple(_rates_of(n, activity, sops[n.name]) for n in program.neurons)
-    samples = next((c.shape[1] for c in activity.counts.values()), 0)
-    return Rates(samples, populations)
+    return Rates(activity.samples, populations)
 
 
 def _rates_of(neuron: Neuron, activity: Activity, sops: int) -> PopulationRates:
@@ -148,8 +136,7 @@ def _nsfr(neuron: Neuron, activity: Activity) -> tuple[tuple[float, ...], ...]:
     counts = activity.counts[neuron.name]
     fired = activity.tick_spikes.get(neuron.name)
     if fired is None:  # an engine without ticks: spikes come first
-        axes = tuple(range(1, counts.ndim))
-        fired = np.stack([(counts > d).sum(axis=axes) for d in range(neuron.D)], axis=1)
+        fired = spikes_by_tick(counts, neuron.D)
     return tuple(tuple(float(f) for f in row) for row in fired / counts[0].size)
 
 
@@ -157,78 +144,17 @@ def _nsfr(neuron: Neuron, activity: Activity) -> tuple[tuple[float, ...], ...]:
 
 
 def synaptic_operations(activity: Activity, program: Program) -> dict[str, int]:
-    """SOPs that the spikes of each population caused, over all timesteps and samples.
-
-    Spikes cross pools first: a maximum hands on the OR of a tick's spikes, a sum each of them.
-    """
+    """SOPs that the spikes of each population caused, over all timesteps and samples."""
     sops = dict.fromkeys((n.name for n in program.neurons), 0)
-    for accumulator, projection in walk_projections(program):
-        source = program.by_name[projection.source]
-        population = _population_behind(source, program)
-        if population is not None:
-            arrived = _emitted(source, activity, program).sum(axis=0, dtype=np.int64)
-            fan_out = _fan_out(projection, source.shape, accumulator.shape)
-            sops[population] += int((arrived * fan_out).sum())
+    origin: dict[str, str] = {}
+    arrived: dict[str, Array] = {}
     for node in program.nodes:
-        if isinstance(node, Attention):
-            for name, additions in _additions(node, program).items():
-                population = _population_behind(program.by_name[name], program)
-                spikes = _emitted(program.by_name[name], activity, program).sum(dtype=np.int64)
-                if population is not None:
-                    sops[population] += int(spikes) * additions
+        for source, operations in node.operations(arrived, program.by_name):
+            sops[origin[source]] += operations
+        if (found := node.spikes(activity.counts, program.by_name)) is not None:
+            origin[node.name], spikes = found
+            arrived[node.name] = spikes.sum(axis=0, dtype=np.int64)
     return sops
-
-
-def _additions(node: Attention, program: Program) -> Mapping[str, int]:
-    """What a spike of each of the three trains adds to: so many elements."""
-    q, k, v = (program.by_name[name].shape for name in (node.q, node.k, node.v))
-    d, e, N, M = q[0] // node.heads, v[0] // node.heads, prod(q[1:]), prod(k[1:])
-    rows = {"kv": (e, e, d), "qk": (M, N, N)}[node.order]
-    found: dict[str, int] = {}
-    for name, count in zip((node.q, node.k, node.v), rows, strict=True):
-        found[name] = found.get(name, 0) + count
-    return found
-
-
-def _population_behind(node: Node, program: Program) -> str | None:
-    while isinstance(node, (Pool, Relay)):
-        node = program.by_name[node.source]
-    return node.name if isinstance(node, Neuron) else None
-
-
-def _emitted(node: Node, activity: Activity, program: Program) -> Array:
-    """Spikes per element and timestep, (T * N, *shape)."""
-    if isinstance(node, Relay):
-        return _emitted(program.by_name[node.source], activity, program)
-    if not isinstance(node, Pool):
-        counts = activity.counts[node.name]
-        return counts.reshape(-1, *counts.shape[2:])
-    values = channels_last(_emitted(program.by_name[node.source], activity, program))
-    windows = windows_of(values, node.kernel, node.strides, node.pads)
-    pooled = windows.max(axis=(3, 4)) if node.kind == "max" else windows.sum(axis=(3, 4))
-    return channels_first(np.asarray(pooled))
-
-
-def _fan_out(projection: Projection, source: Shape, target: Shape) -> Array:
-    """Synapses that leave each element of the source, broadcastable to its shape."""
-    if projection.kind == "identity":
-        return np.ones(1, dtype=np.int64)
-    if projection.kind == "linear":
-        return np.full(1, target[0], dtype=np.int64)
-    kernel = projection.weights[0].shape[2:]
-    rows, columns = (_readers_along(axis, projection, kernel, source, target) for axis in (0, 1))
-    return (target[0] // projection.groups) * np.outer(rows, columns)
-
-
-def _readers_along(
-    axis: int, p: Projection, kernel: Shape, source: Shape, target: Shape
-) -> npt.NDArray[np.int64]:
-    """How many (output, tap) pairs read each coordinate of the source along one axis."""
-    starts = np.arange(target[1 + axis]) * p.strides[axis] - p.pads[axis]
-    taps = np.arange(kernel[axis]) * p.dilations[axis]
-    read = (starts[:, np.newaxis] + taps).ravel()
-    inside = read[(read >= 0) & (read < source[1 + axis])]
-    return np.bincount(inside, minlength=source[1 + axis]).astype(np.int64)
 
 
 # -- differences ---------------------------------------------------------------------------
@@ -280,15 +206,20 @@ class Mismatch:
         return asdict(self)
 
 
-def mismatch(expected: Activity, got: Activity) -> list[Mismatch]:
+def mismatch(expected: Activity, got: Activity, trains: bool = False) -> list[Mismatch]:
     """Compare all counts and readouts, and the spike trains and potentials both have.
+
+    Args:
+        expected: What should be.
+        got: What is.
+        trains: Compare all spike trains of ``expected``, too.
 
     Returns:
         One entry per population and readout of ``expected``, in its order, also where nothing
         differs; what ``got`` lacks differs everywhere.
     """
     pairs = [*_pairs("counts", expected.counts, got.counts)]
-    pairs += _common("spikes", expected.spikes, got.spikes)
+    pairs += (_pairs if trains else _common)("spikes", expected.spikes, got.spikes)
     pairs += _common("potential", expected.potentials, got.potentials)
     pairs += _pairs("readout", expected.readouts, got.readouts)
     return [_compare(*pair) for pair in pairs]
@@ -368,5 +299,5 @@ def coverage(activity: Activity, program: Program) -> Coverage:
         silent=tuple(name for name, (reached, _) in levels.items() if not reached),
         levels=levels,
         spikes=sum(int(c.sum(dtype=np.int64)) for c in counts.values()),
-        samples=next((c.shape[1] for c in counts.values()), 0),
+        samples=activity.samples,
     )

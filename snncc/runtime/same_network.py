@@ -29,7 +29,7 @@ from snncc.passes.spikes.build_program import build_program
 from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
 from snncc.program import Array, Node, Program, Projection, Readout, Shape
 from snncc.program.bounds import emitted_payload, weight_reach
-from snncc.program.check import FIELDS, PEOPLE
+from snncc.program.nodes.base import PEOPLE
 
 __all__ = ["require_same_network"]
 
@@ -289,7 +289,7 @@ _RULES: Mapping[str, Callable[[ir.Node], None]] = {
 
 def _check_program(model: ir.Model, program: Program) -> None:
     said = model.metadata_props.get(TIMESTEPS)
-    remembers = any(n.carry != "none" for n in program.neurons)
+    remembers = any(n.remembers for n in program.neurons)
     _require(said is not None or not remembers, "memory without timesteps")
     if said is not None:
         _require(said == str(program.timesteps), f"{said} timesteps")
@@ -308,7 +308,7 @@ def _differing(one: Node | Projection, other: Node | Projection) -> Iterator[str
         return
     skipped = _OF_RESULTS if isinstance(one, Readout) else set()
     for f in fields(one):
-        is_read = FIELDS[type(one)][f.name] != PEOPLE and f.name not in skipped
+        is_read = one.readers[f.name] != PEOPLE and f.name not in skipped
         if is_read and not _is_same(getattr(one, f.name), getattr(other, f.name)):
             yield f.name
 

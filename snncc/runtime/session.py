@@ -95,14 +95,12 @@ class Session:
     @property
     def event_share(self) -> float | None:
         """Share of the multiply-adds so far done event by event; None: the engine has no choice."""
-        share: float | None = getattr(self._engine, "event_share", None)
-        return share
+        return self._engine.event_share
 
     @property
     def run_report(self) -> dict[str, Any] | None:
         """What ran so far, of an engine that runs elsewhere; None: it runs in this process."""
-        report: dict[str, Any] | None = getattr(self._engine, "run_report", None)
-        return report
+        return self._engine.run_report
 
     @property
     def starts_slowly(self) -> bool:

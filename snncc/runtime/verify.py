@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.base import Activity, Engine, Progress
+from snncc.backends.base import Activity, Engine, Progress, thermometer
 from snncc.backends.engines import make_engine, require_engine
 from snncc.errors import Fault, UsageError, VerificationError
 from snncc.program import Program, walk_projections
@@ -156,7 +156,7 @@ def affordable_samples(program: Program) -> int:
     So many that they take 2^35 dense multiply-adds in all: 32 up to 1 G per sample, 4 up to 8 G.
     """
     pairs = walk_projections(program)
-    macs = sum(prod(a.shape) * prod(p.weights[0].shape[1:]) for a, p in pairs if p.weights)
+    macs = sum(prod(a.shape) * p.fan_in for a, p in pairs if p.weights)
     return max(1, min(_MOST, _WORK // max(macs * program.timesteps, 1)))
 
 
@@ -233,9 +233,11 @@ class _Comparison:
         self._spikes += spikes
         for name, verdict in self.verdicts.items():
             engine = self.engines.take(name, is_last)
-            got = engine.run(part, probes=list(expected.spikes), batch=len(samples))
-            verdict.add(mismatch(expected, got), spikes, offset)
-            verdict.ran = getattr(engine, "run_report", None)
+            trains = engine.abilities.trains
+            probes = list(expected.spikes) if trains else ()
+            got = engine.run(part, probes=probes, batch=len(samples))
+            verdict.add(mismatch(expected, got, trains), spikes, offset)
+            verdict.ran = engine.run_report
             del engine, got  # before the next is made
             self.progress(len(samples))
 
@@ -253,12 +255,7 @@ def _peaks(activity: Activity) -> Activity:
 
 def _thermometers(activity: Activity, program: Program) -> dict[str, npt.NDArray[np.uint8]]:
     """Spike trains (T, D, N, ...) that the counts (T, N, ...) stand for."""
-    trains = {}
-    for neuron in program.neurons:
-        counts = activity.counts[neuron.name]
-        ticks = np.arange(neuron.D).reshape(-1, *(1,) * (counts.ndim - 1))
-        trains[neuron.name] = (counts[:, None] > ticks).astype(np.uint8)
-    return trains
+    return {n.name: thermometer(activity.counts[n.name], n.D) for n in program.neurons}
 
 
 def _shifted(found: Mismatch, offset: int) -> Mismatch:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import small_model
 
+from snncc.backends.event.engine import EventEngine
 from snncc.errors import UsageError, VerificationError
 from snncc.program import Accumulator, Program, Projection, Readout, Source
 from snncc.runtime import verify as module
@@ -91,3 +92,12 @@ def test_disagreement_is_an_error_that_names_the_population(model):
     with pytest.raises(VerificationError, match="engines disagree") as caught:
         require_agreement(verify(other, small_model.samples(), ["clocked"]))
     assert caught.value.faults[0].node == "fire1"
+
+
+def test_trains_that_an_engine_promises_and_does_not_give_differ(model, monkeypatch):
+    activity = EventEngine._activity
+    monkeypatch.setattr(EventEngine, "_activity", lambda *a: replace(activity(*a), spikes={}))
+    found = verify(model, small_model.samples(), ["event"]).engines["event"]
+    worst = [(m.name, m.kind, m.note) for m in found.worst.values()]
+    assert worst == [("fire1", "spikes", "missing"), ("fire2", "spikes", "missing")]
+    assert found.mismatched == sum(m.total for m in found.worst.values()) > 0

@@ -11,12 +11,13 @@ import sys
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
-from math import ceil, prod
+from math import ceil
 from typing import Any
 
-from snncc.backends.lava.limits import LAVA, Words, membrane_range, unsupported
+from snncc.backends.lava.limits import LAVA, Words, unsupported
 from snncc.errors import TargetError, UsageError
-from snncc.program import Accumulator, Attention, Neuron, Node, Pool, Program, Relay
+from snncc.program import Node, Program
+from snncc.program.nodes.base import Taken
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -132,65 +133,36 @@ class Demand:
 
 
 def demands(program: Program, on: Chip) -> list[Demand]:
-    """Of every layer and pool, in topological order."""
-    layers = [n for n in program.nodes if isinstance(n, (Accumulator, Attention, Pool, Relay))]
-    return [
-        _products(program, n, on) if isinstance(n, Attention) else _demand(program, n, on)
-        for n in layers
-    ]
+    """Of every node that takes something of a chip, in topological order.
+
+    Raises:
+        SnnccError: It is not known what a node takes, naming its kind.
+    """
+    taken = ((node, node.taken(program)) for node in program.nodes)
+    return [_demand(node, what, on) for node, what in taken if what is not None]
 
 
-def _products(program: Program, node: Attention, on: Chip) -> Demand:
-    """Its matrix of the first two trains is kept in neurons, and read as if it were weights."""
-    q, k, v = (program.by_name[name].shape for name in (node.q, node.k, node.v))
-    sides = (q[0], v[0] // node.heads) if node.order == "kv" else (prod(q[1:]), prod(k[1:]))
-    matrix = sides[0] * sides[1] * (1 if node.order == "kv" else node.heads)
-    outputs = prod(node.shape)
-    neurons, held = outputs + matrix, matrix * ceil(on.state_bits / 8)
-    per_output = q[0] // node.heads if node.order == "kv" else prod(k[1:])
-    cores = ceil(max(neurons / on.neurons_per_core, held / on.synapse_bytes_per_core))
-    bits = node.payload.bit_length() + 1
-    module = node.module or node.name
-    return Demand(module, node.name, neurons, outputs * per_output, held, bits, cores, cores)
-
-
-def _demand(program: Program, node: Accumulator | Pool | Relay, on: Chip) -> Demand:
-    each = prod(node.shape)
-    neurons = each * max(1, len(_populations(program, node)))
-    per_neuron = _fan_in(node)
-    slices = max((len(p.weights) for p in getattr(node, "projections", ())), default=1)
-    channel = per_neuron * max(1, slices)
+def _demand(node: Node, taken: Taken, on: Chip) -> Demand:
+    held = taken.kept * ceil(on.state_bits / 8)
     return Demand(
         node.module or node.name,
         node.name,
-        neurons,
-        each * per_neuron,
-        node.shape[0] * channel,
-        _state_bits(program, node),
-        _shared(node.shape[0], neurons // node.shape[0], channel, on),
-        _unrolled(neurons, channel, on),
+        taken.neurons,
+        taken.synapses,
+        held or taken.channels * taken.weights,
+        taken.reach.bit_length() + 1,
+        *_cores(taken, held, on),
     )
 
 
-def _populations(program: Program, node: Node) -> list[Neuron]:
-    return [n for n in program.readers(node.name) if isinstance(n, Neuron)]
-
-
-def _fan_in(node: Accumulator | Pool | Relay) -> int:
-    """Synapses of one neuron, borders not taken off."""
-    if isinstance(node, Relay):
-        return 1
-    if isinstance(node, Pool):
-        return prod(node.kernel)
-    return sum(prod(p.weights[0].shape[1:]) if p.weights else 1 for p in node.projections)
-
-
-def _state_bits(program: Program, node: Accumulator | Pool | Relay) -> int:
-    if not isinstance(node, Accumulator):
-        return node.payload.bit_length() + 1
-    ranges = [membrane_range(program, n) for n in _populations(program, node)]
-    ends = [abs(end) for pair in [(node.low, node.high), *ranges] for end in pair]
-    return max(ends).bit_length() + 1
+def _cores(taken: Taken, held: int, on: Chip) -> tuple[int | None, int | None]:
+    """Shared and unrolled; where ``held`` bytes of state are read like weights there is one way."""
+    if held:
+        cores = max(taken.neurons / on.neurons_per_core, held / on.synapse_bytes_per_core)
+        return ceil(cores), ceil(cores)
+    each = taken.neurons // taken.channels
+    shared = _shared(taken.channels, each, taken.weights, on)
+    return shared, _unrolled(taken.neurons, taken.weights, on)
 
 
 def _shared(channels: int, each: int, channel_bytes: int, on: Chip) -> int | None:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.clocked.synapses import Ints
+from snncc.errors import SnnccError
 from snncc.program import Neuron
 
-__all__ = ["DYNAMICS", "Carried", "Dynamics", "SoftReset"]
+__all__ = ["DYNAMICS", "Carried", "Dynamics", "SoftReset", "dynamics_of"]
 
 
 class Dynamics(Protocol):
@@ -115,3 +116,14 @@ DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {
     "hard": HardReset,
     "delayed": DelayedReset,
 }
+
+
+def dynamics_of(neuron: Neuron) -> Dynamics:
+    """How a population integrates and fires.
+
+    Raises:
+        SnnccError: It carries what this engine does not know.
+    """
+    if neuron.carry not in DYNAMICS:
+        raise SnnccError(f"engine 'clocked' has no neurons that carry '{neuron.carry}'")
+    return DYNAMICS[neuron.carry](neuron)

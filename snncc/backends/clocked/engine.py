@@ -21,28 +21,20 @@ from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from snncc.backends.base import Activity, Progress
+from snncc.backends.base import (
+    Abilities,
+    Activity,
+    Batch,
+    Engine,
+    Wanted,
+    check_memory,
+    runner,
+)
 from snncc.backends.clocked.attention_cells import AttentionCell, RelayCell
 from snncc.backends.clocked.cell import Cell
-from snncc.backends.clocked.dynamics import DYNAMICS, Carried, Dynamics, SoftReset
-from snncc.backends.clocked.synapses import (
-    Ints,
-    all_synapses,
-    channels_first,
-    channels_last,
-    reshaped,
-    windows_of,
-)
-from snncc.backends.entry import (
-    active_positions,
-    check_memory,
-    check_probes,
-    completion_windows,
-    timesteps,
-)
-from snncc.errors import UsageError
+from snncc.backends.clocked.dynamics import DYNAMICS, Carried, Dynamics, SoftReset, dynamics_of
+from snncc.backends.clocked.synapses import Ints, all_synapses, reshaped
 from snncc.program import (
     Accumulator,
     Array,
@@ -57,11 +49,13 @@ from snncc.program import (
     Source,
     walk_projections,
 )
+from snncc.program.timing import completion_windows
+from snncc.program.windows import channels_first, channels_last
 
 __all__ = ["DYNAMICS", "Carried", "ClockedEngine", "Dynamics", "SoftReset"]
 
 
-class ClockedEngine:
+class ClockedEngine(Engine):
     """Simulates a Program under a global clock.
 
     Args:
@@ -75,58 +69,26 @@ class ClockedEngine:
     """
 
     name: ClassVar[str] = "clocked"
+    abilities: ClassVar[Abilities] = Abilities(clock=True)
 
     def __init__(self, program: Program, pipelined: bool = False) -> None:
         check_memory(self.name, _sample_bytes(program))
         self.program, self.pipelined = program, pipelined
+        self._cells = [(node, runner(_CELLS, node, self.name)) for node in program.nodes]
         self._windows = completion_windows(program)
         self._synapses = all_synapses(program)
 
-    def run(
-        self,
-        x: npt.NDArray[Any],
-        probes: Collection[str] = (),
-        batch: int = 32,
-        progress: Progress | None = None,
-    ) -> Activity:
-        """Activity of all populations and readouts for the samples.
+    def _activities(self, batches: Iterable[Batch], wanted: Wanted) -> Iterator[Activity]:
+        """See Engine; pipelined, a batch enters before the one before it is done."""
+        scenes = (_Scene(self, batch, wanted.probes) for batch in batches)
+        before = 0
+        for now, scene in _simulated(scenes, self.program, self._interval):
+            scene.activity.ticks, before = now - before, now
+            yield scene.activity
 
-        Args:
-            x: Integers 0..payload, (N, *shape), shown in every timestep, or (T, N, *shape).
-            probes: Populations and accumulators whose spike trains and potentials to record.
-            batch: Samples simulated together.
-            progress: Called after each batch with its number of samples.
-
-        Returns:
-            The activity. ``tick_spikes`` and ``spikes`` have the D of their population.
-
-        Raises:
-            BadInputError: Wrong shape, dtype or range of ``x``.
-            UsageError: An unknown probe, or a batch that is not positive.
-        """
-        check_probes(self.program, probes, self.name)
-        if batch < 1:
-            raise UsageError(f"clocked: batch {batch} is not positive")
-        steps = timesteps(self.program, x, self.name)
-        starts = range(0, steps.shape[1], batch)
-        scenes = (_Scene(self, steps[:, i : i + batch], probes) for i in starts)
-        parts = []
-        # libraries compute beyond the edge of small matrices, and warn of what lies there
-        with np.errstate(all="ignore"):
-            for scene in _simulated(scenes, self.program, self._interval):
-                parts.append(scene.activity)
-                if progress is not None:
-                    progress(scene.samples)
-        activity = Activity.join(parts)
-        entered = len(starts) * self.program.timesteps
-        activity.ticks = (entered - 1) * self._interval + self.program.latency
-        return activity
-
-    def infer(
-        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
-    ) -> dict[str, npt.NDArray[np.int64]]:
-        """The readouts alone, int64 (T, N, *shape); see ``run``."""
-        return self.run(x, (), batch, progress).readouts
+    def _activity(self, batch: Batch, wanted: Wanted) -> Activity:
+        """See Engine."""
+        return next(self._activities([batch], wanted))
 
     @property
     def _interval(self) -> int:
@@ -156,13 +118,13 @@ def _sample_bytes(program: Program) -> int:
 class _Scene:
     """What the cells of one batch share: the engine, the input and the activity they fill."""
 
-    def __init__(self, engine: ClockedEngine, steps: Array, probes: Collection[str]) -> None:
+    def __init__(self, engine: ClockedEngine, batch: Batch, probes: Collection[str]) -> None:
         self.program = engine.program
         self.windows, self.synapses = engine._windows, engine._synapses
-        self.steps, self.samples = steps, steps.shape[1]
+        self.steps, self.samples = batch.steps, batch.samples
         self.probes = frozenset(probes)
         self.activity = Activity()
-        self.cells = {node.name: _CELLS[type(node)](node, self) for node in self.program.nodes}
+        self.cells = {node.name: cell(node, self) for node, cell in engine._cells}
 
     def begin(self, t: int) -> None:
         """Timestep ``t`` enters."""
@@ -189,8 +151,10 @@ class _Scene:
         return np.zeros((self.program.timesteps, *ticks, self.samples, *shape), dtype=dtype)
 
 
-def _simulated(scenes: Iterable[_Scene], program: Program, interval: int) -> Iterator[_Scene]:
-    """The scenes as they are done; every ``interval`` ticks a timestep of one enters."""
+def _simulated(
+    scenes: Iterable[_Scene], program: Program, interval: int
+) -> Iterator[tuple[int, _Scene]]:
+    """The scenes, with the tick in which each is done; timesteps enter every ``interval`` ticks."""
     entering = ((scene, t) for scene in scenes for t in range(program.timesteps))
     under_way: deque[tuple[int, _Scene, int]] = deque()  # since when, what; the oldest first
     following = next(entering, None)
@@ -207,11 +171,13 @@ def _simulated(scenes: Iterable[_Scene], program: Program, interval: int) -> Ite
             _, scene, t = under_way.popleft()
             scene.end(t)
             if t == program.timesteps - 1:
-                yield scene
+                yield now, scene
         if following is None and not under_way:
             return
 
 
+# libraries compute beyond the edge of small matrices, and warn of what lies there
+@np.errstate(all="ignore")
 def _tick(cells: Mapping[str, Cell], now: int) -> None:
     emitted: dict[str, Array] = {}
     for name, cell in cells.items():
@@ -275,12 +241,27 @@ class _AccumulatorCell(Cell):
     def emit(self) -> Array:
         self.potential += self.bias
         if self.node.masked is not None:
-            active = active_positions(self.steps[self.t], self.node.shape, self.node.masked)
+            active = _active_positions(self.steps[self.t], self.node.shape, self.node.masked)
             self.potential *= channels_last(active)
         if self.record is not None:
             self.record[self.t] = channels_first(self.potential)
         self.potential.flags.writeable = False  # a spike after the barrier would be a fault
         return self.potential
+
+
+def _active_positions(step: Array, shape: Shape, patches: tuple[int, int]) -> Array:
+    """Where a masked accumulator keeps its potential: bool (N, 1, H, W).
+
+    Args:
+        step: Samples of one timestep (N, C', H', W'); not 0 in the last channel: masked.
+        shape: Of the accumulator, (C, H, W).
+        patches: Of the mask, (h, w).
+    """
+    rows, columns = (step.shape[i + 2] // n for i, n in enumerate(patches))
+    active = step[:, -1:, ::rows, ::columns] == 0
+    for axis in (0, 1):
+        active = np.repeat(active, shape[axis + 1] // patches[axis], axis=axis + 2)
+    return np.asarray(active)
 
 
 class _NeuronCell(Cell):
@@ -290,7 +271,7 @@ class _NeuronCell(Cell):
         super().__init__()
         self.node, self.first = node, node.depth * scene.program.ticks
         self.shape = scene.inside(node.shape)
-        self.dynamics = DYNAMICS[node.carry](node)
+        self.dynamics = dynamics_of(node)
         record, activity = scene.record, scene.activity
         self.counts = activity.counts[node.name] = record(node.shape, np.uint8)
         self.sums = np.zeros((scene.program.timesteps, node.D), dtype=np.int64)
@@ -330,14 +311,8 @@ class _PoolCell(Cell):
         self.node = node
 
     def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
-        node = self.node
-        if node.source not in emitted:
-            return None
-        # Zero padding is neutral for maxima too: spikes and pixels are never negative.
-        windows = windows_of(emitted[node.source], node.kernel, node.strides, node.pads)
-        if node.kind == "max":
-            return np.asarray(windows.max(axis=(3, 4)))
-        return np.asarray(windows.sum(axis=(3, 4), dtype=np.int64))
+        arrived = emitted.get(self.node.source)
+        return None if arrived is None else self.node.pooled(arrived)
 
 
 class _ReadoutCell(Cell):

@@ -14,30 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from snncc.errors import BadInputError
-from snncc.program import (
-    Array,
-    Neuron,
-    Node,
-    Pool,
-    Program,
-    Projection,
-    Readout,
-    Relay,
-    Shape,
-)
-from snncc.program.bounds import emitted_payload, weight_reach
+from snncc.program import Array, Node, Program, Projection, Shape
+from snncc.program.bounds import weight_reach
+from snncc.program.nodes.base import Nodes
+from snncc.program.windows import channels_first, channels_last, windows_of
 
-__all__ = [
-    "Synapses",
-    "all_synapses",
-    "channels_first",
-    "channels_last",
-    "reshaped",
-    "windows_of",
-]
+__all__ = ["Synapses", "all_synapses", "reshaped"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,32 +40,18 @@ def all_synapses(program: Program) -> dict[str, list[Synapses]]:
     Raises:
         BadInputError: Sums of a projection may exceed 2**53.
     """
-    payloads: dict[str, int] = {}
-    for node in program.nodes:
-        payloads[node.name] = _tick_payload(node, payloads)
+    nodes = program.by_name
     return {
-        node.name: [
-            _synapses(p, program.by_name[p.source].shape, payloads[p.source])
-            for p in node.projections
-        ]
+        node.name: [_synapses(p, nodes[p.source], nodes) for p in node.projections]
         for node in program.accumulators
     }
 
 
-def _tick_payload(node: Node, payloads: Mapping[str, int]) -> int:
-    """Largest absolute value that the node emits in one tick."""
-    if isinstance(node, (Neuron, Relay)):
-        return 1
-    if isinstance(node, Pool):
-        return payloads[node.source] * (1 if node.kind == "max" else prod(node.kernel))
-    return 0 if isinstance(node, Readout) else emitted_payload(node)
-
-
-def _synapses(p: Projection, shape: Shape, payload: int) -> Synapses:
+def _synapses(p: Projection, source: Node, nodes: Nodes) -> Synapses:
     if p.kind == "identity":
         return _deliver_identity
-    parts = _exact_parts(p, payload)
-    return _Linear(parts, shape) if p.kind == "linear" else _Conv(parts, p)
+    parts = _exact_parts(p, source.tick_reach(nodes))
+    return _WEIGHTED[p.kind](parts, p, source.shape)
 
 
 def _deliver_identity(arrived: Array, potential: Ints) -> None:
@@ -117,7 +87,7 @@ def _exact_parts(p: Projection, payload: int) -> _Parts:
 class _Linear:
     """Reads its source flattened in C order; the matrix is permuted to channels last."""
 
-    def __init__(self, parts: _Parts, shape: Shape) -> None:
+    def __init__(self, parts: _Parts, p: Projection, shape: Shape) -> None:
         self.parts = parts
         rows = parts.values.reshape(-1, *shape)
         self.matrix = np.ascontiguousarray(np.moveaxis(rows, 1, -1).reshape(len(rows), -1).T)
@@ -131,7 +101,7 @@ class _Linear:
 class _Conv:
     """Convolution of a few samples at a time, so that their patches stay in the cache."""
 
-    def __init__(self, parts: _Parts, p: Projection) -> None:
+    def __init__(self, parts: _Parts, p: Projection, shape: Shape) -> None:
         self.parts, self.p = parts, p
         _, out, per_group, *self.kernel = parts.values.shape
         by_group = parts.values.reshape(-1, p.groups, out // p.groups, per_group, *self.kernel)
@@ -171,17 +141,10 @@ def _tap_by_tap(windows: Array, weights: Array) -> Array:
     return sums.reshape(*sites, P, G * M)
 
 
-# -- layout ---------------------------------------------------------------------------------
-
-
-def channels_last(values: Array) -> Array:
-    """(N, C, H, W) as (N, H, W, C); (N, F) as it is."""
-    return np.moveaxis(values, 1, -1)
-
-
-def channels_first(values: Array) -> Array:
-    """(N, H, W, C) as (N, C, H, W); (N, F) as it is."""
-    return np.moveaxis(values, -1, 1)
+_WEIGHTED: Mapping[str, Callable[[_Parts, Projection, Shape], Synapses]] = {
+    "linear": _Linear,
+    "conv": _Conv,
+}
 
 
 def reshaped(values: Array, inside: Shape) -> Array:
@@ -189,20 +152,3 @@ def reshaped(values: Array, inside: Shape) -> Array:
     if values.shape == inside:
         return values
     return channels_last(channels_first(values).reshape(inside[0], inside[-1], *inside[1:-1]))
-
-
-def windows_of(
-    values: Array,
-    kernel: Sequence[int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    dilations: tuple[int, int] = (1, 1),
-) -> Array:
-    """All windows of zero-padded (N, H, W, C) as a view (N, H', W', kH, kW, C)."""
-    top, left, bottom, right = pads
-    padded = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
-    every = sliding_window_view(padded, extent, axis=(1, 2))
-    (sh, sw), (dh, dw) = strides, dilations
-    view: Array = every[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
-    return view

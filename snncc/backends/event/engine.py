@@ -9,10 +9,18 @@ from math import prod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from snncc.backends.base import Activity, PerProcess, Progress
-from snncc.backends.entry import check_input, check_memory, check_probes
+from snncc.backends.base import (
+    Abilities,
+    Activity,
+    Batch,
+    Engine,
+    PerProcess,
+    Wanted,
+    check_memory,
+    spikes_by_tick,
+    thermometer,
+)
 from snncc.backends.event import _core
 from snncc.backends.event.layout import laid_out, layout
 from snncc.backends.processors import processors
@@ -20,7 +28,6 @@ from snncc.errors import BadInputError, Fault, UsageError
 from snncc.program import (
     Accumulator,
     Array,
-    Neuron,
     Program,
     Projection,
     walk_projections,
@@ -57,7 +64,7 @@ class Work:
     event_share: float
 
 
-class EventEngine:
+class EventEngine(Engine):
     """Runs a Program event by event: a burst of n spikes is one event of payload n.
 
     It may be used from several threads at a time, which share the network. Each run has values of
@@ -80,6 +87,8 @@ class EventEngine:
     """
 
     name: ClassVar[str] = "event"
+    abilities: ClassVar[Abilities] = Abilities()
+    checks_bytes: ClassVar[bool] = True
 
     def __init__(
         self, program: Program, threads: int | Literal["auto"] = 1, kernels: str = "auto"
@@ -124,49 +133,6 @@ class EventEngine:
         fault = Fault(what, node=node.name, kind=type(node).__name__, module=node.module)
         return BadInputError("event: the network does not fit", [fault])
 
-    def run(
-        self,
-        x: npt.NDArray[Any],
-        probes: Collection[str] = (),
-        batch: int = 32,
-        progress: Progress | None = None,
-    ) -> Activity:
-        """Activity of all populations and readouts for the samples.
-
-        Args:
-            x: Integers 0..payload, (N, *shape), shown in every timestep, or (T, N, *shape).
-            probes: Populations and accumulators whose spike trains and potentials to record.
-            batch: Samples after which progress is told.
-            progress: Called after each batch with its number of samples.
-
-        Raises:
-            BadInputError: Wrong shape, dtype or range of ``x``.
-            UsageError: An unknown probe, or a batch that is not positive.
-        """
-        check_probes(self.program, probes, self.name)
-        if batch < 1:
-            raise UsageError(f"event: batch {batch} is not positive")
-        lead = check_input(self.program, x, self.name)
-        parts = []
-        for at in range(0, x.shape[lead - 1], batch):
-            part = x[at : at + batch] if lead == 1 else x[:, at : at + batch]
-            parts.append(self._activity(part, lead == 1, probes))
-            if progress is not None:
-                progress(part.shape[lead - 1])
-        return Activity.join(parts)
-
-    def infer(
-        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
-    ) -> dict[str, npt.NDArray[np.int64]]:
-        """The readouts alone, int64 (T, N, *shape); see ``run``. No array but theirs is made."""
-        # The core looks at bytes itself; what has to be cast is looked at before.
-        lead = check_input(self.program, x, self.name, values=x.dtype != np.uint8)
-        results = self._empty([r.name for r in self.program.readouts], x.shape[lead - 1], np.int64)
-        self._fill(self._sessions.get(False, self._started), x, lead == 1, results)
-        if progress is not None:
-            progress(x.shape[lead - 1])
-        return results
-
     def work(self) -> list[Work]:
         """What each projection with weights did so far."""
         done = self._session().work()
@@ -179,7 +145,7 @@ class EventEngine:
 
     @property
     def event_share(self) -> float:
-        """Share of all multiply-adds so far whose projection went event by event."""
+        """See Engine."""
         found = self.work()
         total = sum(w.macs for w in found)
         return sum(w.macs * w.event_share for w in found) / total if total else 0.0
@@ -190,33 +156,38 @@ class EventEngine:
         nodes, T = self.program.by_name, self.program.timesteps
         return {name: np.empty((T, samples, *nodes[name].shape), dtype=dtype) for name in names}
 
-    def _fill(
-        self, session: _core.Session, x: Array, repeated: bool, *results: dict[str, Array]
-    ) -> None:
+    def _together(self, batch: int, samples: int, wanted: Wanted) -> int:
+        """All of them, where no array but the readouts' is made: see Engine."""
+        return batch if wanted.counts else samples
+
+    def _activity(self, batch: Batch, wanted: Wanted) -> Activity:
+        """See Engine."""
+        program, n = self.program, batch.samples
+        readouts = self._empty([r.name for r in program.readouts], n, np.int64)
+        if not wanted.counts:
+            self._fill(self._session(), batch, readouts)
+            return Activity(readouts=readouts)
+        kept = [a.name for a in program.accumulators if a.name in wanted.probes]
+        counts = self._empty([neuron.name for neuron in program.neurons], n, np.uint8)
+        potentials = self._empty(kept, n, np.int64)
+        self._fill(self._session(keep=bool(kept)), batch, counts, readouts, potentials)
+        bursts = [(neuron.name, counts[neuron.name], neuron.D) for neuron in program.neurons]
+        trains = {k: thermometer(burst, D) for k, burst, D in bursts if k in wanted.probes}
+        sums = {k: spikes_by_tick(burst, D) for k, burst, D in bursts}
+        return Activity(counts, readouts, sums, trains, potentials)
+
+    def _fill(self, session: _core.Session, batch: Batch, *results: dict[str, Array]) -> None:
         dtype = np.uint8 if self.program.source.payload <= 255 else np.int32
         buffers = {self._index[name]: a for part in results for name, a in part.items()}
-        samples = x.shape[0 if repeated else 1]
+        x, repeated = np.ascontiguousarray(batch.x, dtype=dtype), batch.lead == 1
         try:
-            session.run(np.ascontiguousarray(x, dtype=dtype), samples, repeated, buffers)
+            session.run(x, batch.samples, repeated, buffers)
         except ValueError as e:
             raise BadInputError(f"event: wrong input: {e}") from e
 
-    def _activity(self, x: Array, repeated: bool, probes: Collection[str]) -> Activity:
-        samples = x.shape[0 if repeated else 1]
-        nodes, populations = self.program.by_name, [n.name for n in self.program.neurons]
-        kept = [name for name in probes if not isinstance(nodes[name], Neuron)]
-        counts = self._empty(populations, samples, np.uint8)
-        readouts = self._empty([r.name for r in self.program.readouts], samples, np.int64)
-        potentials = self._empty(kept, samples, np.int64)
-        session = self._session(keep=bool(kept))
-        self._fill(session, x, repeated, counts, readouts, potentials)
-        trains = {n.name: _train(n, counts) for n in self.program.neurons if n.name in probes}
-        sums = {n.name: _tick_spikes(n, counts[n.name]) for n in self.program.neurons}
-        return Activity(counts, readouts, sums, trains, potentials)
-
 
 def _macs(node: Accumulator, p: Projection) -> int:
-    return prod(node.shape) * prod(p.weights[0].shape[1:])
+    return prod(node.shape) * p.fan_in
 
 
 def _number(threads: int | str, available: int) -> int:
@@ -242,18 +213,3 @@ def _isa() -> str:
         names = ", ".join(here)
         raise UsageError(f"SNNCC_ISA: no instruction set '{wanted}' here; there are {names}")
     return wanted
-
-
-def _tick_spikes(neuron: Neuron, counts: Array) -> npt.NDArray[np.int64]:
-    """Spikes per tick (T, D): in tick d all fire whose burst is longer than d."""
-    sums = np.empty((len(counts), neuron.D), dtype=np.int64)
-    for t, d in np.ndindex(sums.shape):
-        sums[t, d] = np.count_nonzero(counts[t] > d)
-    return sums
-
-
-def _train(neuron: Neuron, counts: dict[str, Array]) -> npt.NDArray[np.uint8]:
-    """Spike trains (T, D, N, *shape): a burst is from the first tick on."""
-    bursts = counts[neuron.name]
-    trains = [bursts > d for d in range(neuron.D)]
-    return np.stack(trains, axis=1).astype(np.uint8)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from snncc.backends.base import runner
+from snncc.errors import SnnccError
 from snncc.program import (
     SLICE_LIMIT,
     Accumulator,
@@ -28,26 +30,24 @@ from snncc.program import (
     Source,
 )
 from snncc.program.bounds import weight_reach
+from snncc.program.nodes.base import Item
 
-__all__ = ["laid_out", "layout"]
+__all__ = ["HEAD", "KINDS", "MAGIC", "NODE", "PROJECTION", "laid_out", "layout"]
 
-_MAGIC = int.from_bytes(b"SNCCEV01", "little")
-_KINDS: tuple[type[Node], ...] = (Source, Accumulator, Neuron, Pool, Attention, Readout)
-_ORDERS = ("kv", "qk")
-_CARRIES = ("none", "soft", "hard", "delayed")
-_POOLS = ("max", "sum")
-_PROJECTIONS = ("conv", "linear", "identity")
+MAGIC = int.from_bytes(b"SNCCEV01", "little")
 
-#: The fields of a node and of a projection, in the order of the enums of core/net.h.
+#: The fields of the head, of a node and of a projection, in the order of the enums of core/net.h;
+#: a test compares them, and what there is of each kind.
+HEAD = ("magic", "timesteps", "nodes", "projections", "keep", "data_bytes")
 _PLACE = ("kind", "channels", "height", "width", "source", "payload")
 _ACCUMULATED = ("first", "count", "bias", "bias_is_map")
 _FIRED = ("ticks", "levels", "carry", "decay", "decay_shift", "fraction", "threshold")
 _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_left")
 _MASK = ("patches_h", "patches_w")
 _ATTENTION = ("k", "v", "heads", "order")
-_NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION)
+NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION)
 _PARTS = ("part0", "shift0", "part1", "shift1", "part2", "shift2")
-_PROJECTION = ("source", "kind", *_WINDOW, "dilation_h", "dilation_w", "groups", "parts", *_PARTS)
+PROJECTION = ("source", "kind", *_WINDOW, "dilation_h", "dilation_w", "groups", "parts", *_PARTS)
 
 Fields = dict[str, int]
 
@@ -64,7 +64,7 @@ def layout(program: Program, keep: bool = False) -> Array:
 
 def laid_out(program: Program) -> tuple[Node, ...]:
     """The nodes that the bytes have, in order: all but relays, which repeat what is still there."""
-    return tuple(node for node in program.nodes if not isinstance(node, Relay))
+    return tuple(node for node in program.nodes if runner(WRITERS, node, "event") is not _repeat)
 
 
 class _Writer:
@@ -75,20 +75,28 @@ class _Writer:
         self.nodes = laid_out(program)
         self.index = {node.name: i for i, node in enumerate(self.nodes)}
         for node in program.nodes:
-            if isinstance(node, Relay):
-                self.index[node.name] = self.index[node.source]
+            if node.name not in self.index:
+                (source,) = node.sources
+                self.index[node.name] = self.index[source]
         self.data: list[bytes] = []
         self.size = 0
         self.projections: list[Fields] = []
 
     def written(self, keep: bool) -> Array:
         nodes = [self._node(node) for node in self.nodes]
-        counts = [self.program.timesteps, len(nodes), len(self.projections)]
-        words = [_MAGIC, *counts, int(keep), self.size]
-        words += [node.get(name, 0) for node in nodes for name in _NODE]
-        words += [p.get(name, 0) for p in self.projections for name in _PROJECTION]
-        head = np.array(words, dtype="<i8").tobytes()
-        return np.frombuffer(b"".join([head, *self.data]), dtype=np.uint8)
+        head = {
+            "magic": MAGIC,
+            "timesteps": self.program.timesteps,
+            "nodes": len(nodes),
+            "projections": len(self.projections),
+            "keep": int(keep),
+            "data_bytes": self.size,
+        }
+        words = _words(HEAD, head)
+        words += [word for node in nodes for word in _words(NODE, node)]
+        words += [word for p in self.projections for word in _words(PROJECTION, p)]
+        records = np.array(words, dtype="<i8").tobytes()
+        return np.frombuffer(b"".join([records, *self.data]), dtype=np.uint8)
 
     def _add(self, values: Array, dtype: str) -> int:
         """Offset of the values in the data."""
@@ -99,9 +107,9 @@ class _Writer:
 
     def _node(self, node: Node) -> Fields:
         channels, height, width = _planes(node.shape)
-        fields = {"kind": _KINDS.index(type(node))}
+        fields = {"kind": KINDS.index(type(node))}
         fields |= {"channels": channels, "height": height, "width": width}
-        return fields | _FIELDS[type(node)](self, node)
+        return fields | WRITERS[type(node)](self, node)
 
     # -- nodes -----------------------------------------------------------------------------
 
@@ -123,7 +131,7 @@ class _Writer:
             "source": self.index[node.source],
             "ticks": node.D,
             "levels": self._add(levels.T, "<i8"),
-            "carry": _CARRIES.index(node.carry),
+            "carry": _place(node),
         }
         if node.threshold is None:
             return fields
@@ -135,7 +143,7 @@ class _Writer:
     def pool(self, node: Pool) -> Fields:
         return {
             "source": self.index[node.source],
-            "pool": _POOLS.index(node.kind),
+            "pool": _place(node),
             **_pair("kernel", node.kernel),
             **_pair("stride", node.strides),
             **_pad(node.pads),
@@ -148,7 +156,7 @@ class _Writer:
             "k": k,
             "v": v,
             "heads": node.heads,
-            "order": _ORDERS.index(node.order),
+            "order": _place(node),
         }
 
     def readout(self, node: Readout) -> Fields:
@@ -157,7 +165,7 @@ class _Writer:
     # -- projections -----------------------------------------------------------------------
 
     def _projection(self, node: Accumulator, p: Projection) -> Fields:
-        fields = {"source": self.index[p.source], "kind": _PROJECTIONS.index(p.kind)}
+        fields = {"source": self.index[p.source], "kind": _place(p)}
         if p.kind == "identity":
             return fields
         shape = self.program.by_name[p.source].shape
@@ -172,14 +180,37 @@ class _Writer:
         return fields
 
 
-_FIELDS: Mapping[type[Node], Callable[[_Writer, Any], Fields]] = {
+def _repeat(writer: _Writer, node: Relay) -> Fields:
+    """Nothing is written: who reads it reads its source, which is still there."""
+    return {}
+
+
+#: What writes the fields of a node, kinds in the order of ``ev_kind``.
+WRITERS: Mapping[type[Node], Callable[[_Writer, Any], Fields]] = {
     Source: _Writer.source,
     Accumulator: _Writer.accumulator,
     Neuron: _Writer.neuron,
     Pool: _Writer.pool,
     Attention: _Writer.attention,
     Readout: _Writer.readout,
+    Relay: _repeat,
 }
+KINDS = tuple(kind for kind, write in WRITERS.items() if write is not _repeat)
+
+
+def _words(names: Sequence[str], fields: Fields) -> list[int]:
+    """A record's words in order; those of other kinds are 0."""
+    if lost := sorted(fields.keys() - set(names)):
+        raise SnnccError(f"engine 'event' has no place for {', '.join(lost)}")
+    return [fields.get(name, 0) for name in names]
+
+
+def _place(item: Item) -> int:
+    """Number of its variant, as the core counts them."""
+    word, variants = item.variants
+    if item.variant not in variants:
+        raise SnnccError(f"engine 'event' has no {word} '{item.variant}'")
+    return variants.index(item.variant)
 
 
 def _planes(shape: Shape) -> tuple[int, int, int]:

@@ -7,17 +7,14 @@ from collections.abc import Collection
 from math import prod
 from typing import Any, ClassVar
 
-import numpy.typing as npt
-
-from snncc.backends.base import Activity, PerProcess, Progress
-from snncc.backends.entry import check_input, check_probes
+from snncc.backends.base import Abilities, Activity, Batch, Engine, PerProcess, Wanted
 from snncc.backends.lava import emit
 from snncc.backends.lava.interpreter import find_python
 from snncc.backends.lava.limits import FEWER_BITS, unsupported
 from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
 from snncc.backends.processors import processors
 from snncc.errors import TargetError, UsageError
-from snncc.program import Accumulator, Array, Program
+from snncc.program import Array, Program
 from snncc.system.temporary import TemporaryFolder
 
 __all__ = ["MOST_PROCESSES", "LavaEngine", "refusal"]
@@ -43,7 +40,7 @@ def refusal(program: Program) -> str:
     return f"cannot take {others[0]}{more}"
 
 
-class LavaEngine:
+class LavaEngine(Engine):
     """Runs a Program on Lava, in a Python 3.10 of its own.
 
     It may be used from several threads at a time: as many runs as there are processors have workers
@@ -63,6 +60,7 @@ class LavaEngine:
     """
 
     name: ClassVar[str] = "lava"
+    abilities: ClassVar[Abilities] = Abilities(potentials=False, clock=True)
 
     def __init__(
         self,
@@ -93,7 +91,7 @@ class LavaEngine:
 
     @property
     def run_report(self) -> dict[str, Any]:
-        """What ran so far: executor and why, processes, samples, ticks, seconds."""
+        """Executor and why, processes, samples, ticks, seconds: see Engine."""
         why = "given" if self.is_chosen else "default"
         if not self.is_chosen and self.executor == "direct":
             why = f"default above {MOST_PROCESSES} processes"
@@ -103,62 +101,19 @@ class LavaEngine:
         }
         return {"executor": self.executor, "why": why, "processes": self.processes, **sums}
 
-    def run(
-        self,
-        x: npt.NDArray[Any],
-        probes: Collection[str] = (),
-        batch: int = 32,
-        progress: Progress | None = None,
-    ) -> Activity:
-        """Activity of all populations and readouts for the samples.
-
-        Args:
-            x: Integers 0..payload, (N, *shape), shown in every timestep, or (T, N, *shape).
-            probes: Populations whose spike trains to record.
-            batch: Not used: samples follow each other, one every D ticks.
-            progress: Called after each run of many samples with their number.
-
-        Raises:
-            BadInputError: Wrong shape, dtype or range of ``x``.
-            UsageError: An unknown probe, or an accumulator: only populations are recorded.
-            SnnccError: The run failed, or took too long.
-        """
-        check_probes(self.program, probes, self.name)
-        nodes = self.program.by_name
-        if inner := [name for name in probes if isinstance(nodes[name], Accumulator)]:
-            raise UsageError(
-                f"lava: records spikes, not potentials such as '{inner[0]}'; take another engine"
-            )
-        wanted = "trains" if probes else "counts"
-        parts = [_activity(ran, probes) for ran in self._runs(x, progress, wanted)]
-        return Activity.join(parts)
-
-    def infer(
-        self, x: npt.NDArray[Any], batch: int = 32, progress: Progress | None = None
-    ) -> dict[str, Array]:
-        """The readouts alone, int64 (T, N, *shape); see ``run``."""
-        runs = self._runs(x, progress, "readouts")
-        parts = [Activity(readouts=_of(ran, "readout")) for ran in runs]
-        return Activity.join(parts).readouts
-
-    def _runs(self, x: Array, progress: Progress | None, wanted: str) -> list[Ran]:
-        lead = check_input(self.program, x, self.name)
-        found = []
-        chunk = self._chunk(wanted == "trains")
-        for at in range(0, x.shape[lead - 1], chunk):
-            part = x[at : at + chunk] if lead == 1 else x[:, at : at + chunk]
-            with self._workers.get(processors(), threading.Semaphore):
-                ran = run(self.directory, part, self.python, self.executor, wanted, self.timeout)
-            self._ran.append(ran.report)
-            found.append(ran)
-            if progress is not None:
-                progress(part.shape[lead - 1])
-        return found
-
-    def _chunk(self, trains: bool) -> int:
-        """Samples whose results are read at once."""
-        sizes = [prod(n.shape) * (n.D if trains else 1) for n in self.program.neurons]
+    def _together(self, batch: int, samples: int, wanted: Wanted) -> int:
+        """As many as results can be read of at once: samples follow each other, see Engine."""
+        bursts = [n.D if wanted.probes else 1 for n in self.program.neurons]
+        sizes = [prod(n.shape) * d for n, d in zip(self.program.neurons, bursts, strict=True)]
         return max(1, _CHUNK // max(1, self.program.timesteps * sum(sizes)))
+
+    def _activity(self, batch: Batch, wanted: Wanted) -> Activity:
+        """See Engine."""
+        kind = ("trains" if wanted.probes else "counts") if wanted.counts else "readouts"
+        with self._workers.get(processors(), threading.Semaphore):
+            ran = run(self.directory, batch.x, self.python, self.executor, kind, self.timeout)
+        self._ran.append(ran.report)
+        return _activity(ran, wanted.probes)
 
 
 def _activity(ran: Ran, probes: Collection[str]) -> Activity:

@@ -14,6 +14,7 @@ import numpy as np
 
 from snncc.errors import Fault
 from snncc.program import (
+    CARRIES,
     Accumulator,
     Array,
     Attention,
@@ -26,15 +27,9 @@ from snncc.program import (
     Relay,
     Source,
 )
-from snncc.program.attention import reach_of
-from snncc.program.bounds import (
-    channel_sums,
-    emitted_payload,
-    membrane_bounds,
-    potential_bounds,
-)
+from snncc.program.bounds import membrane_range
 
-__all__ = ["FEWER_BITS", "LAVA", "Words", "membrane_range", "reachable_levels", "unsupported"]
+__all__ = ["FEWER_BITS", "LAVA", "Words", "reachable_levels", "unsupported"]
 
 _MESSAGE_LIMIT = 255
 
@@ -72,6 +67,9 @@ def unsupported(program: Program, words: Words = LAVA) -> list[Fault]:
     ]
 
 
+#: What the process models of populations do with their membranes, by ``Neuron.carry``.
+RESETS = ("none", "soft", "hard", "delayed")
+
 Found = Iterator[tuple[str, str]]
 #: What to do about too many bits.
 FEWER_BITS = "fewer --weight-bits"
@@ -97,8 +95,8 @@ def _accumulator(program: Program, node: Accumulator, words: Words) -> Found:
             yield f"weights from '{p.source}' reach {reach}, beyond {bits}", FEWER_BITS
     if node.masked is not None:
         yield "masked patches", "compile without --patch-mask"
-    low, high = channel_sums(node, program.by_name)
-    ranges = (int(low.min()), int(high.max())), potential_bounds(node, program.by_name)
+    low, high = node.channel_sums(program.by_name)
+    ranges = (int(low.min()), int(high.max())), node.potential_bounds(program.by_name)
     yield from _too_wide("the potential", _widest(*ranges), words, _narrower(node))
 
 
@@ -122,8 +120,10 @@ def _neuron(program: Program, node: Neuron, words: Words) -> Found:
     levels = reachable_levels(program, node)
     ranges = [(low, high), (low - int(levels.max()), high - int(levels.min()))]
     if node.threshold is not None:
-        loss = node.D * int(node.threshold.max())
-        ranges.append((low - loss * (node.carry == "soft"), loss))
+        rule, loss = CARRIES[node.carry], node.D * int(node.threshold.max())
+        ranges.append((low - loss * (rule.takes and not rule.is_late), loss))
+    if node.carry not in RESETS:
+        yield f"no Lava process carries '{node.carry}'", "use another engine"
     source = program.by_name[node.source]
     todo = _narrower(source) if isinstance(source, Accumulator) else FEWER_BITS
     yield from _too_wide("the membrane", _widest(*ranges), words, todo)
@@ -134,10 +134,7 @@ def _pool(program: Program, node: Pool, words: Words) -> Found:
 
 
 def _attention(program: Program, node: Attention, words: Words) -> Found:
-    trains = [program.by_name[name] for name in (node.q, node.k, node.v)]
-    of_q, of_k, of_v = map(emitted_payload, trains)
-    q, k, _ = (train.shape for train in trains)
-    reach = max(*reach_of(node.order, q, k, node.heads, (of_q, of_k, of_v)), node.payload)
+    reach = max(*node.products_reach(program.by_name), node.payload)
     yield from _too_wide("a product", reach, words, "fewer levels or positions, or another engine")
 
 
@@ -165,14 +162,6 @@ def _too_wide(what: str, reach: int, words: Words, todo: str = FEWER_BITS) -> Fo
 
 def _widest(*ranges: Range) -> int:
     return max(max(abs(low), abs(high)) for low, high in ranges)
-
-
-def membrane_range(program: Program, node: Neuron) -> Range:
-    """Range of what the levels of a neuron are compared with."""
-    source = program.by_name[node.source]
-    assert isinstance(source, Accumulator)
-    potential = potential_bounds(source, program.by_name)
-    return membrane_bounds(node, program.timesteps, potential)
 
 
 def reachable_levels(program: Program, node: Neuron) -> Array:

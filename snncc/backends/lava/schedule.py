@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from snncc.backends.base import runner
 from snncc.backends.lava.kernels import lava_kernel, symmetric
 from snncc.backends.lava.limits import reachable_levels
 from snncc.program import (
@@ -131,7 +132,7 @@ def schedule(program: Program) -> Schedule:
     """The processes of a Program that ``unsupported`` finds nothing wrong with."""
     plan = Schedule(program)
     for node in program.nodes:
-        _ADD[type(node)](plan, node)
+        runner(_ADD, node, "lava")(plan, node)
     for neuron in program.neurons:
         _read_out(plan, neuron, neuron.name, "counts")
     return plan

@@ -17,10 +17,10 @@ from networks import cases, changed
 
 from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.lava.emit import write
-from snncc.backends.lava.limits import membrane_range, unsupported
+from snncc.backends.lava.limits import unsupported
 from snncc.errors import TargetError
 from snncc.program import Accumulator, Program, Projection, Readout, Source
-from snncc.program.bounds import potential_bounds
+from snncc.program.bounds import membrane_range, potential_bounds
 
 
 def faults(program: Program) -> list[str]:

@@ -1,0 +1,124 @@
+"""What the layout writes is what the core reads: the enums of core/net.h, field for field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from attention_networks import one_attention
+
+from snncc.backends.event import layout as of_python
+from snncc.backends.event.layout import HEAD, KINDS, MAGIC, NODE, PROJECTION, layout
+from snncc.errors import SnnccError
+from snncc.program import (
+    CARRIES,
+    TOTAL_LIMIT,
+    Accumulator,
+    Attention,
+    Neuron,
+    Pool,
+    Program,
+    Projection,
+    Readout,
+    Source,
+)
+from snncc.program.nodes.neuron import MAX_TICKS
+
+CORE = Path(of_python.__file__).parent / "core"
+
+
+def code(name: str) -> str:
+    """The file without its comments."""
+    text = (CORE / name).read_text(encoding="utf-8")
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def enum(first: str) -> list[str]:
+    """Names in the enum of net.h that begins with ``first``, in order."""
+    (body,) = re.findall(rf"enum\s*\{{\s*({first}\b[^}}]*)\}}", code("net.h"))
+    return [entry.split("=")[0].strip() for entry in body.split(",") if entry.strip()]
+
+
+def said(prefix: str, names: Sequence[str]) -> list[str]:
+    """The names as the core spells them."""
+    return [prefix + name.upper() for name in names]
+
+
+def constant(pattern: str) -> str:
+    found = re.search(pattern, code("net.h"))
+    assert found is not None
+    return found[1]
+
+
+def test_the_fields_are_those_of_the_core_in_its_order() -> None:
+    assert said("EV_HEAD_", [*HEAD, "words"]) == enum("EV_HEAD_MAGIC")
+    assert said("EV_NODE_", [*NODE, "words"]) == enum("EV_NODE_KIND")
+    most = int(constant(r"EV_MAX_PARTS = (\d+)"))
+    parts = [f"{name}{i}" for i in range(most) for name in ("part", "shift")]
+    assert list(PROJECTION[-len(parts) :]) == parts
+    fields = [*PROJECTION[: -len(parts)], "part", "words"]
+    assert said("EV_PROJECTION_", fields) == enum("EV_PROJECTION_SOURCE")
+
+
+def test_what_there_is_of_each_kind_has_the_numbers_of_the_core() -> None:
+    assert said("EV_", [kind.__name__ for kind in KINDS]) == enum("EV_SOURCE")
+    assert said("EV_CARRY_", list(CARRIES)) == enum("EV_CARRY_NONE")
+    assert said("EV_POOL_", Pool.variants[1]) == enum("EV_POOL_MAX")
+    assert said("EV_", Projection.variants[1]) == enum("EV_CONV")
+    assert said("EV_", [f"{order}_first" for order in Attention.variants[1]]) == enum("EV_KV_FIRST")
+
+
+def test_numbers_that_both_know_are_the_same() -> None:
+    assert int(constant(r"EV_MAGIC INT64_C\((\w+)\)"), 0) == MAGIC
+    assert 1 << int(constant(r"EV_LIMIT \(INT64_C\(1\) << (\d+)\)")) == TOTAL_LIMIT
+    assert int(constant(r"EV_MAX_TICKS = (\d+)")) == MAX_TICKS
+
+
+@pytest.mark.parametrize(("prefix", "fields"), [("NODE", NODE), ("PROJECTION", PROJECTION[:-6])])
+def test_the_core_reads_every_field(prefix: str, fields: tuple[str, ...]) -> None:
+    text = code("net_read.c")
+    unread = [f for f in said(f"EV_{prefix}_", fields) if not re.search(rf"\b{f}\b", text)]
+    assert unread == []
+
+
+def test_every_field_is_written_for_some_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[tuple[str, ...], set[str]] = {HEAD: set(), NODE: set(), PROJECTION: set()}
+    words = of_python._words
+
+    def recorded(names: tuple[str, ...], fields: dict[str, int]) -> list[int]:
+        written[names] |= fields.keys()
+        return words(names, fields)
+
+    monkeypatch.setattr(of_python, "_words", recorded)
+    for program in (one_attention()[0], everything_else()):
+        layout(program)
+    assert {names: set(names) for names in written} == written
+
+
+def test_a_field_without_a_place_is_refused() -> None:
+    with pytest.raises(SnnccError, match="no place for gain"):
+        of_python._words(NODE, {"kind": 0, "gain": 3})
+
+
+def everything_else() -> Program:
+    """Masked patches, a membrane that remembers, a pool, and weights of three parts."""
+    weights = tuple(np.full((1, 2, 1, 1), 127, np.int8) for _ in range(3))
+    zero, reach = np.zeros(1, np.int64), 127 * (1 + 256 + 65536) * 2 * 65535
+    conv = Projection("x", "conv", weights, 65535)
+    memory = {"carry": "delayed", "decay": (1, 1), "fraction": 1, "threshold": np.ones(1, np.int64)}
+    program = Program(
+        "everything else",
+        (
+            Source("x", (2, 2, 2), 65535),
+            Accumulator("v", (1, 2, 2), (conv,), zero, 0, reach, masked=(1, 1)),
+            Neuron("n", (1, 2, 2), "v", np.ones((1, 1), np.int64), 0, **memory),
+            Pool("m", (1, 1, 1), "n", "max", (2, 2), (2, 2), (0, 0, 0, 0), 1),
+            Readout("y", (1, 1, 1), "m", 1.0),
+        ),
+        timesteps=2,
+    )
+    program.validate()
+    return program

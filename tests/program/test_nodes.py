@@ -1,0 +1,161 @@
+"""A kind of node answers every question; one that does not is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import small_model
+
+from snncc.backends.base import Activity
+from snncc.backends.chip.chips import chip, demands
+from snncc.backends.clocked.engine import ClockedEngine
+from snncc.backends.event.engine import EventEngine
+from snncc.backends.event.layout import layout
+from snncc.backends.lava.engine import LavaEngine
+from snncc.backends.lava.schedule import schedule
+from snncc.errors import BadInputError, SnnccError, TargetError
+from snncc.program import Node, Program, Relay
+from snncc.program.nodes import KINDS
+from snncc.program.nodes.base import Item
+from snncc.program.timing import completion_windows, firing_window
+from snncc.runtime.result import rates, synaptic_operations
+
+#: What a kind answers, as Node declares it, besides what a default serves for.
+QUESTIONS = [
+    name
+    for name, value in vars(Node).items()
+    if not name.startswith("_") and name not in ("name", "emits", "is_potential")
+]
+
+
+@dataclass(frozen=True)
+class Silent(Node):
+    """A kind that says what it reads and nothing else."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: str
+    module: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,)
+
+
+@dataclass(frozen=True)
+class Echo(Relay):
+    """A kind that answers everything, but that no engine has heard of."""
+
+
+def with_silent() -> Program:
+    return _with(Silent("new", (3, 6, 6), "fire1"))
+
+
+def with_echo() -> Program:
+    return _with(Echo("new", (3, 6, 6), "fire1", 1, 4))
+
+
+def _with(node: Node) -> Program:
+    program = small_model.program()
+    return replace(program, nodes=(*program.nodes, node))
+
+
+def activity(program: Program) -> Activity:
+    counts = {n.name: np.zeros((1, 1, *n.shape), np.uint8) for n in program.neurons}
+    return Activity(counts=counts)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
+def test_every_kind_answers_every_question(kind: type[Node], question: str) -> None:
+    assert len(QUESTIONS) == 12
+    assert question in vars(kind)
+
+
+def test_every_kind_has_a_name_of_its_own_in_files() -> None:
+    assert len(set(KINDS.values())) == len(KINDS)
+    assert {name: kind.__name__.lower() for name, kind in KINDS.items()} == {n: n for n in KINDS}
+
+
+CONSUMERS: dict[str, tuple[Callable[[Program], Any], str]] = {
+    "chip": (lambda p: demands(p, chip("loihi2")), "resources of a chip"),
+    "result": (lambda p: synaptic_operations(activity(p), p), "synaptic operations"),
+    "rates": (lambda p: rates(activity(p), p), "synaptic operations"),
+    "windows": (lambda p: p.windows, "firing windows"),
+    "completion": (completion_windows, "firing windows"),
+    "train": (lambda p: firing_window(p.nodes[-1], p.by_name), "firing windows"),
+    "json": (Program.to_json, "program"),
+}
+ENGINES: dict[str, tuple[Callable[[Program], Any], str]] = {
+    "clocked": (ClockedEngine, "engine 'clocked'"),
+    "event": (EventEngine, "engine 'event'"),
+    "layout": (layout, "engine 'event'"),
+    "schedule": (schedule, "engine 'lava'"),
+    "lava": (LavaEngine, "engine 'lava'"),
+}
+
+
+@pytest.mark.parametrize("name", CONSUMERS)
+def test_a_kind_that_does_not_answer_is_refused(name: str) -> None:
+    ask, who = CONSUMERS[name]
+    with pytest.raises(SnnccError, match="'Silent'") as caught:
+        ask(with_silent())
+    assert str(caught.value).startswith(who)
+
+
+@pytest.mark.parametrize("make", [with_silent, with_echo])
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_kind_that_no_engine_runs_is_refused(name: str, make: Callable[[], Program]) -> None:
+    ask, who = ENGINES[name]
+    program = make()
+    with pytest.raises(SnnccError, match=type(program.nodes[-1]).__name__) as caught:
+        ask(program)
+    assert str(caught.value).startswith(who)
+
+
+def test_lava_names_all_the_nodes_that_it_does_not_know() -> None:
+    with pytest.raises(TargetError) as caught:
+        LavaEngine(with_echo())
+    assert [f.node for f in caught.value.faults if f.kind == "Echo"] == ["new"]
+
+
+@pytest.mark.parametrize("make", [with_silent, with_echo])
+def test_an_unknown_kind_is_not_valid(make: Callable[[], Program]) -> None:
+    program = make()
+    with pytest.raises(BadInputError) as caught:
+        program.validate()
+    (fault,) = caught.value.faults
+    assert (fault.node, fault.kind) == ("new", type(program.nodes[-1]).__name__)
+    assert fault.what.startswith("unknown kind of node; there are source, accumulator,")
+
+
+def test_a_file_with_an_unknown_kind_is_refused_by_name() -> None:
+    data, arrays = small_model.program().to_json()
+    data["nodes"].append({"type": "echo", "name": "new", "shape": [3, 6, 6], "source": "fire1"})
+    with pytest.raises(BadInputError, match="no kind of node is called 'echo'; there are source"):
+        Program.from_json(data, arrays)
+
+
+def test_a_part_of_a_node_is_an_item_too() -> None:
+    program = small_model.program()
+    parts = [p for a in program.accumulators for p in a.projections]
+    assert all(isinstance(part, Item) and part.variant == part.kind for part in parts)
+
+
+CARRIED: dict[str, Callable[[Program], Any]] = {
+    "clocked": lambda p: ClockedEngine(p).run(small_model.samples()),
+    "event": EventEngine,
+    "lava": LavaEngine,
+}
+
+
+@pytest.mark.parametrize("engine", CARRIED)
+def test_a_membrane_that_no_engine_knows_is_refused(engine: str) -> None:
+    program = small_model.program()
+    nodes = [replace(n, carry="thrice") if n.name == "fire2" else n for n in program.nodes]
+    with pytest.raises(SnnccError, match=f"engine '{engine}' .*thrice"):
+        CARRIED[engine](replace(program, nodes=tuple(nodes)))
