@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from snncc.errors import Fault
-from snncc.program import Node, Program, Projection, Readout, Source
 from snncc.program.nodes import KINDS
-from snncc.program.nodes.base import MAX_ELEMENTS, InvalidError, Item, Nodes, require
+from snncc.program.nodes.base import MAX_ELEMENTS, InvalidError, Item, Network, Node, Nodes, require
 from snncc.program.nodes.neuron import MAX_TICKS
+from snncc.program.nodes.projection import Projection
+from snncc.program.nodes.readout import Readout
+from snncc.program.nodes.source import Source
 
 __all__ = ["faults_of"]
 
@@ -27,7 +29,7 @@ _MAX_TIMESTEPS = 2**16
 _MAX_SIZE = 2**31
 
 
-def faults_of(program: Program) -> list[Fault]:
+def faults_of(program: Network) -> list[Fault]:
     """Everything wrong with the Program, at most one fault per node."""
     faults: list[Fault] = []
     seen: dict[str, Node] = {}
@@ -43,14 +45,15 @@ def faults_of(program: Program) -> list[Fault]:
     return faults
 
 
-def _global_faults(program: Program) -> Iterator[str]:
+def _global_faults(program: Network) -> Iterator[str]:
     if sum(isinstance(n, Source) for n in program.nodes) != 1:
         yield "exactly one source is expected"
-    if not program.readouts:
+    readouts = [node for node in program.nodes if isinstance(node, Readout)]
+    if not readouts:
         yield "no readout"
     if not 0 < program.timesteps <= _MAX_TIMESTEPS or not 0 < program.ticks <= MAX_TICKS:
         yield f"timesteps {program.timesteps} and ticks {program.ticks} out of range"
-    if any(r.host for r in program.readouts) and len({*map(_result, program.readouts)}) > 1:
+    if any(r.host for r in readouts) and len({*map(_result, readouts)}) > 1:
         yield "readouts that the host adds are of different shape or time"
 
 
@@ -60,7 +63,7 @@ def _result(readout: Readout) -> tuple[Any, str]:
     return readout.shape if w is None else w.shape[:1], readout.over_time
 
 
-def _check_node(program: Program, node: Node, seen: Nodes) -> None:
+def _check_node(program: Network, node: Node, seen: Nodes) -> None:
     require(type(node) in KINDS.values(), f"unknown kind of node; there are {', '.join(KINDS)}")
     _check_fields(node)
     require(node.name not in seen, "name is not unique")

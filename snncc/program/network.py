@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from snncc.errors import BadInputError, SnnccError
+from snncc.program.check import faults_of
 from snncc.program.nodes import KINDS
 from snncc.program.nodes.accumulator import Accumulator
 from snncc.program.nodes.base import Array, Node
@@ -127,8 +128,6 @@ class Program:
         Raises:
             BadInputError: The first fault of every node, all at once.
         """
-        from snncc.program.check import faults_of
-
         if faults := faults_of(self):
             raise BadInputError("program: not valid", faults)
 
