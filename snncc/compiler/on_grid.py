@@ -30,10 +30,11 @@ from snncc.nn.grid import (
     SpikeAttention,
     SumPool2d,
 )
-from snncc.passes.integers.grids import Grid, QuantisedLayer, largest_weight, odd_thresholds, plan
+from snncc.passes.integers.grid import Grid
 from snncc.passes.integers.membranes import membrane
 from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
+from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, odd_thresholds, plan
 from snncc.passes.reading import is_branch_sum, linear_behind
 
 if TYPE_CHECKING:

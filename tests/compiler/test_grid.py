@@ -16,7 +16,7 @@ import snncc
 from snncc.compiler import InputOptions
 from snncc.errors import UsageError
 from snncc.nn import GridConv2d, GridLinear, IntegerFire
-from snncc.passes.integers.grids import plan
+from snncc.passes.integers.shared_grids import plan
 
 SHAPE = (1, 8, 8)
 OPTIONS = {"input_shape": SHAPE, "mean": (0.3,), "std": (0.25,)}

@@ -15,9 +15,9 @@ from snncc.ir.ops import having
 from snncc.ir.oracle import evaluate, teacher_forced
 from snncc.passes.base import Pass
 from snncc.passes.integers.fit_weights import Fit
-from snncc.passes.integers.grids import shared_grids
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.quantise_weights import QuantiseWeights
+from snncc.passes.integers.shared_grids import shared_grids
 
 __all__ = ["LOW", "ChooseBits"]
 

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from snncc.errors import UsageError
 from snncc.ir.oracle import evaluate
 from snncc.passes.integers.feedback import LARGEST, round_with_feedback
-from snncc.passes.integers.grids import QuantisedLayer, largest_weight
+from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight
 from snncc.passes.reading import Linear
 
 __all__ = ["Fit", "fit", "wanted_fit"]

@@ -19,7 +19,7 @@ from snncc.program import TOTAL_LIMIT
 from snncc.program.membrane import fixed_decay, membrane_reach
 
 if TYPE_CHECKING:
-    from snncc.passes.integers.grids import Grid
+    from snncc.passes.integers.grid import Grid
 
 __all__ = ["Membrane", "membrane"]
 

@@ -24,7 +24,7 @@ from snncc.passes.integers.membranes import membrane
 from snncc.program.membrane import fixed_decay
 
 if TYPE_CHECKING:
-    from snncc.passes.integers.grids import Grid
+    from snncc.passes.integers.grid import Grid
 
 __all__ = ["KINDS", "Counter", "Kind", "Refusal", "kind_of", "program_fields"]
 

@@ -1,7 +1,7 @@
 """quantise-weights: linear layers get int8 weight slices, neurons get integer levels.
 
-Which integers mean what is decided in ``snncc.passes.integers.grids``. Only weights and biases
-round; what follows is integer arithmetic.
+What integers mean is decided in ``shared_grids``. Only weights and biases round; what follows is
+integer arithmetic.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
 from snncc.passes.fold.fold_scale import output_scales, write_output_scales
 from snncc.passes.integers.fit_weights import Fit, fit
-from snncc.passes.integers.grids import Grid, QuantisedLayer, plan, slices
+from snncc.passes.integers.grid import Grid
 from snncc.passes.integers.heavy_weights import reach
 from snncc.passes.integers.neurons import Refusal, kind_of
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
+from snncc.passes.integers.shared_grids import QuantisedLayer, plan, slices
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.program import SLICE_LIMIT
 from snncc.program.attention import EXACT_PRODUCTS

@@ -18,7 +18,7 @@ from snncc.ir.graphs import static_shape
 from snncc.ir.ops import traits
 from snncc.ir.traits import Numbers
 from snncc.passes.integers.feedback import LARGEST, round_with_feedback
-from snncc.passes.integers.grids import QuantisedLayer, largest_weight
+from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight
 from snncc.passes.reading import Linear
 
 __all__ = ["round_for_pixels"]

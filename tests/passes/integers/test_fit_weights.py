@@ -13,9 +13,9 @@ from snncc.errors import UsageError
 from snncc.ir.oracle import evaluate, teacher_forced
 from snncc.passes.integers.choose_bits import ChooseBits
 from snncc.passes.integers.fit_weights import Fit, fit, wanted_fit
-from snncc.passes.integers.grids import largest_weight, plan
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.quantise_weights import QuantiseWeights
+from snncc.passes.integers.shared_grids import largest_weight, plan
 
 FIRE = 'D: int = 4, norm: float = 1.0, rounding: string = "half-even"'
 TEXT = f"""

@@ -16,9 +16,9 @@ from test_agreement import Forms, disagreements
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate, teacher_forced
-from snncc.passes.integers.grids import QuantisedLayer, largest_weight, plan
 from snncc.passes.integers.heavy_weights import heavy, needed_shifts
 from snncc.passes.integers.quantise_weights import squeezed
+from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, plan
 from snncc.passes.reading import Linear
 from snncc.passes.spikes.build_program import build_program
 from snncc.program import TOTAL_LIMIT, Program

@@ -15,7 +15,7 @@ from snncc.ir.graphs import attribute, constant, nodes
 from snncc.ir.oracle import evaluate, teacher_forced
 from snncc.passes import PassManager, pipeline
 from snncc.passes.fold.fold_scale import output_scales
-from snncc.passes.integers.grids import largest_weight, plan
+from snncc.passes.integers.shared_grids import largest_weight, plan
 from snncc.passes.spikes.build_program import build_program
 
 BITS = st.sampled_from(range(4, 25))

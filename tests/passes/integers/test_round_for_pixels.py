@@ -8,8 +8,8 @@ from float_networks import Case, Net, case_of, imported, lowered
 
 from snncc.ir.graphs import attribute, nodes
 from snncc.passes import PassManager, QuantiseInput, pipeline
-from snncc.passes.integers.grids import QuantisedLayer, largest_weight, plan
 from snncc.passes.integers.round_for_pixels import round_for_pixels
+from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, plan
 
 
 def network(flat: bool = False) -> Case:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snncc.ir.graphs import nodes
-from snncc.passes.integers.grids import QuantisedLayer, largest_weight, odd_thresholds, plan
+from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, odd_thresholds, plan
 from snncc.passes.integers.writers import payload_of, writer_shifts
 
 

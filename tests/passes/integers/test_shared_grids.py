@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from snncc.passes.integers.grids import largest_weight, slices
+from snncc.passes.integers.shared_grids import largest_weight, slices
 
 BITS = range(4, 25)
 

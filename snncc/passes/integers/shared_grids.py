@@ -1,7 +1,7 @@
-"""Grids: what the integers of a membrane potential mean, and which layers must share one.
+"""Shared grids: the integers of layers whose membrane potentials are added.
 
 Layers whose results are added share a grid, channel by channel. Where weights have a grid of their
-own that the bits hold, it is kept (``kept_grids``). Else theta_c, the potential of one spike, is
+own that the bits hold, it is kept (``own_grids``). Else theta_c, the potential of one spike, is
 the largest odd integer <= w_max * 2^shift / max|W_c| over all layers: weights fit, and because it
 is odd no rounding ties exist. A layer's weights count 2^shift times (``writers``,
 ``heavy_weights``), so that each has all its bits. A result has one scale for all its channels.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil, prod
+from math import ceil
 from typing import Any
 
 import networkx as nx
@@ -23,27 +23,23 @@ import onnx_ir as ir
 from snncc.errors import Fault
 from snncc.ir.graphs import (
     attribute,
-    constant,
-    is_op,
     label,
     nodes,
     only_reader,
     provenance,
-    static_shape,
 )
 from snncc.ir.ops import summed, traits
 from snncc.passes.fold.fold_batch_norm import still_norms
+from snncc.passes.integers.grid import Grid, frozen_thresholds
 from snncc.passes.integers.heavy_weights import heavy, needed_shifts, reach, row_maxima
 from snncc.passes.integers.neurons import kind_of
 from snncc.passes.integers.own_grids import Demands, Kept, common_step, kept_channels, shifts_for
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.writers import error_of, payload_of, writer_shifts
-from snncc.passes.reading import Affine, Linear, linear_behind, read_affine
+from snncc.passes.reading import Linear, linear_behind
 
 __all__ = [
-    "Grid",
     "QuantisedLayer",
-    "frozen_thresholds",
     "largest_weight",
     "odd_thresholds",
     "plan",
@@ -82,69 +78,6 @@ def slices(weights: Integers, bits: int) -> list[npt.NDArray[np.int8]]:
         found.append(digit.astype(np.int8))
         rest = (rest - digit) // 256
     return found
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What an integer v means: v / threshold + shift, per channel (axis 1).
-
-    Attributes:
-        thresholds: Potential of one spike, positive, exact.
-        shifts: Added, exact.
-        payload: Largest abs(v).
-    """
-
-    thresholds: tuple[Fraction, ...]
-    shifts: tuple[Fraction, ...]
-    payload: int
-
-    @staticmethod
-    def counts(payload: int) -> Grid:
-        """Spike counts: the integer is the value."""
-        return Grid((Fraction(1),), (Fraction(0),), payload)
-
-    def behind(self, node: ir.Node) -> Grid:
-        """The grid of the same integers behind a scale, shift, pool or reshape."""
-        x, out = node.inputs[0], node.outputs[0]
-        if (theta := frozen_thresholds(node)) is not None:
-            old = _widened(self.thresholds, len(theta))
-            shifts = (Fraction(0),) * len(theta)
-            return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
-        if (found := read_affine(node)) is not None:
-            return self._mapped(found[1])
-        if (n := summed(node)) > 1:
-            return Grid(self.thresholds, tuple(s * n for s in self.shifts), self.payload * n)
-        before, after = static_shape(x) if x is not None else None, static_shape(out)
-        if not traits(node).regroups or before is None or after is None:
-            return self
-        if len(self.thresholds) == 1 or before[0] == after[0]:
-            return self
-        spread = prod(before[1:])
-        return Grid(_repeat(self.thresholds, spread), _repeat(self.shifts, spread), self.payload)
-
-    def _mapped(self, affine: Affine) -> Grid:
-        size = max(len(self.thresholds), *(len(v.values) for v in (affine.scales, affine.shifts)))
-        factors, offsets = (v.spread(size).fractions() for v in (affine.scales, affine.shifts))
-        old = (_widened(self.thresholds, size), _widened(self.shifts, size))
-        thresholds = tuple(t / f for t, f in zip(old[0], factors, strict=True))
-        shifts = tuple(s * f + o for s, f, o in zip(old[1], factors, offsets, strict=True))
-        return Grid(thresholds, shifts, self.payload)
-
-
-def _widened(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:
-    return values * size if len(values) == 1 else values
-
-
-def _repeat(values: tuple[Fraction, ...], times: int) -> tuple[Fraction, ...]:
-    return tuple(v for v in values for _ in range(times))
-
-
-def frozen_thresholds(node: ir.Node | None) -> tuple[Fraction, ...] | None:
-    """Potential of one spike per channel as an OnGrid node says it."""
-    theta = constant(node.inputs[1]) if is_op(node, "OnGrid") and node is not None else None
-    if theta is None:
-        return None
-    return tuple(Fraction(t) for t in theta.reshape(-1).astype(np.float64).tolist())
 
 
 @dataclass(frozen=True)
