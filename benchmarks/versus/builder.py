@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.clocked.engine import ClockedEngine
-from snncc.passes.integers.shared_grids import largest_weight, slices
 from snncc.passes.integers.levels import levels
+from snncc.passes.integers.shared_grids import largest_weight, slices
 from snncc.program import Accumulator, Neuron, Node, Pool, Program, Projection, Readout, Source
 from snncc.program.bounds import bounded, emitted_payload
 
