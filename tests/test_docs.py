@@ -11,7 +11,7 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 #: Documents whose Python is one program from top to bottom.
-PROGRAMS = ("adding_a_neuron", "writing_operators", "writing_passes")
+PROGRAMS = ("adding_a_neuron", "adding_an_engine", "writing_operators", "writing_passes")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
