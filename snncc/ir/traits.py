@@ -60,7 +60,6 @@ class Traits:
             units of its input. None: it depends on more than the input.
         keeps_shape: The result of a sample has the shape of its first input.
         regroups: Same numbers in the same order, other axes.
-        permutes: Same numbers in another order.
         takes_maximum: Over windows.
         sums: The attribute that says how many numbers it adds up: sizes of a window, or timesteps.
         averages: It divides the sum by how many there are.
@@ -84,7 +83,6 @@ class Traits:
     border: float | None = None
     keeps_shape: bool = False
     regroups: bool = False
-    permutes: bool = False
     takes_maximum: bool = False
     sums: str = ""
     averages: bool = False
