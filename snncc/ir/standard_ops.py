@@ -47,7 +47,7 @@ def _layer(becomes: str) -> Traits:
 
 
 def _imported(*keeps: Numbers, **traits: bool) -> Traits:
-    """Of what no stage behind ``imported`` allows."""
+    """Of what no stage after ``imported`` allows."""
     emits = None if keeps else Numbers.REAL
     return Traits(emits=emits, keeps=keeps, until="imported", **traits)  # type: ignore[arg-type]
 

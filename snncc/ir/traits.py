@@ -54,7 +54,7 @@ class Traits:
         weighs: It multiplies what it reads with weights of its own: a linear layer.
         multiplies: It multiplies several trains with each other.
         remembers: It keeps something from one timestep to the next; attribute ``T`` says how many.
-        is_monotone: A larger drive never makes fewer spikes, so that a maximum may go behind it.
+        is_monotone: A larger drive never makes fewer spikes: a maximum before it may follow it.
         rounds: It makes whole numbers of real ones.
         border: Of what rounds: where, between two whole numbers, it goes from one to the next, in
             units of its input. None: it depends on more than the input.
