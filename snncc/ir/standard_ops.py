@@ -5,7 +5,7 @@ Stage ``imported`` allows every standard operator; those of which passes ask not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from snncc.ir.traits import Numbers, Traits
 
@@ -25,12 +25,10 @@ class StandardOp:
     Attributes:
         name: In ONNX's own domain.
         traits: What it does; ``until`` is written out.
-        sized_by: Attributes that ``traits.sums`` may name.
     """
 
     name: str
     traits: Traits
-    sized_by: tuple[str, ...] = field(default=("kernel_shape",))
 
     def __post_init__(self) -> None:
         """Refuse a record that leaves a query without an answer.
@@ -42,8 +40,6 @@ class StandardOp:
             raise ValueError(f"operator '{self.name}': trait 'until' is missing, its last stage")
         if self.traits.emits is None and not self.traits.keeps:
             raise ValueError(f"operator '{self.name}': trait 'emits' is missing, or 'keeps'")
-        if self.traits.sums and self.traits.sums not in self.sized_by:
-            raise ValueError(f"operator '{self.name}': trait 'sums' names no attribute of it")
 
 
 def _layer(becomes: str) -> Traits:
@@ -51,7 +47,7 @@ def _layer(becomes: str) -> Traits:
 
 
 def _imported(*keeps: Numbers, **traits: bool) -> Traits:
-    """Of what no stage behind ``imported`` allows."""
+    """Of what no stage after ``imported`` allows."""
     emits = None if keeps else Numbers.REAL
     return Traits(emits=emits, keeps=keeps, until="imported", **traits)  # type: ignore[arg-type]
 
@@ -82,7 +78,7 @@ _RECORDS = (
     StandardOp("Cast", Traits(keeps=(_COUNTS,), until="spiking", keeps_shape=True)),
     StandardOp("Squeeze", _imported(_POTENTIALS, regroups=True)),
     StandardOp("Unsqueeze", _imported(_POTENTIALS, regroups=True)),
-    StandardOp("Transpose", _imported(_POTENTIALS, permutes=True)),
+    StandardOp("Transpose", _imported(_POTENTIALS)),
     StandardOp("Concat", _imported(joins=True)),
     # what layers do not take up of these becomes Mul and Add
     StandardOp("BatchNormalization", _imported(is_affine=True, keeps_shape=True)),

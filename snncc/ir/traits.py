@@ -54,13 +54,12 @@ class Traits:
         weighs: It multiplies what it reads with weights of its own: a linear layer.
         multiplies: It multiplies several trains with each other.
         remembers: It keeps something from one timestep to the next; attribute ``T`` says how many.
-        is_monotone: A larger drive never makes fewer spikes, so that a maximum may go behind it.
+        is_monotone: A larger drive never makes fewer spikes: a maximum before it may follow it.
         rounds: It makes whole numbers of real ones.
         border: Of what rounds: where, between two whole numbers, it goes from one to the next, in
             units of its input. None: it depends on more than the input.
         keeps_shape: The result of a sample has the shape of its first input.
         regroups: Same numbers in the same order, other axes.
-        permutes: Same numbers in another order.
         takes_maximum: Over windows.
         sums: The attribute that says how many numbers it adds up: sizes of a window, or timesteps.
         averages: It divides the sum by how many there are.
@@ -84,7 +83,6 @@ class Traits:
     border: float | None = None
     keeps_shape: bool = False
     regroups: bool = False
-    permutes: bool = False
     takes_maximum: bool = False
     sums: str = ""
     averages: bool = False
