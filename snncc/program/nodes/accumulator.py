@@ -19,6 +19,7 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     Taken,
     require,
     restored,
@@ -183,7 +184,7 @@ class Accumulator(Node):
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """A potential is no spike: see Node."""
         return None
 
