@@ -120,6 +120,12 @@ def test_a_kind_that_no_engine_runs_is_refused(name: str, make: Callable[[], Pro
     assert str(caught.value).startswith(who)
 
 
+def test_a_population_of_unknown_membranes_is_not_left_out_of_a_chip() -> None:
+    program = _with(Echo("new", (4, 3, 3), "conv2:v", 2, 4))
+    with pytest.raises(SnnccError, match="bounds of a membrane: nodes of kind 'Echo'"):
+        demands(program, chip("loihi2"))
+
+
 def test_lava_names_all_the_nodes_that_it_does_not_know() -> None:
     with pytest.raises(TargetError) as caught:
         LavaEngine(with_echo())

@@ -24,7 +24,7 @@ from snncc.program.nodes.base import (
     require,
     restored,
 )
-from snncc.program.nodes.neuron import Neuron
+from snncc.program.nodes.firing import Firing
 from snncc.program.nodes.projection import Projection
 
 __all__ = ["Accumulator"]
@@ -197,7 +197,7 @@ class Accumulator(Node):
 
     def taken(self, program: Network) -> Taken | None:
         """A neuron for each element, and one for each of a further population: see Node."""
-        readers = [n for n in program.readers(self.name) if isinstance(n, Neuron)]
+        readers = [n for n in program.readers(self.name) if isinstance(n, Firing)]
         potential = self.potential_bounds(program.by_name)
         ranges = [n.membrane_bounds(program.timesteps, potential) for n in readers]
         each, per_neuron = prod(self.shape), sum(p.fan_in for p in self.projections)

@@ -32,6 +32,15 @@ class Firing(Node):
         require(depth >= required_depth(self, nodes), f"fires too early at depth {depth}")
         require(depth <= len(program.nodes), f"fires too late at depth {depth}")
 
+    def membrane_bounds(self, timesteps: int, potential: tuple[int, int]) -> tuple[int, int]:
+        """Range of what is compared with its levels, where it reads a potential.
+
+        Args:
+            timesteps: T.
+            potential: Range of the potential that it reads.
+        """
+        raise self._unanswered("bounds of a membrane")
+
     def tick_reach(self, nodes: Nodes) -> int:
         """Spikes are binary: see Node."""
         return 1

@@ -129,12 +129,7 @@ class Neuron(Firing):
     # -- bounds of its membrane ----------------------------------------------------------------
 
     def membrane_bounds(self, timesteps: int, potential: Range) -> Range:
-        """Range of what the levels are compared with.
-
-        Args:
-            timesteps: T.
-            potential: Range of the potential that it reads.
-        """
+        """See Firing; without a memory it is the potential."""
         if self.threshold is None:
             return potential
         reach = self.membrane_reach(timesteps, potential).compared
