@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from snncc.backends.base import Activity, spikes_by_tick
 from snncc.program import Neuron, Program
+from snncc.program.nodes.base import Spikes
 
 __all__ = [
     "Coverage",
@@ -146,14 +147,14 @@ def _nsfr(neuron: Neuron, activity: Activity) -> tuple[tuple[float, ...], ...]:
 def synaptic_operations(activity: Activity, program: Program) -> dict[str, int]:
     """SOPs that the spikes of each population caused, over all timesteps and samples."""
     sops = dict.fromkeys((n.name for n in program.neurons), 0)
-    origin: dict[str, str] = {}
+    emitted: dict[str, Spikes] = {}
     arrived: dict[str, Array] = {}
     for node in program.nodes:
         for source, operations in node.operations(arrived, program.by_name):
-            sops[origin[source]] += operations
-        if (found := node.spikes(activity.counts, program.by_name)) is not None:
-            origin[node.name], spikes = found
-            arrived[node.name] = spikes.sum(axis=0, dtype=np.int64)
+            sops[emitted[source].population] += operations
+        if (spikes := node.spikes(activity.counts, emitted)) is not None:
+            emitted[node.name] = spikes
+            arrived[node.name] = spikes.values.sum(axis=0, dtype=np.int64)
     return sops
 
 

@@ -18,7 +18,7 @@ from snncc.backends.event.layout import layout
 from snncc.backends.lava.engine import LavaEngine
 from snncc.backends.lava.schedule import schedule
 from snncc.errors import BadInputError, SnnccError, TargetError
-from snncc.program import Node, Program, Relay
+from snncc.program import Accumulator, Node, Pool, Program, Projection, Relay
 from snncc.program.nodes import KINDS
 from snncc.program.nodes.base import Item
 from snncc.program.timing import completion_windows, firing_window
@@ -73,7 +73,10 @@ def activity(program: Program) -> Activity:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
 def test_every_kind_answers_every_question(kind: type[Node], question: str) -> None:
     assert len(QUESTIONS) == 12
-    assert question in vars(kind)
+    answered = {
+        name for above in kind.mro() if above not in (Node, *Node.mro()) for name in vars(above)
+    }
+    assert question in answered
 
 
 def test_every_kind_has_a_name_of_its_own_in_files() -> None:
@@ -117,6 +120,12 @@ def test_a_kind_that_no_engine_runs_is_refused(name: str, make: Callable[[], Pro
     assert str(caught.value).startswith(who)
 
 
+def test_a_population_of_unknown_membranes_is_not_left_out_of_a_chip() -> None:
+    program = _with(Echo("new", (4, 3, 3), "conv2:v", 2, 4))
+    with pytest.raises(SnnccError, match="bounds of a membrane: nodes of kind 'Echo'"):
+        demands(program, chip("loihi2"))
+
+
 def test_lava_names_all_the_nodes_that_it_does_not_know() -> None:
     with pytest.raises(TargetError) as caught:
         LavaEngine(with_echo())
@@ -138,6 +147,25 @@ def test_a_file_with_an_unknown_kind_is_refused_by_name() -> None:
     data["nodes"].append({"type": "echo", "name": "new", "shape": [3, 6, 6], "source": "fire1"})
     with pytest.raises(BadInputError, match="no kind of node is called 'echo'; there are source"):
         Program.from_json(data, arrays)
+
+
+def test_thousands_of_pools_in_a_row_are_no_recursion() -> None:
+    program = small_model.program()
+    nodes: list[Node] = list(program.nodes)
+    unit = {"kernel": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0), "payload": 4}
+    for i in range(3000):
+        source = "fire1" if i == 0 else f"p{i - 1}"
+        nodes.append(Pool(f"p{i}", (3, 6, 6), source, "max", **unit))
+    nodes.append(Relay("late", (3, 6, 6), "p2999", 1, 4))
+    through = Projection("p2999", "identity", payload=4)
+    made = Accumulator("sums", (3, 6, 6), (through,), np.zeros(3, np.int64), 0, 4)
+    deep = replace(program, nodes=(*nodes, made))
+    deep.validate()
+    assert firing_window(deep.by_name["p2999"], deep.by_name) == 0
+    assert deep.by_name["p2999"].tick_reach(deep.by_name) == 1
+    counts = {n.name: np.ones((1, 1, *n.shape), np.uint8) for n in program.neurons}
+    of_fire1 = synaptic_operations(Activity(counts=counts), program)["fire1"]
+    assert synaptic_operations(Activity(counts=counts), deep)["fire1"] == of_fire1 + 3 * 6 * 6
 
 
 def test_a_part_of_a_node_is_an_item_too() -> None:

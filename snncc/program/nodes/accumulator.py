@@ -19,11 +19,12 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     Taken,
     require,
     restored,
 )
-from snncc.program.nodes.neuron import Neuron
+from snncc.program.nodes.firing import Firing
 from snncc.program.nodes.projection import Projection
 
 __all__ = ["Accumulator"]
@@ -183,7 +184,7 @@ class Accumulator(Node):
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """A potential is no spike: see Node."""
         return None
 
@@ -196,7 +197,7 @@ class Accumulator(Node):
 
     def taken(self, program: Network) -> Taken | None:
         """A neuron for each element, and one for each of a further population: see Node."""
-        readers = [n for n in program.readers(self.name) if isinstance(n, Neuron)]
+        readers = [n for n in program.readers(self.name) if isinstance(n, Firing)]
         potential = self.potential_bounds(program.by_name)
         ranges = [n.membrane_bounds(program.timesteps, potential) for n in readers]
         each, per_neuron = prod(self.shape), sum(p.fan_in for p in self.projections)

@@ -18,6 +18,7 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     Taken,
     require,
 )
@@ -152,7 +153,7 @@ class Attention(Node):
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """Products are no spikes: see Node."""
         return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ __all__ = [
     "Nodes",
     "Readers",
     "Shape",
+    "Spikes",
     "Taken",
     "require",
     "restored",
@@ -154,6 +155,18 @@ def restored(value: Any, arrays: Mapping[str, Array]) -> Any:
     return value
 
 
+class Spikes(NamedTuple):
+    """What a node emits of a population's spikes.
+
+    Attributes:
+        population: Its name.
+        values: Per element and timestep, (T * N, *shape).
+    """
+
+    population: str
+    values: Array
+
+
 @dataclass(frozen=True)
 class Taken:
     """What a node takes of a chip, whichever chip that is.
@@ -263,15 +276,12 @@ class Node(Item):
 
     # -- what its spikes cost ------------------------------------------------------------------
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """The population whose spikes it emits, and how many; None: it emits something else.
 
         Args:
             counts: Population -> spike counts (T, N, *shape).
-            nodes: See Node.
-
-        Returns:
-            Name of the population; spikes per element and timestep, (T * N, *shape).
+            before: Node -> what this says of it, of all before this one that emit spikes.
         """
         raise self._unanswered("spikes")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -21,9 +21,10 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     require,
 )
-from snncc.program.timing import required_depth
+from snncc.program.nodes.firing import Firing
 
 __all__ = ["CARRIES", "MAX_TICKS", "Carry", "Neuron"]
 
@@ -61,7 +62,7 @@ _MEMORY = tuple(name for name, rule in CARRIES.items() if rule.remembers)
 
 
 @dataclass(frozen=True)
-class Neuron(Node):
+class Neuron(Firing):
     """A population of IF neurons with soft reset, each with D integer levels.
 
     Attributes:
@@ -125,20 +126,10 @@ class Neuron(Node):
         """Whether anything of its membrane stays over timesteps."""
         return CARRIES[self.carry].remembers
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """See Node."""
-        return (self.source,)
-
     # -- bounds of its membrane ----------------------------------------------------------------
 
     def membrane_bounds(self, timesteps: int, potential: Range) -> Range:
-        """Range of what the levels are compared with.
-
-        Args:
-            timesteps: T.
-            potential: Range of the potential that it reads.
-        """
+        """See Firing; without a memory it is the potential."""
         if self.threshold is None:
             return potential
         reach = self.membrane_reach(timesteps, potential).compared
@@ -162,9 +153,7 @@ class Neuron(Node):
         self._check_levels(program)
         if self.remembers:
             self._check_memory(program, source)
-        depth = self.depth
-        require(depth >= required_depth(self, nodes), f"fires too early at depth {depth}")
-        require(depth <= len(program.nodes), f"fires too late at depth {depth}")
+        self.check_depth(program, nodes)
 
     def _check_levels(self, program: Network) -> None:
         levels = self.levels
@@ -196,41 +185,15 @@ class Neuron(Node):
         """See Node."""
         return self.D
 
-    def tick_reach(self, nodes: Nodes) -> int:
-        """Spikes are binary: see Node."""
-        return 1
-
-    def is_signed(self, nodes: Nodes) -> bool:
-        """Spikes are not: see Node."""
-        return False
-
     @property
     def is_kept(self) -> bool:
         """See Node."""
         return True
 
-    @property
-    def has_tickwise_maximum(self) -> bool:
-        """A burst is a thermometer: see Node."""
-        return True
-
-    @property
-    def fires_at(self) -> int | None:
-        """See Node."""
-        return self.depth
-
-    def train_window(self, nodes: Nodes) -> int | None:
-        """See Node."""
-        return self.depth
-
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """See Node."""
         own = counts[self.name]
-        return self.name, own.reshape(-1, *own.shape[2:])
-
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
-        """No synapse leads from an accumulator to its population: see Node."""
-        return iter(())
+        return Spikes(self.name, own.reshape(-1, *own.shape[2:]))
 
     def taken(self, program: Network) -> None:
         """Counted with the accumulator that it reads: see Node."""

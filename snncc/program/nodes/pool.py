@@ -19,6 +19,7 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     Taken,
     require,
 )
@@ -154,16 +155,12 @@ class Pool(Node):
         pools, source = self._chain(nodes)
         return source.train_window(nodes) if all(p.kind == "max" for p in pools) else None
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """A maximum hands on the OR of a tick's spikes, a sum each of them: see Node."""
-        pools, source = self._chain(nodes)
-        arrived = source.spikes(counts, nodes)
-        if arrived is None:
+        if self.source not in before:
             return None
-        population, values = arrived[0], channels_last(arrived[1])
-        for pool in reversed(pools):
-            values = pool.pooled(values)
-        return population, channels_first(values)
+        population, values = before[self.source]
+        return Spikes(population, channels_first(self.pooled(channels_last(values))))
 
     def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
         """Spikes cross it before they cross synapses: see Node."""

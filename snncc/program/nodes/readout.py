@@ -18,6 +18,7 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     require,
 )
 
@@ -126,7 +127,7 @@ class Readout(Node):
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """See Node."""
         return None
 

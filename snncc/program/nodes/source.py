@@ -15,6 +15,7 @@ from snncc.program.nodes.base import (
     Nodes,
     Readers,
     Shape,
+    Spikes,
     require,
 )
 
@@ -86,7 +87,7 @@ class Source(Node):
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], nodes: Nodes) -> tuple[str, Array] | None:
+    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
         """Pixels are no spikes: see Node."""
         return None
 
