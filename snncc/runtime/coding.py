@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, UsageError
+from snncc.errors import BadInputError, Option, UsageError, Words
 from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
 from snncc.system.outputs import claim_file
@@ -185,7 +185,7 @@ def normalise(x_u8: Array, mean: Sequence[float], std: Sequence[float]) -> Array
     out -= _per_channel("mean", mean, x_u8)
     deviation = _per_channel("std", std, x_u8)
     if not (deviation > 0).all():
-        raise UsageError(f"--std: {list(std)} must be above 0")
+        raise UsageError(Words(Option("std"), f": {list(std)} must be above 0"))
     out /= deviation
     return out
 
@@ -234,7 +234,7 @@ def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
 
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: must be at least 1")
+        raise UsageError(Words(Option("limit", limit), ": must be at least 1"))
 
 
 def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
@@ -242,7 +242,7 @@ def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> 
         return
     expected = ", ".join(map(str, ("N", *shape)))
     message = f"{where}: shape {list(found)}, the network takes [{expected}]"
-    raise BadInputError(f"{message}; {_shape_hint(found, shape)}")
+    raise BadInputError(Words(message, "; ", _shape_hint(found, shape)))
 
 
 def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -257,7 +257,8 @@ def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
     if len(shape) in (2, 4) and (hint := _sequence_hint(found, shape)):
         return hint
     if len(found) == len(shape) + 2 and found[2:] == shape:
-        return "these are sequences, it takes one static sample: compile it with --timesteps"
+        told = "these are sequences, it takes one static sample: compile it with "
+        return Words(told, Option("timesteps"))
     return "nothing is resized or reshaped silently: preprocess the data"
 
 

@@ -176,7 +176,9 @@ def test_a_missing_program_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_wrong_input_shape_is_bad_input(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BadInputError, match=r"shape \[N, 3, 8, 8\].*--input-shape"):
+    with pytest.raises(
+        BadInputError, match=r"shape \[N, 3, 8, 8\].*right input_shape, and timesteps if"
+    ):
         import_module(small(IntegerFire(4)), (3, 8, 8))
     assert capfd.readouterr() == ("", "")
 

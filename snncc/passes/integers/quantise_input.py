@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.errors import Fault, Option, UnsupportedModelError, UsageError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
@@ -141,11 +141,13 @@ def _drop_own(own: ir.Node, x: ir.Value, pixels: Affine) -> Affine:
     zero_point, top = attribute(own, "zero_point"), attribute(own, "top")
     slope, start = pixels.scale / steps, pixels.shift / steps + zero_point
     if top != 255 or (np.abs(slope - 1) * 255 + np.abs(start) >= _SAME_PIXEL).any():
-        raise UsageError(
+        told = (
             f"the network quantises its input itself, to {top + 1} steps of {steps[0]:.6g} around "
-            f"{zero_point}; pixels of this --mean and --std are not its integers: leave --input u8 "
-            "out and give normalised float32"
+            f"{zero_point}; pixels of this "
         )
+        these = (Option("input.mean"), " and ", Option("input.std"))
+        leave = (" are not its integers: leave ", Option("input.mode", "u8"))
+        raise UsageError(Words(told, *these, *leave, " out and give normalised float32"))
     replace_value(_counts_of(own), x, keep_name=False)
     return Affine(Exact(np.ones(1)), Exact(np.zeros(1)))
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import Fault, Option, UnsupportedModelError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     SEQUENCE,
@@ -50,8 +50,11 @@ _AFFINE = {
 _WHOLE = {"apart", "lined"}
 _OVER_SAMPLES = (
     "averages or adds up samples",
-    "over timesteps instead; a network that reads [N, T, ...] needs --batch-first, one that reads "
-    "[T, N, ...] must not have it",
+    Words(
+        "over timesteps instead; a network that reads [N, T, ...] needs ",
+        Option("batch_first", True),
+        ", one that reads [T, N, ...] must not have it",
+    ),
 )
 
 
@@ -181,7 +184,11 @@ class Folding:
             self.fault(
                 node,
                 "reads no timesteps",
-                f"one static input, repeated over T = {self.T}, or a sequence (--timesteps)",
+                Words(
+                    f"one static input, repeated over T = {self.T}, or a sequence (",
+                    Option("timesteps"),
+                    ")",
+                ),
             )
             self.seen[node.outputs[0]] = Seen("flat", first.twin)
         elif found & {"one", "cut", "part"} or len(found - {"still"}) > 1 or len(when) > 1:
