@@ -1,7 +1,6 @@
-"""Constructors and checkpoints: from ``models.py:fn`` and ``net.pth`` to a module with weights.
+"""Checkpoints: from ``net.pth`` to a module with weights.
 
-Loading a constructor runs the user's code; reading weights runs none, unless the user trusts the
-file (``trust_pickle``).
+Reading weights runs no code, unless the user trusts the file (``trust_pickle``).
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from torch.nn.parameter import is_lazy
 
 from snncc.errors import BadInputError, Fault, Option, UsageError, Words
 from snncc.frontends.checkpoint_file import load_content
-from snncc.frontends.constructor import build, load_constructor
 
-__all__ = ["LoadReport", "Weights", "build", "load_constructor", "load_weights", "read_weights"]
+__all__ = ["LoadReport", "Weights", "load_weights", "read_weights"]
 
 _RAW = ("state_dict", "model", "model_state_dict", "net", "module")
 _EMA = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")

@@ -47,7 +47,6 @@ __all__ = [
     "Exported",
     "export_module",
     "export_program",
-    "import_exported",
     "import_module",
     "load_program",
     "unwrapped",
@@ -268,11 +267,6 @@ def unwrapped(module: Any) -> Any:
     while isinstance(module, (OptimizedModule, *wrappers)):
         module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
     return module
-
-
-def import_exported(path: str | Path, trust_pickle: bool = False) -> ir.Model:
-    """The graph of ``export_program``."""
-    return export_program(load_program(path, trust_pickle)).model
 
 
 def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.ExportedProgram:

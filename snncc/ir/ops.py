@@ -20,7 +20,17 @@ from snncc.ir.op import COUNTS, F32, GAPS, I8, I32, I64, SUMMED, U8, Op
 from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.state_ops import STATE_OPS
 
-__all__ = ["DOMAIN", "NEURONS", "OPS", "OPSET", "VERSION", "Op", "function_of", "register_schemas"]
+__all__ = [
+    "DOMAIN",
+    "NEURONS",
+    "OPS",
+    "OPSET",
+    "VERSION",
+    "Op",
+    "function_of",
+    "functions_of",
+    "register_schemas",
+]
 
 DOMAIN = "ai.snncc"
 VERSION = 1

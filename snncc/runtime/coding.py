@@ -18,17 +18,8 @@ import numpy.typing as npt
 from snncc.errors import BadInputError, Option, UsageError, Words
 from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
-from snncc.system.outputs import claim_file
 
-__all__ = [
-    "Dataset",
-    "check_input",
-    "normalise",
-    "pieces",
-    "read_data",
-    "write_arrays",
-    "write_npz",
-]
+__all__ = ["Dataset", "check_input", "normalise", "pieces", "read_data", "write_arrays"]
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
@@ -190,22 +181,6 @@ def normalise(x_u8: Array, mean: Sequence[float], std: Sequence[float]) -> Array
     return out
 
 
-def write_npz(path: StrPath, /, *, overwrite: bool = False, **arrays: Array) -> None:
-    """An npz file whose bytes depend only on names and values; written whole or not at all.
-
-    Args:
-        path: The file, name and suffix as given; a symlink is followed.
-        overwrite: Replace an existing file; what is no regular file is never replaced.
-        **arrays: Numbers only; stored in order of their names, uncompressed, little endian.
-
-    Raises:
-        BadInputError: The file exists, another process writes it at the moment, an array holds
-            objects, or the folder cannot be written.
-    """
-    with claim_file(path, overwrite) as claim:
-        claim.write(lambda file: write_arrays(file, arrays))
-
-
 def _storable(name: str, array: Array) -> Array:
     array = np.asarray(array, order="C")
     if array.dtype.kind not in "buif":
@@ -214,7 +189,11 @@ def _storable(name: str, array: Array) -> Array:
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
-    """Write what ``write_npz`` puts into a file.
+    """Write an npz file whose bytes depend only on names and values.
+
+    Args:
+        file: Is written to.
+        arrays: Numbers only; stored in order of their names, uncompressed, little endian.
 
     Raises:
         BadInputError: An array holds objects.

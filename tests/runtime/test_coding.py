@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import IMAGES, ONE_FOLDER, arrays, idx_bytes, npz, same, saved
+from data_files import IMAGES, ONE_FOLDER, arrays, idx_bytes, npz, same, saved, write_npz
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from snncc.errors import BadInputError, UsageError
-from snncc.runtime.coding import read_data, write_npz
+from snncc.runtime.coding import read_data
 
 # --- round trips ----------------------------------------------------------------------------------
 

@@ -44,7 +44,6 @@ from snncc.program.membrane import fixed_decay
 __all__ = [
     "Grid",
     "QuantisedLayer",
-    "frozen_thresholds",
     "largest_weight",
     "odd_thresholds",
     "plan",
