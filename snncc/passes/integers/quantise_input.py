@@ -23,7 +23,7 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.ops import NEURONS
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 from snncc.passes.integers.masked_input import quantise_masked_input
 from snncc.passes.reading import (
     Affine,
@@ -67,9 +67,9 @@ class QuantiseInput(Pass):
     stage_out: ClassVar[str] = "integer"
 
     @property
-    def law(self) -> str:  # type: ignore[override]
+    def law(self) -> Law:  # type: ignore[override]
         """Exact up to float32 rounding for raw pixels; measured for real inputs."""
-        return "lossy" if self.real else "float"
+        return Law.LOSSY if self.real else Law.FLOAT
 
     def run(self, model: ir.Model) -> int:
         """Put the uint8 source into the graph."""

@@ -26,7 +26,7 @@ from snncc.ir.graphs import (
     remove_dead,
     static_shape,
 )
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 from snncc.passes.fold.fold_scale import NORM, output_scales, write_output_scales
 from snncc.passes.integers.fit_weights import Fit, fit
 from snncc.passes.integers.grids import Grid, QuantisedLayer, plan, slices
@@ -63,7 +63,7 @@ class QuantiseWeights(Pass):
     name: ClassVar[str] = "quantise-weights"
     stage_in: ClassVar[str] = "integer"
     stage_out: ClassVar[str] = "quantised"
-    law: ClassVar[str] = "lossy"
+    law: ClassVar[Law] = Law.LOSSY
 
     def run(self, model: ir.Model) -> int:
         """Replace layers, pools and neurons by their integer forms."""

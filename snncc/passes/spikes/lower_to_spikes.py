@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from snncc.ir.graphs import Edit, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 
 __all__ = ["LowerToSpikes"]
 
@@ -28,7 +28,7 @@ class LowerToSpikes(Pass):
     name: ClassVar[str] = "lower-to-spikes"
     stage_in: ClassVar[str] = "quantised"
     stage_out: ClassVar[str] = "spiking"
-    law: ClassVar[str] = "exact"
+    law: ClassVar[Law] = Law.EXACT
 
     def run(self, model: ir.Model) -> int:
         """Lower every population."""
