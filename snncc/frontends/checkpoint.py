@@ -218,17 +218,14 @@ def load_weights(
     misfits = _misfits(tensors, expected)
     fitting = {key: tensor for key, tensor in tensors.items() if key not in misfits}
     absent, unexpected = _load_state(module, fitting, weights.versions, stripped)
-    found = {*misfits, *states}
-    missing = [key for key in absent if key not in found and not key.endswith(_COUNTER)]
+    known = {*misfits, *states}
+    missing = [key for key in absent if key not in known and not key.endswith(_COUNTER)]
     faults = [*misfits.values()]
     if not allow_missing:
         faults += _describe("missing", missing, expected, unexpected, tensors)
     if not allow_unexpected:
         faults += _describe("unexpected", unexpected, tensors, missing, expected)
-    if faults:
-        message = f"{weights.source}: {weights.which} weights at {weights.container} do not fit"
-        told = f"{message}, faults: {len(faults)}; "
-        raise BadInputError(Words(told, _advice(faults)), faults)
+    _require_none(faults, weights)
     return LoadReport(
         missing=tuple(missing),
         unexpected=tuple(stored.get(key, key) for key in unexpected),
@@ -261,6 +258,13 @@ def _holds_state(module: nn.Module, key: str) -> bool:
 def _is_stateful(module: nn.Module) -> bool:
     bases = type(module).__mro__
     return any(f"{base.__module__}.{base.__qualname__}" in _STATEFUL for base in bases)
+
+
+def _require_none(faults: list[Fault], weights: Weights) -> None:
+    if faults:
+        message = f"{weights.source}: {weights.which} weights at {weights.container} do not fit"
+        told = f"{message}, faults: {len(faults)}; "
+        raise BadInputError(Words(told, _advice(faults)), faults)
 
 
 def _advice(faults: list[Fault]) -> str:

@@ -102,33 +102,46 @@ def export_module(
             it was described, or a network with a mask has neurons with memory.
         UsageError: The module has no sparse layer, or one that patches do not cover.
     """
-    if patches is not None and not sparse_layers(module):
-        told = (
-            f"{type(module).__name__} has no layer that takes a patch mask; build it with "
-            "SpikeSparseConv2d and SparseBatchNorm2d, or leave "
-        )
-        raise UsageError(Words(told, _PATCH_MASK, " out"))
-    if patches is not None and frames.timesteps:
-        told = " is for one image a sample; leave "
-        raise UsageError(Words(_PATCH_MASK, told, Option("timesteps"), " out"))
+    if patches is not None:
+        _require_sparse_layers(module, frames)
     example = torch.zeros(2, *frames.sample(tuple(shape)))
     with untouched(module), holding(module, None), frames.given_to(module):
-        leaves = find_leaves(module)
-        with recorded(leaves) as record:
-            _try_forward(module, example)
-        record.require_described()
-        require_described(leaves, record.calls)
-        with swapped(leaves):
-            found = _converted(_captured(module, example, patches))
-    model = tidy(found.model)
-    take_numbers(model, found.exported_program)
+        program, leaves = _exported(module, example, patches)
+    model = tidy(program.model)
+    take_numbers(model, program.exported_program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
     if patches is not None:
         _name_masked_input(model)
         _check_masks(model, patches)
-    return Exported(model, found.exported_program, tuple(leaves))
+    return Exported(model, program.exported_program, tuple(leaves))
+
+
+def _exported(
+    module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
+) -> tuple[Any, Sequence[Leaf]]:
+    """The module as ONNX with every leaf as one node, which does what it was described to do."""
+    leaves = find_leaves(module)
+    with recorded(leaves) as record:
+        _try_forward(module, example)
+    record.require_described()
+    require_described(leaves, record.calls)
+    with swapped(leaves):
+        return _converted(_captured(module, example, patches)), leaves
+
+
+def _require_sparse_layers(module: torch.nn.Module, frames: Frames) -> None:
+    """The module takes a patch mask, with one image a sample."""
+    if not sparse_layers(module):
+        told = (
+            f"{type(module).__name__} has no layer that takes a patch mask; build it with "
+            "SpikeSparseConv2d and SparseBatchNorm2d, or leave "
+        )
+        raise UsageError(Words(told, _PATCH_MASK, " out"))
+    if frames.timesteps:
+        told = " is for one image a sample; leave "
+        raise UsageError(Words(_PATCH_MASK, told, Option("timesteps"), " out"))
 
 
 def _captured(

@@ -104,10 +104,7 @@ def read_data(
         y = read_labels(Path(labels), limit)
     if y is not None:
         _check_labels(y, total, Path(labels) if labels is not None else source)
-    mask = read_masks(source, limit) if masks and not is_folder else None
-    if mask is not None and mask.shape[:1] != (total,):
-        found = f"mask of shape {list(mask.shape)}"
-        raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
+    mask = _masks_of(source, limit, total) if masks and not is_folder else None
     x, notes = _with_channel(x, wanted, kind)
     if wanted is not None:
         _check_shape((total, *x.shape[1:]), wanted, str(source))
@@ -116,9 +113,20 @@ def read_data(
         x,
         None if y is None else y.values.astype(np.int64),
         f"{source} ({kind})",
-        None if mask is None else mask.values,
+        mask,
         notes,
     )
+
+
+def _masks_of(source: Path, limit: int | None, total: int) -> Array | None:
+    """The patch masks of a file of ``total`` samples, if it has any."""
+    mask = read_masks(source, limit)
+    if mask is None:
+        return None
+    if mask.shape[:1] != (total,):
+        found = f"mask of shape {list(mask.shape)}"
+        raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
+    return mask.values
 
 
 def check_input(
@@ -296,9 +304,10 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
     channels = x.shape[1]
     array = np.asarray(values, dtype=np.float32).reshape(-1)
     if len(array) not in (1, channels):
-        raise UsageError(f"--{name}: {len(array)} values for {channels} channels")
+        told = f": {len(array)} values for {channels} channels"
+        raise UsageError(Words(Option(name), told))
     if not np.isfinite(array).all():
-        raise UsageError(f"--{name}: {list(values)} must be finite")
+        raise UsageError(Words(Option(name), f": {list(values)} must be finite"))
     return array.reshape(1, -1, *[1] * (x.ndim - 2))
 
 

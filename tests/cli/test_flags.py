@@ -174,7 +174,7 @@ def _flags_in(path: Path) -> list[str]:
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     texts = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in told)
     found = [n.value for n in texts if isinstance(n.value, str)]
-    return [text for text in found if re.search(r"--[a-z]", text)]
+    return [text for text in found if re.search(r"--([a-z]|$)", text)]
 
 
 @pytest.mark.parametrize(
