@@ -39,7 +39,8 @@ class Option:
 
     def __str__(self) -> str:
         if self.like:
-            return f"{self.name}={f'({self.like})' if ',' in self.like else self.like}"
+            like = self.like.replace(",", ", ")
+            return f"{self.name}={f'({like})' if ',' in like else like}"
         if self.value is None:
             return self.name
         value = str(self.value) if isinstance(self.value, Path) else self.value

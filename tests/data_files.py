@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from snncc.runtime.coding import write_npz
+from snncc.runtime.coding import write_arrays
+from snncc.system.outputs import claim_file
 
 __all__ = [
     "IDX_CODES",
@@ -23,6 +24,7 @@ __all__ = [
     "png",
     "same",
     "saved",
+    "write_npz",
 ]
 
 IDX_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -41,6 +43,12 @@ def idx_bytes(array: np.ndarray) -> bytes:
 def saved(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def write_npz(path: Path, /, *, overwrite: bool = False, **arrays: np.ndarray) -> None:
+    """A file of arrays, written whole or not at all."""
+    with claim_file(path, overwrite) as claim:
+        claim.write(lambda file: write_arrays(file, arrays))
 
 
 def npz(path: Path, **arrays: np.ndarray) -> Path:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from snncc.frontends.tidy import tidy
 from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, register_schemas
+from snncc.ir.oracle import values_of
 from snncc.passes import FRONT, PassManager, QuantiseInput, RequireInteger, pipeline
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "front",
     "imported",
     "lowered",
+    "shared_values",
 ]
 
 Array = np.ndarray
@@ -291,3 +293,9 @@ def case_of(net: Net, scale: float = 1 / 64, offset: float = 0.0, samples: int =
 def examples(quick: int) -> int:
     """Networks to draw: ``quick``, or as many as SNNCC_EXAMPLES says."""
     return int(os.environ.get("SNNCC_EXAMPLES", quick))
+
+
+def shared_values(before: ir.Model, after: ir.Model) -> list[str]:
+    """Names of the computed values that both graphs have, in the order of ``after``."""
+    known = values_of(before)
+    return [name for name in values_of(after) if name in known]

@@ -178,7 +178,7 @@ def compiled(seed=0, real_input=False, timesteps=1, sequence=False, **more):
         program=net,
         manifest=manifest_of(net, contract),
         graphs={"quantised": quantised, "spiking": lowered(quantised), "integer": quantised},
-        findings=MEASURED,
+        reported=MEASURED,
         reference=Reference.of(x, activity),
         **more,
     )

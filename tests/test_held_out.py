@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import snncc
-from snncc.compiler.inputs import halves
+from snncc.compiler.samples import halves
 from snncc.nn import IntegerFire
 from snncc.passes.integers.choose_bits import ChooseBits
 from snncc.passes.integers.quantise_weights import QuantiseWeights

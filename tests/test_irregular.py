@@ -15,11 +15,11 @@ import pytest
 import small_model
 from command_line import run_cli
 from data_files import IMAGES, npz, png
+from exported_files import import_exported
 
 from snncc.errors import BadInputError
 from snncc.frontends.checkpoint import read_weights
 from snncc.frontends.onnx_file import import_onnx
-from snncc.frontends.pytorch import import_exported
 from snncc.runtime.artifact import load
 from snncc.runtime.coding import read_data
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,67 @@ def test_import_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+# -- what modules offer --------------------------------------------------------------------
+
+SOURCES = {
+    p: p.read_text(encoding="utf-8")
+    for folder in ("snncc", "tests", "benchmarks", "examples")
+    for p in (ROOT.parent / folder).rglob("*.py")
+}
+WORDS = {path: Counter(re.findall(r"\w+", text)) for path, text in SOURCES.items()}
+#: Modules whose names are for users.
+PUBLIC = ("snncc", "snncc.nn", "snncc.compiler", "snncc.__main__")
+#: Parts that are not looked at here.
+OTHERS = ("snncc.backends", "snncc.program")
+
+
+def _offers() -> dict[str, tuple[Path, list[str]]]:
+    """Module -> its file, and the names in its ``__all__``."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        for node in ast.parse(SOURCES[path]).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                found[name] = path, ast.literal_eval(node.value)
+    return found
+
+
+OFFERS = _offers()
+OWN = [name for name in OFFERS if not name.startswith(OTHERS)]
+
+
+@pytest.mark.parametrize("module", OWN)
+def test_names_that_a_module_offers_are_there_and_used(module):
+    path, names = OFFERS[module]
+    tree = ast.parse(SOURCES[path])
+    types = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    own = [name for name in names if not hasattr(import_module(module), name)]
+    assert own == []
+    if module not in PUBLIC:
+        assert [name for name in names if name not in types and not _is_used(name, path)] == []
+
+
+def _is_used(name: str, path: Path) -> bool:
+    """Outside of its module, which tests alone are only where the module itself uses it as well.
+
+    A type is used by whom a function returns it to.
+    """
+    others = [other for other in WORDS if other != path and name in WORDS[other]]
+    folders = {other.relative_to(ROOT.parent).parts[0] for other in others}
+    uses_it_too = WORDS[path][name] > 2  # once it is made, and once in __all__
+    return bool(folders - {"tests"}) or bool(folders and uses_it_too)
+
+
+def test_names_that_others_import_are_offered():
+    hidden = {
+        (node.module, alias.name)
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(SOURCES[path]))
+        if isinstance(node, ast.ImportFrom) and node.module in OWN
+        for alias in node.names
+        if alias.name not in OFFERS[node.module][1] and f"{node.module}.{alias.name}" not in OFFERS
+    }
+    assert hidden == set()

@@ -272,7 +272,7 @@ def test_what_has_no_masked_form_is_refused(
 
 
 def test_a_file_that_stands_alone_has_no_mask_to_keep(tmp_path: Any) -> None:
-    with pytest.raises(UsageError, match="--patch-mask needs the network's module"):
+    with pytest.raises(UsageError, match=r"^patch_mask needs the network's module"):
         snncc.compile(tmp_path / "net.onnx", patch_mask=PATCHES)
 
 

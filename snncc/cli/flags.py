@@ -14,6 +14,7 @@ _FLAGS = {
     "input.mean": "--mean",
     "input.std": "--std",
     "input.range": "--input-range",
+    "x": "--input",  # of verify
 }
 
 

@@ -86,7 +86,7 @@ def inspect_(
     model = load(file)
     if data is not None:
         report = replace(model.report, observed=_observed(model, data, limit))
-        model = replace(model, findings=report)
+        model = replace(model, reported=report)
     if kind == "onnx" and out is not None:
         _write_onnx(model, stage or _STAGES[-1], out, force)
     elif view in ("graph", "diff"):

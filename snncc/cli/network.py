@@ -27,7 +27,6 @@ __all__ = [
     "json_object",
     "network_options",
     "numbers",
-    "patch_numbers",
     "read_network",
     "sample_shape",
 ]

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ _FIRST = 20
 _MOST_CLASSES = 20
 #: Batches simulated between two looks at the rates: bounds the memory they take.
 _CHUNK, _SLOW_CHUNK = 8, 32
+_OF_EVENT = ("threads", "kernels")
 
 
 class _Threads(click.IntRange):
@@ -108,22 +109,7 @@ class _Threads(click.IntRange):
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npz.")
 @json_option
-def run(
-    file: Path,
-    data: Path,
-    labels: Path | None,
-    limit: int | None,
-    engine: str,
-    batch: int,
-    pipelined: bool,
-    threads: int | str | None,
-    kernels: str | None,
-    probes: tuple[str, ...],
-    out: Path | None,
-    force: bool,
-    as_json: bool,
-    **more: Any,
-) -> None:
+def run(as_json: bool, **given: Any) -> None:
     """Run a compiled network on data: classes, accuracy, firing rates and synaptic operations.
 
     A network that takes patch masks finds them in npz files as "mask", [N, 1, h, w], 1 for an
@@ -132,55 +118,78 @@ def run(
     NSFR is the fraction of a population's neurons that fire in a tick; a SOP is one spike crossing
     one synapse.
     """
-    _check_paths(file, data, labels, probes, out, force)
-    options = {"pipelined": pipelined or None, "threads": threads, "kernels": kernels}
-    given = {name: value for name, value in options.items() if value is not None}
-    given |= given_options(more)
-    with nullcontext() if out is None else output_file(out, force) as claim:
-        from snncc.runtime.coding import read_data
+    chosen = _chosen(given)
+    _check_paths(chosen)
+    out = chosen.out
+    with nullcontext() if out is None else output_file(out, chosen.force) as claim:
         from snncc.runtime.session import Session
 
-        session = Session(file, engine, batch, **given)
-        takes_mask = bool(session.contract.patches)
-        read = read_data(data, labels, session.contract.sample, limit, masks=takes_mask)
-        x, mask = session.contract.check(read.x, read.mask, read.origin)  # before any is run
-        read = replace(read, x=x, mask=mask if read.mask is not None else None)
-        _check_labels(read, session, labels)
+        session = Session(chosen.file, chosen.engine, chosen.batch, **chosen.options)
+        read = _read(chosen, session)
         start = time.perf_counter()
-        tally = _simulate(session, read, probes)
+        tally = _simulate(session, read, chosen.probes)
         seconds = time.perf_counter() - start
         found = _result(session, read, tally, seconds)
         if claim is not None:
             _write(tally, session, claim)
             found["path"] = str(out)
-    if pipelined:
-        found["clock"] = _clock(session, tally)
-    if (share := session.event_share) is not None:
-        found["event_share"] = round(share, 4)
-    if (ran := session.run_report) is not None:
-        found["ran"] = ran
+    found |= _told_by_engine(session, tally, is_pipelined="pipelined" in chosen.options)
     if as_json:
         write_json(found)
     else:
         _show(Screen(), found, tally.rates())
 
 
-def _check_paths(
-    file: Path,
-    data: Path,
-    labels: Path | None,
-    probes: Sequence[str],
-    out: Path | None,
-    force: bool,
-) -> None:
-    if probes and out is None:
+@dataclass(frozen=True)
+class _Chosen:
+    """What the command line says; fields as its options.
+
+    Attributes:
+        options: Of the engine, as far as they are given.
+    """
+
+    file: Path
+    data: Path
+    labels: Path | None
+    limit: int | None
+    engine: str
+    batch: int
+    probes: tuple[str, ...]
+    out: Path | None
+    force: bool
+    options: dict[str, Any]
+
+
+def _chosen(given: dict[str, Any]) -> _Chosen:
+    mine = {f.name: given.pop(f.name) for f in fields(_Chosen) if f.name != "options"}
+    engines = {"pipelined": given["pipelined"] or None, **{k: given[k] for k in _OF_EVENT}}
+    options = {name: value for name, value in engines.items() if value is not None}
+    return _Chosen(**mine, options=options | given_options(given))
+
+
+def _check_paths(chosen: _Chosen) -> None:
+    """Whatever can fail without work fails before it."""
+    if chosen.probes and chosen.out is None:
         raise UsageError("--probe records into a file; give -o OUT.npz")
-    check_input_file(file)
-    check_input_file(data, may_be_folder=True)
-    if labels is not None:
-        check_input_file(labels)
-    if out is not None:
-        check_output_file(out, force)
+    check_input_file(chosen.file)
+    check_input_file(chosen.data, may_be_folder=True)
+    if chosen.labels is not None:
+        check_input_file(chosen.labels)
+    if chosen.out is not None:
+        check_output_file(chosen.out, chosen.force)
+
+
+def _read(chosen: _Chosen, session: Session) -> Dataset:
+    """The samples, all of them checked before any is run."""
+    from snncc.runtime.coding import read_data
+
+    contract, labels = session.contract, chosen.labels
+    masks = bool(contract.patches)
+    read = read_data(chosen.data, labels, contract.sample, chosen.limit, masks=masks)
+    x, mask = contract.check(read.x, read.mask, read.origin)
+    read = replace(read, x=x, mask=mask if read.mask is not None else None)
+    _check_labels(read, session, labels)
+    return read
 
 
 def _classes(session: Session) -> int:
@@ -266,6 +275,18 @@ def _scores(session: Session, tally: Tally) -> Array:
     """Of each sample, integers where they say it all, summed over timesteps."""
     (result,), integers = session.model.results, tally.readouts()
     return result.real(integers) if result.hosts else integers[result.name].sum(axis=0)
+
+
+def _told_by_engine(session: Session, tally: Tally, is_pipelined: bool) -> dict[str, Any]:
+    """What the engine says of the run that others cannot."""
+    found: dict[str, Any] = {}
+    if is_pipelined:
+        found["clock"] = _clock(session, tally)
+    if (share := session.event_share) is not None:
+        found["event_share"] = round(share, 4)
+    if (ran := session.run_report) is not None:
+        found["ran"] = ran
+    return found
 
 
 def _clock(session: Session, tally: Tally) -> dict[str, int | float]:

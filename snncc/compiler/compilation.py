@@ -88,7 +88,7 @@ def compile(
     reference = _reference(lowered)
     observed = _observe(lowered, steps)
     report = make_report(given, lowered.findings, verdict, observed, len(lowered.integers))
-    return replace(lowered.model, reference=reference, findings=report)
+    return replace(lowered.model, reference=reference, reported=report)
 
 
 def check(

@@ -102,9 +102,10 @@ def read(network: torch.nn.Module | str | Path, options: Options) -> Given:
     config = getattr(network, "default_cfg", None)  # the user's: it may be anything
     default = Path(str(network)).stem if is_path else type(network).__name__.lower()
     patches = patches_of(options.patch_mask)
-    samples = options.verify_samples
-    if samples is not None and samples < 1:
-        raise UsageError(Words(Option("verify_samples", samples), " is not positive"))
+    for limit in ("verify_samples", "calibration_limit"):
+        count = getattr(options, limit)
+        if count is not None and count < 1:
+            raise UsageError(Words(Option(limit, count), " is not positive"))
     known = config if isinstance(config, Mapping) else {}
     return Given(network, options, options.name or default, bits, patches, known)
 

@@ -88,7 +88,7 @@ def on_grid(
         UsageError: Shape or bits are not known or not possible, or it is on a grid already.
     """
     if not 4 <= weight_bits <= 24:
-        raise UsageError(f"on_grid: weight_bits {weight_bits}; 4 to 24 are possible")
+        raise UsageError(f"on_grid: weight_bits={weight_bits}; 4 to 24 are possible")
     trained = _read(module, input_shape, mean, std, timesteps, batch_first)
     model, is_apart = _integer_graph(trained)
     planned, faults = plan(model, weight_bits)

@@ -1,7 +1,6 @@
-"""Constructors and checkpoints: from ``models.py:fn`` and ``net.pth`` to a module with weights.
+"""Checkpoints: from ``net.pth`` to a module with weights.
 
-Loading a constructor runs the user's code; reading weights runs none, unless the user trusts the
-file (``trust_pickle``).
+Reading weights runs no code, unless the user trusts the file (``trust_pickle``).
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from snncc.errors import BadInputError, Fault, UsageError
+from snncc.errors import BadInputError, Fault, Option, UsageError, Words
 from snncc.frontends.checkpoint_file import load_content, require_bounded
-from snncc.frontends.constructor import build, load_constructor
 
-__all__ = ["LoadReport", "Weights", "build", "load_constructor", "load_weights", "read_weights"]
+__all__ = ["LoadReport", "Weights", "load_weights", "read_weights"]
 
 _RAW = ("state_dict", "model", "model_state_dict", "net", "module")
 _EMA = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
@@ -106,14 +104,14 @@ def read_weights(
         UsageError: ``which`` is neither ``raw`` nor ``ema``.
     """
     if which not in ("raw", "ema"):
-        raise UsageError(f"--weights {which}: choose raw or ema")
+        raise UsageError(Words(Option("weights", which), ": choose raw or ema"))
     source = Path(path)
     content = load_content(source, trust_pickle)
     found = {"raw": _find(content, _RAW), "ema": _find(content, _EMA)}
     available = tuple(name for name, place in found.items() if place is not None)
     place = found[which]
     if place is None:
-        raise BadInputError(f"{source}: {_what_is_there(content, which, available)}")
+        raise BadInputError(Words(f"{source}: ", _what_is_there(content, which, available)))
     container, state = place
     tensors = _clean(source, state)
     place_name = container or "top level"
@@ -148,7 +146,8 @@ def _is_state(value: Any) -> bool:
 
 def _what_is_there(content: Any, which: str, available: tuple[str, ...]) -> str:
     if available:
-        return f"no {which} weights; pass --weights {available[0]}, which the file has"
+        other = Option("weights", available[0])
+        return Words(f"no {which} weights; pass ", other, ", which the file has")
     if not isinstance(content, Mapping):
         return f"holds a {type(content).__name__}, no state dict; save net.state_dict()"
     held = ", ".join(f"{key} ({type(item).__name__})" for key, item in [*content.items()][:8])
@@ -231,16 +230,14 @@ def load_weights(
     misfits = _misfits(tensors, expected)
     fitting = {key: tensor for key, tensor in tensors.items() if key not in misfits}
     absent, unexpected = _load_state(module, fitting, weights.versions, stripped)
-    found = {*misfits, *states}
-    missing = [key for key in absent if key not in found and not key.endswith(_COUNTER)]
+    known = {*misfits, *states}
+    missing = [key for key in absent if key not in known and not key.endswith(_COUNTER)]
     faults = [*misfits.values()]
     if not allow_missing:
         faults += _describe("missing", missing, expected, unexpected, tensors)
     if not allow_unexpected:
         faults += _describe("unexpected", unexpected, tensors, missing, expected)
-    if faults:
-        message = f"{weights.source}: {weights.which} weights at {weights.container} do not fit"
-        raise BadInputError(f"{message}, faults: {len(faults)}; {_advice(faults)}", faults)
+    _require_none(faults, weights)
     return LoadReport(
         missing=tuple(missing),
         unexpected=tuple(stored.get(key, key) for key in unexpected),
@@ -275,10 +272,18 @@ def _is_stateful(module: nn.Module) -> bool:
     return any(f"{base.__module__}.{base.__qualname__}" in _STATEFUL for base in bases)
 
 
+def _require_none(faults: list[Fault], weights: Weights) -> None:
+    if faults:
+        message = f"{weights.source}: {weights.which} weights at {weights.container} do not fit"
+        told = f"{message}, faults: {len(faults)}; "
+        raise BadInputError(Words(told, _advice(faults)), faults)
+
+
 def _advice(faults: list[Fault]) -> str:
     if any(fault.what != "unexpected" for fault in faults):
-        return "check --arch, --arch-args"
-    return "check --arch, or leave them out with --allow-unexpected"
+        return Words("check ", Option("arch"), ", ", Option("arch_args"))
+    allow = Option("allow_unexpected", True)
+    return Words("check ", Option("arch"), ", or leave them out with ", allow)
 
 
 def _choose_prefix(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
@@ -329,7 +334,8 @@ def _load_state(
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except Exception as error:  # hooks are the user's code
-        raise BadInputError(f"the network refuses its weights ({error}); check --arch") from error
+        told = f"the network refuses its weights ({error}); check "
+        raise BadInputError(Words(told, Option("arch"))) from error
     return list(missing), list(unexpected)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from snncc.errors import BadInputError, Fault, SnnccError
+from snncc.errors import BadInputError, Fault, Option, SnnccError, Words
 from snncc.system.damage import damaged, open_regular, require_whole_zip
 
 __all__ = ["load_content", "require_bounded"]
@@ -99,10 +99,9 @@ def _not_loaded(path: Path, error: Exception, head: bytes, trust_pickle: bool) -
     text = str(error)
     wanted = _WANTED.search(text) if isinstance(error, pickle.UnpicklingError) else None
     if wanted and not (head == _LEGACY and _is_cut_pickle(path)):
-        return BadInputError(
-            f"{path}: the pickle wants to run code, {wanted[1]}; save net.state_dict() instead, or "
-            "pass --trust-pickle if you trust whoever made the file"
-        )
+        told = f"{path}: the pickle wants to run code, {wanted[1]}; save net.state_dict() instead, "
+        hint = ("or pass ", Option("trust_pickle", True), " if you trust whoever made the file")
+        return BadInputError(Words(told, *hint))
     first = text.partition("\n")[0].partition(". ")[0]
     why = f"{type(error).__name__}: {first}" if first else type(error).__name__
     begins_as_torch = _LEGACY.startswith(head) or head.startswith(_ZIP)

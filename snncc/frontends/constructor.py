@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import nn
 
-from snncc.errors import BadInputError, UsageError
+from snncc.errors import BadInputError, Option, UsageError, Words
 from snncc.frontends.import_paths import lead, restored_paths
 from snncc.frontends.node_backends import any_backend
 
@@ -92,11 +92,12 @@ def construct(spec: str, arch_args: Mapping[str, Any]) -> nn.Module:
     """
     constructor = _loaded(spec)
     _check_arguments(spec, constructor, arch_args)
-    with _running(f"--arch {spec}"), any_backend():
+    with _running(Option("arch", spec)), any_backend():
         module = constructor(**arch_args)
     if not isinstance(module, nn.Module):
         kind = type(module).__name__
-        raise BadInputError(f"--arch {spec}: returned a {kind}; it must return a torch.nn.Module")
+        told = f": returned a {kind}; it must return a torch.nn.Module"
+        raise BadInputError(Words(Option("arch", spec), told))
     return module.eval()
 
 
@@ -108,7 +109,8 @@ def is_name(spec: str) -> bool:
 def _parse(spec: str) -> tuple[str, str]:
     place, _, name = spec.rpartition(":")
     if not place or not name.isidentifier():
-        raise UsageError(f"--arch '{spec}': expected pkg.mod:fn or path/models.py:fn")
+        told = ": expected pkg.mod:fn or path/models.py:fn"
+        raise UsageError(Words(Option("arch", spec), told))
     return place, name
 
 
@@ -131,24 +133,27 @@ def _check_arguments(
         signature.bind(**arch_args)
     except TypeError as error:
         name = spec.rpartition(":")[2]
-        message = f"--arch {spec}: {error}; its signature is {name}{signature}"
-        raise UsageError(f"{message}; give the arguments with --arch-args JSON") from error
+        told = f": {error}; its signature is {name}{signature}; give the arguments with "
+        given = Option("arch_args", like="JSON")
+        raise UsageError(Words(Option("arch", spec), told, given)) from error
 
 
 def _run_file(path: Path) -> ModuleType:
     if not os.path.isfile(path):
-        raise BadInputError(f"--arch {path}: no such file; expected path/models.py:fn")
+        told = ": no such file; expected path/models.py:fn"
+        raise BadInputError(Words(Option("arch", path), told))
     path = path.resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"snncc_arch_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise BadInputError(f"--arch {path}: not a Python file; expected path/models.py:fn")
+        told = ": not a Python file; expected path/models.py:fn"
+        raise BadInputError(Words(Option("arch", path), told))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     lead(_folder(str(path)))
     try:
-        with _running(f"--arch {path}"):
+        with _running(Option("arch", path)):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -158,18 +163,18 @@ def _run_file(path: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     lead(_folder(name))
-    with _running(f"--arch {name}"):
+    with _running(Option("arch", name)):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise  # the module is there, and imports something that is not
-            message = f"--arch {name}: no module named '{error.name}'"
-            raise BadInputError(f"{message}; install it, or name the file: models.py:fn") from error
+            told = f": no module named '{error.name}'; install it, or name the file: models.py:fn"
+            raise BadInputError(Words(Option("arch", name), told)) from error
 
 
 @contextmanager
-def _running(what: str) -> Iterator[None]:
+def _running(what: Option) -> Iterator[None]:
     """What the user's code raises becomes a BadInputError with file and line."""
     try:
         yield
@@ -177,8 +182,8 @@ def _running(what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         place = _place(error)
-        message = f"{what}: {type(error).__name__} at {place}: {error}"
-        raise BadInputError(f"{message}; it must run in plain Python first") from error
+        told = f": {type(error).__name__} at {place}: {error}; it must run in plain Python first"
+        raise BadInputError(Words(what, told)) from error
 
 
 def _place(error: BaseException) -> str:
@@ -200,11 +205,12 @@ def _short(filename: str) -> str:
 def _pick(module: ModuleType, name: str, place: str) -> Callable[..., nn.Module]:
     found = getattr(module, name, None)
     if found is None:
-        raise BadInputError(f"--arch {place}:{name}: no '{name}' in it; {_offer(module, name)}")
+        told = f": no '{name}' in it; {_offer(module, name)}"
+        raise BadInputError(Words(Option("arch", f"{place}:{name}"), told))
     if not callable(found):
         kind = type(found).__name__
-        message = f"--arch {place}:{name}: '{name}' is a {kind}, not a function"
-        raise BadInputError(f"{message}; {_offer(module, name)}")
+        told = f": '{name}' is a {kind}, not a function; {_offer(module, name)}"
+        raise BadInputError(Words(Option("arch", f"{place}:{name}"), told))
     constructor: Callable[..., nn.Module] = found
     return constructor
 

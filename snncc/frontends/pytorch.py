@@ -19,7 +19,15 @@ import onnxscript.optimizer
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
 
-from snncc.errors import BadInputError, Fault, SnnccError, UnsupportedModelError, UsageError
+from snncc.errors import (
+    BadInputError,
+    Fault,
+    Option,
+    SnnccError,
+    UnsupportedModelError,
+    UsageError,
+    Words,
+)
 from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
@@ -40,11 +48,12 @@ __all__ = [
     "Exported",
     "export_module",
     "export_program",
-    "import_exported",
     "import_module",
     "load_program",
     "unwrapped",
 ]
+
+_PATCH_MASK = Option("patch_mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,31 +103,46 @@ def export_module(
             it was described, or a network with a mask has neurons with memory.
         UsageError: The module has no sparse layer, or one that patches do not cover.
     """
-    if patches is not None and not sparse_layers(module):
-        raise UsageError(
-            f"{type(module).__name__} has no layer that takes a patch mask; build it with "
-            "SpikeSparseConv2d and SparseBatchNorm2d, or leave --patch-mask out"
-        )
-    if patches is not None and frames.timesteps:
-        raise UsageError("--patch-mask is for one image a sample; leave --timesteps out")
+    if patches is not None:
+        _require_sparse_layers(module, frames)
     example = torch.zeros(2, *frames.sample(tuple(shape)))
     with untouched(module), holding(module, None), frames.given_to(module):
-        leaves = find_leaves(module)
-        with recorded(leaves) as record:
-            _try_forward(module, example)
-        record.require_described()
-        require_described(leaves, record.calls)
-        with swapped(leaves):
-            found = _converted(_captured(module, example, patches))
-    model = tidy(found.model)
-    take_numbers(model, found.exported_program)
+        program, leaves = _exported(module, example, patches)
+    model = tidy(program.model)
+    take_numbers(model, program.exported_program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
     if patches is not None:
         _name_masked_input(model)
         _check_masks(model, patches)
-    return Exported(model, found.exported_program, tuple(leaves))
+    return Exported(model, program.exported_program, tuple(leaves))
+
+
+def _exported(
+    module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
+) -> tuple[Any, Sequence[Leaf]]:
+    """The module as ONNX with every leaf as one node, which does what it was described to do."""
+    leaves = find_leaves(module)
+    with recorded(leaves) as record:
+        _try_forward(module, example)
+    record.require_described()
+    require_described(leaves, record.calls)
+    with swapped(leaves):
+        return _converted(_captured(module, example, patches)), leaves
+
+
+def _require_sparse_layers(module: torch.nn.Module, frames: Frames) -> None:
+    """The module takes a patch mask, with one image a sample."""
+    if not sparse_layers(module):
+        told = (
+            f"{type(module).__name__} has no layer that takes a patch mask; build it with "
+            "SpikeSparseConv2d and SparseBatchNorm2d, or leave "
+        )
+        raise UsageError(Words(told, _PATCH_MASK, " out"))
+    if frames.timesteps:
+        told = " is for one image a sample; leave "
+        raise UsageError(Words(_PATCH_MASK, told, Option("timesteps"), " out"))
 
 
 def _captured(
@@ -198,10 +222,8 @@ def _not_followed(e: Exception, running: Sequence[str]) -> UnsupportedModelError
 
 def _check_masks(model: ir.Model, patches: tuple[int, int]) -> None:
     if memory := [label(node) for node in nodes(model, *having("imported", lambda t: t.remembers))]:
-        raise UnsupportedModelError(
-            f"a patch mask and neurons with memory ({', '.join(memory)}) do not go together yet; "
-            "leave --patch-mask out"
-        )
+        told = f"a patch mask and neurons with memory ({', '.join(memory)}) do not go together yet"
+        raise UnsupportedModelError(Words(told, "; leave ", _PATCH_MASK, " out"))
     h, w = patches
     faults = []
     for node in nodes(model, *having("imported", lambda t: t.masks)):
@@ -211,8 +233,8 @@ def _check_masks(model: ir.Model, patches: tuple[int, int]) -> None:
             where = (str(node.name), node.op_type, origin.module, origin.source)
             faults.append(Fault(f"one sample is [{_csv(size)}]", *where))
     if faults:
-        what = "must divide height and width of all that is masked"
-        raise UsageError(f"--patch-mask {h},{w}: the numbers of patches {what}", faults)
+        told = ": the numbers of patches must divide height and width of all that is masked"
+        raise UsageError(Words(Option("patch_mask", patches), told), faults)
 
 
 def _name_masked_input(model: ir.Model) -> None:
@@ -234,10 +256,10 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
             raise BadInputError(
                 f"the network is not float32, but in part {others}; give it as net.float()"
             ) from e
-        raise BadInputError(
-            f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
-            f"{_first_line(e)}; give the right --input-shape, and --timesteps if it reads sequences"
-        ) from e
+        told = f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
+        hint = ("; give the right ", Option("input_shape"), ", and ", Option("timesteps"))
+        text = Words(told, _first_line(e), *hint, " if it reads sequences")
+        raise BadInputError(text) from e
     if not isinstance(out, torch.Tensor):
         raise UnsupportedModelError(
             f"the network returns {type(out).__name__}, one tensor is expected; "
@@ -261,11 +283,6 @@ def unwrapped(module: Any) -> Any:
     return module
 
 
-def import_exported(path: str | Path, trust_pickle: bool = False) -> ir.Model:
-    """The graph of ``export_program``."""
-    return export_program(load_program(path, trust_pickle)).model
-
-
 def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.ExportedProgram:
     """Read a program saved by ``torch.export.save``.
 
@@ -282,11 +299,10 @@ def load_program(path: str | Path, trust_pickle: bool = False) -> torch.export.E
     if not os.path.exists(path):
         raise BadInputError(f"{path}: no such file")
     if not trust_pickle:
-        raise BadInputError(
-            f"{path}: PyTorch's reader of such files runs code that they may hold; pass "
-            "--trust-pickle (trust_pickle=True) if you trust whoever made the file, or give a "
-            "checkpoint with --arch, or an .onnx file"
-        )
+        told = f"{path}: PyTorch's reader of such files runs code that they may hold; pass "
+        hint = " if you trust whoever made the file, or give a checkpoint with "
+        trust, arch = Option("trust_pickle", True), Option("arch")
+        raise BadInputError(Words(told, trust, hint, arch, ", or an .onnx file"))
     try:
         with open_regular(path) as file:
             require_whole_zip(file, path)

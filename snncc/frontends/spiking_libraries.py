@@ -9,7 +9,7 @@ import torch
 from snncc.errors import UnsupportedModelError
 from snncc.frontends.leaves import StatefulFireSpec, StepSpec, register_leaf
 
-__all__ = ["snn_torch", "spiking_jelly"]
+__all__ = ["spiking_jelly"]
 
 _NODES = "spikingjelly.activation_based.neuron"
 _OLD_NODES = "spikingjelly.clock_driven.neuron"

@@ -34,6 +34,7 @@ __all__ = [
     "Op",
     "allowed",
     "function_of",
+    "functions_of",
     "having",
     "register_schemas",
     "registry",

@@ -22,15 +22,7 @@ from snncc.ir.fed import fed
 from snncc.ir.graphs import static_shape
 from snncc.ir.names import ABSOLUTE, FED
 
-__all__ = [
-    "affordable",
-    "evaluate",
-    "magnitudes",
-    "session",
-    "shared_values",
-    "teacher_forced",
-    "values_of",
-]
+__all__ = ["affordable", "evaluate", "magnitudes", "session", "teacher_forced", "values_of"]
 
 Array = npt.NDArray[Any]
 
@@ -125,12 +117,6 @@ def affordable(model: ir.Model, most: int) -> int:
     shapes = [static_shape(value) or () for node in model.graph for value in node.outputs]
     each = sum(prod(shape) for shape in shapes)
     return max(1, min(most, _VALUES_AT_ONCE // max(each, 1)))
-
-
-def shared_values(before: ir.Model, after: ir.Model) -> list[str]:
-    """Names of the computed values that both graphs have, in the order of ``after``."""
-    known = values_of(before)
-    return [name for name in values_of(after) if name in known]
 
 
 def _cut(model: ir.Model, names: Collection[str], wanted: Collection[str]) -> ir.Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +18,20 @@ from snncc.ir.graphs import same_graph
 from snncc.ir.stages import set_stage, stage_of, verify_stage
 from snncc.ir.validation import validate_translation
 
-__all__ = ["Feeds", "Pass", "PassManager", "PassRecord"]
+__all__ = ["Feeds", "Law", "Pass", "PassManager", "PassRecord"]
 
 Feeds = Mapping[str, npt.NDArray[Any]]
+
+
+class Law(Enum):
+    """How the values of a graph before and after a pass compare."""
+
+    #: Equal within the margin of float32.
+    FLOAT = "float"
+    #: Equal integers.
+    EXACT = "exact"
+    #: Not compared: what the pass changes is measured on data.
+    LOSSY = "lossy"
 
 
 @dataclass(frozen=True)
@@ -33,14 +45,13 @@ class Pass:
         name: As the command line and reports say it, kebab-case, verb first.
         stage_in: Stage the graph must be in.
         stage_out: Stage it is in afterwards.
-        law: How before and after compare: ``float`` (within the float32 margin), ``exact``
-            (equal integers) or ``lossy`` (measured on data, not validated).
+        law: How before and after compare.
     """
 
     name: ClassVar[str]
     stage_in: ClassVar[str]
     stage_out: ClassVar[str]
-    law: ClassVar[str] = "float"
+    law: ClassVar[Law] = Law.FLOAT
 
     def run(self, model: ir.Model) -> int:
         """Rewrite ``model`` in place.
@@ -159,10 +170,10 @@ class PassManager:
         return record
 
     def _validate(self, step: Pass, before: ir.Model, after: ir.Model, record: PassRecord) -> None:
-        if self.feeds is None or step.law == "lossy" or same_graph(before, after):
+        if self.feeds is None or step.law is Law.LOSSY or same_graph(before, after):
             return
         feeds = step.inputs(before, self.feeds)
-        found = validate_translation(before, after, feeds, exact=step.law == "exact")
+        found = validate_translation(before, after, feeds, exact=step.law is Law.EXACT)
         record.checked, record.elements = len(found), sum(d.total for d in found)
         record.worst = float(np.max([d.worst for d in found], initial=0.0))
 

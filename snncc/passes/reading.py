@@ -34,6 +34,7 @@ __all__ = [
     "linear_behind",
     "read_affine",
     "read_linear",
+    "rename",
     "write_linear",
 ]
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, SnnccError
+from snncc.errors import BadInputError, Option, SnnccError, Words
 from snncc.runtime.masks import MASK
 from snncc.system.damage import damaged, open_regular, reason, require_whole_zip
 
@@ -146,9 +146,8 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({reason(error)})") from error
     except MemoryError as error:
-        raise BadInputError(
-            f"{path}: does not fit into memory ({reason(error)}); read fewer samples, --limit N"
-        ) from error
+        told = f"{path}: does not fit into memory ({reason(error)}); read fewer samples, "
+        raise BadInputError(Words(told, Option("limit", like="N"))) from error
     except Exception as error:  # numpy, zipfile and zlib raise nearly anything on hostile bytes
         raise damaged(path, reason(error)) from error
 

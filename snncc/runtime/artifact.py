@@ -62,7 +62,7 @@ class CompiledModel:
         manifest: Plain data, see ``manifest_of``.
         graphs: Stage -> ONNX graph; ``quantised`` and ``spiking`` with weights, in files the
             earlier ones only if ``keep_stages``. Of a loaded model they are parsed when asked for.
-        findings: What ``report`` gives; None before the network was verified.
+        reported: What ``report`` gives; None before the network was verified.
         reference: Samples and what each population must do with them.
         keep_stages: Whether earlier stages are saved with their weights.
         hashes: Member -> sha256, of a loaded model.
@@ -71,7 +71,7 @@ class CompiledModel:
     program: Program
     manifest: dict[str, Any]
     graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
-    findings: Report | None = None
+    reported: Report | None = None
     reference: Reference | None = None
     keep_stages: bool = False
     hashes: dict[str, str] = field(default_factory=dict)
@@ -93,9 +93,9 @@ class CompiledModel:
         Raises:
             BadInputError: The model was made by hand and has none.
         """
-        if self.findings is None:
+        if self.reported is None:
             raise BadInputError(f"{self.name}: has no report; compile the network")
-        return self.findings
+        return self.reported
 
     @property
     def input(self) -> InputContract:
@@ -208,7 +208,7 @@ def _members_of(model: CompiledModel) -> dict[str, bytes]:
     entries = {name: blob.add_array(array) for name, array in arrays.items()}
     members = {
         "program.json": _json_bytes({**program, "arrays": entries}),
-        "report.json": _json_bytes(model.findings.to_json() if model.findings else {}),
+        "report.json": _json_bytes(model.reported.to_json() if model.reported else {}),
     }
     live = model.graphs
     for stage in sorted(live):
@@ -283,7 +283,7 @@ def _model_of(members: dict[str, bytes], where: str) -> CompiledModel:
         program=program,
         manifest=manifest,
         graphs=StoredGraphs(files, members[WEIGHTS], where),
-        findings=_read_report(members["report.json"]),
+        reported=_read_report(members["report.json"]),
         reference=reference,
         keep_stages=any(
             name in members for name in ("graphs/imported.onnx", "graphs/integer.onnx")

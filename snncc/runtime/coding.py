@@ -15,20 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from snncc.errors import BadInputError, UsageError
+from snncc.errors import BadInputError, Option, UsageError, Words
 from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
-from snncc.system.outputs import claim_file
 
-__all__ = [
-    "Dataset",
-    "check_input",
-    "normalise",
-    "pieces",
-    "read_data",
-    "write_arrays",
-    "write_npz",
-]
+__all__ = ["Dataset", "check_input", "normalise", "pieces", "read_data", "write_arrays"]
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
@@ -113,10 +104,7 @@ def read_data(
         y = read_labels(Path(labels), limit)
     if y is not None:
         _check_labels(y, total, Path(labels) if labels is not None else source)
-    mask = read_masks(source, limit) if masks and not is_folder else None
-    if mask is not None and mask.shape[:1] != (total,):
-        found = f"mask of shape {list(mask.shape)}"
-        raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
+    mask = _masks_of(source, limit, total) if masks and not is_folder else None
     x, notes = _with_channel(x, wanted, kind)
     if wanted is not None:
         _check_shape((total, *x.shape[1:]), wanted, str(source))
@@ -125,9 +113,20 @@ def read_data(
         x,
         None if y is None else y.values.astype(np.int64),
         f"{source} ({kind})",
-        None if mask is None else mask.values,
+        mask,
         notes,
     )
+
+
+def _masks_of(source: Path, limit: int | None, total: int) -> Array | None:
+    """The patch masks of a file of ``total`` samples, if it has any."""
+    mask = read_masks(source, limit)
+    if mask is None:
+        return None
+    if mask.shape[:1] != (total,):
+        found = f"mask of shape {list(mask.shape)}"
+        raise BadInputError(f"{source}: {found} for {total} samples; give one mask for each")
+    return mask.values
 
 
 def check_input(
@@ -185,25 +184,9 @@ def normalise(x_u8: Array, mean: Sequence[float], std: Sequence[float]) -> Array
     out -= _per_channel("mean", mean, x_u8)
     deviation = _per_channel("std", std, x_u8)
     if not (deviation > 0).all():
-        raise UsageError(f"--std: {list(std)} must be above 0")
+        raise UsageError(Words(Option("std"), f": {list(std)} must be above 0"))
     out /= deviation
     return out
-
-
-def write_npz(path: StrPath, /, *, overwrite: bool = False, **arrays: Array) -> None:
-    """An npz file whose bytes depend only on names and values; written whole or not at all.
-
-    Args:
-        path: The file, name and suffix as given; a symlink is followed.
-        overwrite: Replace an existing file; what is no regular file is never replaced.
-        **arrays: Numbers only; stored in order of their names, uncompressed, little endian.
-
-    Raises:
-        BadInputError: The file exists, another process writes it at the moment, an array holds
-            objects, or the folder cannot be written.
-    """
-    with claim_file(path, overwrite) as claim:
-        claim.write(lambda file: write_arrays(file, arrays))
 
 
 def _storable(name: str, array: Array) -> Array:
@@ -214,7 +197,11 @@ def _storable(name: str, array: Array) -> Array:
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
-    """Write what ``write_npz`` puts into a file.
+    """Write an npz file whose bytes depend only on names and values.
+
+    Args:
+        file: Is written to.
+        arrays: Numbers only; stored in order of their names, uncompressed, little endian.
 
     Raises:
         BadInputError: An array holds objects.
@@ -234,7 +221,7 @@ def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
 
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: must be at least 1")
+        raise UsageError(Words(Option("limit", limit), ": must be at least 1"))
 
 
 def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
@@ -242,7 +229,7 @@ def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> 
         return
     expected = ", ".join(map(str, ("N", *shape)))
     message = f"{where}: shape {list(found)}, the network takes [{expected}]"
-    raise BadInputError(f"{message}; {_shape_hint(found, shape)}")
+    raise BadInputError(Words(message, "; ", _shape_hint(found, shape)))
 
 
 def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -257,7 +244,8 @@ def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
     if len(shape) in (2, 4) and (hint := _sequence_hint(found, shape)):
         return hint
     if len(found) == len(shape) + 2 and found[2:] == shape:
-        return "these are sequences, it takes one static sample: compile it with --timesteps"
+        told = "these are sequences, it takes one static sample: compile it with "
+        return Words(told, Option("timesteps"))
     return "nothing is resized or reshaped silently: preprocess the data"
 
 
@@ -316,9 +304,10 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
     channels = x.shape[1]
     array = np.asarray(values, dtype=np.float32).reshape(-1)
     if len(array) not in (1, channels):
-        raise UsageError(f"--{name}: {len(array)} values for {channels} channels")
+        told = f": {len(array)} values for {channels} channels"
+        raise UsageError(Words(Option(name), told))
     if not np.isfinite(array).all():
-        raise UsageError(f"--{name}: {list(values)} must be finite")
+        raise UsageError(Words(Option(name), f": {list(values)} must be finite"))
     return array.reshape(1, -1, *[1] * (x.ndim - 2))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.backends.base import Progress
-from snncc.errors import Fault, UnsupportedModelError, VerificationError
+from snncc.errors import Fault, Option, UnsupportedModelError, VerificationError, Words
 from snncc.ir.float64 import in_float64
 from snncc.ir.graphs import attribute, label, nodes
 from snncc.ir.lineage import Lineage
@@ -170,7 +170,7 @@ def require_spikes(measured: Measured, squeezed: Sequence[Mapping[str, Any]]) ->
             f"times: {reasons.get(n.module, _why_silent(n))}",
             kind="layer",
             module=n.module,
-            todo="more --weight-bits, or samples in which it fires more",
+            todo=Words("more ", Option("weight_bits"), ", or samples in which it fires more"),
         )
         for n in lost
     ]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snncc.backends.base import Activity, Engine, Progress, thermometer
 from snncc.backends.engines import make_engine, require_engine
-from snncc.errors import Fault, UsageError, VerificationError
+from snncc.errors import Fault, Option, UsageError, VerificationError, Words
 from snncc.program import Program, walk_projections
 from snncc.runtime.artifact import CompiledModel
 from snncc.runtime.contract import by_timestep
@@ -143,7 +143,7 @@ def verify(
         stored = kept.compare(judge.run(by_timestep(kept.x, model.input.shape), batch=batch))
     samples = x if x is not None else kept.x if kept else None
     if samples is None:
-        raise UsageError("the file holds no samples; give some with --input")
+        raise UsageError(Words("the file holds no samples; give some with ", Option("x")))
     work = _Comparison(model, judge, others, progress or (lambda _: None))
     for start in range(0, len(samples), batch):
         work.add(samples[start : start + batch], start, is_last=start + batch >= len(samples))

@@ -91,7 +91,7 @@ def test_a_report_of_other_make_is_a_bad_file(snncc, cnn, tmp_path, change, told
 
 
 def test_a_model_made_by_hand_has_no_report(snncc, cnn, tmp_path):
-    hand_made = replace(package.load(cnn), findings=None).save(tmp_path / "hand.snn")
+    hand_made = replace(package.load(cnn), reported=None).save(tmp_path / "hand.snn")
     assert snncc("verify", hand_made).code == 0
     done = snncc("inspect", hand_made)
     assert (done.code, done.stdout) == (6, "")

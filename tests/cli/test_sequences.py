@@ -138,7 +138,7 @@ def test_options_of_sequences_have_their_place(command, snncc, weights, tmp_path
     assert "stands alone; --timesteps, --batch-first belong to checkpoints" in done.stderr
     done = snncc(command, weights("tiny"), f"--arch={MODELS}:tiny", "--batch-first")
     assert done.code == 2
-    assert "batch_first belongs to sequences: give timesteps, too" in done.stderr
+    assert "--batch-first belongs to sequences: give --timesteps, too" in done.stderr
 
 
 def test_check_says_how_long_sequences_are(snncc, weights):

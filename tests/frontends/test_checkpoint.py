@@ -85,11 +85,11 @@ def test_the_moving_average_is_found_in_every_container_and_only_on_demand(tmp_p
 
 
 def test_a_variant_the_file_lacks_is_refused_and_the_other_named(tmp_path):
-    with pytest.raises(BadInputError, match="no ema weights; pass --weights raw"):
+    with pytest.raises(BadInputError, match="no ema weights; pass weights='raw'"):
         read_weights(saved(tmp_path, {"model": state()}), which="ema")
-    with pytest.raises(BadInputError, match="no ema weights; pass --weights raw"):
+    with pytest.raises(BadInputError, match="no ema weights; pass weights='raw'"):
         read_weights(saved(tmp_path, state()), which="ema")
-    with pytest.raises(BadInputError, match="no raw weights; pass --weights ema"):
+    with pytest.raises(BadInputError, match="no raw weights; pass weights='ema'"):
         read_weights(saved(tmp_path, {"model_ema": state(), "model": 3}))
     with pytest.raises(UsageError, match="choose raw or ema"):
         read_weights(tmp_path / "net.pth", which="both")
@@ -131,7 +131,7 @@ def test_a_pickle_that_wants_code_is_refused_and_does_not_run(tmp_path, monkeypa
     content = {"model": state(), "extra": Malicious()}
     file = saved(tmp_path, content, _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        BadInputError, match=r"wants to run code, \S*mkdir.*--trust-pickle"
+        BadInputError, match=r"wants to run code, \S*mkdir.*trust_pickle=True"
     ) as error:
         read_weights(file)
     assert error.value.exit_code == 6
@@ -287,7 +287,7 @@ def test_all_faults_are_collected_with_shapes_and_near_keys():
     with pytest.raises(BadInputError) as caught:
         load_weights(network(), weights(tensors))
     assert str(caught.value).splitlines() == [
-        "net.pth: raw weights at top level do not fit, faults: 5; check --arch, --arch-args",
+        "net.pth: raw weights at top level do not fit, faults: 5; check arch, arch_args",
         "  3.weight: shape [10, 8], the network has [3, 8]",
         "  0.weight: missing; the checkpoint has '0.weights' of the same shape",
         "  1.bias: missing",

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from exported_files import import_exported
 from torch import nn
 from torch_networks import (
     Branching,
@@ -22,7 +23,7 @@ from torch_networks import (
 
 from snncc.errors import BadInputError, UnsupportedModelError
 from snncc.frontends.leaves import IntegerFireSpec, register_leaf
-from snncc.frontends.pytorch import import_exported, import_module
+from snncc.frontends.pytorch import import_module
 from snncc.ir.graphs import attribute, nodes, provenance
 from snncc.ir.oracle import evaluate
 from snncc.ir.text import dump
@@ -176,7 +177,9 @@ def test_a_missing_program_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_wrong_input_shape_is_bad_input(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BadInputError, match=r"shape \[N, 3, 8, 8\].*--input-shape"):
+    with pytest.raises(
+        BadInputError, match=r"shape \[N, 3, 8, 8\].*right input_shape, and timesteps if"
+    ):
         import_module(small(IntegerFire(4)), (3, 8, 8))
     assert capfd.readouterr() == ("", "")
 

@@ -114,7 +114,7 @@ def test_another_type_is_named_and_not_the_shape(kind):
     with pytest.raises(BadInputError, match=r"net\.float\(\)") as raised:
         snncc.compile(small(IntegerFire(4)).to(kind).eval(), X, **OPTIONS)
     assert str(kind).removeprefix("torch.") in str(raised.value)
-    assert "--input-shape" not in str(raised.value)
+    assert "input_shape" not in str(raised.value)
 
 
 def test_one_layer_of_another_type_is_named():

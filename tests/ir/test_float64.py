@@ -9,7 +9,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 import pytest
 import torch
-from float_networks import Case, Net, imported
+from float_networks import Case, Net, imported, shared_values
 from hypothesis import given, settings
 from random_networks import networks
 from state_networks import state_networks
@@ -17,7 +17,7 @@ from state_networks import state_networks
 from snncc.ir.exact import Exact
 from snncc.ir.float64 import in_float64
 from snncc.ir.graphs import nodes
-from snncc.ir.oracle import evaluate, magnitudes, shared_values, teacher_forced
+from snncc.ir.oracle import evaluate, magnitudes, teacher_forced
 from snncc.ir.validation import compare
 
 RNG = np.random.default_rng(0)

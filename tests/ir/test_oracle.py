@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import Case, Net, case_of, examples, imported, lowered
+from float_networks import Case, Net, case_of, examples, imported, lowered, shared_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_networks import networks
@@ -11,7 +11,7 @@ from random_networks import networks
 from snncc.errors import VerificationError
 from snncc.ir import oracle, validation
 from snncc.ir.graphs import nodes
-from snncc.ir.oracle import affordable, evaluate, magnitudes, shared_values, teacher_forced
+from snncc.ir.oracle import affordable, evaluate, magnitudes, teacher_forced
 from snncc.ir.validation import compare, validate_translation
 from snncc.passes import FRONT, PassManager
 

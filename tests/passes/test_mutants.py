@@ -17,6 +17,7 @@ from state_networks import apart, carried, mean_over_time, repeated
 import snncc
 from snncc.errors import VerificationError
 from snncc.passes import Pass, PassManager, QuantiseInput, pipeline
+from snncc.passes.base import Law
 from snncc.passes.integers.choose_bits import ChooseBits
 from snncc.passes.tokens.recognise_attention import RecogniseAttention
 
@@ -86,7 +87,7 @@ def slipped(step: Pass, weight: str) -> Callable[[ir.Model], int]:
 
 
 def validated(case: Case) -> list[str]:
-    return [step.name for step in passes_of(case) if step.law != "lossy"]
+    return [step.name for step in passes_of(case) if step.law is not Law.LOSSY]
 
 
 def some(weights: list[str]) -> list[str]:
@@ -146,7 +147,7 @@ def test_a_compilation_with_a_slip_in_it_ends_there(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_real_input_is_the_only_pass_that_may_be_lossy_before_weights() -> None:
-    names = {step.name for step in pipeline(QuantiseInput(real=True), 8) if step.law == "lossy"}
+    names = {step.name for step in pipeline(QuantiseInput(real=True), 8) if step.law is Law.LOSSY}
     assert names == {"quantise-input", "quantise-weights"}
 
 

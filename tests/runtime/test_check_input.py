@@ -97,9 +97,9 @@ def test_normalise_takes_one_number_for_all_channels():
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ([0, 0], [1], "--mean: 2 values for 3 channels"),
-        ([0], [0], "--std: .* above 0"),
-        ([np.nan], [1], "--mean: .* finite"),
+        ([0, 0], [1], "^mean: 2 values for 3 channels"),
+        ([0], [0], "^std: .* above 0"),
+        ([np.nan], [1], "^mean: .* finite"),
     ],
 )
 def test_normalise_refuses_statistics_that_do_not_fit(mean, std, message):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import IMAGES, ONE_FOLDER, arrays, idx_bytes, npz, same, saved
+from data_files import IMAGES, ONE_FOLDER, arrays, idx_bytes, npz, same, saved, write_npz
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from snncc.errors import BadInputError, UsageError
-from snncc.runtime.coding import read_data, write_npz
+from snncc.runtime.coding import read_data
 
 # --- round trips ----------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ def test_limit_takes_the_first_samples_and_their_labels(tmp_path):
     assert (len(data), data.y.tolist()) == (2, [0, 1])
     assert len(data.take(None)) == len(data.take(100)) == 2
     assert data.origin == f"{file} (npz)"
-    with pytest.raises(UsageError, match="--limit 0"):
+    with pytest.raises(UsageError, match=r"^limit=0: must be"):
         read_data(file, limit=0)
 
 
@@ -415,7 +415,7 @@ def test_data_that_do_not_fit_into_memory_are_said_not_to(tmp_path, monkeypatch)
         return empty(shape, *more)
 
     monkeypatch.setattr("numpy.empty", scarce)
-    with pytest.raises(BadInputError, match=r"x\.npz: does not fit into memory .*--limit N"):
+    with pytest.raises(BadInputError, match=r"x\.npz: does not fit into memory .*limit=N"):
         read_data(file)
     assert same(read_data(file, limit=1).x, IMAGES[:1])
 

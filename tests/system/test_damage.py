@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import small_model
 import torch
+from exported_files import import_exported
 from float_networks import Net
 
 from snncc.errors import BadInputError
 from snncc.frontends.checkpoint import read_weights
 from snncc.frontends.onnx_file import import_onnx
-from snncc.frontends.pytorch import import_exported
 from snncc.runtime.artifact import load
 from snncc.runtime.coding import read_data
 from snncc.system.damage import damaged

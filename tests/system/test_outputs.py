@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import small_model
 from command_line import run_cli
+from data_files import write_npz
 from test_irregular import KINDS, folder, pipe
 
 from snncc.errors import BadInputError
-from snncc.runtime.coding import write_npz
 from snncc.system.outputs import claim_file, claim_folder
 
 PARTS = ("a", "b")

@@ -82,7 +82,7 @@ def build(name: str, given: Mapping[str, Any], tensors: _Tensors) -> Built:
     """
     entry = _NETWORKS.get(name)
     if entry is None:
-        raise UsageError(f"--arch {name}: no such network; {_offer(name)}")
+        raise UsageError(Words(Option("arch", name), f": no such network; {_offer(name)}"))
     options = chosen(name, entry.defaults, given)
     shape = _read(name, entry, tensors)
     _check_widths(name, entry, shape.widths)
@@ -145,18 +145,14 @@ def _check_widths(name: str, entry: _Entry, widths: tuple[int, ...]) -> None:
     if _fits(entry, widths):
         return
     same = [other for other, e in _NETWORKS.items() if e.read is entry.read and _fits(e, widths)]
-    raise BadInputError(
-        f"--arch {name}: the weights have widths {', '.join(map(str, widths))}; "
-        f"take --arch {same[0]}"
-    )
+    told = f": the weights have widths {', '.join(map(str, widths))}; take "
+    raise BadInputError(Words(Option("arch", name), told, Option("arch", same[0])))
 
 
 def _check_heads(name: str, heads: int, widths: Sequence[int]) -> None:
     if any(width % heads for width in widths):
-        raise UsageError(
-            f"--arch {name} --arch-args: heads is {heads}, give a divisor of "
-            f"{' and '.join(map(str, widths))}"
-        )
+        told = f": heads is {heads}, give a divisor of {' and '.join(map(str, widths))}"
+        raise UsageError(Words(Option("arch", name), " ", Option("arch_args"), told))
 
 
 def _fits(entry: _Entry, widths: tuple[int, ...]) -> bool:
@@ -171,7 +167,8 @@ def _fits(entry: _Entry, widths: tuple[int, ...]) -> bool:
 def _classifier(cls: Callable[..., nn.Module], headless: str) -> _Make:
     def make(shape: Any, layers: Layers, options: Mapping[str, Any]) -> nn.Module:
         if not shape.classes:
-            raise BadInputError(f"the checkpoint has no head.weight; take --arch {headless}")
+            told = "the checkpoint has no head.weight; take "
+            raise BadInputError(Words(told, Option("arch", headless)))
         return cls(shape, layers, options["heads"], options["scale"])
 
     return make
@@ -190,16 +187,12 @@ def _patches(shape: MaskedShape, given: Sequence[int] | None) -> tuple[int, int]
     if given is None and shape.square is not None:
         return None
     if given is None:
-        raise BadInputError(
-            f"pos_embed has {shape.tokens} tokens, no square; give --arch-args "
-            "'{\"patches\": [H, W]}'"
-        )
+        told = f"pos_embed has {shape.tokens} tokens, no square; give "
+        raise BadInputError(Words(told, Option("arch_args"), " '{\"patches\": [H, W]}'"))
     down, across = given
     if shape.tokens not in (0, down * across):
-        raise UsageError(
-            f"--arch-args: patches {down} x {across} are {down * across}, and pos_embed has "
-            f"{shape.tokens} tokens"
-        )
+        told = f"{down} x {across} are {down * across}, and pos_embed has {shape.tokens} tokens"
+        raise UsageError(Words(Option("arch_args"), f": patches {told}"))
     return down, across
 
 

@@ -21,7 +21,7 @@ from snncc.frontends.zoo.e_spikeformer_large import ConvStages, LargeBlock, Larg
 from snncc.frontends.zoo.parts import Layers, through
 from snncc.nn import apply_patch_mask, masked
 
-__all__ = ["PATCH", "MaskedAutoencoder", "MaskedShape"]
+__all__ = ["MaskedAutoencoder", "MaskedShape"]
 
 PATCH = 16  # pixels of a patch, down and across
 _TOKENS = 196  # of ImageNet's pictures

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from snncc.errors import UsageError
+from snncc.errors import Option, UsageError, Words
 from snncc.frontends.zoo.e_spikeformer import TAPS
 
 __all__ = ["BACKBONE", "BASE", "DVS", "LARGE", "MASKED", "chosen"]
@@ -77,16 +77,16 @@ def chosen(
     """
     unknown = [key for key in given if key not in defaults]
     if unknown:
-        raise UsageError(
-            f"--arch {name} --arch-args: no {', '.join(unknown)}; it takes {', '.join(defaults)}"
-        )
+        told = f": no {', '.join(unknown)}; it takes {', '.join(defaults)}"
+        raise UsageError(Words(Option("arch", name), " ", Option("arch_args"), told))
     wrong = [
         f"{key} is {value!r}, give {_RANGES[key][1]}"
         for key, value in given.items()
         if not _fits(key, value, defaults)
     ]
     if wrong:
-        raise UsageError(f"--arch {name} --arch-args: {'; '.join(wrong)}")
+        told = f": {'; '.join(wrong)}"
+        raise UsageError(Words(Option("arch", name), " ", Option("arch_args"), told))
     return {
         key: (given.get(key, value), "given" if key in given else "the family's")
         for key, value in defaults.items()

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.errors import UsageError
+from snncc.errors import Option, UsageError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant, label, static_shape
 from snncc.passes.reading import Affine, Linear, read_affine, read_linear
@@ -183,22 +183,22 @@ class _Split:
         if not {label(node), str(node.name)} & set(self.names):
             raise self._error(self.names[0])
         if linear.kind != "gemm" or attribute(node, "transB", 0) != 1:
-            raise UsageError(
-                f"--host {label(node)}: {node.op_type} is no linear layer on (N, features)"
-            )
+            told = f": {node.op_type} is no linear layer on (N, features)"
+            raise UsageError(Words(Option("host", label(node)), told))
         before = self._sum(linear.x)
         bias = linear.bias + linear.weight @ np.broadcast_to(before.bias, linear.weight.shape[1:])
         return _Sum({x: term.behind(linear) for x, term in before.terms.items()}, bias)
 
     def _check_features(self, value: ir.Value) -> None:
         if len(static_shape(value) or ()) != 1 or value.is_graph_input():
-            raise UsageError(
-                f"--host {', '.join(self.names)}: '{value.name}' is not (N, features) of a layer"
-            )
+            told = f": '{value.name}' is not (N, features) of a layer"
+            names = self.names[0] if len(self.names) == 1 else self.names
+            raise UsageError(Words(Option("host", names), told))
 
     def _error(self, name: str) -> UsageError:
         ends = " and ".join(dict.fromkeys(_last_layers(self.out)))
-        return UsageError(f"--host {name}: the network ends in {ends}; only its end can be hosted")
+        told = f": the network ends in {ends}; only its end can be hosted"
+        return UsageError(Words(Option("host", name), told))
 
 
 def _last_layers(value: ir.Value) -> list[str]:

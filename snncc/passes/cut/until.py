@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.errors import UsageError
+from snncc.errors import Option, UsageError, Words
 from snncc.ir.graphs import label
 
 __all__ = ["cut"]
@@ -24,9 +24,8 @@ def cut(model: ir.Model, until: str) -> ir.Model:
         if label(node) == until or label(node).startswith(f"{until}.") or node.name == until
     ]
     if not found:
-        raise UsageError(
-            f"--until {until}: no such node; there are {', '.join(dict.fromkeys(names))}"
-        )
+        told = f": no such node; there are {', '.join(dict.fromkeys(names))}"
+        raise UsageError(Words(Option("until", until), told))
     model.graph.outputs[:] = [found[-1].outputs[0]]
     common.RemoveUnusedNodesPass()(model)
     return model

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from snncc.ir.graphs import nodes
 from snncc.ir.ops import having
 from snncc.ir.oracle import evaluate, teacher_forced
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 from snncc.passes.integers.fit_weights import Fit
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.quantise_weights import QuantiseWeights
@@ -47,7 +47,7 @@ class ChooseBits(Pass):
     name: ClassVar[str] = "choose-bits"
     stage_in: ClassVar[str] = "integer"
     stage_out: ClassVar[str] = "integer"
-    law: ClassVar[str] = "exact"
+    law: ClassVar[Law] = Law.EXACT
 
     def run(self, model: ir.Model) -> int:
         """Write the bits into the model's metadata; how many grids got more."""

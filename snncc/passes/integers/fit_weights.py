@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import UsageError
+from snncc.errors import Option, UsageError, Words
 from snncc.ir.oracle import evaluate
 from snncc.passes.integers.feedback import LARGEST, round_with_feedback
 from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight
@@ -64,13 +64,14 @@ def wanted_fit(
         UsageError: Unknown words, or data is needed and there is none.
     """
     if rounding not in ("nearest", "data"):
-        raise UsageError(f"--rounding {rounding}: nearest or data")
+        raise UsageError(Words(Option("rounding", rounding), ": nearest or data"))
     if isinstance(bits, str) and bits != "auto":
-        raise UsageError(f"--weight-bits {bits}: 4 to 24, or auto")
-    asked = {"--weight-bits auto": bits == "auto", "--rounding data": rounding == "data"}
-    asked["--bias-correction"] = bool(bias_correction)
-    if feeds is None and any(asked.values()):
-        raise UsageError(f"{next(k for k, v in asked.items() if v)} needs --calibration")
+        raise UsageError(Words(Option("weight_bits", bits), ": 4 to 24, or auto"))
+    wanting = {"weight_bits": "auto", "rounding": "data", "bias_correction": True}
+    given = {"weight_bits": bits, "rounding": rounding, "bias_correction": bool(bias_correction)}
+    asked = [Option(name, value) for name, value in wanting.items() if given[name] == value]
+    if feeds is None and asked:
+        raise UsageError(Words(asked[0], " needs ", Option("calibration")))
     correct = rounding == "data" if bias_correction is None else bias_correction
     wanted = feeds is not None and (correct or rounding == "data")
     return Fit(feeds or {}, correct, rounding) if wanted else None

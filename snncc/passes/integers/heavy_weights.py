@@ -19,7 +19,7 @@ import numpy.typing as npt
 from snncc.passes.integers.writers import payload_of
 from snncc.passes.reading import Linear
 
-__all__ = ["heavy", "needed_shifts", "reach"]
+__all__ = ["heavy", "needed_shifts", "reach", "row_maxima"]
 
 Reals = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import Fault, Option, UnsupportedModelError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import Edit, is_op, label, provenance, remove_dead, static_shape
 from snncc.ir.names import PIXELS, SOURCE
@@ -60,7 +60,7 @@ def _first_layers(image: ir.Value) -> list[Linear]:
         Fault(
             "reads the masked image, which only convolutions can",
             label(node), node.op_type, provenance(node).module, provenance(node).source,
-            "a convolution right behind the input, or no --patch-mask",
+            Words("a convolution right behind the input, or no ", Option("patch_mask")),
         )
         for node in readers
         if not is_op(node, "Conv")

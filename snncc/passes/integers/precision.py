@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from snncc.errors import UsageError
+from snncc.errors import Option, UsageError, Words
 from snncc.ir.metadata import LAYER_BITS
 
 __all__ = ["Precision"]
@@ -32,7 +32,7 @@ class Precision:
     def __post_init__(self) -> None:
         for bits in (self.bits, *self.layers.values()):
             if not 4 <= bits <= 24:
-                raise UsageError(f"--weight-bits {bits}: 4 to 24 are possible")
+                raise UsageError(Words(Option("weight_bits", bits), ": 4 to 24 are possible"))
 
     def of(self, *names: str) -> int:
         """Bits of layers that share a grid: the most that any of them has."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError, UsageError
+from snncc.errors import Fault, Option, UnsupportedModelError, UsageError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
@@ -24,7 +24,7 @@ from snncc.ir.graphs import (
 )
 from snncc.ir.names import PIXELS, SOURCE
 from snncc.ir.ops import having, traits
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 from snncc.passes.integers.masked_input import quantise_masked_input
 from snncc.passes.reading import (
     Affine,
@@ -66,9 +66,9 @@ class QuantiseInput(Pass):
     stage_out: ClassVar[str] = "integer"
 
     @property
-    def law(self) -> str:  # type: ignore[override]
+    def law(self) -> Law:  # type: ignore[override]
         """Exact up to float32 rounding for raw pixels; measured for real inputs."""
-        return "lossy" if self.real else "float"
+        return Law.LOSSY if self.real else Law.FLOAT
 
     def run(self, model: ir.Model) -> int:
         """Put the uint8 source into the graph."""
@@ -140,11 +140,13 @@ def _drop_own(own: ir.Node, x: ir.Value, pixels: Affine) -> Affine:
     zero_point, top = attribute(own, "zero_point"), attribute(own, "top")
     slope, start = pixels.scale / steps, pixels.shift / steps + zero_point
     if top != 255 or (np.abs(slope - 1) * 255 + np.abs(start) >= _SAME_PIXEL).any():
-        raise UsageError(
+        told = (
             f"the network quantises its input itself, to {top + 1} steps of {steps[0]:.6g} around "
-            f"{zero_point}; pixels of this --mean and --std are not its integers: leave --input u8 "
-            "out and give normalised float32"
+            f"{zero_point}; pixels of this "
         )
+        these = (Option("input.mean"), " and ", Option("input.std"))
+        leave = (" are not its integers: leave ", Option("input.mode", "u8"))
+        raise UsageError(Words(told, *these, *leave, " out and give normalised float32"))
     replace_value(_counts_of(own), x, keep_name=False)
     return Affine(Exact(np.ones(1)), Exact(np.zeros(1)))
 

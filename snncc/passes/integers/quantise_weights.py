@@ -29,7 +29,7 @@ from snncc.ir.metadata import NORM, ROUNDING, SQUEEZED
 from snncc.ir.names import INTEGER, POTENTIAL, is_potential
 from snncc.ir.ops import traits
 from snncc.ir.traits import Numbers
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 from snncc.passes.fold.fold_scale import output_scales, write_output_scales
 from snncc.passes.integers.fit_weights import Fit, fit
 from snncc.passes.integers.grid import Grid
@@ -65,7 +65,7 @@ class QuantiseWeights(Pass):
     name: ClassVar[str] = "quantise-weights"
     stage_in: ClassVar[str] = "integer"
     stage_out: ClassVar[str] = "quantised"
-    law: ClassVar[str] = "lossy"
+    law: ClassVar[Law] = Law.LOSSY
 
     def run(self, model: ir.Model) -> int:
         """Replace layers, pools and neurons by their integer forms."""

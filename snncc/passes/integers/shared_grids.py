@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import Fault
+from snncc.errors import Fault, Option, Words
 from snncc.ir.graphs import (
     attribute,
     label,
@@ -400,7 +400,8 @@ def _frozen_shift(weight: npt.NDArray[Any], bits: int) -> int | Integers:
 
 def _off_grid(node: ir.Node, what: str) -> Fault:
     origin = provenance(node)
-    todo = "compile what snncc.on_grid made, unchanged, with the same --weight-bits"
+    told = "compile what snncc.on_grid made, unchanged, with the same "
+    todo = Words(told, Option("weight_bits"))
     return Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
 
 

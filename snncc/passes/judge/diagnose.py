@@ -14,7 +14,7 @@ from math import inf, prod
 
 import onnx_ir as ir
 
-from snncc.errors import Fault
+from snncc.errors import Fault, Option, Words
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
 from snncc.ir.ops import NEURONS, traits
 from snncc.ir.stages import forbidden
@@ -231,10 +231,10 @@ def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
         return LINEAR
     if kind == "potential":
         ends = node.op_type == "Gemm" and _is_the_end(node.outputs[0])
-        host = f", or give it to the host, --host {label(node)}" if ends else ""
+        host = (", or give it to the host, ", Option("host", label(node))) if ends else ()
         return (
             "follows a linear layer without a neuron between, and cannot be merged with it",
-            f"put a neuron between them{host}",
+            Words("put a neuron between them", *host),
         )
     return None
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from snncc.errors import UnsupportedModelError
+from snncc.errors import Option, UnsupportedModelError, Words
 from snncc.passes.base import Pass
 from snncc.passes.judge.diagnose import diagnose
 
@@ -29,8 +29,9 @@ class RequireInteger(Pass):
             kinds = len({fault.kind for fault in found.faults})
             nodes, kind = _plural(len(found.faults), "node"), _plural(kinds, "kind")
             what = f"{nodes} of {kind} cannot become spikes"
-            prefix = f"; the longest exact prefix ends at {found.until} (--until {found.until})"
-            raise UnsupportedModelError(f"{what}{prefix if found.until else ''}", found.faults)
+            until = (f" {found.until} (", Option("until", found.until), ")")
+            prefix = ("; the longest exact prefix ends at", *until) if found.until else ()
+            raise UnsupportedModelError(Words(what, *prefix), found.faults)
         return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from snncc.errors import Option, Words
+
 __all__ = [
     "ADVICE",
     "BORDER",
@@ -92,7 +94,10 @@ OPERATORS: dict[str, tuple[str, str]] = {
         "moves positions into channels",
         "a convolution of that kernel and stride, which may do the same",
     ),
-    "pixel_shuffle": ("moves channels into positions", "no shuffle; a detector's end: --until"),
+    "pixel_shuffle": (
+        "moves channels into positions",
+        Words("no shuffle; a detector's end: ", Option("until")),
+    ),
     "feature_dropout": ADVICE["Dropout"],
     "alpha_dropout": ADVICE["Dropout"],
     "feature_alpha_dropout": ADVICE["Dropout"],
@@ -117,7 +122,10 @@ ADVICE |= dict.fromkeys(
     QUANTISED,
     ("an integer operator of a quantised file", "quantise with QuantFormat.QDQ, statically"),
 )
-OTHER = ("has no spiking form", "move it out of the network, or cut with --until")
+OTHER = (
+    "has no spiking form",
+    Words("move it out of the network, or cut with ", Option("until")),
+)
 NORM_OF_BATCH = OPERATORS["batch_norm"]
 NO_SPREAD = (
     "divides by nothing: variance plus eps is not positive, or not constant",

@@ -28,7 +28,6 @@ __all__ = [
     "is_inside",
     "is_part",
     "quantiser_at",
-    "rounding_of",
     "unclamped",
 ]
 

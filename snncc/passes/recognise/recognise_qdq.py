@@ -45,7 +45,7 @@ from snncc.passes.recognise.advice import (
 from snncc.passes.recognise.distribute_linear import carries_spikes
 from snncc.passes.recognise.recognise_integer_fire import unclamped
 
-__all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "pair_at", "why_no_pair"]
+__all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "why_no_pair"]
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ from snncc.ir.graphs import Edit, nodes, replace_value, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.names import APART, COUNT, NEW, SPIKES, TICKS, WIDE, counted
 from snncc.ir.ops import OPS, traits
-from snncc.passes.base import Pass
+from snncc.passes.base import Law, Pass
 
 __all__ = ["LowerToSpikes"]
 
@@ -28,7 +28,7 @@ class LowerToSpikes(Pass):
     name: ClassVar[str] = "lower-to-spikes"
     stage_in: ClassVar[str] = "quantised"
     stage_out: ClassVar[str] = "spiking"
-    law: ClassVar[str] = "exact"
+    law: ClassVar[Law] = Law.EXACT
 
     def run(self, model: ir.Model) -> int:
         """Lower every population."""

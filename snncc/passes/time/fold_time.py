@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import Fault, Option, UnsupportedModelError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
@@ -37,6 +37,7 @@ from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.time import unrolled as time_steps
 from snncc.passes.time.forms import SHAPING, form_of, sizes_of
+from snncc.passes.time.layout import Layout
 
 __all__ = ["FoldTime", "Folding", "Seen"]
 
@@ -45,11 +46,13 @@ _AFFINE = {
     "Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div", "AveragePool",
     "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *SHAPING,
 }  # fmt: skip
-_WHOLE = {"apart", "lined"}
 _OVER_SAMPLES = (
     "averages or adds up samples",
-    "over timesteps instead; a network that reads [N, T, ...] needs --batch-first, one that reads "
-    "[T, N, ...] must not have it",
+    Words(
+        "over timesteps instead; a network that reads [N, T, ...] needs ",
+        Option("batch_first", True),
+        ", one that reads [T, N, ...] must not have it",
+    ),
 )
 
 
@@ -80,19 +83,16 @@ class Seen:
     """What became of a value.
 
     Attributes:
-        layout: ``still`` [N, ...], the same in every timestep; ``one`` [1, N, ...]; ``apart``
-            [T, N, ...]; ``flat`` [T*N, ...]; ``lined`` [N, T, ...]; ``rows`` [N*T, ...]; ``step``
-            [N, ...], one timestep; ``cut``, one with its axis; ``part``, some timesteps summed;
-            ``mean`` [N, ...], to be averaged over time; ``shape``: arithmetic on shapes.
+        layout: Where its timesteps are.
         twin: The folded value, [T*N, ...].
         when: Timesteps of a ``step``, ``cut`` or ``part``.
     """
 
-    layout: str
+    layout: Layout
     twin: ir.Value
     when: tuple[int, ...] = ()
 
-    def renamed(self, layout: str, *when: int, twin: ir.Value | None = None) -> Seen:
+    def renamed(self, layout: Layout, *when: int, twin: ir.Value | None = None) -> Seen:
         """The same value, or ``twin``, in another layout."""
         return Seen(layout, twin or self.twin, when)
 
@@ -113,14 +113,14 @@ class Folding:
     def __post_init__(self) -> None:
         self.lineage = Lineage.of(self.model)
         x = self.model.graph.inputs[0]
-        kind, layout = ("TimeFirst", "lined") if self.is_sequence else ("Repeat", "still")
+        kind, layout = ("TimeFirst", Layout.LINED) if self.is_sequence else ("Repeat", Layout.STILL)
         size = static_shape(x) or ()
         twin = Edit(next(iter(self.model.graph)), self.made_by).own(
             kind, x, name=f"{x.name}/{'steps' if self.is_sequence else 'repeated'}", like=x,
             attributes={"T": self.T},
         )  # fmt: skip
         twin.shape = _folded(size[1:] if self.is_sequence else size)
-        self.seen[x] = Seen("flat" if layout == "still" and self.T == 1 else layout, twin)
+        self.seen[x] = Seen(Layout.FLAT if layout is Layout.STILL and self.T == 1 else layout, twin)
 
     def check(self, neurons: list[ir.Node]) -> None:
         """Raise unless all neurons see T timesteps."""
@@ -151,10 +151,10 @@ class Folding:
         if time_steps.visit(self, node, live):
             return
         first = self.seen[live[0]]
-        if node.op_type == "Shape" or first.layout == "shape":
-            self.seen[node.outputs[0]] = Seen("shape", first.twin)
+        if node.op_type == "Shape" or first.layout is Layout.SHAPE:
+            self.seen[node.outputs[0]] = Seen(Layout.SHAPE, first.twin)
             return
-        live = [v for v in live if self.seen[v].layout != "shape"]
+        live = [v for v in live if self.seen[v].layout is not Layout.SHAPE]
         if (layout := self._plumbing(node, live)) is not None:
             self.seen[node.outputs[0]] = Seen(layout, first.twin)
         elif node.op_type in SHAPING and self._rejoined(node, live[0]):
@@ -163,26 +163,34 @@ class Folding:
             self._reduce(node, first.twin)
         elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=False):
             self.fault(node, *_OVER_SAMPLES)
-            self.seen[node.outputs[0]] = Seen("mean", first.twin)
+            self.seen[node.outputs[0]] = Seen(Layout.MEAN, first.twin)
         else:
             self._judge(node, live)
 
     def _judge(self, node: ir.Node, live: list[ir.Value]) -> None:
         """Compute the node on folded values if it keeps timesteps apart."""
         found = {self.seen[v].layout for v in live}
-        when = {self.seen[v].when for v in live if self.seen[v].layout != "still"}
+        when = {self.seen[v].when for v in live if self.seen[v].layout is not Layout.STILL}
         first = self.seen[live[0]]
-        if "mean" in found and not _may_wait(node, live, found):
+        if Layout.MEAN in found and not _may_wait(node, live, found):
             self.fault(node, "reads a mean over time", "only affine layers behind the mean")
-            self.seen[node.outputs[0]] = Seen("mean", first.twin)
-        elif traits(node).remembers and found != {"flat"}:
+            self.seen[node.outputs[0]] = Seen(Layout.MEAN, first.twin)
+        elif traits(node).remembers and found != {Layout.FLAT}:
             self.fault(
                 node,
                 "reads no timesteps",
-                f"one static input, repeated over T = {self.T}, or a sequence (--timesteps)",
+                Words(
+                    f"one static input, repeated over T = {self.T}, or a sequence (",
+                    Option("timesteps"),
+                    ")",
+                ),
             )
-            self.seen[node.outputs[0]] = Seen("flat", first.twin)
-        elif found & {"one", "cut", "part"} or len(found - {"still"}) > 1 or len(when) > 1:
+            self.seen[node.outputs[0]] = Seen(Layout.FLAT, first.twin)
+        elif (
+            found & {Layout.ONE, Layout.CUT, Layout.PART}
+            or len(found - {Layout.STILL}) > 1
+            or len(when) > 1
+        ):
             self.mixed(node, live)
         elif any(out.uses() for out in node.outputs[1:]):
             self.fault(node, "has several results", "a layer of one result")
@@ -197,39 +205,39 @@ class Folding:
             "mixes timesteps",
             f"only neurons with memory and a final mean or sum may see T = {self.T}",
         )
-        self.seen[node.outputs[0]] = Seen("flat", self.seen[live[0]].twin)
+        self.seen[node.outputs[0]] = Seen(Layout.FLAT, self.seen[live[0]].twin)
 
-    def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> str | None:
+    def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> Layout | None:
         """The layout of the result if the node only regroups or repeats timesteps."""
         x, out = live[0], node.outputs[0]
         layout, before, after = self.seen[x].layout, sizes_of(x), sizes_of(out)
         if before is None or after is None:
             return None
-        if layout == "still" and after == (1, None, *before[1:]):
-            return "one" if node.op_type in (*SHAPING, "Expand") else None
+        if layout is Layout.STILL and after == (1, None, *before[1:]):
+            return Layout.ONE if node.op_type in (*SHAPING, "Expand") else None
         repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
         if (repeated or node.op_type == "Slice") and after == before:
             return layout
         if repeated and after[:1] == (self.T,):
-            if layout == "one" and after[2:] == before[2:]:
-                return "apart"
-            if layout == "still" and after[1:] == before and node.op_type == "Expand":
-                return "apart"
-        if node.op_type == "Transpose" and layout in _WHOLE:
+            if layout is Layout.ONE and after[2:] == before[2:]:
+                return Layout.APART
+            if layout is Layout.STILL and after[1:] == before and node.op_type == "Expand":
+                return Layout.APART
+        if node.op_type == "Transpose" and layout.time_axis is not None:
             return _turned(node, layout)
         return self._regrouped(layout, before, after) if node.op_type in SHAPING else None
 
     def _regrouped(
-        self, layout: str, before: tuple[int | None, ...], after: tuple[int | None, ...]
-    ) -> str | None:
+        self, layout: Layout, before: tuple[int | None, ...], after: tuple[int | None, ...]
+    ) -> Layout | None:
         """The layout behind a reshape of the axes of timesteps and samples alone."""
-        joins = {"apart": "flat", "one": "still", "lined": "rows"}
+        joins = {Layout.APART: Layout.FLAT, Layout.ONE: Layout.STILL, Layout.LINED: Layout.ROWS}
         if layout in joins and after == (None, *before[2:]):
             return joins[layout]
-        if layout == "flat" and after == (self.T, None, *before[1:]):
-            return "apart"
-        if layout == "rows" and after == (None, self.T, *before[1:]):
-            return "lined"
+        if layout is Layout.FLAT and after == (self.T, None, *before[1:]):
+            return Layout.APART
+        if layout is Layout.ROWS and after == (None, self.T, *before[1:]):
+            return Layout.LINED
         return None
 
     def _rejoined(self, node: ir.Node, x: ir.Value) -> bool:
@@ -239,11 +247,16 @@ class Folding:
         """
         out, layout = node.outputs[0], self.seen[x].layout
         before, after = sizes_of(x) or (), sizes_of(out) or ()
-        parts = {"flat": ("apart", (self.T, None)), "rows": ("lined", (None, self.T))}
-        joins = {"apart": ("flat", (None,)), "lined": ("rows", (None,))}
-        made, head = (parts | joins).get(layout, ("", ()))
+        parts = {
+            Layout.FLAT: (Layout.APART, (self.T, None)),
+            Layout.ROWS: (Layout.LINED, (None, self.T)),
+        }
+        joins = {Layout.APART: (Layout.FLAT, (None,)), Layout.LINED: (Layout.ROWS, (None,))}
+        if layout not in parts and layout not in joins:
+            return False
+        made, head = (parts | joins)[layout]
         rest, sizes = before[2 if layout in joins else 1 :], after[len(head) :]
-        if not made or after[: len(head)] != head or None in (*rest, *sizes):
+        if after[: len(head)] != head or None in (*rest, *sizes):
             return False
         known = tuple(s for s in sizes if s is not None)
         if prod(known) != prod(s for s in rest if s is not None):
@@ -260,15 +273,16 @@ class Folding:
         """Whether the node reduces exactly the axis of timesteps, or that of samples."""
         x = node.inputs[0]
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
-        if x is None or axes is None or self.seen[x].layout not in _WHOLE:
+        time_axis = self.seen[x].layout.time_axis if x is not None else None
+        if x is None or axes is None or time_axis is None:
             return False
-        rank, axis = len(x.shape or ()), int((self.seen[x].layout == "lined") == over_time)
+        rank, axis = len(x.shape or ()), time_axis if over_time else 1 - time_axis
         return [int(a) % rank for a in axes] == [axis] and not attribute(node, "keepdims", 1)
 
     def _reduce(self, node: ir.Node, twin: ir.Value) -> None:
         out = node.outputs[0]
         is_sum = node.op_type == "ReduceSum"
-        self.seen[out] = Seen("mean", self.times(node, twin, self.T) if is_sum else twin)
+        self.seen[out] = Seen(Layout.MEAN, self.times(node, twin, self.T) if is_sum else twin)
 
     def times(self, node: ir.Node, twin: ir.Value, factor: int) -> ir.Value:
         """A folded value times a number; of a mean over time it makes a sum."""
@@ -276,11 +290,12 @@ class Folding:
         number = edit.const(f"{out.name}.T", np.array(factor, np.float32))
         return edit.op("Mul", twin, number, name=f"{out.name}/times", like=twin)
 
-    def _compute(self, node: ir.Node, live: list[ir.Value], found: set[str]) -> None:
+    def _compute(self, node: ir.Node, live: list[ir.Value], found: set[Layout]) -> None:
         """The same node on folded values, once for all timesteps that compute alike."""
         out = node.outputs[0]
-        layout = "mean" if "mean" in found else next((n for n in found if n != "still"), "still")
-        key = time_steps.key_of(self, node) if layout in ("still", "step") else None
+        others = found - {Layout.STILL}
+        layout = Layout.MEAN if Layout.MEAN in found else next(iter(others), Layout.STILL)
+        key = time_steps.key_of(self, node) if layout in (Layout.STILL, Layout.STEP) else None
         if key is None or key not in self.made:
             if (twin := self._computed(node, live, layout)) is None:
                 self.mixed(node, live)
@@ -293,13 +308,13 @@ class Folding:
     def _note(self, out: ir.Value, found: Seen) -> None:
         """Say how the folded value comes from ``out``, or from one value for each timestep."""
         twin, name = str(found.twin.name), str(out.name)
-        if found.layout == "step":
+        if found.layout is Layout.STEP:
             self.steps.setdefault(twin, {}).setdefault(found.when[0], name)
-        elif found.layout not in ("flat", "mean", "part", "cut"):
-            self.lineage.note(twin, "folded", name, layout=found.layout, T=self.T)
+        elif found.layout not in (Layout.FLAT, Layout.MEAN, Layout.PART, Layout.CUT):
+            self.lineage.note(twin, "folded", name, layout=found.layout.value, T=self.T)
 
-    def _computed(self, node: ir.Node, live: list[ir.Value], layout: str) -> ir.Value | None:
-        if layout in _WHOLE:
+    def _computed(self, node: ir.Node, live: list[ir.Value], layout: Layout) -> ir.Value | None:
+        if layout.time_axis is not None:
             form = form_of(self, node)
             return None if form is None else self._emit(node, layout, *form)
         attributes = {k: a.value for k, a in node.attributes.items()}
@@ -316,7 +331,7 @@ class Folding:
     def _emit(
         self,
         node: ir.Node,
-        layout: str,
+        layout: Layout,
         attributes: dict[str, Any],
         inputs: list[ir.Value | None],
         sizes: tuple[int, ...] | None,
@@ -330,7 +345,7 @@ class Folding:
         twin = new.outputs[0]
         twin.type = out.type
         # [T*N, ...] is the same quantity under the same name; other layouts are another one
-        twin.name = out.name if layout == "flat" else f"{out.name}/folded"
+        twin.name = out.name if layout is Layout.FLAT else f"{out.name}/folded"
         new.name = twin.name
         twin.shape = _folded(sizes) if sizes is not None else None
         self.model.graph.insert_before(node, new)
@@ -344,9 +359,9 @@ class Folding:
         self._require_no_faults()
         for i, out in enumerate(graph.outputs):
             found = self.seen.get(out)
-            if found is None or found.layout not in ("apart", "flat", "mean"):
+            if found is None or found.layout not in (Layout.APART, Layout.FLAT, Layout.MEAN):
                 raise UnsupportedModelError(_no_result(found))
-            is_mean = found.layout == "mean"
+            is_mean = found.layout is Layout.MEAN
             graph.outputs[i] = self._mean(out, found.twin) if is_mean else found.twin
         common.RemoveUnusedNodesPass()(self.model)
         self.model.metadata_props[TIMESTEPS] = str(self.T)
@@ -374,11 +389,11 @@ class Folding:
 
 def _no_result(found: Seen | None) -> str:
     """Why this cannot be what the network returns."""
-    layout = found.layout if found is not None else ""
-    if found is not None and layout in ("step", "part"):
+    layout = found.layout if found is not None else None
+    if found is not None and layout in (Layout.STEP, Layout.PART):
         which = ", ".join(map(str, found.when))
         return f"the result is that of timestep {which} alone; return all of them, or their mean"
-    if layout in ("lined", "rows"):
+    if layout in (Layout.LINED, Layout.ROWS):
         return "the result has samples first; return [T, N, ...], or the mean over T"
     return "the result does not depend on time; return it per timestep, or its mean"
 
@@ -387,16 +402,16 @@ def _folded(sizes: tuple[Any, ...]) -> ir.Shape:
     return ir.Shape(["M", *sizes])
 
 
-def _turned(node: ir.Node, layout: str) -> str | None:
+def _turned(node: ir.Node, layout: Layout) -> Layout | None:
     """The layout behind a swap of the axes of timesteps and samples."""
     rank = len(node.outputs[0].shape or ())
     swaps = list(attribute(node, "perm", [])) == [1, 0, *range(2, rank)]
-    return {"apart": "lined", "lined": "apart"}[layout] if swaps else None
+    return {Layout.APART: Layout.LINED, Layout.LINED: Layout.APART}[layout] if swaps else None
 
 
-def _may_wait(node: ir.Node, live: list[ir.Value], found: set[str]) -> bool:
+def _may_wait(node: ir.Node, live: list[ir.Value], found: set[Layout]) -> bool:
     """Whether the node is affine, so that the mean over time of its results is its result."""
-    if found != {"mean"} or node.op_type not in _AFFINE:
+    if found != {Layout.MEAN} or node.op_type not in _AFFINE:
         return False
     if node.op_type in ("Add", "Sub"):
         return True

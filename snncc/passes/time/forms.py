@@ -15,7 +15,7 @@ from snncc.ir.ops import having
 if TYPE_CHECKING:
     from snncc.passes.time.fold_time import Folding
 
-__all__ = ["SHAPING", "Form", "form_of", "sizes_of"]
+__all__ = ["SHAPING", "form_of", "sizes_of"]
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Round", "Floor", "Min", "Max", "Cast"}
 SHAPING = set(having("imported", lambda t: t.regroups))

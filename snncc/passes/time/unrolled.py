@@ -13,13 +13,12 @@ import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, is_op, is_zero
 from snncc.passes.time.forms import SHAPING, sizes_of
+from snncc.passes.time.layout import Layout
 
 if TYPE_CHECKING:
     from snncc.passes.time.fold_time import Folding, Seen
 
 __all__ = ["key_of", "visit"]
-
-_WHOLE = {"apart": 0, "lined": 1}
 
 
 def visit(work: Folding, node: ir.Node, live: list[ir.Value]) -> bool:
@@ -43,7 +42,7 @@ def _input_key(work: Folding, value: ir.Value | None) -> Any:
     if value is None:
         return None
     found = work.seen.get(value)
-    if found is not None and found.layout != "shape":
+    if found is not None and found.layout is not Layout.SHAPE:
         return id(found.twin)
     array = constant(value)
     if array is None:
@@ -54,12 +53,12 @@ def _input_key(work: Folding, value: ir.Value | None) -> Any:
 # -- picking ---------------------------------------------------------------------------------
 
 
-def _place(work: Folding, value: ir.Value | None, layout: str, t: int) -> Seen:
+def _place(work: Folding, value: ir.Value | None, layout: Layout, t: int) -> Seen:
     """A single timestep; the only one of T = 1 is all there is."""
     assert value is not None
     found = work.seen[value]
     if work.T == 1:
-        return found.renamed("flat" if layout == "step" else found.layout)
+        return found.renamed(Layout.FLAT if layout is Layout.STEP else found.layout)
     return found.renamed(layout, t)
 
 
@@ -68,7 +67,7 @@ def _gather(work: Folding, node: ir.Node) -> bool:
     x, index = node.inputs[0], constant(node.inputs[1])
     if not _is_axis_of_time(work, x, attribute(node, "axis", 0)) or index is None or index.ndim:
         return False
-    work.seen[node.outputs[0]] = _place(work, x, "step", int(index) % work.T)
+    work.seen[node.outputs[0]] = _place(work, x, Layout.STEP, int(index) % work.T)
     return True
 
 
@@ -84,14 +83,14 @@ def _slice(work: Folding, node: ir.Node) -> bool:
     chosen = range(work.T)[start:end]
     if len(chosen) != 1:
         return False
-    work.seen[out] = _place(work, x, "cut", chosen[0])
+    work.seen[out] = _place(work, x, Layout.CUT, chosen[0])
     return True
 
 
 def _split(work: Folding, node: ir.Node) -> bool:
     """All timesteps of x, one by one."""
     x, axis = node.inputs[0], attribute(node, "axis", 0)
-    is_flat = x in work.seen and work.seen[x].layout == "flat" and axis == 0
+    is_flat = x in work.seen and work.seen[x].layout is Layout.FLAT and axis == 0
     if len(node.outputs) != work.T or not (is_flat or _is_axis_of_time(work, x, axis)):
         return False
     if not is_flat and any((sizes_of(out) or ())[axis : axis + 1] != (1,) for out in node.outputs):
@@ -99,22 +98,22 @@ def _split(work: Folding, node: ir.Node) -> bool:
     if is_flat and attribute(node, "num_outputs") != work.T:
         return False
     for t, out in enumerate(node.outputs):
-        work.seen[out] = _place(work, x, "step" if is_flat else "cut", t)
+        work.seen[out] = _place(work, x, Layout.STEP if is_flat else Layout.CUT, t)
     return True
 
 
 def _squeeze(work: Folding, node: ir.Node) -> bool:
     x, out = node.inputs[0], node.outputs[0]
-    if x not in work.seen or work.seen[x].layout != "cut":
+    if x not in work.seen or work.seen[x].layout is not Layout.CUT:
         return False
     if len(x.shape or ()) != len(out.shape or ()) + 1:
         return False
-    work.seen[out] = work.seen[x].renamed("step", *work.seen[x].when)
+    work.seen[out] = work.seen[x].renamed(Layout.STEP, *work.seen[x].when)
     return True
 
 
 def _is_axis_of_time(work: Folding, x: ir.Value | None, axis: int) -> bool:
-    return x in work.seen and _WHOLE.get(work.seen[x].layout, -1) == axis
+    return x in work.seen and work.seen[x].layout.time_axis == axis
 
 
 # -- gathering -------------------------------------------------------------------------------
@@ -130,14 +129,14 @@ def _concat(work: Folding, node: ir.Node) -> bool:
         return False
     if (axis == 1 and None in stacked) or not {s.layout for s in found} <= _ONE_BY_ONE:
         return False
-    layout = "flat" if None in stacked else ("apart", "lined")[axis]
+    layout = Layout.FLAT if None in stacked else (Layout.APART, Layout.LINED)[axis]
     if fault := _disorder(found):
         work.fault(node, fault, "the same layers, in the same order, in every timestep")
     work.seen[node.outputs[0]] = found[0].renamed(layout)
     return True
 
 
-_ONE_BY_ONE = {"step", "still", "flat"}
+_ONE_BY_ONE = {Layout.STEP, Layout.STILL, Layout.FLAT}
 
 
 def _disorder(found: list[Seen]) -> str:
@@ -171,15 +170,15 @@ def _add(work: Folding, node: ir.Node) -> bool:
     if left not in work.seen or right not in work.seen:
         return False
     one, two = work.seen[left], work.seen[right]
-    if not {one.layout, two.layout} <= {"step", "part"} or one.when == two.when:
+    if not {one.layout, two.layout} <= {Layout.STEP, Layout.PART} or one.when == two.when:
         return False
     both = tuple(sorted((*one.when, *two.when)))
     if one.twin is not two.twin or len(set(both)) < len(both):
         work.mixed(node, [left])
     elif len(both) < work.T:
-        work.seen[out] = one.renamed("part", *both)
+        work.seen[out] = one.renamed(Layout.PART, *both)
     else:
-        work.seen[out] = one.renamed("mean", twin=work.times(node, one.twin, work.T))
+        work.seen[out] = one.renamed(Layout.MEAN, twin=work.times(node, one.twin, work.T))
     return True
 
 

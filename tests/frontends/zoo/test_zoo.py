@@ -428,19 +428,19 @@ def test_a_wrong_name_or_option_is_a_usage_error(name, options, message):
 def test_weights_of_another_network_are_named():
     with torch.device("meta"):
         state = ESpikeFormer(Shape((48, 96, 192, 240), blocks=(1, 1)), Layers()).state_dict()
-    with pytest.raises(BadInputError, match=r"48, 96, 192, 240; take --arch e-spikeformer-m"):
+    with pytest.raises(BadInputError, match=r"48, 96, 192, 240; take arch='e-spikeformer-m'"):
         zoo.build("e-spikeformer-s", {}, state)
     with pytest.raises(BadInputError, match=r"has no block3.0.attn.q_conv.0.conv1.0.weight"):
         zoo.build("e-spikeformer-12-512", {}, state)
     with pytest.raises(BadInputError, match=r"has no downsample1_1.encode_conv.weight"):
         zoo.build("e-spikeformer-s", {}, {"weight": torch.zeros(2)})
     del state["head.weight"]
-    with pytest.raises(BadInputError, match=r"no head.weight; take --arch e-spikeformer-backbone"):
+    with pytest.raises(BadInputError, match=r"no head.weight; take arch='e-spikeformer-backbone'"):
         zoo.build("e-spikeformer-m", {}, state)
     with pytest.raises(BadInputError, match=r"head.weight has shape \[\], so it is none"):
         zoo.build("e-spikeformer-m", {}, state | {"head.weight": torch.zeros(())})
     encoder = MaskedAutoencoder(TINY_MASKED, HALF_UP).state_dict()
-    with pytest.raises(BadInputError, match=r"no head.weight; take --arch e-spikeformer-mae"):
+    with pytest.raises(BadInputError, match=r"no head.weight; take arch='e-spikeformer-mae'"):
         zoo.build("e-spikeformer-large", {}, encoder)
 
 

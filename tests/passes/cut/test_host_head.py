@@ -54,7 +54,7 @@ def test_without_consent_it_is_refused(network):
         snncc.compile(network)
     (fault,) = refused.value.faults
     assert "without a neuron between" in fault.what
-    assert fault.todo == "put a neuron between them, or give it to the host, --host head"
+    assert fault.todo == "put a neuron between them, or give it to the host, host='head'"
 
 
 def test_scores_are_the_networks_on_every_engine(model, network, pixels):
@@ -196,10 +196,10 @@ def test_bits_are_chosen_for_potentials_and_counts(pixels):
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [
-        ("lost", "--host lost: the network ends in head and head_kd; only"),
-        (("head", "lost"), "--host lost: the network ends in head and head_kd"),
-        ("last_fire", "--host last_fire: the network ends in head and head_kd"),
-        ("branch", "--host branch: the network ends in head and head_kd"),
+        ("lost", "host='lost': the network ends in head and head_kd; only"),
+        (("head", "lost"), "host='lost': the network ends in head and head_kd"),
+        ("last_fire", "host='last_fire': the network ends in head and head_kd"),
+        ("branch", "host='branch': the network ends in head and head_kd"),
     ],
 )
 def test_the_end_is_named_with_all_its_heads(hosts, message):

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from float_networks import Case, Net, imported, lowered
+from float_networks import Case, Net, imported, lowered, shared_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreter import interpret
@@ -16,7 +16,7 @@ from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
 from snncc.frontends.pytorch import import_module
 from snncc.ir.graphs import attribute, nodes, to_proto
-from snncc.ir.oracle import evaluate, shared_values
+from snncc.ir.oracle import evaluate
 from snncc.nn import IntegerFire
 from snncc.passes import FRONT, PassManager, QuantiseInput
 from snncc.passes.judge.diagnose import diagnose

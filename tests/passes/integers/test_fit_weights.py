@@ -153,9 +153,9 @@ def test_each_layer_has_the_slices_of_its_bits():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"bits": "auto"}, "--weight-bits auto needs --calibration"),
-        ({"rounding": "data"}, "--rounding data needs --calibration"),
-        ({"bias_correction": True}, "--bias-correction needs --calibration"),
+        ({"bits": "auto"}, "weight_bits='auto' needs calibration"),
+        ({"rounding": "data"}, "rounding='data' needs calibration"),
+        ({"bias_correction": True}, "bias_correction=True needs calibration"),
         ({"rounding": "up"}, "nearest or data"),
         ({"bits": "all"}, "4 to 24, or auto"),
     ],

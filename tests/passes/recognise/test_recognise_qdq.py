@@ -300,5 +300,5 @@ def test_raw_pixels_may_be_the_integers_of_the_input(tmp_path):
     _, y = compiled(path, pixels, input=InputOptions(mode="u8", mean=(mean,), std=(std,)))
     x = ((pixels / 255 - mean) / std).astype(F)
     assert relative(y, run(path, x)) < 1e-5
-    with pytest.raises(UsageError, match="around 127; pixels of this --mean"):
+    with pytest.raises(UsageError, match=r"around 127; pixels of this input\.mean"):
         snncc.compile(path, input=InputOptions(mode="u8", mean=(0.4,), std=(0.3,)))

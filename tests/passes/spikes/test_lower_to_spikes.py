@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from float_networks import Case, Net, case_of, lowered
+from float_networks import Case, Net, case_of, lowered, shared_values
 
 from snncc.errors import VerificationError
 from snncc.ir.graphs import nodes
-from snncc.ir.oracle import evaluate, shared_values
+from snncc.ir.oracle import evaluate
 from snncc.ir.validation import validate_translation
 
 

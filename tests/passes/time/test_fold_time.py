@@ -237,7 +237,7 @@ def test_a_mean_over_samples_is_called_that_with_advice(lined):
         folded(net)
     (fault,) = caught.value.faults
     assert fault.what == "averages or adds up samples"
-    assert "[N, T, ...] needs --batch-first" in fault.todo
+    assert "[N, T, ...] needs batch_first=True" in fault.todo
 
 
 def test_a_neuron_of_other_timesteps_than_the_sequence_is_named():
