@@ -42,6 +42,8 @@ from snncc.runtime.manifest import manifest_of
 
 __all__ = ["Forger", "fileable", "forgery"]
 
+#: Values of a node that is settled: larger ones would take this process minutes and gigabytes.
+_MOST = 2**20
 _WORDS = (
     *("conv", "linear", "identity", "max", "sum", "none", "soft", "hard", "delayed", "kv", "qk"),
     *("each", "host", "source", "accumulator", "neuron", "pool", "relay", "attention", "readout"),
@@ -281,6 +283,8 @@ def _settled_sums(node: Accumulator, seen: dict[str, Node]) -> Accumulator:
         if p.shift > 64:
             return node
         source = seen[p.source]
+        if prod(source.shape) > _MOST:
+            return node
         p = replace(p, payload=max(p.payload, emitted_payload(source)))
         if p.kind == "linear":
             width = prod(source.shape)
@@ -291,6 +295,8 @@ def _settled_sums(node: Accumulator, seen: dict[str, Node]) -> Accumulator:
         else:
             shape = source.shape
         made.append(p)
+    if prod(shape) > _MOST:
+        return node
     bias = node.bias if node.bias.shape in (shape, shape[:1]) else np.resize(node.bias, shape[0])
     return bounded(replace(node, projections=tuple(made), shape=shape, bias=bias), seen)
 
