@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from snncc.errors import Fault, Option, UnsupportedModelError, Words
+from snncc.errors import Option, UnsupportedModelError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
@@ -25,7 +25,6 @@ from snncc.ir.graphs import (
     constant,
     initializer,
     is_op,
-    label,
     nodes,
     provenance,
     set_provenance,
@@ -37,9 +36,9 @@ from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.time import unrolled as time_steps
 from snncc.passes.time.forms import SHAPING, form_of, sizes_of
-from snncc.passes.time.layout import Layout
+from snncc.passes.time.layout import Layout, Seen, Work
 
-__all__ = ["FoldTime", "Folding", "Seen"]
+__all__ = ["FoldTime"]
 
 #: Affine with constant operands: a mean over time may wait until behind them.
 _AFFINE = {
@@ -70,7 +69,9 @@ class FoldTime(Pass):
         sequence = int(model.metadata_props.get(SEQUENCE, "0"))
         if not neurons and not sequence:
             return 0
-        work = Folding(model, sequence or attribute(neurons[0], "T"), self.name, sequence > 0)
+        work = _Folding(
+            model, sequence or attribute(neurons[0], "T"), self.name, is_sequence=sequence > 0
+        )
         work.check(neurons)
         for node in list(model.graph):
             work.visit(node)
@@ -78,36 +79,12 @@ class FoldTime(Pass):
         return max(len(neurons), 1)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What became of a value.
-
-    Attributes:
-        layout: Where its timesteps are.
-        twin: The folded value, [T*N, ...].
-        when: Timesteps of a ``step``, ``cut`` or ``part``.
-    """
-
-    layout: Layout
-    twin: ir.Value
-    when: tuple[int, ...] = ()
-
-    def renamed(self, layout: Layout, *when: int, twin: ir.Value | None = None) -> Seen:
-        """The same value, or ``twin``, in another layout."""
-        return Seen(layout, twin or self.twin, when)
-
-
 @dataclass
-class Folding:
+class _Folding(Work):
     """The rewriting under way."""
 
-    model: ir.Model
-    T: int
-    made_by: str
-    is_sequence: bool
-    seen: dict[ir.Value, Seen] = field(default_factory=dict)
+    is_sequence: bool = False
     made: dict[Any, ir.Value] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
     steps: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,12 +111,6 @@ class Folding:
         if self.faults:
             count = len(self.faults)
             raise UnsupportedModelError(f"{count} nodes mix timesteps or T", self.faults)
-
-    def fault(self, node: ir.Node, what: str, todo: str) -> None:
-        """Note what cannot be folded."""
-        origin = provenance(node)
-        where = (label(node), node.op_type, origin.module, origin.source)
-        self.faults.append(Fault(what, *where, todo))
 
     # -- one node --------------------------------------------------------------------------
 
@@ -197,15 +168,6 @@ class Folding:
             self.seen.update(dict.fromkeys(node.outputs, first))
         else:
             self._compute(node, live, found)
-
-    def mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
-        """Note a node that makes one value of several timesteps."""
-        self.fault(
-            node,
-            "mixes timesteps",
-            f"only neurons with memory and a final mean or sum may see T = {self.T}",
-        )
-        self.seen[node.outputs[0]] = Seen(Layout.FLAT, self.seen[live[0]].twin)
 
     def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> Layout | None:
         """The layout of the result if the node only regroups or repeats timesteps."""
@@ -283,12 +245,6 @@ class Folding:
         out = node.outputs[0]
         is_sum = node.op_type == "ReduceSum"
         self.seen[out] = Seen(Layout.MEAN, self.times(node, twin, self.T) if is_sum else twin)
-
-    def times(self, node: ir.Node, twin: ir.Value, factor: int) -> ir.Value:
-        """A folded value times a number; of a mean over time it makes a sum."""
-        out, edit = node.outputs[0], Edit(node, self.made_by)
-        number = edit.const(f"{out.name}.T", np.array(factor, np.float32))
-        return edit.op("Mul", twin, number, name=f"{out.name}/times", like=twin)
 
     def _compute(self, node: ir.Node, live: list[ir.Value], found: set[Layout]) -> None:
         """The same node on folded values, once for all timesteps that compute alike."""

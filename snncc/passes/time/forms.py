@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, initializer
 from snncc.ir.ops import having
-
-if TYPE_CHECKING:
-    from snncc.passes.time.fold_time import Folding
+from snncc.passes.time.layout import Work
 
 __all__ = ["SHAPING", "form_of", "sizes_of"]
 
@@ -26,7 +24,7 @@ _FORGETFUL = having("imported", lambda t: t.fires and not t.remembers)
 Form = tuple[dict[str, Any], list["ir.Value | None"], "tuple[int, ...] | None"]
 
 
-def form_of(work: Folding, node: ir.Node) -> Form | None:
+def form_of(work: Work, node: ir.Node) -> Form | None:
     """The node as it is on folded values; None if it has no such form."""
     rule = _RULES.get(node.op_type)
     return rule(work, node) if rule is not None else None
@@ -44,7 +42,7 @@ def _behind_batch(node: ir.Node) -> tuple[int, ...] | None:
     return found[2:] if found is not None and None not in found[2:] else None  # type: ignore[return-value]
 
 
-def _elementwise(work: Folding, node: ir.Node) -> Form | None:
+def _elementwise(work: Work, node: ir.Node) -> Form | None:
     """Constants may vary behind the axes of timesteps and samples only."""
     inputs: list[ir.Value | None] = []
     rank = len(node.outputs[0].shape or ())
@@ -62,7 +60,7 @@ def _elementwise(work: Folding, node: ir.Node) -> Form | None:
     return attributes, inputs, _behind_batch(node)
 
 
-def _matmul(work: Folding, node: ir.Node) -> Form | None:
+def _matmul(work: Work, node: ir.Node) -> Form | None:
     """A product over the last two axes, which timesteps and samples are none of."""
     live = [v for v in node.inputs if v in work.seen]
     ranks = {len(v.shape or ()) for v in live if v is not None}
@@ -74,7 +72,7 @@ def _matmul(work: Folding, node: ir.Node) -> Form | None:
     return {}, inputs, _behind_batch(node)
 
 
-def _transpose(work: Folding, node: ir.Node) -> Form | None:
+def _transpose(work: Work, node: ir.Node) -> Form | None:
     """Axes that move behind those of timesteps and samples."""
     x, order = node.inputs[0], list(attribute(node, "perm", []))
     if x is None or order[:2] != [0, 1]:
@@ -89,7 +87,7 @@ def _inside(node: ir.Node, axes: Sequence[int]) -> list[int] | None:
     return None if min(counted) < 2 else [a - 1 for a in counted]
 
 
-def _along(work: Folding, node: ir.Node) -> Form | None:
+def _along(work: Work, node: ir.Node) -> Form | None:
     """Concat and Gather along another axis."""
     axes = _inside(node, [attribute(node, "axis", 0)])
     live = node.inputs if node.op_type == "Concat" else node.inputs[:1]
@@ -99,7 +97,7 @@ def _along(work: Folding, node: ir.Node) -> Form | None:
     return {"axis": axes[0]}, inputs, _behind_batch(node)
 
 
-def _slice(work: Folding, node: ir.Node) -> Form | None:
+def _slice(work: Work, node: ir.Node) -> Form | None:
     """Ranges along other axes."""
     x, given = node.inputs[0], [constant(v) for v in node.inputs[1:]]
     if x is None or len(given) < 3 or any(g is None for g in given):
@@ -113,7 +111,7 @@ def _slice(work: Folding, node: ir.Node) -> Form | None:
     return {}, inputs, _behind_batch(node)
 
 
-def _regrouped(work: Folding, node: ir.Node) -> Form | None:
+def _regrouped(work: Work, node: ir.Node) -> Form | None:
     """[T, N, a...] as [T, N, b...]."""
     x, out = node.inputs[0], node.outputs[0]
     before, after = sizes_of(x) if x is not None else None, sizes_of(out)
@@ -129,7 +127,7 @@ def _regrouped(work: Folding, node: ir.Node) -> Form | None:
     return {}, [work.seen[x].twin, target], sizes
 
 
-def _reduction(work: Folding, node: ir.Node) -> Form | None:
+def _reduction(work: Work, node: ir.Node) -> Form | None:
     """A mean or sum over height and width, or other axes."""
     x = node.inputs[0]
     given = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
@@ -145,7 +143,7 @@ def _reduction(work: Folding, node: ir.Node) -> Form | None:
     return keep, inputs, _behind_batch(node)
 
 
-_RULES: dict[str, Callable[[Folding, ir.Node], Form | None]] = {
+_RULES: dict[str, Callable[[Work, ir.Node], Form | None]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(("Identity", "Dropout", *_FORGETFUL), _elementwise),
     **dict.fromkeys(SHAPING, _regrouped),

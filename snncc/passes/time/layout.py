@@ -1,10 +1,20 @@
-"""How the values of a network over timesteps are laid out."""
+"""How the values of a network over timesteps are laid out, and what became of each.
+
+The rules for single nodes work with this: what regroups axes, and what a loop does with timesteps.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["Layout"]
+import numpy as np
+import onnx_ir as ir
+
+from snncc.errors import Fault
+from snncc.ir.graphs import Edit, label, provenance
+
+__all__ = ["Layout", "Seen", "Work"]
 
 
 class Layout(Enum):
@@ -37,3 +47,62 @@ class Layout(Enum):
     def time_axis(self) -> int | None:
         """The axis of all timesteps, where they have one of their own."""
         return {Layout.APART: 0, Layout.LINED: 1}.get(self)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a value.
+
+    Attributes:
+        layout: Where its timesteps are.
+        twin: The folded value, [T*N, ...].
+        when: Timesteps of a ``step``, ``cut`` or ``part``.
+    """
+
+    layout: Layout
+    twin: ir.Value
+    when: tuple[int, ...] = ()
+
+    def renamed(self, layout: Layout, *when: int, twin: ir.Value | None = None) -> Seen:
+        """The same value, or ``twin``, in another layout."""
+        return Seen(layout, twin or self.twin, when)
+
+
+@dataclass
+class Work:
+    """A network whose timesteps are being folded.
+
+    Attributes:
+        model: The graph.
+        T: Its timesteps.
+        made_by: The pass, for provenance.
+        seen: What became of each value so far.
+        faults: What cannot be folded.
+    """
+
+    model: ir.Model
+    T: int
+    made_by: str
+    seen: dict[ir.Value, Seen] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, node: ir.Node, what: str, todo: str) -> None:
+        """Note what cannot be folded."""
+        origin = provenance(node)
+        where = (label(node), node.op_type, origin.module, origin.source)
+        self.faults.append(Fault(what, *where, todo))
+
+    def mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
+        """Note a node that makes one value of several timesteps."""
+        self.fault(
+            node,
+            "mixes timesteps",
+            f"only neurons with memory and a final mean or sum may see T = {self.T}",
+        )
+        self.seen[node.outputs[0]] = Seen(Layout.FLAT, self.seen[live[0]].twin)
+
+    def times(self, node: ir.Node, twin: ir.Value, factor: int) -> ir.Value:
+        """A folded value times a number; of a mean over time it makes a sum."""
+        out, edit = node.outputs[0], Edit(node, self.made_by)
+        number = edit.const(f"{out.name}.T", np.array(factor, np.float32))
+        return edit.op("Mul", twin, number, name=f"{out.name}/times", like=twin)

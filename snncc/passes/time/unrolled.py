@@ -7,27 +7,24 @@ folded values, so they have one folded twin; ``key_of`` says what is the same.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, constant, is_op, is_zero
 from snncc.passes.time.forms import SHAPING, sizes_of
-from snncc.passes.time.layout import Layout
-
-if TYPE_CHECKING:
-    from snncc.passes.time.fold_time import Folding, Seen
+from snncc.passes.time.layout import Layout, Seen, Work
 
 __all__ = ["key_of", "visit"]
 
 
-def visit(work: Folding, node: ir.Node, live: list[ir.Value]) -> bool:
+def visit(work: Work, node: ir.Node, live: list[ir.Value]) -> bool:
     """Give the results their layouts if the node handles single timesteps; whether it does."""
     rule = _RULES.get(node.op_type)
     return rule(work, node) if rule is not None else False
 
 
-def key_of(work: Folding, node: ir.Node) -> Any:
+def key_of(work: Work, node: ir.Node) -> Any:
     """What the node computes from folded values; None where that cannot be compared."""
     shape = sizes_of(node.outputs[0])
     if node.op_type in SHAPING and node.inputs[0] in work.seen and shape is not None:
@@ -37,7 +34,7 @@ def key_of(work: Folding, node: ir.Node) -> Any:
     return None if False in inputs else (node.domain, node.op_type, *inputs, *attributes)
 
 
-def _input_key(work: Folding, value: ir.Value | None) -> Any:
+def _input_key(work: Work, value: ir.Value | None) -> Any:
     """A folded value is itself, a constant what it holds; False for anything else."""
     if value is None:
         return None
@@ -53,7 +50,7 @@ def _input_key(work: Folding, value: ir.Value | None) -> Any:
 # -- picking ---------------------------------------------------------------------------------
 
 
-def _place(work: Folding, value: ir.Value | None, layout: Layout, t: int) -> Seen:
+def _place(work: Work, value: ir.Value | None, layout: Layout, t: int) -> Seen:
     """A single timestep; the only one of T = 1 is all there is."""
     assert value is not None
     found = work.seen[value]
@@ -62,7 +59,7 @@ def _place(work: Folding, value: ir.Value | None, layout: Layout, t: int) -> See
     return found.renamed(layout, t)
 
 
-def _gather(work: Folding, node: ir.Node) -> bool:
+def _gather(work: Work, node: ir.Node) -> bool:
     """x[t] or x[:, t]."""
     x, index = node.inputs[0], constant(node.inputs[1])
     if not _is_axis_of_time(work, x, attribute(node, "axis", 0)) or index is None or index.ndim:
@@ -71,7 +68,7 @@ def _gather(work: Folding, node: ir.Node) -> bool:
     return True
 
 
-def _slice(work: Folding, node: ir.Node) -> bool:
+def _slice(work: Work, node: ir.Node) -> bool:
     """x[t : t + 1] or x[:, t : t + 1]."""
     x, out = node.inputs[0], node.outputs[0]
     bounds = [constant(v) for v in node.inputs[1:]]
@@ -87,7 +84,7 @@ def _slice(work: Folding, node: ir.Node) -> bool:
     return True
 
 
-def _split(work: Folding, node: ir.Node) -> bool:
+def _split(work: Work, node: ir.Node) -> bool:
     """All timesteps of x, one by one."""
     x, axis = node.inputs[0], attribute(node, "axis", 0)
     is_flat = x in work.seen and work.seen[x].layout is Layout.FLAT and axis == 0
@@ -102,7 +99,7 @@ def _split(work: Folding, node: ir.Node) -> bool:
     return True
 
 
-def _squeeze(work: Folding, node: ir.Node) -> bool:
+def _squeeze(work: Work, node: ir.Node) -> bool:
     x, out = node.inputs[0], node.outputs[0]
     if x not in work.seen or work.seen[x].layout is not Layout.CUT:
         return False
@@ -112,14 +109,14 @@ def _squeeze(work: Folding, node: ir.Node) -> bool:
     return True
 
 
-def _is_axis_of_time(work: Folding, x: ir.Value | None, axis: int) -> bool:
+def _is_axis_of_time(work: Work, x: ir.Value | None, axis: int) -> bool:
     return x in work.seen and work.seen[x].layout.time_axis == axis
 
 
 # -- gathering -------------------------------------------------------------------------------
 
 
-def _concat(work: Folding, node: ir.Node) -> bool:
+def _concat(work: Work, node: ir.Node) -> bool:
     """torch.stack over all timesteps, in either axis, or torch.cat along the samples."""
     axis = attribute(node, "axis", 0)
     stacked = [_unsqueezed(v, axis) for v in node.inputs]
@@ -159,7 +156,7 @@ def _unsqueezed(value: ir.Value | None, axis: int) -> ir.Value | None:
 # -- summing ---------------------------------------------------------------------------------
 
 
-def _add(work: Folding, node: ir.Node) -> bool:
+def _add(work: Work, node: ir.Node) -> bool:
     """A running sum over timesteps; it may begin with zeros."""
     left, right = node.inputs
     out = node.outputs[0]
