@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from snncc.backends.engines import TARGETS
+from snncc.backends.engines import ENGINES
 from snncc.cli.screen import Screen, spinner, write_json
 from snncc.errors import BadInputError, MissingDependencyError, SnnccError, UsageError
 from versus.cases import SECTIONS, Case, quick
@@ -91,8 +91,8 @@ def main(
 
 def _check_engine(name: str) -> None:
     """Before anything is built."""
-    if name not in TARGETS:
-        raise UsageError(f"unknown engine '{name}'; there are {', '.join(TARGETS)}")
+    if name not in ENGINES:
+        raise UsageError(f"unknown engine '{name}'; there are {', '.join(ENGINES)}")
 
 
 def _folder(out: Path | None, is_quick: bool) -> Path | None:

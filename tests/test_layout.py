@@ -10,6 +10,7 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import snncc
@@ -40,6 +41,14 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 PASS_FLOOR = {part: floor for floor, parts in enumerate(PASSES) for part in parts}
 
 
+def _module(path: Path) -> str:
+    name = ".".join(("snncc", *path.relative_to(ROOT).with_suffix("").parts))
+    return name.removesuffix(".__init__")
+
+
+MODULES = {_module(path) for path in ROOT.rglob("*.py")}
+
+
 def _part(module: str) -> str:
     return module.split(".")[1]
 
@@ -48,7 +57,8 @@ def _imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [part if part in MODULES else node.module for part in parts]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
     return [name for name in found if name.startswith("snncc.")]
@@ -92,6 +102,13 @@ def _parts(root: Path) -> set[str]:
 def test_every_part_has_a_floor():
     assert _parts(ROOT) - {"__init__"} <= set(FLOOR)
     assert _parts(ROOT / "passes") <= set(PASS_FLOOR)
+
+
+def test_no_imports_go_in_circles():
+    """Neither when modules are loaded, nor in functions, nor for annotations."""
+    edges = [(_module(p), name) for p in ROOT.rglob("*.py") for name in _imports(p)]
+    graph = nx.DiGraph((a, b) for a, b in edges if b in MODULES and a != b)
+    assert [sorted(c) for c in nx.strongly_connected_components(graph) if len(c) > 1] == []
 
 
 def test_import_is_light():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snncc.backends.base import Activity, Engine
 from snncc.backends.clocked.engine import ClockedEngine
-from snncc.backends.engines import TARGETS, make_engine
+from snncc.backends.engines import ENGINES, make_engine
 from snncc.errors import Fault, SnnccError, UnsupportedModelError, VerificationError
 from snncc.ir.fed import FedGraph
 from snncc.program import Program
@@ -34,7 +34,7 @@ class Settings:
     """How it is measured.
 
     Attributes:
-        engine: Ours, a name of ``TARGETS``.
+        engine: Ours, a name of ``ENGINES``.
         options: Of our engine.
         threads: Of everything.
         batch: Samples per call.
@@ -163,7 +163,7 @@ def run_case(case: Case, settings: Settings) -> Result:
 
 def _engine(program: Program, settings: Settings, threads: int) -> Engine:
     options = dict(settings.options)
-    if "threads" in TARGETS[settings.engine].options:
+    if "threads" in ENGINES[settings.engine].options:
         options["threads"] = threads
     return make_engine(settings.engine, View(program), **options)
 

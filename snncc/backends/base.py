@@ -198,7 +198,7 @@ class Wanted:
 
 
 class Engine(ABC):
-    """Runs samples, also from several threads at a time; built from a network by its Target.
+    """Runs samples, also from several threads at a time; an entry in ``engines`` makes it.
 
     An engine says what it can tell, and computes the activity of a batch; checking, batches,
     progress and joining are here, for all of them.

@@ -14,7 +14,7 @@ from snncc.program import TOTAL_LIMIT, Program
 if TYPE_CHECKING:
     from snncc.ir.fed import FedGraph
 
-__all__ = ["TARGETS", "ModelView", "Target", "make_engine", "require_engine"]
+__all__ = ["ENGINES", "EngineEntry", "ModelView", "make_engine", "require_engine"]
 
 
 class ModelView(Protocol):
@@ -28,7 +28,7 @@ class ModelView(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class EngineEntry:
     """Something that runs compiled networks.
 
     Attributes:
@@ -128,10 +128,10 @@ def _lava_faults(program: Program) -> list[Fault]:
     return unsupported(program)
 
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        Target(
+ENGINES: dict[str, EngineEntry] = {
+    entry.name: entry
+    for entry in (
+        EngineEntry(
             "integer",
             "ONNX Runtime on the quantised graph; the baseline",
             "defines the spike counts",
@@ -139,7 +139,7 @@ TARGETS: dict[str, Target] = {
             ("onnxruntime",),
             "pip install onnxruntime",
         ),
-        Target(
+        EngineEntry(
             "spike-form",
             "ONNX Runtime on the spiking graph, linear layers tick by tick",
             "exact, train for train",
@@ -147,14 +147,14 @@ TARGETS: dict[str, Target] = {
             ("onnxruntime",),
             "pip install onnxruntime",
         ),
-        Target(
+        EngineEntry(
             "clocked",
             "synchronous simulator with a global clock, numpy",
             "exact, train for train",
             _clocked,
             options=("pipelined",),
         ),
-        Target(
+        EngineEntry(
             "event",
             "event-driven simulator without a clock, C",
             "exact",
@@ -163,7 +163,7 @@ TARGETS: dict[str, Target] = {
             "reinstall snncc where there is a C compiler",
             ("threads", "kernels"),
         ),
-        Target(
+        EngineEntry(
             "lava",
             "Intel's Lava on the CPU, in a Python 3.10 of its own; weights of 8 bits",
             "exact, train for train",
@@ -179,7 +179,7 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def require_engine(name: str, model: ModelView, options: Collection[str] = ()) -> Target:
+def require_engine(name: str, model: ModelView, options: Collection[str] = ()) -> EngineEntry:
     """What an engine of that name is made by, if it can be made for the network.
 
     Args:
@@ -192,19 +192,17 @@ def require_engine(name: str, model: ModelView, options: Collection[str] = ()) -
         MissingDependencyError: It cannot run here; the message says how it could.
         TargetError: It cannot run this network.
     """
-    target = TARGETS.get(name)
-    if target is None:
-        raise UsageError(f"unknown engine '{name}'; there are {', '.join(TARGETS)}")
-    if why := target.lacks:
+    entry = ENGINES.get(name)
+    if entry is None:
+        raise UsageError(f"unknown engine '{name}'; there are {', '.join(ENGINES)}")
+    if why := entry.lacks:
         raise MissingDependencyError(f"engine '{name}' {why}")
-    if unknown := [option for option in options if option not in target.options]:
+    if unknown := [option for option in options if option not in entry.options]:
         raise UsageError(f"engine '{name}' has no option '{unknown[0]}'")
-    if why := target.refusal(model.program):
-        others = ", ".join(t.name for t in TARGETS.values() if not t.refusal(model.program))
-        raise TargetError(
-            f"engine '{name}' {why}; there are {others}", target.faults(model.program)
-        )
-    return target
+    if why := entry.refusal(model.program):
+        others = ", ".join(t.name for t in ENGINES.values() if not t.refusal(model.program))
+        raise TargetError(f"engine '{name}' {why}; there are {others}", entry.faults(model.program))
+    return entry
 
 
 def make_engine(name: str, model: ModelView, **options: Any) -> Engine:

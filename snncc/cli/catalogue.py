@@ -15,7 +15,7 @@ from snncc.errors import UsageError
 
 if TYPE_CHECKING:
     from snncc.backends.chip.chips import Chip
-    from snncc.backends.engines import Target
+    from snncc.backends.engines import EngineEntry
     from snncc.ir.ops import Op
 
 __all__ = ["chips", "engines", "ops", "targets"]
@@ -25,12 +25,12 @@ __all__ = ["chips", "engines", "ops", "targets"]
 @json_option
 def engines(as_json: bool) -> None:
     """List what compiled networks run on, and whether it can run here."""
-    from snncc.backends.engines import TARGETS
+    from snncc.backends.engines import ENGINES
 
     if as_json:
-        write_json({"engines": [_engine_json(engine) for engine in TARGETS.values()]})
+        write_json({"engines": [_engine_json(engine) for engine in ENGINES.values()]})
         return
-    rows = [(t.name, t.description, t.exactness, t.unavailable or "yes") for t in TARGETS.values()]
+    rows = [(t.name, t.description, t.exactness, t.unavailable or "yes") for t in ENGINES.values()]
     Screen().table(("name", "what", "spikes", "available"), rows)
 
 
@@ -64,7 +64,7 @@ def _chip_row(c: Chip) -> tuple[str, ...]:
     return (c.name, c.description, f"{c.weight_bits} bit", f"{c.state_bits} bit", cores)
 
 
-def _engine_json(engine: Target) -> dict[str, Any]:
+def _engine_json(engine: EngineEntry) -> dict[str, Any]:
     return {
         "name": engine.name,
         "description": engine.description,

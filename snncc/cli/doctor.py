@@ -40,14 +40,14 @@ def doctor(install_lava: bool, as_json: bool) -> None:
 
 def _found() -> dict[str, Any]:
     import snncc
-    from snncc.backends.engines import TARGETS
+    from snncc.backends.engines import ENGINES
     from snncc.system.cache import cache_folder, why_not_own
 
     return {
         "snncc": snncc.__version__,
         "python": {"version": platform.python_version(), "path": sys.executable},
         "packages": {name: _version(name) for name in _PACKAGES},
-        "engines": {name: target.unavailable for name, target in TARGETS.items()},
+        "engines": {name: target.unavailable for name, target in ENGINES.items()},
         "lava_python": _lava_python(),
         "cache": str(cache_folder()),
         "cache_unused": why_not_own(cache_folder()),

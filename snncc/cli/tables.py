@@ -150,12 +150,12 @@ def _passes(model: CompiledModel) -> list[Row]:
 
 
 def _bounds(model: CompiledModel) -> list[Row]:
-    from snncc.backends.engines import TARGETS
+    from snncc.backends.engines import ENGINES
     from snncc.runtime.bounds import bits_of, bounds
 
     observed = model.report.observed
     ranges = observed.ranges if observed is not None else {}
-    limits = {target.name: target.state_bits + 1 for target in TARGETS.values()}
+    limits = {target.name: target.state_bits + 1 for target in ENGINES.values()}
     return [
         {
             **asdict(row),

@@ -81,16 +81,16 @@ def verify_(
 
 def _engines(given: str, model: CompiledModel) -> tuple[list[str], dict[str, str]]:
     """The engines to compare; of ``all`` and of the default those not run, with the reason."""
-    from snncc.backends.engines import TARGETS
+    from snncc.backends.engines import ENGINES
 
-    others = [name for name in TARGETS if name != "integer"]
+    others = [name for name in ENGINES if name != "integer"]
     names = others if given == "all" else list(dict.fromkeys(n.strip() for n in given.split(",")))
-    if unknown := [name for name in names if name not in TARGETS]:
-        known = ", ".join(TARGETS)
+    if unknown := [name for name in names if name not in ENGINES]:
+        known = ", ".join(ENGINES)
         raise UsageError(f"--engines: no engine '{unknown[0]}'; there are {known}, or all")
-    absent = {n: TARGETS[n].refusal(model.program) for n in names} if given in _LENIENT else {}
+    absent = {n: ENGINES[n].refusal(model.program) for n in names} if given in _LENIENT else {}
     if given == "all":
-        absent = {n: absent[n] or TARGETS[n].unavailable for n in names}
+        absent = {n: absent[n] or ENGINES[n].unavailable for n in names}
     absent = {name: why for name, why in absent.items() if why}
     return [name for name in names if name not in absent], absent
 

@@ -27,7 +27,7 @@ from snncc.runtime.graph_store import LiveGraphs, summarised
 from snncc.runtime.reference import Reference
 from snncc.runtime.report import LayersCompared, Observed
 from snncc.runtime.verify import (
-    ENGINES,
+    COMPARED,
     Verification,
     affordable_samples,
     batch_of,
@@ -318,7 +318,7 @@ def _model(
 
 def _verify(lowered: _Lowered, steps: Steps) -> Verification:
     """All engines beside ``integer``, which they agree with."""
-    steps.begin("verify", len(lowered.verified) * len(ENGINES))
+    steps.begin("verify", len(lowered.verified) * len(COMPARED))
     verdict = verify(lowered.model, lowered.verified, progress=steps.advance)
     require_agreement(verdict)
     return verdict

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.base import Activity, Progress
-from snncc.backends.engines import TARGETS, make_engine
+from snncc.backends.engines import ENGINES, make_engine
 from snncc.errors import UsageError
 from snncc.program import Accumulator, Neuron
 from snncc.runtime.artifact import CompiledModel, load
@@ -57,7 +57,7 @@ class Session:
 
     Args:
         model: The network, or the path of its ``.snn`` file.
-        engine: A name of ``snncc.backends.engines.TARGETS``.
+        engine: A name of ``snncc.backends.engines.ENGINES``.
         batch: Samples simulated together.
         **options: Of the engine: ``pipelined=True`` lets samples follow each other in ``clocked``;
             ``threads`` and ``kernels`` (``auto``, ``event``, ``dense``) are of ``event``;
@@ -105,7 +105,7 @@ class Session:
     @property
     def starts_slowly(self) -> bool:
         """Whether samples had better be given many at a time."""
-        return TARGETS[self.engine].starts_slowly
+        return ENGINES[self.engine].starts_slowly
 
     def get_inputs(self) -> list[NodeArg]:
         """The input, of sequences ``[N, T, *shape]``, and the patch mask where there is one."""

@@ -19,7 +19,7 @@ from snncc.runtime.contract import by_timestep
 from snncc.runtime.result import Coverage, Mismatch, coverage, mismatch
 
 __all__ = [
-    "ENGINES",
+    "COMPARED",
     "EngineVerdict",
     "Verification",
     "affordable_samples",
@@ -30,7 +30,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 #: What a network is compared on where nobody says more.
-ENGINES = ("spike-form", "clocked", "event")
+COMPARED = ("spike-form", "clocked", "event")
 #: Dense multiply-adds, over all samples, that comparing whole networks may take by default; with D
 #: ticks, on slow engines, half a minute or so on a core. And the most samples.
 _WORK, _MOST = 2**35, 32
@@ -113,7 +113,7 @@ class Verification:
 def verify(
     model: CompiledModel,
     x: Array | None = None,
-    engines: Sequence[str] = ENGINES,
+    engines: Sequence[str] = COMPARED,
     progress: Progress | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Verification:

@@ -19,7 +19,7 @@ from snncc.backends.base import (
     spikes_by_tick,
     thermometer,
 )
-from snncc.backends.engines import TARGETS, make_engine
+from snncc.backends.engines import ENGINES, make_engine
 from snncc.errors import BadInputError, UsageError
 from snncc.program import Program
 
@@ -89,7 +89,7 @@ def test_progress_is_told_before_the_next_batch_begins() -> None:
     assert seen == ["begins", "done"] * 2
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_refuses_the_same_calls_in_the_same_words(name: str) -> None:
     engine, x = make_engine(name, small_model.compiled()), small_model.samples()
     for wrong, what in (
@@ -115,7 +115,7 @@ def test_an_engine_without_potentials_refuses_them(engine: Sums) -> None:
         engine.run(x, ["n1", "v2"])
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", ENGINES)
 def test_engines_tell_what_they_say_they_can(name: str) -> None:
     engine = make_engine(name, small_model.compiled())
     can = engine.abilities

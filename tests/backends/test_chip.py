@@ -14,7 +14,7 @@ from small_model import accumulator, program
 
 from snncc.backends.chip import chips
 from snncc.backends.chip.chips import CHIPS, chip, demand_json, demands, require_fit
-from snncc.backends.engines import TARGETS
+from snncc.backends.engines import ENGINES
 from snncc.backends.lava.limits import LAVA, Words
 from snncc.cli.compile import compile_
 from snncc.compiler.options import Options, bits_of
@@ -51,7 +51,7 @@ def test_the_command_line_knows_them():
 
 def test_the_bits_are_those_that_lava_is_proved_for():
     assert Words(LOIHI.weight_bits, LOIHI.state_bits) == LAVA
-    assert TARGETS["lava"].state_bits == LOIHI.state_bits - 1
+    assert ENGINES["lava"].state_bits == LOIHI.state_bits - 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import small_model
 
 from snncc.backends.clocked.engine import ClockedEngine
-from snncc.backends.engines import TARGETS, make_engine
+from snncc.backends.engines import ENGINES, make_engine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
 from snncc.errors import BadInputError, MissingDependencyError, UsageError
 from snncc.ir.fed import fed
@@ -119,15 +119,15 @@ def test_progress_counts_samples(program, quantised):
 # --- targets --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", ENGINES)
 def test_every_target_makes_the_engine_of_its_name(name):
     assert make_engine(name, small_model.compiled()).name == name
-    assert not TARGETS[name].unavailable
+    assert not ENGINES[name].unavailable
 
 
 def test_a_target_that_lacks_its_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("snncc.backends.engines.find_spec", lambda _: None)
-    assert TARGETS["integer"].unavailable == "needs onnxruntime: pip install onnxruntime"
-    assert not TARGETS["clocked"].unavailable
+    assert ENGINES["integer"].unavailable == "needs onnxruntime: pip install onnxruntime"
+    assert not ENGINES["clocked"].unavailable
     with pytest.raises(MissingDependencyError, match="'integer' needs onnxruntime"):
         make_engine("integer", None)

@@ -9,7 +9,7 @@ from command_line import MODELS, ROOT, run_cli
 from report_schema import require_valid
 
 import snncc as package
-from snncc.backends.engines import TARGETS
+from snncc.backends.engines import ENGINES
 from snncc.program import Attention, Relay
 
 ARCH = f"--arch={MODELS}:attending"
@@ -77,8 +77,8 @@ def test_the_file_holds_attention_and_the_relay(snncc, attending):
 @pytest.fixture
 def refusing(monkeypatch):
     """The event engine, as if it could not run the network."""
-    target = replace(TARGETS["event"], refusal=lambda program: f"refuses {program.name}")
-    monkeypatch.setitem(TARGETS, "event", target)
+    target = replace(ENGINES["event"], refusal=lambda program: f"refuses {program.name}")
+    monkeypatch.setitem(ENGINES, "event", target)
 
 
 def test_an_engine_that_cannot_run_it_says_so(snncc, attending, data, refusing):

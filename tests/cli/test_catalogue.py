@@ -3,7 +3,7 @@
 import pytest
 
 from snncc.backends.chip.chips import CHIPS
-from snncc.backends.engines import TARGETS
+from snncc.backends.engines import ENGINES
 from snncc.backends.lava import interpreter
 from snncc.ir.ops import OPS
 
@@ -18,7 +18,7 @@ def test_chips_screen(snncc, golden):
 
 
 def test_engines_and_chips_as_json(snncc):
-    assert [t["name"] for t in snncc("engines", "--json").json["engines"]] == list(TARGETS)
+    assert [t["name"] for t in snncc("engines", "--json").json["engines"]] == list(ENGINES)
     assert [c["name"] for c in snncc("chips", "--json").json["chips"]] == list(CHIPS)
 
 

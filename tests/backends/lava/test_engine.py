@@ -17,7 +17,7 @@ import small_model
 from networks import changed
 
 from snncc.backends.clocked.engine import ClockedEngine
-from snncc.backends.engines import TARGETS, make_engine
+from snncc.backends.engines import ENGINES, make_engine
 from snncc.backends.lava import engine
 from snncc.backends.lava.engine import MOST_PROCESSES, LavaEngine, refusal
 from snncc.backends.lava.worker import Ran
@@ -204,7 +204,7 @@ def test_what_no_bits_help_against_is_said():
     assert refusal(changed(program, "conv1:v", masked=(2, 2))) == (
         "cannot take net.conv1 (Accumulator): masked patches; compile without --patch-mask"
     )
-    assert TARGETS["lava"].refusal(program) == ""
+    assert ENGINES["lava"].refusal(program) == ""
 
 
 def test_what_no_bits_help_against_is_said_ahead_of_bits():
