@@ -1,4 +1,4 @@
-"""Spike-driven attention as people write it, one behind the other; no class of the zoo.
+"""Spike-driven attention as people write it, one after the other; no class of the zoo.
 
 The network takes [N, 2, 8, 8], and ends in three scores. Weights are random, such that most
 populations fire.
@@ -47,7 +47,7 @@ class TokenLinear(nn.Module):
 
 
 class ChannelConv1d(nn.Module):
-    """q (k^T v) on [B, C, N] with Conv1d and BatchNorm1d; v is twice as wide; scaled behind."""
+    """q (k^T v) on [B, C, N] with Conv1d and BatchNorm1d; v is twice as wide; scaled after."""
 
     def __init__(self, dim: int = 12, heads: int = 2) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class BatchedHeads(nn.Module):
 
 
 class ChunkedMaps(nn.Module):
-    """One convolution for q, k and v, chunked behind the neuron; one head; q k^T transposed."""
+    """One convolution for q, k and v, chunked after the neuron; one head; q k^T transposed."""
 
     def __init__(self, dim: int = 12) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class WithTime(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Conv1d over tokens with bias and BatchNorm1d, as behind attention."""
+    """Conv1d over tokens with bias and BatchNorm1d, as after attention."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ def attend(
     fire_behind: bool = True,
     pooled: str = "",
     factor: float = 0.25,
-    behind: float = 1.0,
+    after: float = 1.0,
     **neuron: Any,
 ) -> Net:
     """Attention over the current map of spikes, and a neuron.
@@ -72,7 +72,7 @@ def attend(
         fire_behind: Whether a neuron follows.
         pooled: ``MaxPool`` or ``AveragePool`` of the spikes of k and v.
         factor: What ``scales`` multiply with.
-        behind: A factor right ahead of the neuron.
+        after: A factor right before the neuron.
         **neuron: D, norm and rounding of q, k and v.
     """
     channels, plane = net.shape[0], net.shape[1:]
@@ -89,8 +89,8 @@ def attend(
         net.then("Transpose", perm=[0, 1, 3, 2])
     net.then("Reshape", net.const([0, channels * wide, *plane], np.int64), module="merge")
     net.shape = (channels * wide, *plane)
-    if behind != 1.0:
-        net.affine("Mul", behind)
+    if after != 1.0:
+        net.affine("Mul", after)
     net.rms = 1.0
     return net.fire(4) if fire_behind else net
 

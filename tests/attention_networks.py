@@ -107,7 +107,7 @@ class _AttentionBuilder(_Builder):
         return at
 
     def relayed(self, last: Node, trains: list[Node]) -> Node:
-        """``last`` in a window behind all ``trains``."""
+        """``last`` in a window after all ``trains``."""
         name, seen = self.name("r"), {n.name: n for n in self.nodes}
         made = Relay(name, last.shape, last.name, 0, emitted_payload(last), "m.relay")
         depths = (required_depth(replace(made, source=n.name), seen) for n in trains)

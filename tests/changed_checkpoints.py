@@ -233,7 +233,7 @@ def changed_checkpoint(network: str, form: str, rng: random.Random) -> bytes:
 
 
 def changed_old(data: bytes, rng: random.Random) -> bytes:
-    """Of the older format: pickles one after the other, and storages behind their sizes."""
+    """Of the older format: pickles one after the other, and storages after their sizes."""
     ends, at = [], 0
     with suppress(Exception):
         while data[at : at + 1] == b"\x80":

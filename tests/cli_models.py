@@ -172,7 +172,7 @@ def unsupported():
 
 
 class Idle(nn.Module):
-    """A branch that never fires, behind it norms that never saw anything vary."""
+    """A branch that never fires, after it norms that never saw anything vary."""
 
     default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
 
@@ -194,7 +194,7 @@ class Idle(nn.Module):
 
 
 def idle(norms=5):
-    """Layers ahead of the norms are without bias, or these would be as large as the weights."""
+    """Layers before the norms are without bias, or these would be as large as the weights."""
     net = Idle(norms)
     for layer in net.branch[::2]:
         nn.init.zeros_(layer.bias)

@@ -39,7 +39,7 @@ class MaskedNet(Net):
         self.mask()
 
     def mask(self) -> MaskedNet:
-        """Masked patches are zero behind it."""
+        """Masked patches are zero after it."""
         self.then("PatchMask", "mask", domain=DOMAIN, module=self.label("mask"))
         return self
 
@@ -106,7 +106,7 @@ def masked_cases(
     Args:
         draw: Hypothesis's.
         max_layers: At most so many neurons in a row.
-        published: A mask is right ahead of a neuron or sum, as behind SparseBatchNorm2d.
+        published: A mask is right before a neuron or sum, as after SparseBatchNorm2d.
         ties: Powers of two as weights; default: drawn.
     """
     patches: Patches = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
@@ -179,7 +179,7 @@ class _Author:
             self.net.batch_norm()
 
     def masked(self, D: int, out: int) -> None:
-        """SpikeSparseConv, or a convolution and a mask; perhaps SparseBatchNorm behind it."""
+        """SpikeSparseConv, or a convolution and a mask; perhaps SparseBatchNorm after it."""
         if self.pick(True, False):
             self.net.sparse_conv(out, D)
         else:

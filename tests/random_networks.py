@@ -162,7 +162,7 @@ class _Author:
         self.scales()
 
     def scales(self) -> None:
-        """Batch norm, or scale and shift, behind a layer."""
+        """Batch norm, or scale and shift, after a layer."""
         if self.flip(3):
             self.net.batch_norm()
         elif self.flip(4):
@@ -170,7 +170,7 @@ class _Author:
             self.net.affine("Mul", values, per_channel=True).affine("Add", 0.25)
 
     def pool_of_potential(self) -> None:
-        """A pool and, where it averages, perhaps scales behind it."""
+        """A pool and, where it averages, perhaps scales after it."""
         if self.pool() not in ("MaxPool", "") and self.flip(3):
             self.scales()
 

@@ -152,7 +152,7 @@ def state_networks(draw: st.DrawFn) -> Case:
 
 
 def _front(draw: st.DrawFn, net: Net, T: int, is_sequence: bool) -> bool:
-    """Timesteps as an axis, and perhaps a layer ahead of a repetition, which sees one of them."""
+    """Timesteps as an axis, and perhaps a layer before a repetition, which sees one of them."""
     if is_sequence:
         sequence(net, T)
         return False

@@ -74,7 +74,7 @@ def attention_cases(draw: st.DrawFn) -> Case:
             net, heads, op=pick("MatMul", "Einsum"), first=pick("qk", "kv"),
             layout=pick("bhnd", "bhdn"), scales=set(pick("", "q", "y", "k first").split()),
             wide=pick(1, 1, 2), factor=0.25 if ties else 0.3, D=D,
-            norm=pick(1.0, float(D), 2.0), rounding=rounding, behind=pick(1.0, 0.125),
+            norm=pick(1.0, float(D), 2.0), rounding=rounding, after=pick(1.0, 0.125),
             pooled=pick("", "", "MaxPool") if _leaves_tokens(net.shape, heads) else "",
         )  # fmt: skip
         net.conv(heads * each, 1, D=4).fire(4)
@@ -122,7 +122,7 @@ def attention_neuron(
 ) -> tuple[Forms, Neuron]:
     """A network whose q, k and v have norm D, and whose attention neuron has D levels."""
     net = Net((2, 4, 4), rms=2.0).conv(heads * head_dim, 1, D=D).fire(D)
-    attend(net, heads, norm=float(D), D=D, rounding=rounding, behind=scale, fire_behind=False)
+    attend(net, heads, norm=float(D), D=D, rounding=rounding, after=scale, fire_behind=False)
     net.fire(D, rounding=rounding).conv(2, 1)
     f = Forms.of(case_of(net, scale=2.0**-5, samples=6), 16)
     return f, f.program.neurons[-1]
@@ -186,15 +186,15 @@ def test_ties_are_met_and_decided_alike(rounding: str) -> None:
 @pytest.fixture(scope="module")
 def one() -> Forms:
     net = Net((2, 6, 6), seed=3, rms=2.0).conv(6, stride=2, pads=1).fire(4)
-    attend(net, 2, D=4, norm=4.0, behind=2.0).conv(4, 1)
+    attend(net, 2, D=4, norm=4.0, after=2.0).conv(4, 1)
     return Forms.of(case_of(net, scale=2.0**-5, samples=8), bits=8)
 
 
 def test_q_is_relayed_by_one_window(one: Forms) -> None:
     (relay,) = (n for n in one.program.nodes if isinstance(n, Relay))
     (attention,) = (n for n in one.program.nodes if isinstance(n, Attention))
-    stem, q, k, v, behind = one.program.neurons
-    assert (stem.depth, q.depth, k.depth, v.depth, relay.depth, behind.depth) == (0, 1, 1, 1, 2, 3)
+    stem, q, k, v, after = one.program.neurons
+    assert (stem.depth, q.depth, k.depth, v.depth, relay.depth, after.depth) == (0, 1, 1, 1, 2, 3)
     assert (relay.source, attention.q, attention.k) == (q.name, relay.name, k.name)
     assert one.program.windows == 4
 
@@ -261,7 +261,7 @@ def test_an_embedding_of_positions_joins_the_layer_ahead_of_it() -> None:
     net.then("Add", net.const(net.rng.normal(size=(1, 9, 4))), module="positions")
     net.then("Transpose", perm=[0, 2, 1]).then("Reshape", net.const([0, 4, 3, 3], int))
     net.shape = (4, 3, 3)
-    attend(net.fire(4), 2, behind=0.125).conv(3, 1)
+    attend(net.fire(4), 2, after=0.125).conv(3, 1)
     f = Forms.of(case_of(net, scale=2.0**-5), 8)
     assert f.program.accumulators[0].bias.shape == (4, 3, 3)
     assert disagreements(f) == []
@@ -270,7 +270,7 @@ def test_an_embedding_of_positions_joins_the_layer_ahead_of_it() -> None:
 @pytest.mark.parametrize("first", ["features", "channels"])
 def test_tokens_end_in_a_mean_or_in_features(first: str) -> None:
     net = Net((2, 6, 6), seed=6, rms=2.0).conv(6, stride=2, pads=1).fire(4)
-    attend(net, 2, behind=0.125)
+    attend(net, 2, after=0.125)
     net.then("Reshape", net.const([0, 6, 9], int))
     if first == "channels":
         net.then("Transpose", perm=[0, 2, 1])

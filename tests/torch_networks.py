@@ -120,7 +120,7 @@ class NearMisses(nn.Module):
 
 
 class LiveWeights(nn.Module):
-    """Attention, which is a layer of spikes; and a layer behind it that meets no neuron."""
+    """Attention, which is a layer of spikes; and a layer after it that meets no neuron."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -75,7 +75,7 @@ def _calls_per_turn(call: Call, batches: Sequence[Array], seconds: float) -> int
 
 
 def _turn(call: Call, batches: Sequence[Array], first: int, count: int) -> list[float]:
-    """Times of calls ``first``, ``first + 1``, … behind one that counts only if it is long."""
+    """Times of calls ``first``, ``first + 1``, … after one that counts only if it is long."""
     taken = [_timed(call, batches[(first - 1) % len(batches)])]
     if taken[0] < _LONG:
         taken = [_timed(call, batches[i % len(batches)]) for i in range(first, first + count)]

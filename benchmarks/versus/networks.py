@@ -38,7 +38,7 @@ def w1(
     """VGG 64-64-P-128-128-P-256-256-P-FC10 on images of 3 x size x size.
 
     Args:
-        density: Of what the layers behind the first read: the fraction that is not zero.
+        density: Of what the layers after the first read: the fraction that is not zero.
         D: Ticks of a burst.
         width: Factor on the channels.
         bits: Of the weights.
@@ -57,7 +57,7 @@ def w1(
 def stage_a(
     density: float, D: int = 4, seed: int = 0, channels: int = 64, size: int = 56
 ) -> Network:
-    """Convolutions of an E-SpikeFormer convolution block, one behind the other.
+    """Convolutions of an E-SpikeFormer convolution block, one after the other.
 
     SpikeSepConv (1x1, depthwise 7x7, 1x1), then the pair of 3x3 that widens by 4; a neuron ahead
     of each. The residual sums are left out: dense 8-bit inference has no integer form of them.
@@ -72,10 +72,10 @@ def stage_a(
 def stage_b(
     density: float, D: int = 4, seed: int = 0, channels: int = 256, size: int = 14
 ) -> Network:
-    """Convolutions of an E-SpikeFormer transformer block, one behind the other.
+    """Convolutions of an E-SpikeFormer transformer block, one after the other.
 
     SpikeSepConv, the attention's value (widened by 4) and output projections, the MLP; a neuron
-    ahead of each. Left out: query and key, the attention's products, the residual sums.
+    before each. Left out: query and key, the attention's products, the residual sums.
     """
     spikes = _spikes(_CALIBRATION + _TIMED, (channels, size, size), density, D, seed)
     net = Builder(spikes[:_CALIBRATION], D, D, 8, seed)

@@ -33,9 +33,9 @@ def float_model(program: Program, folded: bool, late: bool) -> onnx.ModelProto:
 
     Args:
         program: T = 1.
-        folded: Thresholds divide the weights ahead of a population, where they can; else they
+        folded: Thresholds divide the weights before a population, where they can; else they
             divide its potential. Then weights are integers and sums are exact below 2**24.
-        late: Round behind Clip and max-pool, which commutes and leaves ONNX Runtime more to fuse.
+        late: Round after Clip and max-pool, which commutes and leaves ONNX Runtime more to fuse.
 
     Raises:
         UnsupportedModelError: No dense form.

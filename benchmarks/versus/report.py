@@ -122,7 +122,7 @@ def _remarks(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Columns, forms, and why something is missing or marked, each said once."""
     cases = found["cases"]
     lines: list[tuple[str, ...]] = [
-        ("d", "fraction that is not zero, of the activations read by the layers behind the first"),
+        ("d", "fraction that is not zero, of the activations read by the layers after the first"),
         ("MMAC", "multiply-adds of dense inference, padding included"),
         ("at events", "share of them where the value read is not zero"),
         ("by event", "share of them in layers that our engine computed event by event"),

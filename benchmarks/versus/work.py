@@ -24,7 +24,7 @@ class Work:
         macs: Multiply-adds of dense inference, padding included.
         event_macs: An event is a value that is not zero; each at each of its synapses.
         sops: The same for binary spikes: a burst of n is n of them; without the input's.
-        density: Fraction of what the layers behind the first read that is not zero.
+        density: Fraction of what the layers after the first read that is not zero.
         payload: Mean size of those events.
     """
 

@@ -228,5 +228,5 @@ def ssc(D: int = 4, width: int = 16) -> SSC:
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    """Returns a padded convolution without bias: the batch norm behind it has one."""
+    """Returns a padded convolution without bias: the batch norm after it has one."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)

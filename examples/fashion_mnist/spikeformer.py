@@ -30,7 +30,7 @@ _BLOCKS = 2
 class SmallESpikeFormer(nn.Module):
     """A convolution block on 14x14 positions, two transformer blocks on 7x7, and a head.
 
-    Sparse convolutions stand ahead of the transformer blocks only; those see all tokens.
+    Sparse convolutions stand before the transformer blocks only; those see all tokens.
     Attention is ``fire((q kᵀ) v scale)`` of spike counts over D; with scale 1/2 and D = 4 the
     product of the counts themselves is multiplied by 2^-7.
 
@@ -89,7 +89,7 @@ def spikeformer(D: int = 4, width: int = 32) -> SmallESpikeFormer:
 
 
 def spikeformer_ssc(D: int = 4, width: int = 32) -> SmallESpikeFormer:
-    """Returns the network with SpikeSparseConv ahead of its transformer blocks, keys unchanged."""
+    """Returns the network with SpikeSparseConv before its transformer blocks, keys unchanged."""
     return SmallESpikeFormer(Layers(D, sparse=True), width)
 
 

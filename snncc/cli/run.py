@@ -79,7 +79,7 @@ class _Threads(click.IntRange):
 @click.option(
     "--pipelined",
     is_flag=True,
-    help="Let a sample enter every D ticks, behind the last one; engine clocked.",
+    help="Let a sample enter every D ticks, after the last one; engine clocked.",
 )
 @click.option(
     "--threads",

@@ -31,7 +31,7 @@ class Imported:
     Attributes:
         model: The graph in stage ``imported``, without what is not compiled.
         trained: The network itself, which computes what the graph is compared with.
-        host: What the host computes behind the graph, if anything.
+        host: What the host computes after the graph, if anything.
     """
 
     model: ir.Model

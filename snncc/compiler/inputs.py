@@ -98,7 +98,7 @@ def _input_shape(model: ir.Model) -> tuple[int, ...]:
 
     shape = static_shape(model.graph.inputs[0])
     if not shape:
-        raise UnsupportedModelError("the input has no static shape behind its batch axis")
+        raise UnsupportedModelError("the input has no static shape after its batch axis")
     return shape
 
 

@@ -261,9 +261,9 @@ class _Builder:
             payloads = [self.grids[train].payload for train in trains_of(node)]
             self.grids[out] = Grid.counts(reach_of_product(node, payloads)[1])
         else:
-            behind = self.grids[x].behind(node)
+            after = self.grids[x].after(node)
             branches = (self.grids[v].payload for v in node.inputs if v in self.grids)
-            self.grids[out] = replace(behind, payload=max(behind.payload, sum(branches)))
+            self.grids[out] = replace(after, payload=max(after.payload, sum(branches)))
 
     def _time(self, node: ir.Node, x: ir.Value) -> None:
         """Where timesteps begin, and where they end."""

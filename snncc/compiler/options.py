@@ -58,7 +58,7 @@ class Options:
             ``with snncc.nn.masked(net, mask): net(apply_patch_mask(x, mask))`` does.
         until: Compile only up to this node or module; its value is the result.
         host: The network's last linear layer or layers, where one reads potentials without a neuron
-            ahead of it: the host computes them, and what is affine behind them. The engines'
+            before it: the host computes them, and what is affine after them. The engines'
             results, bit-equal, are what that reads.
         verify_samples: Compare engines on so many samples, as far as there are; default: 32, of
             large networks fewer.

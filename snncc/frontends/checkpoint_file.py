@@ -27,7 +27,7 @@ UNPACKED_BYTES, TIMES_STORED = 2**28, 16
 
 _SAVE = "torch.save(net.state_dict(), path)"
 _ZIP = b"PK\x03\x04"
-#: What a file begins with that has no zip around it; and how many pickles are ahead of its
+#: What a file begins with that has no zip around it; and how many pickles are before its
 #: tensors: magic number, protocol, system, state.
 _LEGACY, _PICKLES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 4
 _WANTED = re.compile(r"(?:GLOBAL|unrecognized function|but got) (\S+(?: \S+>)?)")
@@ -113,7 +113,7 @@ def _not_loaded(path: Path, error: Exception, head: bytes, trust_pickle: bool) -
 
 
 def _is_cut_pickle(path: Path) -> bool:
-    """Whether one of the pickles ahead of the tensors has no end, perhaps in a class's name."""
+    """Whether one of the pickles before the tensors has no end, perhaps in a class's name."""
     try:
         with open(path, "rb") as file:
             for _ in range(_PICKLES):

@@ -140,7 +140,7 @@ def _is_loop(graph: Any, part: set[int]) -> bool:
 
 
 def _gather(chain: list[ir.Node], lineage: Lineage) -> None:
-    """One neuron ahead of the calls; they hand on what it fires."""
+    """One neuron before the calls; they hand on what it fires."""
     first, T = chain[0], len(chain)
     x = first.inputs[0]
     assert x is not None

@@ -42,10 +42,10 @@ def holding(module: torch.nn.Module, mask: torch.Tensor | None) -> Iterator[None
 
 @contextmanager
 def taking_mask(module: torch.nn.Module) -> Iterator[None]:
-    """Within this context ``module`` is called with a patch mask f32 [N, 1, h, w] behind its input.
+    """Within this context ``module`` is called with a patch mask f32 [N, 1, h, w] after its input.
 
     Its input is masked, as published networks are trained; its sparse layers become
-    SpikeSparseConv, and BatchNormalization with a PatchMask behind.
+    SpikeSparseConv, and BatchNormalization with a PatchMask after.
 
     Raises:
         UnsupportedModelError: A layer pads with something else than zeros.

@@ -143,7 +143,7 @@ def _check_input(x: ir.Value) -> None:
         )
     if static_shape(x) is None:
         raise UnsupportedModelError(
-            f"the input '{x.name}' has a shape that varies behind the batch axis: "
+            f"the input '{x.name}' has a shape that varies after the batch axis: "
             f"{[str(d) for d in x.shape or ()][1:]}; export with a free batch axis alone"
         )
 

@@ -1,7 +1,8 @@
 """Operators of spike-driven attention: y = (q k^T) v, head by head, without a softmax.
 
 Values are channels first, [N, heads * d, ...]: the channels of a head lie side by side, and all
-axes behind are positions. Order ``kv`` forms k v^T first, ``qk`` q^T k; both are the same numbers.
+axes after them are positions. Order ``kv`` forms k v^T first, ``qk`` q^T k; both give the same
+numbers.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _body(lead: int, real: str, result: int, branches: dict[str, str]) -> str:
     """The whole function.
 
     Args:
-        lead: Axes ahead of the channels.
+        lead: Axes before the channels.
         real: ``float`` or ``double``, in which products are summed.
         result: Type of Y.
         branches: The two orders.

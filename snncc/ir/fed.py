@@ -44,7 +44,7 @@ class FedGraph:
     weights: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def serialised(self) -> bytes:
-        """What ONNX Runtime opens: the weights are inputs, behind those that the graph has."""
+        """What ONNX Runtime opens: the weights are inputs, after those that the graph has."""
         whole = onnx.ModelProto()
         whole.CopyFrom(self.proto)
         for name, array in self.weights.items():

@@ -123,7 +123,7 @@ def _wide(build: _Build, value: ir.Value) -> ir.Value:
 
 
 class _Window:
-    """A window that goes over the axes behind samples and channels."""
+    """A window that goes over the axes after samples and channels."""
 
     def __init__(self, node: ir.Node, kernel: Sequence[int]) -> None:
         rank, size = len(kernel), static_shape(_given(node, 0)) or ()

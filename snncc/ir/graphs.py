@@ -145,7 +145,7 @@ def explicit_pads(
         node: A convolution or pool.
         span: How far its window reaches along each axis.
         strides: Along each.
-        size: Of its input behind samples and channels.
+        size: Of its input after samples and channels.
     """
     mode, rank = attribute(node, "auto_pad", "NOTSET"), len(span)
     pads = list(attribute(node, "pads") or [0] * (2 * rank))

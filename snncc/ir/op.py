@@ -18,7 +18,7 @@ COUNTS = ("tensor(uint8)", "tensor(int64)")
 SUMMED = ("tensor(float)", "tensor(int64)")
 
 #: In the body of a neuron that fires tick by tick: levels [C|1, D] as L [D, C|1, ...], and the gap
-#: that each spike's reset takes, which is none behind the last.
+#: that each spike's reset takes, which is none after the last.
 GAPS = """level_shape = Concat <axis: int = 0> (D, any, tail)
     by_tick = Transpose <perm: ints = [1, 0]> (levels)
     L = Reshape (by_tick, level_shape)

@@ -120,7 +120,7 @@ _QUANTIZE_INPUT = Op(
     Traits(Numbers.REAL, Numbers.SOURCE, until="spiking", rounds=True, keeps_shape=True),
 )
 
-#: D of levels [C|1, D], and 1 for each axis of V behind the channels.
+#: D of levels [C|1, D], and 1 for each axis of V after the channels.
 _TAIL = """size = Shape (levels)
     D = Slice (size, one, two)
     v_shape = Shape (V)

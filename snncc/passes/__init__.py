@@ -33,9 +33,9 @@ _TO_LEVELS: tuple[Pass, ...] = (
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
-    RecogniseAttention(),  # while norms are neurons' own: behind it there are maps alone, no tokens
+    RecogniseAttention(),  # while norms are neurons' own: after it there are maps alone, no tokens
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
-    FoldPadding(),  # while batch norms stand: the border of BN(0) is zeros ahead of one
+    FoldPadding(),  # while batch norms stand: the border of BN(0) is zeros before one
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is
     MergeLinear(),  # one layer between two neurons: a membrane potential is one weighted sum
 )

@@ -108,11 +108,11 @@ class PassManager:
         feeds: Inputs for translation validation, under every name the input has in any stage;
             none: no validation.
         dump_dir: Write the graph's text after each pass there.
-        begin: Called with the name of each pass ahead of it.
+        begin: Called with the name of each pass before it.
         records: What was done.
-        kept: Names of the passes behind which the graph is wanted; none: all of them.
+        kept: Names of the passes after which the graph is wanted; none: all of them.
         stages: Last graph of every stage passed.
-        after: Graph behind the passes wanted, by name.
+        after: Graph after the passes wanted, by name.
     """
 
     passes: Sequence[Pass]

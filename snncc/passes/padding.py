@@ -1,6 +1,6 @@
 """Reading padding, however it is spelled, and handing it on to the layers around it.
 
-A border of constants is written as Pad, as slice assignments behind a Pad, with Concat or with
+A border of constants is written as Pad, as slice assignments after a Pad, with Concat or with
 Where. All these only move elements, so two runs of them on marked elements tell what they do.
 """
 
@@ -215,9 +215,9 @@ def emit_padding(edit: Edit, x: ir.Value, pads: Pads, name: str) -> ir.Value:
 
 
 def padded_layer(padding: Padding) -> Linear | None:
-    """The 1x1 convolution behind which the border stands, padding by itself.
+    """The 1x1 convolution after which the border stands, padding by itself.
 
-    Zeros ahead of it leave its bias at the border; where that is not the border wanted, the bias
+    Zeros before it leave its bias at the border; where that is not the border wanted, the bias
     becomes a map.
     """
     linear, size = read_linear(padding.x), static_shape(padding.x)
@@ -234,7 +234,7 @@ def padded_layer(padding: Padding) -> Linear | None:
 
 
 def absorb_padding(node: ir.Node, made_by: str) -> bool:
-    """Padding ahead of a convolution goes into the layer before, or into its own pads.
+    """Padding before a convolution goes into the layer before, or into its own pads.
 
     Constants other than zero reach the border alone: there the bias becomes a map.
     """

@@ -52,7 +52,7 @@ class Linear:
     Attributes:
         kind: ``conv`` or ``gemm``.
         x: Input value.
-        out: Value that carries the result (behind the bias map, if there is one).
+        out: Value that carries the result (after the bias map, if there is one).
         node: The Conv or Gemm.
         weights: (C_out, C_in/groups, kH, kW) or (F_out, F_in); a unit per row.
         biases: (C_out,).
@@ -385,7 +385,7 @@ def _common(terms: list[tuple[Array, Fraction]]) -> tuple[Array, Fraction] | Non
 
 
 def absorb_affine_after(linear: Linear, affine: Affine) -> Linear:
-    """The layer followed by ``affine`` as one layer; exact also behind a bias map."""
+    """The layer followed by ``affine`` as one layer; exact also after a bias map."""
     count, on_grid = len(linear.weights.values), linear.steps.found
     scales = affine.scales.spread(count)
     weights, biases = (_times(rows, scales, on_grid) for rows in (linear.weights, linear.biases))
@@ -397,7 +397,7 @@ def absorb_affine_after(linear: Linear, affine: Affine) -> Linear:
 def absorb_affine_before(linear: Linear, affine: Affine, size: tuple[int, ...]) -> Linear:
     """``affine`` followed by the layer as one layer.
 
-    Zeros are padded *behind* the affine map, so with padding the shift reaches the border less:
+    Zeros are padded *after* the affine map, so with padding the shift reaches the border less:
     the bias becomes a map (C, H, W).
 
     Args:

@@ -58,7 +58,7 @@ def _global_faults(program: Network) -> Iterator[str]:
 
 
 def _result(readout: Readout) -> tuple[Any, str]:
-    """What a readout is behind the host's layer: shape, and which timesteps."""
+    """What a readout is after the host's layer: shape, and which timesteps."""
     w = readout.weight
     return readout.shape if w is None else w.shape[:1], readout.over_time
 

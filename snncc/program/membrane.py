@@ -46,14 +46,14 @@ def membrane_reach(
         decay: (numerator, shift).
         drive: Largest absolute potential, in units of the membrane.
         loss: The most that spikes take in a timestep.
-        delayed: They take it in the next one, behind the decay.
+        delayed: They take it in the next one, after the decay.
     """
     numerator, shift = decay
-    before, behind = (0, loss) if delayed else (loss, 0)
+    before, after = (0, loss) if delayed else (loss, 0)
     reach = widest = drive
     for _ in range(timesteps - 1):
         product = numerator * (reach + before)
-        new = (product >> shift) + 1 + drive + behind
+        new = (product >> shift) + 1 + drive + after
         widest = max(widest, product, new)
         if new == reach:
             break

@@ -235,7 +235,7 @@ class Output:
 
     @property
     def real_shape(self) -> Shape:
-        """Of a result per sample, behind what the host computes."""
+        """Of a result per sample, after what the host computes."""
         return self.shape if self.weight is None else self.weight.shape[:1]
 
     def to_json(self) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class Result:
 
     Attributes:
         name: That of the output; of a sum ``output``.
-        parts: What it is a sum of, all of one shape behind what the host computes.
+        parts: What it is a sum of, all of one shape after what the host computes.
     """
 
     name: str
@@ -271,7 +271,7 @@ class Result:
 
     @property
     def shape(self) -> Shape:
-        """Per sample, behind what the host computes."""
+        """Per sample, after what the host computes."""
         return self.parts[0].real_shape
 
     @property

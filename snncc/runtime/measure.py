@@ -128,7 +128,7 @@ def measure(
 
     Args:
         trained: The network itself.
-        integer: Float graph behind fold-scale: the same integers, input on its grid.
+        integer: Float graph after fold-scale: the same integers, input on its grid.
         quantised: Integer graph; its lineage leads back to the trained network.
         feeds: Inputs under all their names, with the same number of samples.
         head: What the host makes of the graph's results, real values; the class is that of its own

@@ -187,7 +187,7 @@ def require_agreement(verdict: Verification) -> None:
 class _Engines:
     """Engines by name, made when they are needed.
 
-    Behind the last samples each goes before the next is made: those of a large network hold a copy
+    After the last samples each goes before the next is made: those of a large network hold a copy
     of all its weights, each its own.
     """
 

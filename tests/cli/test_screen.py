@@ -117,7 +117,7 @@ def _told(monkeypatch, is_terminal, quiet=False):
 def test_a_terminal_sees_which_step_runs_and_how_far_it_is(monkeypatch):
     text = _told(monkeypatch, is_terminal=True)
     assert "9/11 verify 4/12" in text
-    assert text.endswith("\x1b[2K")  # the line is gone behind it
+    assert text.endswith("\x1b[2K")  # the line is gone after it
 
 
 def test_nothing_is_told_where_nobody_looks(monkeypatch):

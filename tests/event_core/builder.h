@@ -43,7 +43,7 @@ int64_t *add_projection(network *net, rng *r, int32_t source, ev_projection_kind
 
 shape shape_of(const network *net, int32_t node);
 
-/* The bytes, to be freed; exactly `size`, so that sanitizers see what is read behind them. */
+/* The bytes, to be freed; exactly `size`, so that sanitizers see what is read after them. */
 void *network_bytes(const network *net, size_t *size);
 
 /* Any network: layers of all kinds, usually valid. */

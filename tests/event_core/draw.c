@@ -146,7 +146,7 @@ static void draw_pool(network *net, rng *r)
     add_pool(net, from, draw(r, 2) ? EV_POOL_SUM : EV_POOL_MAX, of, any_window(r));
 }
 
-/* Spikes of a layer of its own; with q, k and v that need 4 nodes and 4 more behind them. */
+/* Spikes of a layer of its own; with q, k and v that need 4 nodes and 4 more after them. */
 static int32_t draw_train(network *net, rng *r, int32_t from, int64_t channels)
 {
     shape of = shape_of(net, from);

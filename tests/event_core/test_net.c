@@ -164,7 +164,7 @@ static void test_fields(void)
     expect_faults(&net, cases, sizeof(cases) / sizeof(*cases));
 }
 
-/* No prefix is a network, and nothing is read behind it. */
+/* No prefix is a network, and nothing is read after it. */
 static void test_prefixes(void)
 {
     network net;

@@ -64,7 +64,7 @@ COMPILES: dict[str, Callable[[], nn.Module]] = {
     "an axis put in front and taken off": lambda: network(
         IntegerFire(4), Of(lambda x: x.unsqueeze(0)[0])
     ),
-    "an axis put behind the samples and taken off": lambda: network(
+    "an axis put after the samples and taken off": lambda: network(
         IntegerFire(4), Of(lambda x: x.unsqueeze(1)[:, 0])
     ),
     "all of an axis": lambda: network(IntegerFire(4), Of(lambda x: x[:, :, 0:7, :])),

@@ -412,7 +412,7 @@ class Own(nn.Module):
 
 
 def spiking(threshold=0.5):
-    """A network of both, and its tensors as they are behind a batch of 2."""
+    """A network of both, and its tensors as they are after a batch of 2."""
     net = nn.Sequential(nn.Linear(3, 4), Adapting(), Own())
     tensors = {
         "0.weight": torch.randn(4, 3), "0.bias": torch.randn(4),

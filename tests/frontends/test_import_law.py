@@ -46,7 +46,7 @@ def law_of(net: nn.Module | str, **more: Any) -> dict[str, Any]:
 
 
 class Odd(nn.Module):
-    """Neurons in every spelling; one object at two places; a result behind the last neuron."""
+    """Neurons in every spelling; one object at two places; a result after the last neuron."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_every_neuron_is_compared_wherever_and_however_it_is_written() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_last_value_is_compared_with_pytorchs_result(seed: int) -> None:
-    """Whatever stands behind the last neuron: a graph that is wrong there is named."""
+    """Whatever stands after the last neuron: a graph that is wrong there is named."""
     net = lively(Odd())
     found = export_module(net, (2, 8, 8))
     names = [str(n.outputs[0].name) for n in found.model.graph if n.outputs[0].uses() == ()]

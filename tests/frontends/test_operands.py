@@ -18,7 +18,7 @@ HEAD = '<ir_version: 10, opset_import: ["": 21]> g (float[N,2,4,4] x) => (float 
 
 
 def model(body: str, **shapes: tuple[int, ...]) -> onnx.ModelProto:
-    """The body behind a Conv of 4 channels without a bias; constants of ones, lists of zeros."""
+    """The body after a Conv of 4 channels without a bias; constants of ones, lists of zeros."""
     proto = onnx.parser.parse_model(f"{HEAD} {{ {body} }}")
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     for name, shape in shapes.items():

@@ -102,7 +102,7 @@ def test_large_counts_stay_exact(order: str) -> None:
 
 
 def test_the_spiking_body_has_no_product_of_counts() -> None:
-    """Sums over the ticks ahead of the products would make the comparison with counts vacuous."""
+    """Sums over the ticks before the products would make the comparison with counts vacuous."""
     body = OPS["SpikeAttention"].body
     summed = [line for line in body.splitlines() if "ReduceSum" in line]
     assert summed

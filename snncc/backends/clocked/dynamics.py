@@ -92,7 +92,7 @@ class HardReset(Carried):
 
 
 class DelayedReset(Carried):
-    """A membrane whose soft reset comes a timestep late, behind the decay; ``owed`` till then."""
+    """A membrane whose soft reset comes a timestep late, after the decay; ``owed`` till then."""
 
     def __init__(self, neuron: Neuron) -> None:
         super().__init__(neuron)

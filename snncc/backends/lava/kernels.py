@@ -19,7 +19,7 @@ def lava_kernel(kernel: Array) -> Array:
 def symmetric(
     kernel: Array, pads: tuple[int, int, int, int], dilations: Pair
 ) -> tuple[Array, Pair, Pair]:
-    """Kernel, padding and dilations (h, w) of the same convolution with as much padding behind.
+    """Kernel, padding and dilations (h, w) of the same convolution with as much padding after.
 
     Lava pads both ends of an axis alike. Where ONNX does not, the kernel grows by zeros at the end
     that has less padding; its dilations become zeros, too.
@@ -29,12 +29,12 @@ def symmetric(
         pads: (top, left, bottom, right).
         dilations: (h, w).
     """
-    before, behind = pads[:2], pads[2:]
-    if before == behind:
+    before, after = pads[:2], pads[2:]
+    if before == after:
         return kernel, before, dilations
     size = [d * (k - 1) + 1 for k, d in zip(kernel.shape[2:], dilations, strict=True)]
     wide = np.zeros((*kernel.shape[:2], *size), dtype=kernel.dtype)
     wide[:, :, :: dilations[0], :: dilations[1]] = kernel
-    padding = (max(before[0], behind[0]), max(before[1], behind[1]))
-    grown = [(p - b, p - e) for p, b, e in zip(padding, before, behind, strict=True)]
+    padding = (max(before[0], after[0]), max(before[1], after[1]))
+    grown = [(p - b, p - e) for p, b, e in zip(padding, before, after, strict=True)]
     return np.pad(wide, ((0, 0), (0, 0), *grown)), padding, (1, 1)

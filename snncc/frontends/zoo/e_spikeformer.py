@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _LAYER_SCALE = 1e-6  # what training starts from
-#: Modules behind which networks are tapped, at strides 2, 4, 8, 16 and 16. Published segmenters
+#: Modules after which networks are tapped, at strides 2, 4, 8, 16 and 16. Published segmenters
 #: read all but ``block3``, published detectors all but ``ConvBlock1_1``.
 TAPS = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_2", "block3", "block4")
 #: What the numbers 1 to 4 stand for: the places that segmenters read.
@@ -49,7 +49,7 @@ class Shape:
     """What the weights of a base network tell about it.
 
     Attributes:
-        widths: Channels of the stages: half the first one's stand ahead of them, at stride 2; then
+        widths: Channels of the stages: half the first one's stand before them, at stride 2; then
             strides 4, 8, 16 and 16.
         blocks: Transformer blocks of the third and of the fourth stage.
         channels: Of the input.
@@ -260,7 +260,7 @@ class DvsESpikeFormer(ESpikeFormer):
 class Backbone(ESpikeFormer):
     """The base network up to one of the places that detectors and segmenters read.
 
-    They read potentials behind a neuron, and that neuron is part of the network: compile one for
+    They read potentials after a neuron, and that neuron is part of the network: compile one for
     each place.
 
     Args:
@@ -280,7 +280,7 @@ class Backbone(ESpikeFormer):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Modules behind the tap, which compiled networks do not have."""
+        """Modules after the tap, which compiled networks do not have."""
         own = [name for name, _ in self.named_children() if not name.endswith("spike")]
         return tuple(own[own.index(self.tap) + 1 :])
 

@@ -31,10 +31,10 @@ class LargeShape:
         widths: Channels at strides 4, 8 and 16; half the first one's stand ahead, at stride 2.
         blocks: Transformer blocks.
         hidden: Channels inside the projections of attention.
-        rep_conv: Channels inside the two-layer convolution ahead of attention; 0: there is none.
+        rep_conv: Channels inside the two-layer convolution before attention; 0: there is none.
         channels: Of the input.
         classes: Rows of the head; 0: no head.
-        distilled: A second head is there, behind a neuron; scores are the mean of both.
+        distilled: A second head is there, after a neuron; scores are the mean of both.
         layer_scale: Attention and MLP end in a factor for each channel.
     """
 
@@ -122,7 +122,7 @@ class _Attention(nn.Module):
 
 
 class LargeBlock(nn.Module):
-    """Adds, each behind a neuron, ``rep_conv`` if there is one, attention and an MLP."""
+    """Adds, each after a neuron, ``rep_conv`` if there is one, attention and an MLP."""
 
     layer_scale1: Tensor | None
     layer_scale2: Tensor | None
@@ -153,7 +153,7 @@ def _scaled(y: Tensor, factor: Tensor | None) -> Tensor:
 
 
 class ConvStages(nn.Module):
-    """Everything ahead of the transformer blocks."""
+    """Everything before the transformer blocks."""
 
     def __init__(self, layers: Layers, shape: LargeShape) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class ConvStages(nn.Module):
 class LargeESpikeFormer(ConvStages):
     """The network that was fine-tuned for classification.
 
-    Its head reads mean potentials, with no neuron ahead of it: ``--host head``. The second head, of
+    Its head reads mean potentials, with no neuron before it: ``--host head``. The second head, of
     distilled networks, reads spike counts; scores are the mean of both.
 
     Args:

@@ -123,7 +123,7 @@ class MaskedAutoencoder(ConvStages):
         return through(self.block3, self.embedded(x))
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Returns patches ``[N, patches, 256 * channels]`` as the decoder sees them behind a mask.
+        """Returns patches ``[N, patches, 256 * channels]`` as the decoder sees them after a mask.
 
         Args:
             x: Normalised images ``[N, channels, H, W]``.
@@ -147,7 +147,7 @@ class MaskedAutoencoder(ConvStages):
 
 
 class _Block(nn.Module):
-    """A plain transformer block: softmax attention and an MLP, each behind a layer norm."""
+    """A plain transformer block: softmax attention and an MLP, each after a layer norm."""
 
     def __init__(self, width: int, hidden: int, heads: int) -> None:
         super().__init__()

@@ -119,7 +119,7 @@ class _Term:
     weight: npt.NDArray[np.float64] | None
     scale: npt.NDArray[np.float64]
 
-    def behind(self, linear: Linear) -> _Term:
+    def after(self, linear: Linear) -> _Term:
         """Followed by a layer."""
         before = self.weight
         weight = linear.weight * self.scale if before is None else linear.weight @ before
@@ -146,13 +146,13 @@ class _Split:
     def __init__(self, model: ir.Model, names: tuple[str, ...]) -> None:
         self.model, self.names = model, names
         self.out = model.graph.outputs[0]
-        self.behind: set[ir.Value] = set()  # results of the named layers, and all that reads them
+        self.after: set[ir.Value] = set()  # results of the named layers, and all that reads them
         found = set()
         for node in model.graph:
             named = {label(node), str(node.name)} & set(names)
             found |= named
-            if named or any(x in self.behind for x in node.inputs):
-                self.behind.update(node.outputs)
+            if named or any(x in self.after for x in node.inputs):
+                self.after.update(node.outputs)
         if lost := [name for name in names if name not in found]:
             raise self._error(lost[0])
 
@@ -165,7 +165,7 @@ class _Split:
 
     def _sum(self, value: ir.Value) -> _Sum:
         node = value.producer()
-        if value not in self.behind or node is None:
+        if value not in self.after or node is None:
             self._check_features(value)
             return _Sum({value: _Term((), None, np.ones(1))}, np.zeros(1))
         linear = read_linear(value)
@@ -187,7 +187,7 @@ class _Split:
             raise UsageError(Words(Option("host", label(node)), told))
         before = self._sum(linear.x)
         bias = linear.bias + linear.weight @ np.broadcast_to(before.bias, linear.weight.shape[1:])
-        return _Sum({x: term.behind(linear) for x, term in before.terms.items()}, bias)
+        return _Sum({x: term.after(linear) for x, term in before.terms.items()}, bias)
 
     def _check_features(self, value: ir.Value) -> None:
         if len(static_shape(value) or ()) != 1 or value.is_graph_input():
@@ -251,5 +251,5 @@ def _term(value: ir.Value, term: _Term) -> HostTerm:
         return HostTerm((), None, float(term.scale[0]))
     (size,) = static_shape(value) or (1,)
     node = value.producer()
-    layers = term.layers or (f"factors behind {label(node)}" if node is not None else "factors",)
+    layers = term.layers or (f"factors after {label(node)}" if node is not None else "factors",)
     return HostTerm(layers, _dense(term, size).astype(np.float32))

@@ -1,4 +1,4 @@
-"""fold-batch-norm: a batch norm behind a linear layer disappears into its weights and bias."""
+"""fold-batch-norm: a batch norm after a linear layer disappears into its weights and bias."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fold-padding: a border of BN(0) behind a batch norm is a border of zeros ahead of it.
+"""fold-padding: a border of BN(0) after a batch norm is a border of zeros before it.
 
 RepConv pads so: 1x1 convolution, batch norm, border of BN(0), depthwise convolution. A 1x1
 convolution without bias makes zeros of zeros, so its own padding is all that is needed.
@@ -28,7 +28,7 @@ _ROUNDING = 2.0**-21
 
 @dataclass(frozen=True)
 class FoldPadding(Pass):
-    """A border that affine maps make of zeros moves ahead of them, as zeros."""
+    """A border that affine maps make of zeros moves before them, as zeros."""
 
     name: ClassVar[str] = "fold-padding"
     stage_in: ClassVar[str] = "imported"

@@ -71,7 +71,7 @@ def write_output_scales(model: ir.Model, scales: Sequence[float]) -> None:
 
 
 def _average_of_potential(pool: ir.Node, made_by: str) -> int:
-    """mean(v) = sum(v) * 1/N: the factor stays ahead of the neuron and ends in its levels."""
+    """mean(v) = sum(v) * 1/N: the factor stays before the neuron and ends in its levels."""
     x, out = pool.inputs[0], pool.outputs[0]
     if x is None or _is_counted(x):
         return 0

@@ -21,7 +21,7 @@ class KeepMask(Pass):
     """SpikeSparseConv is a convolution and a mask; of a mask on both sides of a norm one stays.
 
     Convolution and batch norm stand together then, and fold as in the vanilla network; the mask
-    is behind both, so behind the folded bias.
+    is after both, so after the folded bias.
     """
 
     name: ClassVar[str] = "keep-mask"

@@ -1,6 +1,6 @@
 """merge-linear: between two neurons one linear layer is left.
 
-Scales and shifts join the layer before or behind them; two linear layers without a neuron between
+Scales and shifts join the layer before or after them; two linear layers without a neuron between
 become one where that is exact; an affine map with no layer to join becomes a 1x1 depthwise one.
 """
 
@@ -105,7 +105,7 @@ def _layer_reading(user: ir.Node, value: ir.Value) -> Linear | None:
 
 
 def _with_border(value: ir.Value) -> ir.Value:
-    """The value behind the bias map if ``value`` has one."""
+    """The value after the bias map if ``value`` has one."""
     after = only_reader(value)
     if is_op(after, "Add") and after is not None and read_linear(after.outputs[0]) is not None:
         return after.outputs[0]
@@ -113,16 +113,16 @@ def _with_border(value: ir.Value) -> ir.Value:
 
 
 def _affine_ahead(node: ir.Node, made_by: str) -> bool:
-    """An affine map behind pooled or regrouped potentials goes ahead, where a layer takes it."""
+    """An affine map after pooled or regrouped potentials goes ahead, where a layer takes it."""
     out, source = node.outputs[0], node.inputs[0]
-    behind = only_reader(out)
-    found = _affine_of(behind) if behind is not None and behind.op_type in _AFFINE else None
-    if found is None or behind is None or source is None or not _is_potential(source):
+    after = only_reader(out)
+    found = _affine_of(after) if after is not None and after.op_type in _AFFINE else None
+    if found is None or after is None or source is None or not _is_potential(source):
         return False
     affine = _through(node, found[1], static_shape(out), static_shape(source))
     if affine is None or len(source.uses()) > 1:
         return False
-    result = behind.outputs[0]
+    result = after.outputs[0]
     edit = Edit(node, made_by)
     moved = _scaled(edit, source, affine, f"{result.name}/ahead")
     attributes = {k: a.value for k, a in node.attributes.items()}
@@ -135,7 +135,7 @@ def _affine_ahead(node: ir.Node, made_by: str) -> bool:
 
 
 def _affine_behind(node: ir.Node, made_by: str) -> bool:
-    """An affine map of spikes or of the input goes behind pools and reshapes, to a layer."""
+    """An affine map of spikes or of the input goes after pools and reshapes, to a layer."""
     found, reader = _affine_of(node), only_reader(node.outputs[0])
     if found is None or reader is None or not is_op(reader, *_MOVERS):
         return False
@@ -360,7 +360,7 @@ _AFFINE_RULES = (
 def _materialise(node: ir.Node, made_by: str) -> bool:
     """An affine map of spikes becomes a layer of its own; of a potential, Mul and Add.
 
-    What stays ahead of neurons ends in their levels, exactly.
+    What stays before neurons ends in their levels, exactly.
     """
     found = _affine_of(node)
     out = node.outputs[0]

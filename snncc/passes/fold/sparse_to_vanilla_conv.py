@@ -30,7 +30,7 @@ class SparseToVanillaConv(Pass):
     stage_out: ClassVar[str] = "imported"
 
     def inputs(self, model: ir.Model, feeds: Feeds) -> Feeds:
-        """A whole image is one whose mask is all ones; behind the pass there is no mask."""
+        """A whole image is one whose mask is all ones; after the pass there is no mask."""
         size = len(next(iter(feeds.values())))
         masks = [v for v in model.graph.inputs[1:] if v.name not in feeds]
         ones = {str(v.name): np.ones((size, *(static_shape(v) or ())), np.float32) for v in masks}
@@ -74,7 +74,7 @@ def _plain(node: ir.Node, made_by: str) -> bool:
 
 
 def _drop_inputs(model: ir.Model) -> None:
-    """Inputs behind the first that nothing reads any more; the first has the batch's size too."""
+    """Inputs after the first that nothing reads any more; the first has the batch's size too."""
     common.RemoveUnusedNodesPass()(model)
     first, *others = model.graph.inputs
     for value in others:

@@ -119,7 +119,7 @@ def _sum(counts: Mapping[ir.Value, int], owner: Mapping[ir.Value, int | None], g
 
 
 def _grid_of(value: ir.Value, grids: list[list[ir.Value]]) -> int | None:
-    """Which grid a potential is on: that of any layer behind it."""
+    """Which grid a potential is on: that of any layer that writes into it."""
     pending, seen = [value], set()
     while pending:
         at = pending.pop()

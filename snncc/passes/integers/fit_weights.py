@@ -83,7 +83,7 @@ def fit(
     """The layers with other weights and biases on the same grids.
 
     Args:
-        model: In stage ``integer``, behind fold-scale.
+        model: In stage ``integer``, after fold-scale.
         planned: By result value; layers that lose nothing stay as they are.
         how: See Fit.
     """

@@ -35,8 +35,8 @@ class Grid:
         """Spike counts: the integer is the value."""
         return Grid((Fraction(1),), (Fraction(0),), payload)
 
-    def behind(self, node: ir.Node) -> Grid:
-        """The grid of the same integers behind a scale, shift, pool or reshape."""
+    def after(self, node: ir.Node) -> Grid:
+        """The grid of the same integers after a scale, shift, pool or reshape."""
         x, out = node.inputs[0], node.outputs[0]
         if (theta := frozen_thresholds(node)) is not None:
             old = _widened(self.thresholds, len(theta))

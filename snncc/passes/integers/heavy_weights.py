@@ -1,7 +1,7 @@
 """Weights so heavy that one spike decides alone: they must not set the grid of all others.
 
 A batch norm that never saw a spike has variance 0 and a gain of 316; four in a row make 10^10. What
-stands behind such norms mostly stays silent, and yet, on the grid that a residual stream shares,
+stands after such norms mostly stays silent, and yet, on the grid that a residual stream shares,
 its weights would leave nothing of the others' bits. So the grid is made for the light weights, and
 heavy ones count 2^shift times, with as large a shift as they need: each has all its bits, whichever
 of them fire. What limits that is how far potentials can reach.

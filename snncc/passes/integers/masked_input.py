@@ -60,7 +60,7 @@ def _first_layers(image: ir.Value) -> list[Linear]:
         Fault(
             "reads the masked image, which only convolutions can",
             label(node), node.op_type, provenance(node).module, provenance(node).source,
-            Words("a convolution right behind the input, or no ", Option("patch_mask")),
+            Words("a convolution right after the input, or no ", Option("patch_mask")),
         )
         for node in readers
         if not is_op(node, "Conv")

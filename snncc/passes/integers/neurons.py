@@ -110,7 +110,7 @@ def _integer_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
     bad = next((i for i, t in enumerate(grid.thresholds) if t <= 0), None)
     if bad is not None:
         plain = Counter({"levels": levels([Fraction(1)], D, rounding)}, D, rounding)
-        return Refusal(f"channel {bad}: negative scale ahead of it", "a positive one", plain)
+        return Refusal(f"channel {bad}: negative scale before it", "a positive one", plain)
     table = levels(grid.thresholds, D, rounding, grid.shifts)
     same = (table == table[:1]).all()
     return Counter({"levels": table[:1] if same else table}, D, rounding)
@@ -121,8 +121,8 @@ def _integer_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
 
 def _stateful_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
     if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
-        what = "a shift or negative scale ahead of a neuron with memory"
-        return Refusal(what, "a layer right ahead of it")
+        what = "a shift or negative scale before a neuron with memory"
+        return Refusal(what, "a layer right before it")
     carry = carry_of(node)
     made = membrane(grid, carry)
     if made is None:

@@ -135,7 +135,7 @@ def kept_channels(layers: Sequence[Linear], demands: Demands, largest: int = 2**
     """Channels of layers that share a grid, where all of them lie on one of their own.
 
     Args:
-        layers: Behind all folding.
+        layers: After all folding.
         demands: Of what reads their sum.
         largest: No layer alone may need larger integers.
     """

@@ -54,7 +54,7 @@ class QuantiseInput(Pass):
     Attributes:
         scale: Per input channel, or one for all; positive.
         offset: Likewise.
-        real: Keep the float input and put QuantizeInput behind it.
+        real: Keep the float input and put QuantizeInput after it.
     """
 
     scale: tuple[float, ...] = (1.0,)
@@ -76,7 +76,7 @@ class QuantiseInput(Pass):
         size = static_shape(x)
         if size is None:
             raise UnsupportedModelError(
-                f"input '{x.name}' has no static shape behind the batch axis"
+                f"input '{x.name}' has no static shape after the batch axis"
             )
         affine, own = self._affine(size[is_sequence(model) :]), only_reader(x)
         if own is not None and is_op(own, "PatchMask"):

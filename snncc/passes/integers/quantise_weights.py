@@ -162,7 +162,7 @@ class _Work:
             channel = int(np.flatnonzero(found[1].scale == 0)[0])
             self._fault(node, f"channel {channel}: multiplied by zero", "leave the channel out")
             return
-        self.grids[out] = self.grids[x].behind(node)
+        self.grids[out] = self.grids[x].after(node)
 
     def _fire(self, node: ir.Node) -> None:
         """What counts its spikes, on the grid of its potential."""
@@ -211,7 +211,7 @@ class _Work:
     def _mask(self, node: ir.Node) -> None:
         x, mask, out = *(_required(v) for v in node.inputs), node.outputs[0]
         if any(self.grids[x].shifts):
-            self._fault(node, "masks a shifted potential", "a convolution right ahead of the mask")
+            self._fault(node, "masks a shifted potential", "a convolution right before the mask")
         self.twins[out] = Edit(node, self.made_by).own(
             traits(node).becomes, self.twins[x], self.twins[mask], name=f"{out.name}{POTENTIAL}",
             dtype=ir.DataType.INT64, shape=out.shape,
@@ -238,7 +238,7 @@ class _Work:
             node.op_type, *args, name=f"{out.name}{suffix}",
             dtype=twin.dtype, shape=out.shape, domain=node.domain, attributes=attributes,
         )  # fmt: skip
-        self.grids[out] = self.grids[x].behind(node)
+        self.grids[out] = self.grids[x].after(node)
 
     # -- nodes -----------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ def plan(
     """Integer weights of every layer, by its result value; and what does not fit.
 
     Args:
-        model: In stage ``integer``, behind fold-scale.
+        model: In stage ``integer``, after fold-scale.
         precision: Bits of the weights, of each layer or of all.
     """
     chosen = Precision(precision) if isinstance(precision, int) else precision
@@ -170,7 +170,7 @@ class _Group:
         is_result: They feed the result.
         is_carried: They feed a neuron with memory.
         is_fixed: Something on the way to its readers takes no shift: a mask, a padded pool.
-        levels: The most levels that a neuron behind them has; 0: there is none.
+        levels: The most levels that a neuron after them has; 0: there is none.
         room: How far their potential may reach, so that it fits, and what it is added up to.
         still: Batch norms of the network that may be why weights are heavy.
     """

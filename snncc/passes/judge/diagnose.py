@@ -1,4 +1,4 @@
-"""What cannot become spikes, and why: the one judge behind ``compile`` and ``check``.
+"""What cannot become spikes, and why: the one judge of ``compile`` and ``check``.
 
 Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
 max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result),
@@ -256,8 +256,8 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
     if "real" in found or found == {"potential"}:  # what is real is reported already
         return None
     if found == {"spikes"}:
-        return "a sum of spikes that no layer reads", "a layer or neuron behind it"
-    return "adds spikes to a potential", "add behind the linear layer, or behind the neuron"
+        return "a sum of spikes that no layer reads", "a layer or neuron after it"
+    return "adds spikes to a potential", "add after the linear layer, or after the neuron"
 
 
 def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
@@ -267,11 +267,11 @@ def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
         return MASKED_SHIFT
     if ends <= {*NEURONS, "output", "PatchMask"}:
         return None
-    return "scales a potential that other layers read as well", "a neuron right behind it"
+    return "scales a potential that other layers read as well", "a neuron right after it"
 
 
 def _ends(value: ir.Value) -> set[str]:
-    """Kinds of the readers behind scales, shifts, averages and reshapes; masks on the way, too."""
+    """Kinds of the readers after scales, shifts, averages and reshapes; masks on the way, too."""
     found = {"output"} if value.is_graph_output() else set()
     for user, _ in value.uses():
         asked, masks = traits(user), traits(user).masks
@@ -290,20 +290,20 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
     ):
         return "dilated, indexed or ragged max-pool", "MaxPool2d with kernel, stride and padding"
     reader = only_reader(node.outputs[0])
-    behind = read_affine(reader) if kind == "potential" and reader is not None else None
-    if behind is not None and (behind[1].scale <= 0).any():
-        return "max-pool turned into a min-pool by a negative scale", "pool behind the neuron"
+    after = read_affine(reader) if kind == "potential" and reader is not None else None
+    if after is not None and (after[1].scale <= 0).any():
+        return "max-pool turned into a min-pool by a negative scale", "pool after the neuron"
     if kind in ("potential", "sums") and _memory_reads(node.outputs[0]):
-        return "max-pool ahead of a neuron with memory", "max-pool behind the neuron"
+        return "max-pool before a neuron with memory", "max-pool after the neuron"
     if kind == "potential" and not _only_neurons_read(node.outputs[0]):
-        return "max-pool of potentials that more than neurons read", "pool behind the neuron"
+        return "max-pool of potentials that more than neurons read", "pool after the neuron"
     if kind == "sums" and not _only_neurons_read(node.outputs[0]):
         return "max-pool of averages", "max-pool first, then average"
     return None
 
 
 def _only_neurons_read(value: ir.Value) -> bool:
-    """Whether a max-pool that makes ``value`` can move behind its readers."""
+    """Whether a max-pool that makes ``value`` can move after its readers."""
     readers = [user for user, _ in value.uses()]
     return bool(readers) and all(
         traits(r).is_monotone or (traits(r).takes_maximum and _only_neurons_read(r.outputs[0]))
@@ -348,7 +348,7 @@ def _near_miss(node: ir.Node, kinds: dict[ir.Value, str], why: tuple[str, str]) 
     _, low, high = unclamped(node.outputs[0])
     if clamp_of(node) is None or high == inf:
         return None
-    return _fault(node, f"has clamp({low:g}, {high:g}) but no round", "torch.round behind it")
+    return _fault(node, f"has clamp({low:g}, {high:g}) but no round", "torch.round after it")
 
 
 def _belongs_to_another(node: ir.Node) -> bool:

@@ -16,7 +16,7 @@ __all__ = ["RequireInteger"]
 
 @dataclass(frozen=True)
 class RequireInteger(Pass):
-    """The border between float networks and SFA networks: everything behind it has levels."""
+    """The border between float networks and SFA networks: everything after it has levels."""
 
     name: ClassVar[str] = "require-integer"
     stage_in: ClassVar[str] = "imported"

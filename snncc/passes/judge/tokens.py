@@ -26,8 +26,8 @@ __all__ = [
 #: The kind of what is computed from shapes alone.
 SHAPE = "shape"
 LINEAR_ATTENTION = "(q k^T) v * scale without a softmax, then a neuron"
-_MAPS = "tokens back to (N, C, H, W), or to (N, C, P), ahead of it"
-_NO_NEURON = "a neuron right behind the attention"
+_MAPS = "tokens back to (N, C, H, W), or to (N, C, P), before it"
+_NO_NEURON = "a neuron right after the attention"
 _PRODUCTS = ("MatMul", "Einsum")
 
 
@@ -123,7 +123,7 @@ def _judge_product(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
     if apart := node.metadata_props.get(APART):
         what = f"{apart} of {product}: factors differ within a head"
         return Verdict((what, "one factor for all channels of a head; those of v may differ"))
-    return Verdict((f"{', '.join(wrong)} of {product} are no spikes", "a neuron behind each"))
+    return Verdict((f"{', '.join(wrong)} of {product} are no spikes", "a neuron after each"))
 
 
 def _judge_behind(node: ir.Node) -> Verdict | None:

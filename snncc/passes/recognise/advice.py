@@ -132,7 +132,7 @@ NO_SPREAD = (
     "eps above 0 and trained statistics",
 )
 NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
-UNSIGNED = "an unsigned quantiser of zero point 0 behind a ReLU, batch norms fused before"
+UNSIGNED = "an unsigned quantiser of zero point 0 after a ReLU, batch norms fused before"
 LINEAR_BOTTLENECK = (
     "no activation stands here: leave the quantiser out (nodes_to_exclude), so that layers merge "
     "and sums stay sums of potentials; or train an activation here"
@@ -145,7 +145,7 @@ LINEAR = (
     "Conv2d, Conv1d of kernel 1, or Linear over features or channels",
 )
 CONSTANT = ("its constant differs within a channel", "one value per channel, or for all")
-BORDER = ("a border that no convolution takes up", "padding right ahead of a convolution")
+BORDER = ("a border that no convolution takes up", "padding right before a convolution")
 COPIES = ("pads with copies of live values", "zeros: Conv2d(padding=…, padding_mode='zeros')")
-UNMASKED = ("masks what is no membrane potential", "SparseBatchNorm2d behind SpikeSparseConv2d")
-MASKED_SHIFT = ("is shifted ahead of a patch mask", "a layer right ahead of it, to take the shift")
+UNMASKED = ("masks what is no membrane potential", "SparseBatchNorm2d after SpikeSparseConv2d")
+MASKED_SHIFT = ("is shifted before a patch mask", "a layer right before it, to take the shift")

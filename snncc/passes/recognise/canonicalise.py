@@ -92,7 +92,7 @@ def _slice(node: ir.Node, edit: Edit) -> ir.Value | None:
 
 
 def _static_reshape(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """Any op that only regroups axes behind the batch: Reshape to [-1, ...]."""
+    """Any op that only regroups axes after the batch: Reshape to [-1, ...]."""
     out, x = node.outputs[0], node.inputs[0]
     if x is not None and is_op(x.producer(), "Reshape"):
         x = x.producer().inputs[0]  # type: ignore[union-attr]
@@ -182,7 +182,7 @@ def _fits(size: int, kernel: int, stride: int, pads: list[int], axis: int, out: 
 
 
 def _conv(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """Conv with explicit geometry; 2-d only. A border of zeros ahead of it is its own padding."""
+    """Conv with explicit geometry; 2-d only. A border of zeros before it is its own padding."""
     x, out = node.inputs[0], node.outputs[0]
     weight = node.inputs[1]
     size = static_shape(x) if x is not None else None
@@ -247,7 +247,7 @@ def _matmul(node: ir.Node, edit: Edit) -> ir.Value | None:
 
 
 def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """A neuron with memory in units of its threshold: gain and threshold go ahead of it."""
+    """A neuron with memory in units of its threshold: gain and threshold go before it."""
     x, out, carry = node.inputs[0], node.outputs[0], carry_of(node)
     if carry.gain == 1.0 and carry.threshold == 1.0:
         return None

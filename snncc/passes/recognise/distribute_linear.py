@@ -1,6 +1,6 @@
 """distribute-linear: a layer that reads a sum or a concatenation of spikes becomes a sum of layers.
 
-W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. Behind this pass spikes travel from one
+W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. After this pass spikes travel from one
 population each, and branches meet only in membrane potentials, as Add.
 """
 
@@ -33,7 +33,7 @@ __all__ = ["DistributeLinear", "carries_spikes"]
 
 @dataclass(frozen=True)
 class DistributeLinear(Pass):
-    """Concatenations move behind neurons, pools and flattening, then dissolve into layers."""
+    """Concatenations move after neurons, pools and flattening, then dissolve into layers."""
 
     name: ClassVar[str] = "distribute-linear"
     stage_in: ClassVar[str] = "imported"

@@ -3,7 +3,7 @@
 A quantiser is one rounding with any number of clamps on either side of it, so it is found by
 peeling: from each rounding upwards and downwards. Clamps at integers commute with rounding, and
 both rounding rules are monotone, so the order of the author does not matter. Nor does it matter
-whether a scale is ahead of a clamp or behind it: round(clamp(x, 0, 1) * D), as in DoReFa and PACT.
+whether a scale is before a clamp or after it: round(clamp(x, 0, 1) * D), as in DoReFa and PACT.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def unclamped(x: ir.Value) -> tuple[ir.Value, float, float]:
 def _unclamped_through_scales(
     x: ir.Value,
 ) -> tuple[ir.Value, _Bound, _Bound, tuple[ir.Node, ...]]:
-    """As ``unclamped``, also through scales that a clamp is ahead of; limits are those behind."""
+    """As ``unclamped``, also through scales that follow a clamp; limits are those after them."""
     low: _Bound
     high: _Bound
     x, low, high = unclamped(x)
@@ -273,13 +273,13 @@ def is_part(node: ir.Node) -> bool:
 
 
 def _inside(bound: float, lower: float, upper: float) -> float:
-    """What a clamp behind it makes of a bound."""
+    """What a clamp after it makes of a bound."""
     return min(max(bound, lower), upper)
 
 
 def _replace(found: Quantiser, made_by: str) -> None:
     edit, x = Edit(found.anchor, made_by), found.x
-    for i, scale in enumerate(found.scales):  # what the clamps were behind of
+    for i, scale in enumerate(found.scales):  # those that a clamp follows
         args = [v if constant(v) is not None else x for v in scale.inputs]
         x = edit.op(scale.op_type, *args, name=f"{found.out.name}.scaled{i}", like=found.out)
     attributes = {"D": found.levels, "norm": 1.0, "rounding": found.rule}
@@ -306,7 +306,7 @@ def _drop_detour(node: ir.Node) -> bool:
 
 
 def _take_norm(fire: ir.Node, made_by: str) -> bool:
-    """A division (or multiplication) by a positive number right behind becomes the norm."""
+    """A division (or multiplication) by a positive number right after becomes the norm."""
     if (only := only_reader(fire.outputs[0])) is None or only.op_type not in ("Div", "Mul"):
         return False
     factor = _exact_other(only)

@@ -99,7 +99,7 @@ class Pair:
 
     @property
     def span(self) -> tuple[ir.Value, int, int]:
-        """What is quantised behind its clamps, and the smallest and largest k."""
+        """What is quantised after its clamps, and the smallest and largest k."""
         low, high = self.low - self.zero_point, self.high - self.zero_point
         x, floor, ceiling = unclamped(self.x)
         ends = [{_steps(end, unit) for unit in self.units} for end in (floor, ceiling)]
@@ -197,7 +197,7 @@ def pair_at(node: ir.Node) -> Pair | None:
 
 
 def _clipped(q: ir.Value, low: int, high: int) -> tuple[int, int, ir.Value]:
-    """Range and value behind the Clips of the integers ``q``."""
+    """Range and value after the Clips of the integers ``q``."""
     while is_op(reader := only_reader(q), "Clip") and reader is not None:
         ends = [constant(v) for v in (*reader.inputs[1:], None, None)][:2]
         if any(end is None and v is not None for end, v in zip(ends, reader.inputs[1:])):  # noqa: B905
@@ -324,7 +324,7 @@ def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
 
 
 def _result(pair: Pair, x: ir.Value, low: int, high: int, maker: _Maker) -> ir.Value:
-    """The network's result, quantised with an offset: a neuron of k - low, and k behind it."""
+    """The network's result, quantised with an offset: a neuron of k - low, and k after it."""
     edit, name, like = maker.edit(pair), str(pair.outs[-1].name), pair.outs[-1]
     shift = edit.const(f"{name}.low", np.array(low, np.float32))
     scale = edit.const(f"{name}.scale", pair.column(pair.scale))
@@ -356,7 +356,7 @@ class InputGrid:
 
 
 def input_grid(model: ir.Model) -> InputGrid | None:
-    """The grid on which the network itself puts its input, if it does so ahead of all else."""
+    """The grid on which the network itself puts its input, if it does so before all else."""
     readers = [user for user, _ in model.graph.inputs[0].uses() if user.op_type != "Shape"]
     node = readers[0] if len(readers) == 1 else None
     if is_op(node, "QuantizeInput") and node is not None:

@@ -101,7 +101,7 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 class _Build:
     """Program nodes so far, and which of them each graph value is emitted by.
 
-    ``lead`` is the number of axes ahead of a timestep's in the input's shape per sample.
+    ``lead`` is the number of axes before a timestep's in the input's shape per sample.
     """
 
     lead: int = 0
@@ -276,7 +276,7 @@ def _fire(build: _Build, node: ir.Node) -> None:
 
 
 def _pool(build: _Build, node: ir.Node) -> None:
-    """A pool; where it sums potentials, an accumulator behind it holds the sums."""
+    """A pool; where it sums potentials, an accumulator after it holds the sums."""
     x, out = node.inputs[0], node.outputs[0]
     if x is None:
         raise SnnccError(f"build-program: '{node.name}' lacks an input")
@@ -302,7 +302,7 @@ def _pool(build: _Build, node: ir.Node) -> None:
 
 
 def _attention(build: _Build, node: ir.Node) -> None:
-    """Attention, with the train that is read last relayed behind the other two."""
+    """Attention, with the train that is read last relayed after the other two."""
     out, module, order = node.outputs[0], _known_as(node), attribute(node, "order")
     names = [build.names[x] for x in node.inputs if x is not None]
     trains = dict(zip("qkv", (build.nodes[name] for name in names), strict=True))

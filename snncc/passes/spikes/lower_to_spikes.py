@@ -21,8 +21,8 @@ __all__ = ["LowerToSpikes"]
 class LowerToSpikes(Pass):
     """FireCount -> IFSoftReset; ticks are folded into the batch through pools and layers.
 
-    Currents are summed over the ticks only behind the linear layer, ahead of the bias: a sum
-    right behind the neuron would undo the spikes and make the comparison with counts vacuous.
+    Currents are summed over the ticks only after the linear layer, before the bias: a sum
+    right after the neuron would undo the spikes and make the comparison with counts vacuous.
     """
 
     name: ClassVar[str] = "lower-to-spikes"
@@ -123,7 +123,7 @@ def _attend(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
 
 
 def _summed(node: ir.Node, x: ir.Value, D: int, made_by: str) -> ir.Value:
-    """Counts ahead of a sum over time: the ticks summed."""
+    """Counts before a sum over time: the ticks summed."""
     size, edit, name = static_shape(x) or (), Edit(node, made_by), f"{x.name}{COUNT}"
     narrow = edit.op(
         "Cast", x, name=f"{name}/narrow", dtype=ir.DataType.INT32, shape=[None, *size],
@@ -154,7 +154,7 @@ def _result(model: ir.Model, out: ir.Value, D: int, made_by: str) -> ir.Value:
         "SpikeSum", apart, name=f"{out.name}{COUNT}", dtype=ir.DataType.INT32, shape=[None, *size]
     )
     made += [wide, apart, total]
-    for value in made:  # behind the node they read
+    for value in made:  # after the node they read
         node = value.producer()
         assert node is not None
         model.graph.remove(node)

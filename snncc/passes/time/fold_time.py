@@ -1,9 +1,9 @@
 """fold-time: the timesteps of a network become the outer part of the batch axis.
 
-Behind it every value is [T*N, ...]; only neurons with memory know T. A static input is repeated
+After it every value is [T*N, ...]; only neurons with memory know T. A static input is repeated
 once, at the input; a sequence [N, T, ...] is laid out there. What is computed anew in every
 timestep, by a loop in the network's code, is computed once on all of them. A mean or sum over time
-goes behind the affine maps that follow it, to the end.
+goes after the affine maps that follow it, to the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from snncc.passes.time.layout import Layout, Seen, Work
 
 __all__ = ["FoldTime"]
 
-#: Affine with constant operands: a mean over time may wait until behind them.
+#: Affine with constant operands: a mean over time may wait until after them.
 _AFFINE = {
     "Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div", "AveragePool",
     "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *SHAPING,
@@ -144,7 +144,7 @@ class _Folding(Work):
         when = {self.seen[v].when for v in live if self.seen[v].layout is not Layout.STILL}
         first = self.seen[live[0]]
         if Layout.MEAN in found and not _may_wait(node, live, found):
-            self.fault(node, "reads a mean over time", "only affine layers behind the mean")
+            self.fault(node, "reads a mean over time", "only affine layers after the mean")
             self.seen[node.outputs[0]] = Seen(Layout.MEAN, first.twin)
         elif traits(node).remembers and found != {Layout.FLAT}:
             self.fault(
@@ -192,7 +192,7 @@ class _Folding(Work):
     def _regrouped(
         self, layout: Layout, before: tuple[int | None, ...], after: tuple[int | None, ...]
     ) -> Layout | None:
-        """The layout behind a reshape of the axes of timesteps and samples alone."""
+        """The layout after a reshape of the axes of timesteps and samples alone."""
         joins = {Layout.APART: Layout.FLAT, Layout.ONE: Layout.STILL, Layout.LINED: Layout.ROWS}
         if layout in joins and after == (None, *before[2:]):
             return joins[layout]
@@ -335,7 +335,7 @@ class _Folding(Work):
             "TimeSum", part, name=f"{out.name}", dtype=out.dtype,
             shape=["N", *(static_shape(out) or ())], attributes={"T": self.T},
         )  # fmt: skip
-        for value in (part, total):  # behind all they read
+        for value in (part, total):  # after all they read
             node = value.producer()
             assert node is not None
             self.model.graph.remove(node)
@@ -359,7 +359,7 @@ def _folded(sizes: tuple[Any, ...]) -> ir.Shape:
 
 
 def _turned(node: ir.Node, layout: Layout) -> Layout | None:
-    """The layout behind a swap of the axes of timesteps and samples."""
+    """The layout after a swap of the axes of timesteps and samples."""
     rank = len(node.outputs[0].shape or ())
     swaps = list(attribute(node, "perm", [])) == [1, 0, *range(2, rank)]
     return {Layout.APART: Layout.LINED, Layout.LINED: Layout.APART}[layout] if swaps else None

@@ -20,7 +20,7 @@ SHAPING = set(having("imported", lambda t: t.regroups))
 #: Neurons that know nothing of other timesteps.
 _FORGETFUL = having("imported", lambda t: t.fires and not t.remembers)
 
-#: Attributes, inputs, sizes of the result behind its batch axis.
+#: Attributes, inputs, sizes of the result after its batch axis.
 Form = tuple[dict[str, Any], list["ir.Value | None"], "tuple[int, ...] | None"]
 
 
@@ -43,7 +43,7 @@ def _behind_batch(node: ir.Node) -> tuple[int, ...] | None:
 
 
 def _elementwise(work: Work, node: ir.Node) -> Form | None:
-    """Constants may vary behind the axes of timesteps and samples only."""
+    """Constants may vary after the axes of timesteps and samples only."""
     inputs: list[ir.Value | None] = []
     rank = len(node.outputs[0].shape or ())
     for v in node.inputs:
@@ -73,7 +73,7 @@ def _matmul(work: Work, node: ir.Node) -> Form | None:
 
 
 def _transpose(work: Work, node: ir.Node) -> Form | None:
-    """Axes that move behind those of timesteps and samples."""
+    """Axes that move after those of timesteps and samples."""
     x, order = node.inputs[0], list(attribute(node, "perm", []))
     if x is None or order[:2] != [0, 1]:
         return None

@@ -1,4 +1,4 @@
-"""Factors of q, k and v ahead of attention go behind it, where they end in levels of a neuron.
+"""Factors of q, k and v before attention go after it, where they end in levels of a neuron.
 
 Channels of v are those of the result, so that each may have a factor of its own. A product of q and
 k sums over the channels of a head: theirs must be one factor for each head.
@@ -32,14 +32,14 @@ def pull_out(model: ir.Model, made_by: str) -> int:
 def _pull_out(node: ir.Node, made_by: str) -> bool:
     out, heads = node.outputs[0], attribute(node, "heads")
     channels = (static_shape(out) or (1,))[0]
-    behind, inputs, apart = np.full(channels, Fraction(1)), [], []
+    after, inputs, apart = np.full(channels, Fraction(1)), [], []
     for letter, value in zip("qkv", node.inputs, strict=True):
         while value is not None and (found := _factors(value)) is not None:
             factors = found[1] if letter == "v" else _by_head(found[1], heads, channels)
             if factors is None:
                 apart.append(letter)
                 break
-            value, behind = found[0], behind * factors
+            value, after = found[0], after * factors
         inputs.append(value)
     if apart:
         node.metadata_props[APART] = " and ".join(apart)
@@ -50,7 +50,7 @@ def _pull_out(node: ir.Node, made_by: str) -> bool:
     products = edit.own(
         "Attention", *inputs, name=f"{out.name}/products", like=out, attributes=attributes
     )
-    by_channel = Exact.of_fractions(behind).moved(lambda v: v.reshape(-1, 1, 1))
+    by_channel = Exact.of_fractions(after).moved(lambda v: v.reshape(-1, 1, 1))
     factor = edit.const(f"{out.name}.factors", by_channel)
     replace_value(out, edit.op("Mul", products, factor, name=f"{out.name}{NEW}", like=out))
     return True

@@ -33,7 +33,7 @@ class Parts:
     made: dict[tuple[ir.Value, bytes], ir.Value | None] = field(default_factory=dict)
 
     def of(self, value: ir.Value, channels: Array, anchor: ir.Node) -> ir.Value | None:
-        """The channels of ``value`` [N, C, H, W], ahead of ``anchor``; None: it has no parts."""
+        """The channels of ``value`` [N, C, H, W], before ``anchor``; None: it has no parts."""
         key = (value, channels.tobytes())
         if key not in self.made:
             node = value.producer()

@@ -1,9 +1,9 @@
 """recognise-attention: products of tokens become Attention, and tokens the maps they come from.
 
-Whatever people do to a map ahead of q k^T v and behind it (flatten, transpose, split heads, fold
+Whatever people do to a map before q k^T v and after it (flatten, transpose, split heads, fold
 them into the batch) only moves numbers. The pass follows these moves symbolically: it computes
 every layer and neuron on maps [N, C, H, W], and finds in a matrix product or einsum which axes are
-multiplied. Behind it there are no tokens left, unless something could not be followed.
+multiplied. After it there are no tokens left, unless something could not be followed.
 """
 
 from __future__ import annotations

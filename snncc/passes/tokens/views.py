@@ -74,7 +74,7 @@ def covers(group: Group, axis: str, size: int) -> bool:
 
 
 def regrouped(groups: Groups, sizes: Sequence[int | None]) -> Groups | None:
-    """The groups behind a reshape to ``sizes``, None for the axis of samples; None if not clear.
+    """The groups after a reshape to ``sizes``, None for the axis of samples; None if not clear.
 
     That axis may take digits in, as heads that are folded into the batch.
     """

@@ -38,7 +38,7 @@ Views = Sequence[View | None] | None
 
 @dataclass
 class Work:
-    """Nodes on maps, ahead of those on tokens."""
+    """Nodes on maps, before those on tokens."""
 
     parts: Parts
     made_by: str
@@ -61,7 +61,7 @@ class Work:
         self, node: ir.Node, op_type: str, *inputs: ir.Value | None, shape: Sequence[int],
         domain: str = "", attributes: dict[str, Any] | None = None, name: str = "",
     ) -> ir.Value:  # fmt: skip
-        """A new map (C, H, W), or a new vector, ahead of ``node`` and named after its result."""
+        """A new map (C, H, W), or a new vector, before ``node`` and named after its result."""
         out, x = node.outputs[0], inputs[0]
         samples = x.shape[0] if x is not None and x.shape is not None else None
         made = Edit(node, self.made_by).op(

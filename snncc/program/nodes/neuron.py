@@ -77,7 +77,7 @@ class Neuron(Firing):
             ``hard``: h, or 0 after a spike; ``delayed``: h, and the next h is lowered by
             ``threshold`` per spike.
         decay: (numerator, shift): numerator / 2**shift.
-        fraction: Bits of the membrane behind the potential's unit; shift * (T - 1) is exact.
+        fraction: Bits of the membrane after the potential's unit; shift * (T - 1) is exact.
         threshold: int64 (C,) or (1,), in units of the membrane; with ``carry`` only.
         norm: Value of one spike is 1 / norm (already folded; for people).
         rounding: ``half-even``, ``half-up``, ``>=`` or ``>`` (already in the levels; for people).

@@ -22,7 +22,7 @@ FRAME, VTH, BITS = 4, 2**16, 8
 
 
 def population(current, shape, bias, levels, tick):
-    """D populations behind ``current``, whose gates open in ``tick`` of a frame, 0..3."""
+    """D populations after ``current``, whose gates open in ``tick`` of a frame, 0..3."""
     made = []
     for level in levels:
         neurons = LIFReset(

@@ -53,7 +53,7 @@ def compiled(net: nn.Module, host: str | None = None) -> Compiled:
 
 @pytest.fixture(scope="module")
 def sparse() -> nn.Module:
-    """A base network as it is trained behind masks."""
+    """A base network as it is trained after masks."""
     torch.manual_seed(0)
     return seen_noise(ESpikeFormer(BASE, Layers(sparse=True), scale=8.0), 16, 3, 32, 32)
 
@@ -109,7 +109,7 @@ def test_a_masked_encoder_fires_as_the_network_it_is_trained_for(encoder, large)
 
 @pytest.mark.parametrize("distilled", [False, True])
 def test_branches_that_never_fired_in_training_leave_the_stream_its_bits(distilled):
-    """Attention so small that it is silent: the three norms behind it have variance 0."""
+    """Attention so small that it is silent: the three norms after it have variance 0."""
     torch.manual_seed(0)
     shape = LargeShape((32, 64, 128), 1, hidden=192, classes=5, distilled=distilled)
     net = seen_noise(LargeESpikeFormer(shape, HALF_UP, scale=1e-6), 8, 3, 32, 32)
@@ -151,7 +151,7 @@ def test_frames_of_an_event_camera_are_a_sequence(norm, batch_first):
 
 
 def test_a_segmentation_backbone_divides_by_norms_that_it_has_learnt():
-    """Layer scales, and a norm for each channel, of q and k for each head, behind its neurons."""
+    """Layer scales, and a norm for each channel, of q and k for each head, after its neurons."""
     torch.manual_seed(0)
     shape = replace(SCALED, channels=3, classes=0)
     plain = Backbone(shape, Layers(), 8, 8.0, 4)

@@ -332,7 +332,7 @@ def test_an_encoder_may_stand_alone_but_no_half_of_a_decoder():
 
 
 def test_norms_that_were_learnt_are_read_off_their_keys():
-    """A segmentation backbone with a learnt number for each channel, behind some of its neurons."""
+    """A segmentation backbone with a learnt number for each channel, after some of its neurons."""
     net = ESpikeFormer(replace(TINY, classes=0, layer_scale=True), Layers())
     shapes = {
         "downsample2.encode_spike": (1, 16, 1, 1),

@@ -130,7 +130,7 @@ class TwoHeads(MeanPotential):
 
 
 class Intricate(TwoHeads):
-    """Two heads on the same potentials, one of them in two layers; factors and a shift behind."""
+    """Two heads on the same potentials, one of them in two layers; factors and a shift after."""
 
     def __init__(self):
         super().__init__()
@@ -163,8 +163,8 @@ def _built(cls: type[MeanPotential]) -> nn.Module:
         ),
         (
             Intricate,
-            ("head", "wide", "narrow"),  # the factor behind head_kd is negative and its own
-            ["head and wide and narrow", "factors behind head_kd"],
+            ("head", "wide", "narrow"),  # the factor after head_kd is negative and its own
+            ["head and wide and narrow", "factors after head_kd"],
             55,
         ),
     ],

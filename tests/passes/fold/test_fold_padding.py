@@ -52,11 +52,11 @@ class NormThenBorder(nn.Module):
 
 
 def rep_conv(c: int, out: int) -> nn.Sequential:
-    behind = nn.Sequential(
+    after = nn.Sequential(
         nn.Conv2d(c, c, 3, groups=c, bias=False), nn.Conv2d(c, out, 1, bias=False)
     )
     return nn.Sequential(
-        nn.Conv2d(c, c, 1, bias=False), NormThenBorder(c), behind, nn.BatchNorm2d(out)
+        nn.Conv2d(c, c, 1, bias=False), NormThenBorder(c), after, nn.BatchNorm2d(out)
     )
 
 
@@ -131,7 +131,7 @@ def test_rep_conv_spikes_alike_on_every_engine(residual: Any) -> None:
 
 
 class Tokens(nn.Module):
-    """The token mixer of RepConv attention: RepConv for q, k and v, and behind; then an MLP."""
+    """The token mixer of RepConv attention: RepConv for q, k and v, and after; then an MLP."""
 
     def __init__(self, c: int = 4) -> None:
         super().__init__()

@@ -185,9 +185,9 @@ def shifted_sum(made: MaskedNet) -> None:
 @pytest.mark.parametrize(
     ("author", "what"),
     [
-        (spikes, "masks what is no membrane potential; SparseBatchNorm2d behind SpikeSparseConv2d"),
+        (spikes, "masks what is no membrane potential; SparseBatchNorm2d after SpikeSparseConv2d"),
         (chained, "follows a linear layer without a neuron between"),
-        (shifted_sum, "is shifted ahead of a patch mask; a layer right ahead of it"),
+        (shifted_sum, "is shifted before a patch mask; a layer right before it"),
     ],
 )
 def test_a_mask_that_spikes_cannot_keep_is_refused(
@@ -207,7 +207,7 @@ def test_only_convolutions_read_the_masked_image(between: str) -> None:
     else:
         made.pool(between)
         made.conv(3).fire()
-    with pytest.raises(UnsupportedModelError, match="a convolution right behind the input"):
+    with pytest.raises(UnsupportedModelError, match="a convolution right after the input"):
         masked_lowered(case_of(made), 8)
 
 

@@ -41,7 +41,7 @@ def branch(
         weight: (channels, channels / group, k, k).
         group: Of the layer.
         silent: Its spikes are none.
-        norms: Variances of a batch norm behind it, if there is one.
+        norms: Variances of a batch norm after it, if there is one.
         pads: Of the layer.
     """
     stream, channels = net.x, net.shape[0]
@@ -62,7 +62,7 @@ def branch(
 
 
 def ending(net: Net) -> Case:
-    """Light readers and writers behind the stream, and a result."""
+    """Light readers and writers after the stream, and a result."""
     stream = net.x
     net.fire(4).conv(net.shape[0], 3, pads=1).add(stream)
     return case_of(net.fire(4).mean().linear(3), samples=24)

@@ -50,7 +50,7 @@ def test_currents_and_potentials_keep_their_names(stages: dict[str, ir.Model]) -
 
 
 def test_no_count_is_formed_ahead_of_a_layer(stages: dict[str, ir.Model]) -> None:
-    """A sum right behind a neuron would make the comparison with counts vacuous."""
+    """A sum right after a neuron would make the comparison with counts vacuous."""
     for node in nodes(stages["spiking"], "SpikeSum"):
         assert node.inputs[0] is not None
         apart = node.inputs[0].producer()

@@ -58,7 +58,7 @@ def test_layers_on_separate_timesteps_fold_too():
 
 def test_a_max_pool_does_not_pass_a_neuron_with_memory():
     net = network().conv(2, 3, 1, 1).pool("MaxPool")
-    with pytest.raises(UnsupportedModelError, match="max-pool ahead of a neuron with memory"):
+    with pytest.raises(UnsupportedModelError, match="max-pool before a neuron with memory"):
         front(carried(net, T))
 
 
@@ -157,7 +157,7 @@ def test_frames_of_a_network_without_memory_are_timesteps_too():
     assert model.metadata_props[TIMESTEPS] == str(T)
 
 
-# -- axes behind those of timesteps and samples ------------------------------------------------
+# -- axes after those of timesteps and samples ------------------------------------------------
 
 
 def _heads(net: Net) -> None:

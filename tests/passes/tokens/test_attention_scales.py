@@ -1,4 +1,4 @@
-"""Factors of q, k and v: behind attention where products allow it, else named."""
+"""Factors of q, k and v: after attention where products allow it, else named."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from snncc.passes.tokens.recognise_attention import RecogniseAttention
 
 FEEDS = {"x": np.random.default_rng(0).normal(size=(3, 2, 8, 8)).astype(np.float32)}
 
-#: What each spelling is: heads, scale behind the product of q, k and v, and channels of v.
+#: What each spelling is: heads, scale after the product of q, k and v, and channels of v.
 MEANING = {
     "token_linear": (3, 0.5, 12),
     "channel_conv1d": (2, 0.5, 24),
@@ -224,7 +224,7 @@ def scores_alone(net: Net) -> Net:
 
 
 def class_token(net: Net) -> Net:
-    """A constant token ahead of the others."""
+    """A constant token before the others."""
     net.then("Reshape", net.const([0, 8, 16], int), module="flat")
     zeros = net.node("Mul", net.node("ReduceMean", net.x, net.const([2], int)), net.const(0.0))
     net.x = net.node("Concat", zeros, net.x, module="cls", axis=2)

@@ -158,7 +158,7 @@ typedef struct {
 int ev_net_load(const void *bytes, size_t size, ev_net **net, ev_fault *fault) EV_MUST_CHECK;
 void ev_net_free(ev_net *net);
 
-/* Zeros that live as long as the network, aligned to EV_ALIGN and with EV_SLACK behind; or NULL. */
+/* Zeros that live as long as the network, aligned to EV_ALIGN and with EV_SLACK after; or NULL. */
 void *ev_net_alloc(ev_net *net, size_t size);
 
 /* The steps of ev_net_load: fields in range and nodes that fit each other; sums that hold; packing. */
@@ -171,7 +171,7 @@ static inline int64_t ev_elements(const ev_node *node)
     return (int64_t)node->channels * node->height * node->width;
 }
 
-/* Membranes of a neuron that carries; a delayed reset is kept behind them, one for each. */
+/* Membranes of a neuron that carries; a delayed reset is kept after them, one for each. */
 static inline int64_t ev_memory(const ev_node *node)
 {
     return ev_elements(node) * (node->carry == EV_CARRY_DELAYED ? 2 : 1);

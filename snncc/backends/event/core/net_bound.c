@@ -198,20 +198,20 @@ static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
 /* Follows the membrane over the timesteps: its product with the decay, too, must hold. */
 static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
 {
-    int64_t loss = 0, reach = drive, product, before, behind;
+    int64_t loss = 0, reach = drive, product, before, after;
 
     if (node->carry != EV_CARRY_HARD)
         loss = largest(node->threshold, node->channels);
     if (__builtin_mul_overflow(loss, (int64_t)node->ticks, &loss) || loss >= EV_LIMIT)
         return 0;
     before = node->carry == EV_CARRY_DELAYED ? 0 : loss;
-    behind = loss - before;
+    after = loss - before;
     for (int32_t t = 1; t < net->timesteps; t++) {
         int64_t next;
 
         if (__builtin_mul_overflow(node->decay, reach + before, &product) || product >= EV_LIMIT)
             return 0;
-        next = added((product >> node->decay_shift) + 1 + behind, drive, 0);
+        next = added((product >> node->decay_shift) + 1 + after, drive, 0);
         if (next >= EV_LIMIT)
             return 0;
         if (next == reach)

@@ -124,7 +124,7 @@ class PyReadOut(PyLoihiProcessModel):
 
 
 def _mapped(path: str, lead: int) -> Any:
-    """A file to write to, with so many axes ahead of the elements; None without a name."""
+    """A file to write to, with so many axes before the elements; None without a name."""
     if not path:
         return None
     array = np.load(path, mmap_mode="r+")

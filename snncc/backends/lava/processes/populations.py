@@ -91,7 +91,7 @@ class IFMemory(AbstractProcess):
         threshold: (C,) or (1,), in units of the membrane.
         reset: ``soft``, ``hard`` or ``delayed``.
         decay: (numerator, shift): numerator / 2**shift.
-        fraction: Bits of the membrane behind the potential's unit.
+        fraction: Bits of the membrane after the potential's unit.
         timesteps: Frames of a sample.
         first: Tick in which frame 0 is complete, and the first in which it is answered.
         frame: Ticks of a frame.

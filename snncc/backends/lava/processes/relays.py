@@ -28,7 +28,7 @@ class MaxPool(AbstractProcess):
         shape: Of the maxima.
         kernel: (x, y).
         stride: (x, y).
-        padding: Zeros (before x, before y, behind x, behind y).
+        padding: Zeros (before x, before y, after x, after y).
         name: Of the process.
     """
 

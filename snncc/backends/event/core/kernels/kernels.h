@@ -13,7 +13,7 @@ enum {
     EV_LANES = 16,      /* outputs of a conv are padded to a multiple of this */
     EV_GRAIN = 4,       /* channels of a padded map are a multiple of this */
     EV_ALIGN = 64,      /* bytes; weights, maps and accumulators start at a multiple */
-    EV_SLACK = 64       /* bytes that may be read behind a map, a list or a weight array */
+    EV_SLACK = 64       /* bytes that may be read after a map, a list or a weight array */
 };
 
 /* A convolution without bias over a padded map; a fully connected layer is one whose kernel is the
@@ -29,7 +29,7 @@ typedef struct {
     void *rows;                   /* packed for events(), or NULL */
 } ev_conv;
 
-/* The non-zero values of a padded map, row by row, pixel by pixel, channel by channel. Behind those
+/* The non-zero values of a padded map, row by row, pixel by pixel, channel by channel. After those
  * of a pixel follow events of payload 0 until their number is a multiple of EV_GRAIN / bytes, since
  * kernels take that many at a time. There is room for as many events as the map has values. */
 typedef struct {

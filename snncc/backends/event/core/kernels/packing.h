@@ -67,7 +67,7 @@ static inline int32_t ev_rows_place(int32_t width, int32_t bytes, int32_t lane)
 }
 
 /* The lane of the first of four weights of a row that lie next to each other, 4 * lot and
- * behind. */
+ * after. */
 static inline int32_t ev_rows_lane(int32_t width, int32_t bytes, int32_t lot)
 {
     int32_t lots = 4 / bytes, block = 4 * lots;
@@ -87,7 +87,7 @@ static inline int32_t ev_depthwise_place(int32_t bytes, int32_t lane)
            lane % 4;
 }
 
-/* The lane of the first of four that lie next to each other, 4 * lot and behind. */
+/* The lane of the first of four that lie next to each other, 4 * lot and after. */
 static inline int32_t ev_depthwise_lane(int32_t bytes, int32_t lot)
 {
     int32_t lots = 4 / bytes, block = 4 * lots;

@@ -74,7 +74,7 @@ EV_INLINE __m256i load(const uint8_t *at)
     return lanes;
 }
 
-/* A step of one window, of whose pixels none behind `last` is read. Taps that the kernel does not
+/* A step of one window, of whose pixels none after `last` is read. Taps that the kernel does not
  * have are its last one, where `last` says so, and otherwise whatever is there; their weights are
  * zero. */
 EV_INLINE void step(const frame *f, __m256i sum[4], const uint8_t *map, int last,
@@ -94,8 +94,8 @@ EV_INLINE void step(const frame *f, __m256i sum[4], const uint8_t *map, int last
         ev_dot(sum + i, out[i], ev_load(weights + weights_of(i, bytes)), form);
 }
 
-/* `pixels` outputs of 32 lanes, or of 16: then what is read behind them is of no use. Only the last
- * step of the last row, or of any where the map is narrower than a step, could read pixels behind
+/* `pixels` outputs of 32 lanes, or of 16: then what is read after them is of no use. Only the last
+ * step of the last row, or of any where the map is narrower than a step, could read pixels after
  * the end of the map. */
 EV_INLINE void block(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                      int32_t lanes, int pixels, ev_form form)

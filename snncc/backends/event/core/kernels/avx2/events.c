@@ -34,8 +34,8 @@ typedef struct {
 typedef void part_kernel(const frame *f, const part *q, const uint8_t *rows, int32_t *acc);
 
 /* Sums of a window: `wide` of int32, and of 16 bits for EV_NARROW. Sum 4 * h + i of bytes holds
- * weights 32 * h + 4 * i .. + 3 of the rows in its lower half and those 16 behind in its upper one;
- * sum 2 * u + i of words weights 16 * u + 4 * i .. + 3 and those 8 behind. */
+ * weights 32 * h + 4 * i .. + 3 of the rows in its lower half and the 16 after those in its upper one;
+ * sum 2 * u + i of words weights 16 * u + 4 * i .. + 3 and the 8 after those. */
 typedef struct {
     __m256i wide[8];
     __m256i narrow[4];
@@ -113,7 +113,7 @@ EV_INLINE const uint8_t *row_of(const ev_events *events, size_t e, uintptr_t row
 }
 
 /* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes
- * a position behind. */
+ * a position after. */
 EV_INLINE void steps(sums *s, const ev_events *events, size_t e, size_t end, uintptr_t rows,
                      int width, ev_form form)
 {
@@ -161,11 +161,11 @@ EV_INLINE size_t gather(const frame *f, sums *s, size_t e, size_t end, uintptr_t
 EV_INLINE void settle(const sums *s, int32_t *acc, int width, int bytes)
 {
     EV_UNROLL for (int n = 0; n < 8; n++) {
-        int lot = bytes == 1 ? n / 4 * 8 + n % 4 : n / 2 * 4 + n % 2, behind = 4 / bytes;
+        int lot = bytes == 1 ? n / 4 * 8 + n % 4 : n / 2 * 4 + n % 2, after = 4 / bytes;
 
-        if (4 * (lot + behind) < width)
+        if (4 * (lot + after) < width)
             ev_accumulate(acc, s->wide[n], ev_rows_lane(width, bytes, lot),
-                          ev_rows_lane(width, bytes, lot + behind));
+                          ev_rows_lane(width, bytes, lot + after));
         else if (4 * lot < width) {
             __m128i *to = (__m128i *)(acc + ev_rows_lane(width, bytes, lot));
 

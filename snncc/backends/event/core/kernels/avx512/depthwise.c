@@ -30,7 +30,7 @@ EV_INLINE __m512i load(const uint8_t *at)
     return lanes;
 }
 
-/* The pixels of `pixels` windows next to each other, of which none behind `last` is read. */
+/* The pixels of `pixels` windows next to each other, of which none after `last` is read. */
 EV_INLINE void shared_bytes(const frame *f, __m512i sum[EV_BLOCK][4], const uint8_t *map, int last,
                             const __m512i w[4], int pixels)
 {
@@ -69,7 +69,7 @@ EV_INLINE void shared_words(const frame *f, __m512i sum[EV_BLOCK][4], const uint
     }
 }
 
-/* One window; of its pixels none behind `last` is read. */
+/* One window; of its pixels none after `last` is read. */
 EV_INLINE void alone(const frame *f, __m512i sum[4], const uint8_t *map, int last,
                      const __m512i w[4], int bytes)
 {
@@ -133,9 +133,9 @@ EV_INLINE void add(int32_t *acc, const __m512i sum[4], int32_t vectors, int byte
             ev_accumulate(acc + 16 * v, out[v]);
 }
 
-/* `pixels` outputs of a group of 64 lanes; the last group may have fewer, then what is read behind
+/* `pixels` outputs of a group of 64 lanes; the last group may have fewer, then what is read after
  * them meets weights that are zero. Only the last step of the last row, or of any where the map is
- * narrower than a step, could read pixels behind the end of the map. */
+ * narrower than a step, could read pixels after the end of the map. */
 EV_INLINE void block(const frame *f, const uint8_t *map, const uint8_t *weights, int32_t *acc,
                      int32_t vectors, int bytes, int pixels, int shared)
 {

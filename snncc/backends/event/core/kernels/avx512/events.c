@@ -39,14 +39,14 @@ typedef struct {
 
 typedef void part_kernel(const frame *f, const part *q, const uint8_t *rows, int32_t *acc);
 
-EV_INLINE void step64(__m512i sum[4], const uint8_t *const row[4], size_t behind, __m512i payloads,
+EV_INLINE void step64(__m512i sum[4], const uint8_t *const row[4], size_t after, __m512i payloads,
                       int bytes)
 {
     const __m512i all[4] = {payloads, payloads, payloads, payloads};
     __m512i in[4], out[4];
 
     EV_UNROLL for (int i = 0; i < 4; i++)
-        in[i] = _mm512_load_si512((bytes == 1 ? row[i] : row[i / 2] + 64 * (i % 2)) + behind);
+        in[i] = _mm512_load_si512((bytes == 1 ? row[i] : row[i / 2] + 64 * (i % 2)) + after);
     ev_interleave(out, in, bytes);
     ev_dot4(sum, all, out, bytes);
 }
@@ -145,7 +145,7 @@ EV_INLINE void step(__m512i *sum, const ev_events *events, size_t e, uintptr_t r
 }
 
 /* The events from `e` up to `end`; the row of index 0 would be at `rows`, others are width * bytes
- * a position behind. A single group of lanes has two sets of sums, so that no addition waits for
+ * a position after. A single group of lanes has two sets of sums, so that no addition waits for
  * the one before. */
 EV_INLINE void gather(__m512i *sum, const ev_events *events, size_t e, size_t end, uintptr_t rows,
                       size_t next, int bytes, int width, int groups)
