@@ -34,8 +34,8 @@ typedef struct {
 typedef void part_kernel(const frame *f, const part *q, const uint8_t *rows, int32_t *acc);
 
 /* Sums of a window: `wide` of int32, and of 16 bits for EV_NARROW. Sum 4 * h + i of bytes holds
- * weights 32 * h + 4 * i .. + 3 of the rows in its lower half and the 16 after those in its upper one;
- * sum 2 * u + i of words weights 16 * u + 4 * i .. + 3 and the 8 after those. */
+ * weights 32 * h + 4 * i .. + 3 of the rows in its lower half and the 16 after those in its upper
+ * one; sum 2 * u + i of words weights 16 * u + 4 * i .. + 3 and the 8 after those. */
 typedef struct {
     __m256i wide[8];
     __m256i narrow[4];
