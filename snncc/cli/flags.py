@@ -15,6 +15,7 @@ _FLAGS = {
     "input.std": "--std",
     "input.range": "--input-range",
     "x": "--input",  # of verify
+    "overwrite": "-f",
 }
 
 

@@ -17,12 +17,14 @@ from errno import EINVAL, ELOOP, EMLINK, ENOSYS, ENOTSUP, EPERM
 from pathlib import Path
 from typing import BinaryIO
 
-from snncc.errors import BadInputError
+from snncc.errors import BadInputError, Option, Words
 from snncc.system.damage import irregular, reason
 from snncc.system.locks import Lock
 from snncc.system.process import shielded
 
 __all__ = ["FileClaim", "FolderClaim", "check_file", "check_folder", "claim_file", "claim_folder"]
+
+_OVERWRITE = Option("overwrite", True)
 
 _StrPath = str | os.PathLike[str]
 
@@ -280,7 +282,8 @@ def check_folder(path: Path, overwrite: bool, parts: Collection[str] | None) -> 
     except OSError as e:
         raise _unwritten(path, e) from e
     if found and not overwrite:
-        raise BadInputError(f"{path}: not empty; choose another name or replace it with -f")
+        told = f"{path}: not empty; choose another name or replace it with "
+        raise BadInputError(Words(told, _OVERWRITE))
     if other := _others(path, parts) if found else "":
         raise BadInputError(_holds(path, other))
 
@@ -296,7 +299,7 @@ def _holds(path: Path, other: str) -> str:
 
 
 def _exists(path: Path) -> str:
-    return f"{path}: exists already; choose another name or overwrite it with -f"
+    return Words(f"{path}: exists already; choose another name or overwrite it with ", _OVERWRITE)
 
 
 def _unwritten(path: Path, error: OSError) -> BadInputError:

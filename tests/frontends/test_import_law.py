@@ -148,7 +148,7 @@ def test_an_exporter_that_drops_a_divisor_is_found(monkeypatch: pytest.MonkeyPat
     pool = nn.AvgPool2d(2, divisor_override=3)
     head = (nn.Flatten(), nn.Linear(36, 3))
     net = lively(nn.Sequential(nn.Conv2d(2, 4, 3), IntegerFire(4), pool, *head))
-    assert law_of(net)["changed"] == 0
+    assert law_of(net).changed == 0
     monkeypatch.setattr(programs, "_RULES", {})
     with pytest.raises(VerificationError) as caught:
         law_of(net)
@@ -272,7 +272,7 @@ def test_a_membrane_that_starts_as_a_tensor_is_judged_by_what_it_does(start: flo
 
     net = lively(Started(Keeping(), reset=True))
     if start == 0:
-        assert law_of(net)["changed"] == 0
+        assert law_of(net).changed == 0
         return
     with pytest.raises(UnsupportedModelError, match="do not fire as they were described") as caught:
         law_of(net)

@@ -152,7 +152,7 @@ def test_large_references_are_digests_that_still_find_a_difference(model, tmp_pa
 def test_an_existing_file_is_replaced_only_on_demand(model, tmp_path):
     path = tmp_path / "a.snn"
     path.write_bytes(b"mine")
-    with pytest.raises(BadInputError, match=r"exists already.*-f") as caught:
+    with pytest.raises(BadInputError, match=r"exists already.*overwrite=True") as caught:
         model.save(path)
     assert caught.value.exit_code == 6
     assert path.read_bytes() == b"mine"
