@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from math import prod
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_model
 from attention_networks import attention_programs
 from float_networks import Case, examples, lowered
 from forged_graphs import graph_forgery, saved_members
-from forged_programs import fileable, forgery
+from forged_programs import Forger, fileable, forgery
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from interpreter import interpret
@@ -111,6 +113,22 @@ def test_a_forged_network_is_refused_or_the_same_on_every_engine(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "forged.snn"
     check(program, seed, 20, path, Counter())
+
+
+def test_a_forger_settles_no_more_than_it_can_compute() -> None:
+    """A border of a million columns is left to the validation, which refuses it at once."""
+    forger = Forger(small_model.program(), np.random.default_rng(0))
+    (conv, *_) = [
+        p for n in forger.data["nodes"] for p in n.get("projections", ()) if p.get("pads")
+    ]
+    conv["pads"] = [0, 2**20, 0, 2**20]
+    tracemalloc.start()
+    try:
+        forger.settle()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2**22
 
 
 # -- graphs ---------------------------------------------------------------------------------
