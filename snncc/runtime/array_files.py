@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from snncc.errors import BadInputError, Option, SnnccError, Words
 from snncc.runtime.masks import MASK
 from snncc.system.damage import damaged, open_regular, reason, require_whole_zip
 
-__all__ = ["FORMATS", "Rows", "read_arrays", "read_labels", "read_masks", "reading"]
+__all__ = ["FORMATS", "Rows", "npy_header", "read_arrays", "read_labels", "read_masks", "reading"]
 
 Array = npt.NDArray[Any]
 _T = TypeVar("_T")
@@ -216,17 +217,30 @@ def _read_member(
 
 
 def _read_npy(where: str, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
+    shape, fortran, dtype = npy_header(where, stream)
+    if dtype.kind not in "buif":
+        raise BadInputError(f"{where}: dtype {dtype} is not a number; objects are never unpickled")
+    stored = _Stored(where, stream, size - stream.tell(), shape, dtype, check)
+    return stored.rows(limit, columns_first=fortran)
+
+
+def npy_header(where: str, stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype; what follows is not looked at.
+
+    Raises:
+        BadInputError: A version that is not read.
+        ValueError: It is damaged.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise BadInputError(f"{where}: npy version {version} is not read; save it with numpy.save")
     header = np.lib.format.read_array_header_1_0
     if version == (2, 0):
         header = np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
-    if dtype.kind not in "buif":
-        raise BadInputError(f"{where}: dtype {dtype} is not a number; objects are never unpickled")
-    stored = _Stored(where, stream, size - stream.tell(), shape, dtype, check)
-    return stored.rows(limit, columns_first=fortran)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers as Python 2 wrote them, or as nobody does
+        shape, fortran, dtype = header(stream)
+    return shape, fortran, dtype
 
 
 def _read_idx(path: Path, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.errors import BadInputError
-from snncc.runtime.array_files import reading
+from snncc.runtime.array_files import npy_header, reading
 from snncc.system.damage import require_whole_zip
 
 __all__ = [
@@ -155,8 +155,7 @@ def npy_to_array(data: bytes, where: str) -> Array:
     """
     with reading(Path(where)):
         stream = io.BytesIO(data)
-        np.lib.format.read_magic(stream)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        shape, fortran, dtype = npy_header(where, stream)
         body = memoryview(data)[stream.tell() :]
         if fortran or dtype.kind not in "uif" or len(body) != prod(shape) * dtype.itemsize:
             raise BadInputError(f"{where}: {len(body)} bytes do not hold {list(shape)} {dtype}")

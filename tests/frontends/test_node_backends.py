@@ -77,8 +77,8 @@ def test_a_network_for_cupy_compiles_without_it(arch):
     assert net.lif.backend == "cupy"
     x = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
     model = snncc.compile(net, x, input_shape=(8,))
-    law = model.report["import_law"]
-    assert (law["neurons"], law["changed"], model.report["verify"]["mismatched"]) == (1, 0, 0)
+    law = model.report.import_law
+    assert (law.neurons, law.changed, model.report.verify.mismatched) == (1, 0, 0)
     assert net.lif.backend == "cupy"
 
 

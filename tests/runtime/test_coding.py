@@ -437,3 +437,11 @@ def test_booleans_are_zero_and_one(tmp_path):
     stored = buffer.getvalue()[:-3] + b"\0\2\xff"
     read = read_data(saved(tmp_path / "x.npy", stored)).x
     assert read.view(np.uint8).tolist() == [0, 1, 1]
+
+
+def test_a_header_of_python_2_is_read_and_says_nothing(tmp_path, recwarn):
+    np.save(tmp_path / "x.npy", np.zeros((2, 1, 3, 3), np.uint8))
+    data = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(data.replace(b"(2, 1, 3, 3), }", b"(2L,1, 3, 3), }"))
+    assert read_data(tmp_path / "x.npy").x.shape == (2, 1, 3, 3)
+    assert [str(warning.message) for warning in recwarn] == []

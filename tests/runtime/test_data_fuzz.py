@@ -22,6 +22,7 @@ def test_changed_files_are_read_or_refused_by_name(kind, files, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["read"] + found["refused"] == files
+    assert "Warning" not in found["said"]
     assert min(found["read"], found["refused"]) > files // 50
     assert found["megabytes"]["worst"] < 100
     assert found["said"] == ""

@@ -11,7 +11,7 @@ from interpreter import interpret
 from networks import chain, changed
 
 from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine, SoftReset
-from snncc.backends.clocked.engine import engine as clocked
+from snncc.backends.clocked import engine as clocked
 from snncc.program import Accumulator, Program
 
 

@@ -13,7 +13,7 @@ from interpreter import interpret
 from networks import chain, changed, half_even_levels, programs
 
 from snncc.backends.clocked.engine import ClockedEngine
-from snncc.backends.clocked.engine import engine as clocked
+from snncc.backends.clocked import engine as clocked
 from snncc.program import Accumulator, Neuron, Program, Projection, Readout, Source
 from snncc.program.bounds import bounded, emitted_payload
 
