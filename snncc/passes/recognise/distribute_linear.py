@@ -33,7 +33,7 @@ __all__ = ["DistributeLinear", "carries_spikes"]
 
 @dataclass(frozen=True)
 class DistributeLinear(Pass):
-    """Concatenations move after neurons, pools and flattening, then dissolve into layers."""
+    """Sums move after averages and regrouping, concatenations after neurons too, into layers."""
 
     name: ClassVar[str] = "distribute-linear"
     stage_in: ClassVar[str] = "imported"
@@ -88,6 +88,30 @@ def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
     )
     replace_value(out, new)
     return True
+
+
+def _move_sum(node: ir.Node, made_by: str) -> bool:
+    """op(a + b) = op(a) + op(b) for averages and regrouping; not for maxima."""
+    x, out, asked = node.inputs[0], node.outputs[0], traits(node)
+    total = x.producer() if x is not None else None
+    if total is None or not is_branch_sum(total) or not carries_spikes(x):
+        return False
+    if not (asked.averages or asked.sums or asked.regroups):
+        return False
+    edit, attributes = Edit(node, made_by), {k: a.value for k, a in node.attributes.items()}
+    parts = [
+        edit.op(
+            node.op_type, v, *node.inputs[1:], name=f"{out.name}/{i}", like=out,
+            domain=node.domain, attributes=attributes,
+        )
+        for i, v in enumerate(total.inputs)
+    ]  # fmt: skip
+    replace_value(out, edit.op("Add", *parts, name=f"{out.name}{NEW}", like=out))
+    return True
+
+
+def _move(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    return _move_concat(node, made_by, lineage) or _move_sum(node, made_by)
 
 
 def _drive_sum(node: ir.Node, made_by: str) -> bool:
@@ -174,7 +198,7 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
 
 
 _RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
-    **dict.fromkeys(having("imported", lambda t: t.pools or t.regroups), _move_concat),
+    **dict.fromkeys(having("imported", lambda t: t.pools or t.regroups), _move),
     **dict.fromkeys(having("imported", lambda t: t.fires), _fire),
     **dict.fromkeys(having("imported", lambda t: t.weighs), _spread_layer),
 }

@@ -1,0 +1,111 @@
+"""Sums of spikes, as SEW and Spikformer have them, whatever stands between them and a layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import snncc
+from snncc.compiler import InputOptions
+from snncc.errors import UnsupportedModelError
+from snncc.nn import LIF, IntegerFire
+
+PIXELS = InputOptions(mode="u8", mean=(0.0,), std=(1.0,))
+X = np.random.default_rng(0).integers(0, 256, (24, 1, 8, 8)).astype(np.uint8)
+
+
+class Summed(nn.Module):
+    """Three populations of one shape, added up; then ``between``, and a classifier."""
+
+    def __init__(self, between: nn.Module, features: int, D: int = 3):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(1, 4, 3, padding=1) for _ in range(3))
+        self.fires = nn.ModuleList(IntegerFire(D, 1.0) for _ in range(3))
+        self.between, self.fc = between, nn.Linear(features, 5)
+
+    def forward(self, x):
+        first, *others = (
+            fire(6 * conv(x)) for conv, fire in zip(self.convs, self.fires, strict=True)
+        )
+        for other in others:
+            first = first + other
+        return self.fc(self.between(first))
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+class Tokens(nn.Module):
+    """The mean over tokens, as transformers take it."""
+
+    def forward(self, x):
+        return x.flatten(2).transpose(1, 2).mean(1)
+
+
+def compiled(net: nn.Module) -> snncc.CompiledModel:
+    torch.manual_seed(0)
+    for layer in net.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    return snncc.compile(net.eval(), X, input_shape=(1, 8, 8), weight_bits=24, input=PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("between", "features"),
+    [
+        (nn.Flatten(), 256),
+        (nn.Sequential(nn.AvgPool2d(2), nn.Flatten()), 64),
+        (nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2), nn.Flatten()), 16),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 4),
+        (Mean(), 4),
+        (Tokens(), 4),
+    ],
+    ids=["flatten", "pool", "pools", "global pool", "mean", "tokens"],
+)
+def test_a_layer_reads_a_sum_of_spikes_through_averages_and_reshapes(between, features):
+    net = Summed(between, features)
+    model = compiled(net)
+    report = model.report
+    law, verify = report.import_law, report.verify
+    assert (law.neurons, law.changed, report.changed, verify.mismatched) == (3, 0, 0, 0)
+    assert not verify.coverage.silent
+    with torch.no_grad():
+        expected = net(torch.tensor(X).float() / 255).numpy()
+    found = snncc.Session(model, engine="event").run(None, X)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+class OverTime(nn.Module):
+    """A residual stream of spikes over timesteps: each block adds what it fires."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.blocks = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(2)),
+        )
+        self.lifs, self.fc = nn.ModuleList(LIF(2.0) for _ in range(3)), nn.Linear(4, 5)
+
+    def forward(self, x):
+        drive = self.stem(x).unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        stream = self.lifs[0](6 * drive)
+        for conv, lif in zip(self.blocks, self.lifs[1:], strict=True):
+            made = conv(stream.flatten(0, 1)).unflatten(0, (3, -1))
+            stream = stream + lif(6 * made)
+        return self.fc(stream.mean((3, 4)).mean(0))
+
+
+def test_a_stream_of_spikes_over_time_ends_in_a_mean():
+    report = compiled(OverTime()).report
+    assert (report.import_law.neurons, report.changed, report.verify.mismatched) == (3, 0, 0)
+
+
+def test_a_maximum_of_sums_is_refused():
+    """max(a + b) is not max(a) + max(b)."""
+    net = Summed(nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), 64)
+    with pytest.raises(UnsupportedModelError, match="cannot become spikes"):
+        compiled(net)
