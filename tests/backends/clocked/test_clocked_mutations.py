@@ -10,8 +10,8 @@ import pytest
 from interpreter import interpret
 from networks import chain, changed
 
-from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine, SoftReset
 from snncc.backends.clocked import engine as clocked
+from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine, SoftReset
 from snncc.program import Accumulator, Program
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from interpreter import interpret
 from networks import chain, changed, half_even_levels, programs
 
-from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.clocked import engine as clocked
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.program import Accumulator, Neuron, Program, Projection, Readout, Source
 from snncc.program.bounds import bounded, emitted_payload
 
