@@ -13,7 +13,8 @@ from networks import cases, chain, changed
 
 from snncc.backends.base import Activity
 from snncc.backends.clocked import engine as clocked
-from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine, SoftReset, synapses
+from snncc.backends.clocked import synapses
+from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine, SoftReset
 from snncc.errors import BadInputError, UsageError
 from snncc.program import Accumulator, Neuron, Pool, Program, Projection, Readout, Source
 

@@ -12,9 +12,10 @@ from float_networks import examples
 from hypothesis import given, settings
 from interpreter import interpret
 
+from snncc.backends.clocked import attention_cells
 from snncc.backends.clocked import engine as clocked
 from snncc.backends.clocked.attention_cells import AttentionCell, RelayCell
-from snncc.backends.clocked.engine import ClockedEngine, attention_cells
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.program import Attention, Program, Relay
 from snncc.runtime.result import synaptic_operations
 
