@@ -131,8 +131,8 @@ SOURCES = {
 WORDS = {path: Counter(re.findall(r"\w+", text)) for path, text in SOURCES.items()}
 #: Modules whose names are for users.
 PUBLIC = ("snncc", "snncc.nn", "snncc.compiler", "snncc.__main__")
-#: Parts that are not looked at here.
-OTHERS = ("snncc.backends", "snncc.program")
+#: What runs in Lava's own Python.
+OTHERS = ("snncc.backends.lava.emitted", "snncc.backends.lava.processes")
 
 
 def _offers() -> dict[str, tuple[Path, list[str]]]:

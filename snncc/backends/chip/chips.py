@@ -26,7 +26,6 @@ else:
 
 __all__ = [
     "CHIPS",
-    "LAYOUT",
     "Chip",
     "Demand",
     "chip",
@@ -39,7 +38,7 @@ __all__ = [
 CHIPS = ("loihi2",)
 
 #: What ``Demand`` assumes, in words for people.
-LAYOUT = (
+_LAYOUT = (
     "a core holds neurons of one layer; an element of a membrane potential is a neuron, and so is "
     "each of a further population that reads it, each output of a pool or relay and each element "
     "of an attention's matrix; a weight is a byte; the input comes from outside; one sample at a "
@@ -189,7 +188,7 @@ def demand_json(program: Program, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "limits": asdict(on),
-        "layout": LAYOUT,
+        "layout": _LAYOUT,
         "state_bits": max(row.state_bits for row in rows),
         "neurons": sum(row.neurons for row in rows),
         "synapses": sum(row.synapses for row in rows),

@@ -21,7 +21,7 @@ from snncc.program.bounds import weight_reach
 from snncc.program.nodes.base import Nodes
 from snncc.program.windows import channels_first, channels_last, windows_of
 
-__all__ = ["Synapses", "all_synapses", "reshaped"]
+__all__ = ["Ints", "Synapses", "all_synapses", "reshaped"]
 
 Ints = npt.NDArray[np.int64]
 

@@ -33,11 +33,11 @@ from snncc.program import (
     walk_projections,
 )
 
-__all__ = ["KERNELS", "MOST_THREADS", "EventEngine", "Work"]
+__all__ = ["KERNELS", "EventEngine", "Work"]
 
 #: How projections are computed: by density, or all of them in one way.
 KERNELS = ("auto", "event", "dense")
-MOST_THREADS = 1024
+_MOST_THREADS = 1024
 
 #: Nanoseconds that a thread of the core looks for work before it sleeps. Waking it takes some
 #: microseconds, and layers of small networks follow each other in as many; where there are more
@@ -192,9 +192,9 @@ def _macs(node: Accumulator, p: Projection) -> int:
 
 def _number(threads: int | str, available: int) -> int:
     if threads == "auto":
-        return min(available, MOST_THREADS)
-    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"event: {threads} threads, not 1..{MOST_THREADS} or auto")
+        return min(available, _MOST_THREADS)
+    if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
+        raise UsageError(f"event: {threads} threads, not 1..{_MOST_THREADS} or auto")
     return threads
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "environment",
     "environment_folder",
     "find_python",
+    "probe",
     "python_310",
     "why_not",
 ]
