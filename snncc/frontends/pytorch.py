@@ -32,6 +32,7 @@ from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
+from snncc.frontends.results import one_result, tensors_of
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
@@ -106,7 +107,7 @@ def export_module(
     if patches is not None:
         _require_sparse_layers(module, frames)
     example = torch.zeros(2, *frames.sample(tuple(shape)))
-    with untouched(module), holding(module, None), frames.given_to(module):
+    with untouched(module), holding(module, None), frames.given_to(module), one_result(module):
         program, leaves = _exported(module, example, patches)
     model = tidy(program.model)
     take_numbers(model, program.exported_program)
@@ -262,8 +263,8 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
         raise BadInputError(text) from e
     if not isinstance(out, torch.Tensor):
         raise UnsupportedModelError(
-            f"the network returns {type(out).__name__}, one tensor is expected; "
-            "wrap it in a module that returns the result you want"
+            f"the network returns {type(out).__name__} of {len(tensors_of(out))} tensors, one is "
+            "expected; wrap it in a module that returns the result you want"
         )
 
 

@@ -25,6 +25,7 @@ from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import Call, Record, recorded
 from snncc.frontends.own_operators import compute
 from snncc.frontends.pytorch import Exported
+from snncc.frontends.results import one_result
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding
 from snncc.frontends.untouched import untouched
@@ -112,6 +113,7 @@ class TrainedModule:
         with (
             untouched(module),
             self.frames.given_to(module),
+            one_result(module),
             holding(module, mask),
             recorded(leaves) as record,
             _Roundings(record) as roundings,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +23,7 @@ from torch_networks import (
     small,
 )
 
+import snncc
 from snncc.errors import BadInputError, UnsupportedModelError
 from snncc.frontends.leaves import IntegerFireSpec, register_leaf
 from snncc.frontends.pytorch import import_module
@@ -185,8 +188,39 @@ def test_a_wrong_input_shape_is_bad_input(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_two_results_are_unsupported() -> None:
-    with pytest.raises(UnsupportedModelError, match="returns tuple, one tensor is expected"):
+    with pytest.raises(UnsupportedModelError, match="returns tuple of 2 tensors, one is"):
         import_module(Two(), (8,))
+
+
+class Returning(nn.Module):
+    """Its result stands in something else."""
+
+    def __init__(self, put: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.fc1, self.fire, self.fc2 = nn.Linear(8, 6), IntegerFire(4), nn.Linear(6, 3)
+        self.put = put
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.put(self.fc2(self.fire(4 * self.fc1(x))))
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda y: (y, None),
+        lambda y: [y],
+        lambda y: {"out": y, "hook": {}},
+        lambda y: ([y], 0.5),
+    ],
+)
+def test_the_one_tensor_of_a_result_is_the_result(put: Callable[[torch.Tensor], Any]) -> None:
+    torch.manual_seed(0)
+    net = Returning(put).eval()
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+    report = snncc.compile(net, x, input_shape=(8,)).report
+    law = report.import_law
+    assert (law.neurons, law.results, law.changed, report.verify.mismatched) == (1, 1, 0, 0)
+    assert net._forward_hooks == {}
 
 
 def test_control_flow_is_unsupported_and_quiet(capfd: pytest.CaptureFixture[str]) -> None:
