@@ -231,7 +231,9 @@ def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
         return LINEAR
     if kind == "potential":
         ends = node.op_type == "Gemm" and _is_the_end(node.outputs[0])
-        host = (", or give it to the host, ", Option("host", label(node))) if ends else ()
+        # Where the mean was taken is not known any more: it waits for the end of the graph.
+        mean = ", the mean over timesteps taken before it" if _ends_in_a_mean(node) else ""
+        host = (", or give it to the host, ", Option("host", label(node)), mean) if ends else ()
         return (
             "follows a linear layer without a neuron between, and cannot be merged with it",
             Words("put a neuron between them", *host),
@@ -240,11 +242,17 @@ def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
 
 
 def _is_the_end(value: ir.Value) -> bool:
-    """Whether sums and factors alone lead from a value to the result."""
+    """Whether sums, factors and the sum over timesteps alone lead from a value to the result."""
     return all(
-        (is_branch_sum(user) or read_affine(user) is not None) and _is_the_end(user.outputs[0])
+        (is_branch_sum(user) or read_affine(user) is not None or traits(user).ends_time)
+        and _is_the_end(user.outputs[0])
         for user, _ in value.uses()
     )
+
+
+def _ends_in_a_mean(node: ir.Node) -> bool:
+    readers = [user for out in node.outputs for user, _ in out.uses()]
+    return any(traits(user).ends_time or _ends_in_a_mean(user) for user in readers)
 
 
 def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:

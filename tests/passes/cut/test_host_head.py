@@ -10,7 +10,7 @@ from torch import nn
 import snncc
 from snncc.compiler import InputOptions
 from snncc.errors import BadInputError, UsageError
-from snncc.nn import IntegerFire
+from snncc.nn import LIF, IntegerFire
 from snncc.passes.cut.host_head import HostPart, HostTerm
 from snncc.runtime.artifact import load
 
@@ -55,6 +55,31 @@ def test_without_consent_it_is_refused(network):
     (fault,) = refused.value.faults
     assert "without a neuron between" in fault.what
     assert fault.todo == "put a neuron between them, or give it to the host, host='head'"
+
+
+class OverTime(nn.Module):
+    """The same over timesteps, of whose mean the scores are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fire = nn.Conv2d(1, 6, 3, padding=1), LIF(2.0)
+        self.branch, self.head = nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = 3 * self.stem(x).unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        x = x + self.branch(self.fire(x).flatten(0, 1)).unflatten(0, (3, -1))
+        return self.head(x.mean((3, 4)).mean(0))
+
+
+def test_the_host_is_offered_where_the_mean_over_time_follows(pixels):
+    torch.manual_seed(0)
+    net, given = OverTime().eval(), InputOptions(mode="u8", mean=(0.5,), std=(0.25,))
+    with pytest.raises(snncc.errors.UnsupportedModelError) as refused:
+        snncc.compile(net, input_shape=(1, 8, 8), input=given)
+    (fault,) = refused.value.faults
+    assert str(fault.todo).endswith("host='head', the mean over timesteps taken before it")
+    model = snncc.compile(net, pixels, input_shape=(1, 8, 8), input=given, host="head")
+    assert (model.report.import_law.changed, model.report.verify.mismatched) == (0, 0)
 
 
 def test_scores_are_the_networks_on_every_engine(model, network, pixels):
