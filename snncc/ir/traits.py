@@ -52,7 +52,7 @@ class Traits:
         until: The last stage in which graphs may hold it; default: up to where it ``becomes``
             another one, or ``spiking``.
         weighs: It multiplies what it reads with weights of its own: a linear layer.
-        multiplies: It multiplies several trains with each other.
+        multiplies: It multiplies several trains with each other into potentials, as attention does.
         remembers: It keeps something from one timestep to the next; attribute ``T`` says how many.
         is_monotone: A larger drive never makes fewer spikes: a maximum before it may follow it.
         rounds: It makes whole numbers of real ones.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import Fault, SnnccError, UnsupportedModelError
 from snncc.ir.graphs import (
     Edit,
     attribute,
@@ -148,11 +148,19 @@ class _Work:
 
     def _layer(self, layer: QuantisedLayer) -> None:
         linear, w, b = layer.linear, layer.weight, layer.bias
+        self._require_counts(linear)
         payload = self.grids[linear.x].payload
         moved = (np.abs(w) << layer.shift).reshape(len(w), -1).sum(1)
         bound = payload * int(moved.max(initial=0)) + int(np.abs(b).max(initial=0))
         self.grids[linear.out] = Grid(layer.grid.thresholds, layer.grid.shifts, bound)
         self.twins[linear.out] = self._emit(layer, payload)
+
+    def _require_counts(self, linear: Linear) -> None:
+        """Weights were made for counts: a factor or shift on the way to them would be lost."""
+        grid = self.grids[linear.x]
+        if any(t != 1 for t in grid.thresholds) or any(grid.shifts):
+            what = f"reads '{linear.x.name}', which are no counts but multiples of them"
+            raise SnnccError("a layer of no counts", [Fault(what, label(linear.node))])
 
     def _rescale(self, node: ir.Node) -> None:
         """The same integers on another grid, which a factor of zero does not leave."""

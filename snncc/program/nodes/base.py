@@ -192,7 +192,8 @@ class Node(Item):
     """A node: emits to those that read it, given what it reads.
 
     A kind is a frozen dataclass in a module of its own, listed in ``KINDS``, that answers every
-    question here. ``nodes`` are, by name, those that it reads and what these read.
+    question here. ``nodes`` are, by name, those that it reads and what these read. A file may have
+    thousands in a chain: no answer may ask along one by recursion.
 
     Attributes:
         name: Unique in the Program.

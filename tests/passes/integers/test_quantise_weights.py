@@ -3,6 +3,8 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+import onnx.parser
+import onnx.shape_inference
 import onnx_ir as ir
 import pytest
 from float_networks import Case, Net, case_of, examples, imported, lowered
@@ -10,11 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_networks import networks
 
-from snncc.errors import UnsupportedModelError, UsageError
+from snncc.errors import SnnccError, UnsupportedModelError, UsageError
 from snncc.ir.graphs import attribute, constant, nodes
+from snncc.ir.ops import register_schemas
 from snncc.ir.oracle import evaluate, teacher_forced
+from snncc.ir.stages import set_stage
 from snncc.passes import PassManager, pipeline
 from snncc.passes.fold.fold_scale import output_scales
+from snncc.passes.integers.quantise_weights import QuantiseWeights
 from snncc.passes.integers.shared_grids import largest_weight, plan
 from snncc.passes.spikes.build_program import build_program
 
@@ -271,3 +276,25 @@ def test_weights_and_biases_go_to_the_nearest_integers(case: Case, bits: int) ->
             (layer.bias, layer.exact_bias()),
         ):
             assert (np.abs(whole - exact) <= 0.5 + 1e-6 * np.abs(exact)).all()
+
+
+def test_a_layer_of_multiples_of_counts_is_no_layer_of_counts():
+    """Where a pass left a factor on the way, it would be lost without a word."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 21, "ai.snncc" : 1]>
+    net (uint8[N, 2] x) => (float[N, 2] y)
+    <float[2, 2] w = {1, 2, 3, 4}, float[2] half = {0.5, 0.5}, float[2] b = {0, 0}> {
+        q = Cast <to: int = 1> (x)
+        u = Gemm <alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 1> (q, w, b)
+        a = ai.snncc.IntegerFire <D: int = 4, norm: float = 1.0, rounding: string = "half-even"> (u)
+        h = Mul (a, half)
+        y = Gemm <alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 1> (h, w, b)
+    }
+    """
+    register_schemas()
+    proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    model = ir.from_proto(proto)
+    set_stage(model, "integer")
+    with pytest.raises(SnnccError, match="a layer of no counts") as caught:
+        QuantiseWeights(8).run(model)
+    assert "no counts but multiples" in caught.value.faults[0].what
