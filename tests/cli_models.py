@@ -172,7 +172,7 @@ def unsupported():
 
 
 class Idle(nn.Module):
-    """A branch that never fires, after it norms that never saw anything vary."""
+    """A branch that never fires, followed by norms whose inputs never varied."""
 
     default_cfg = {"input_size": (1, 6, 6), "mean": (0.5,), "std": (0.25,)}  # noqa: RUF012
 

@@ -308,7 +308,7 @@ HOSTILE: dict[str, Hostile] = {
         for name, change in (
             ("weights above", _outside(lambda _: "../secret.bin")),
             ("weights anywhere", _outside(lambda folder: str(folder / "secret.bin"))),
-            ("weights after a link", _through_a_link),
+            ("weights behind a link", _through_a_link),
             ("names", _names),
         )
     },

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from snncc.backends.chip.chips import demand_json
 from snncc.compiler.given import Given
 from snncc.compiler.inputs import Inputs
-from snncc.program import Accumulator, Program, sources_of
+from snncc.program import Program
 from snncc.runtime.bounds import bounds
 from snncc.runtime.contract import InputContract
 from snncc.runtime.report import (
@@ -137,7 +137,7 @@ def make_report(
         still_norms=found.still_norms,
         **_changes(found.measured),
         layers=layers,
-        analog=_analog_layers(program),
+        analog=tuple(node.module or node.name for node in program.analog),
         windows=program.windows,
         latency_ticks=program.latency,
         bounds=bounds(program),
@@ -211,19 +211,6 @@ def _ratio(part: int, whole: int) -> float:
 
 
 # -- what the Program says -----------------------------------------------------------------
-
-
-def _analog_layers(program: Program) -> tuple[str, ...]:
-    """Layers that read the input: multi-bit integers, not spikes."""
-    source = program.source.name
-    layers = (node for node in program.nodes if isinstance(node, Accumulator))
-    return tuple(n.module or n.name for n in layers if _reads(program, n, source))
-
-
-def _reads(program: Program, node: Accumulator, source: str) -> bool:
-    names = set(sources_of(node))
-    pooled = {program.by_name[n] for n in names if type(program.by_name[n]).__name__ == "Pool"}
-    return source in names or any(source in sources_of(p) for p in pooled)
 
 
 def _silent_modules(layers: tuple[LayerReport, ...], verdict: Verification) -> tuple[str, ...]:

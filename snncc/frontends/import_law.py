@@ -148,7 +148,9 @@ def _require_equal(model: ir.Model, found: Sequence[Difference], against: str) -
     makers = _makers(model)
     wrong = {d.name: d for d in found if d.changed}
     if described := [name for name in wrong if _is_described(makers[name])]:
-        faults = [_fault(makers[n], n, _otherwise(makers[n], wrong[n]), _TODO) for n in described]
+        faults = [
+            _fault(makers[n], n, _otherwise(makers[n], wrong[n]), _DESCRIBE) for n in described
+        ]
         what = "import: neurons do not fire as they were described"
         raise UnsupportedModelError(what, faults)
     if wrong:
@@ -158,7 +160,9 @@ def _require_equal(model: ir.Model, found: Sequence[Difference], against: str) -
 
 
 _SMALLER = "its weights, or those of a norm, are far too large"
-_TODO = "a description that fits (register_leaf), or a neuron that begins with an empty membrane"
+_DESCRIBE = (
+    "a description that fits (register_leaf), or a neuron that begins with an empty membrane"
+)
 
 
 def _is_described(node: ir.Node) -> bool:

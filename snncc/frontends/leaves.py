@@ -269,7 +269,7 @@ def swapped(leaves: list[Leaf]) -> Iterator[None]:
 
 @contextmanager
 def _instead(forwards: list[tuple[Leaf, Callable[..., Any]]]) -> Iterator[None]:
-    """Within this context leaves do something else; their membranes are as before after it."""
+    """Within this context leaves do something else; after it membranes are as they were."""
     held = _membranes([leaf for leaf, _ in forwards])
     own = [leaf.module.__dict__.get("forward") for leaf, _ in forwards]
     try:

@@ -45,7 +45,7 @@ def taking_mask(module: torch.nn.Module) -> Iterator[None]:
     """Within this context ``module`` is called with a patch mask f32 [N, 1, h, w] after its input.
 
     Its input is masked, as published networks are trained; its sparse layers become
-    SpikeSparseConv, and BatchNormalization with a PatchMask after.
+    SpikeSparseConv, or BatchNormalization followed by a PatchMask.
 
     Raises:
         UnsupportedModelError: A layer pads with something else than zeros.

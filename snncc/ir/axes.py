@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Digit", "Group", "View", "joined", "stacked"]
+__all__ = ["Digit", "Group", "View", "joined", "merged", "stacked"]
 
 Array = npt.NDArray[Any]
 Sizes = Sequence[int | None]
@@ -62,7 +62,7 @@ class View:
     @classmethod
     def of(cls, axes: Iterable[tuple[str, int | None]]) -> View:
         """Of the base itself: its axes by name, with their sizes, of which one may be unknown."""
-        return cls(tuple(_merged([Digit(name, size)]) for name, size in axes))
+        return cls(tuple(merged([Digit(name, size)]) for name, size in axes))
 
     @property
     def sizes(self) -> tuple[int | None, ...]:
@@ -97,7 +97,7 @@ class View:
             return None
         pending = deque(self.digits)
         groups = [_taken(pending, rest if size is None else size, size is None) for size in sizes]
-        found = tuple(_merged(group) for group in groups if group is not None)
+        found = tuple(merged(group) for group in groups if group is not None)
         return replace(self, groups=found) if len(found) == len(groups) else None
 
     def sliced(self, axis: int, start: int, stop: int, step: int = 1) -> View | None:
@@ -135,7 +135,7 @@ class View:
         """Another group in one place, and axes that start elsewhere."""
         names = {*self.starts, *shifts} - {_REPEATED}
         moved = {name: self.starts.get(name, 0) + shifts.get(name, 0) for name in sorted(names)}
-        groups = (*self.groups[:axis], _merged(group), *self.groups[axis + 1 :])
+        groups = (*self.groups[:axis], merged(group), *self.groups[axis + 1 :])
         return View(groups, {name: start for name, start in moved.items() if start})
 
     # -- what it says ------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def _taken(pending: deque[Digit], need: int, unknown: bool) -> list[Digit] | Non
     return group
 
 
-def _merged(group: Iterable[Digit]) -> Group:
+def merged(group: Iterable[Digit]) -> Group:
     """Neighbours that are one digit of a larger radix as one, and no digits of size one."""
     found: list[Digit] = []
     for digit in group:

@@ -29,7 +29,7 @@ class Reach(NamedTuple):
 
     Attributes:
         compared: What is compared with the levels.
-        widest: That, numerator * what stays, and what is left behind the spikes.
+        widest: That, numerator * what stays, and what spikes leave of it.
     """
 
     compared: int

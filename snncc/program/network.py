@@ -29,6 +29,7 @@ from snncc.program.nodes import KINDS
 from snncc.program.nodes.accumulator import Accumulator
 from snncc.program.nodes.base import Array, Node
 from snncc.program.nodes.neuron import Neuron
+from snncc.program.nodes.pool import Pool
 from snncc.program.nodes.projection import Projection
 from snncc.program.nodes.readout import Readout
 from snncc.program.nodes.source import Source
@@ -75,6 +76,15 @@ class Program:
     def accumulators(self) -> tuple[Accumulator, ...]:
         """All accumulators, in topological order."""
         return self._of(Accumulator)
+
+    @cached_property
+    def analog(self) -> tuple[Accumulator, ...]:
+        """Those that read the input, perhaps pooled: multi-bit integers, not spikes."""
+        pixels = {self.source.name}
+        for node in self.nodes:  # each comes after what it reads
+            if isinstance(node, Pool) and node.source in pixels:
+                pixels.add(node.name)
+        return tuple(node for node in self.accumulators if pixels & {*node.sources})
 
     @cached_property
     def readouts(self) -> tuple[Readout, ...]:

@@ -53,11 +53,9 @@ def manifest_of(
 
 
 def _default_parts(program: Program) -> dict[str, list[str]]:
-    source = program.source.name
-    analog = [n for n in program.accumulators if source in n.sources]
     return {
         "exact": [n.module or n.name for n in program.neurons],
-        "analog": [n.module or n.name for n in analog],
+        "analog": [n.module or n.name for n in program.analog],
         "host": [readout.host for readout in program.readouts if readout.host],
     }
 

@@ -63,7 +63,7 @@ def pixels(n=48, seed=1):
 
 
 def tuned(bits, seed=0):
-    """What training leaves after: weights off the rounded values and beyond the clamp."""
+    """What training leaves behind: weights off the rounded values and beyond the clamp."""
     net = snncc.on_grid(network(seed), bits, **OPTIONS).eval()
     with torch.no_grad():
         for parameter in net.parameters():

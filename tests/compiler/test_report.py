@@ -64,3 +64,16 @@ def test_without_data_nothing_is_claimed(mode):
     model = compiled(0.0, input=InputOptions(mode=mode, **limits), calibration=None)
     assert model.report.changed_by_input is model.report.float32 is None
     assert line(model).endswith(": exact" if mode == "u8" else ": changes not measured")
+
+
+@pytest.mark.parametrize("pools", [0, 1, 2])
+def test_layers_that_read_the_input_through_pools_are_analog(pools: int):
+    """In the report and in the manifest: what they multiply are pixels, not spikes."""
+    torch.manual_seed(0)
+    layers = [*(nn.AvgPool2d(2) for _ in range(pools)), nn.Conv2d(1, 2, 1), IntegerFire(4)]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * (8 >> pools) ** 2, 3)).eval()
+    x = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8)).astype(np.uint8)
+    given = InputOptions(mean=(MEAN,), std=(STD,))
+    model = snncc.compile(net, calibration=x, input_shape=(1, 8, 8), input=given)
+    assert model.report.analog == (str(pools),)
+    assert model.manifest["parts"]["analog"] == [str(pools)]

@@ -19,7 +19,7 @@ def lava_kernel(kernel: Array) -> Array:
 def symmetric(
     kernel: Array, pads: tuple[int, int, int, int], dilations: Pair
 ) -> tuple[Array, Pair, Pair]:
-    """Kernel, padding and dilations (h, w) of the same convolution with as much padding after.
+    """Kernel, padding and dilations (h, w) of the same convolution padded alike at both ends.
 
     Lava pads both ends of an axis alike. Where ONNX does not, the kernel grows by zeros at the end
     that has less padding; its dilations become zeros, too.

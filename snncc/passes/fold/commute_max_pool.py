@@ -17,7 +17,7 @@ __all__ = ["CommuteMaxPool"]
 
 @dataclass(frozen=True)
 class CommuteMaxPool(Pass):
-    """A max-pool read only by SFA neurons moves after them.
+    """A max-pool read only by SFA neurons becomes max-pools of their spikes.
 
     Exact because such a neuron is monotone and stateless, and its smallest value, 0, is what the
     pool's padding stands for.

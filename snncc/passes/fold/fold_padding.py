@@ -28,7 +28,7 @@ _ROUNDING = 2.0**-21
 
 @dataclass(frozen=True)
 class FoldPadding(Pass):
-    """A border that affine maps make of zeros moves before them, as zeros."""
+    """A border that affine maps make of zeros is put in front of them, as zeros."""
 
     name: ClassVar[str] = "fold-padding"
     stage_in: ClassVar[str] = "imported"

@@ -144,7 +144,7 @@ def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
 
 
 def _product(node: ir.Node, scales: _Scales, made_by: str) -> int:
-    """The scales of trains go after their product, all in one: they end in levels."""
+    """The scales of trains multiply their product, all in one: they end in levels."""
     scale = prod((scales.get(x, _ONE) for x in node.inputs if x is not None), start=_ONE)
     if scale == 1:
         return 0

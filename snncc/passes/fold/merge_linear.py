@@ -113,7 +113,7 @@ def _with_border(value: ir.Value) -> ir.Value:
 
 
 def _affine_ahead(node: ir.Node, made_by: str) -> bool:
-    """An affine map after pooled or regrouped potentials goes ahead, where a layer takes it."""
+    """An affine map of pooled potentials is moved to the pool's input, where a layer takes it."""
     out, source = node.outputs[0], node.inputs[0]
     after = only_reader(out)
     found = _affine_of(after) if after is not None and after.op_type in _AFFINE else None
@@ -135,7 +135,7 @@ def _affine_ahead(node: ir.Node, made_by: str) -> bool:
 
 
 def _affine_behind(node: ir.Node, made_by: str) -> bool:
-    """An affine map of spikes or of the input goes after pools and reshapes, to a layer."""
+    """An affine map of spikes or of the input is moved past pools and reshapes, to a layer."""
     found, reader = _affine_of(node), only_reader(node.outputs[0])
     if found is None or reader is None or not is_op(reader, *_MOVERS):
         return False

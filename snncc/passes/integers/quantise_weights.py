@@ -291,7 +291,11 @@ class _Work:
         """The slice split over its inputs until float32 holds every partial sum exactly."""
         reach = payload * np.abs(digit.astype(np.int64)).reshape(len(digit), -1)
         if reach.max(initial=0) * 2 >= _FLOAT_EXACT:
-            self._fault(linear.node, f"inputs up to {payload} are too large", "pool less ahead")
+            self._fault(
+                linear.node,
+                f"inputs up to {payload} are too large",
+                "smaller windows in the pool before it",
+            )
             return [digit]
         total = reach.sum(axis=1).max(initial=0)
         if total > SLICE_LIMIT:

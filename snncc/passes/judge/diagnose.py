@@ -311,7 +311,7 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
 
 
 def _only_neurons_read(value: ir.Value) -> bool:
-    """Whether a max-pool that makes ``value`` can move after its readers."""
+    """Whether a max-pool that makes ``value`` can change places with its readers."""
     readers = [user for user, _ in value.uses()]
     return bool(readers) and all(
         traits(r).is_monotone or (traits(r).takes_maximum and _only_neurons_read(r.outputs[0]))

@@ -247,7 +247,7 @@ def _matmul(node: ir.Node, edit: Edit) -> ir.Value | None:
 
 
 def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """A neuron with memory in units of its threshold: gain and threshold go before it."""
+    """A neuron with memory in units of its threshold; its gain becomes a factor of its input."""
     x, out, carry = node.inputs[0], node.outputs[0], carry_of(node)
     if carry.gain == 1.0 and carry.threshold == 1.0:
         return None

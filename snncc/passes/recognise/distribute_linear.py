@@ -33,7 +33,7 @@ __all__ = ["DistributeLinear", "carries_spikes"]
 
 @dataclass(frozen=True)
 class DistributeLinear(Pass):
-    """Sums move after averages and regrouping, concatenations after neurons too, into layers."""
+    """Sums are moved past averages and regrouping, concatenations past neurons, into layers."""
 
     name: ClassVar[str] = "distribute-linear"
     stage_in: ClassVar[str] = "imported"

@@ -3,7 +3,7 @@
 After it every value is [T*N, ...]; only neurons with memory know T. A static input is repeated
 once, at the input; a sequence [N, T, ...] is laid out there. What is computed anew in every
 timestep, by a loop in the network's code, is computed once on all of them. A mean or sum over time
-goes after the affine maps that follow it, to the end.
+is moved past the affine maps that follow it, to the end.
 """
 
 from __future__ import annotations

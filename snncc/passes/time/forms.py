@@ -73,7 +73,7 @@ def _matmul(work: Work, node: ir.Node) -> Form | None:
 
 
 def _transpose(work: Work, node: ir.Node) -> Form | None:
-    """Axes that move after those of timesteps and samples."""
+    """A transpose that leaves the axes of timesteps and samples in place."""
     x, order = node.inputs[0], list(attribute(node, "perm", []))
     if x is None or order[:2] != [0, 1]:
         return None

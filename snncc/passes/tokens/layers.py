@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snncc.ir.axes import Group
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant, static_shape
 from snncc.ir.ops import DOMAIN
@@ -23,7 +24,7 @@ from snncc.passes.tokens.products import (
     attended,
     multiplied,
 )
-from snncc.passes.tokens.views import BATCH, Group, indices, of_map
+from snncc.passes.tokens.views import BATCH, indices, of_map
 from snncc.passes.tokens.work import Rule, View, Views, Work, attributes_of, first_of, sizes_of
 from snncc.program.attention import cheaper_order
 
@@ -127,7 +128,7 @@ def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
         return [replace(view, groups=tuple(g for i, g in enumerate(view.groups) if i not in gone))]
     left = [g for i, g in enumerate(view.groups) if i not in gone and g]
     sizes = sizes_of(view)
-    positions = prod(d.size for a in gone for d in view.groups[a] if d.axis == "P")
+    positions = prod(d.size or 1 for a in gone for d in view.groups[a] if d.axis == "P")
     if left != [(BATCH,), *of_map(sizes[:1])[1:]] or positions != prod(sizes[1:]):
         return None
     pooled = work.map(

@@ -14,8 +14,9 @@ from math import prod
 
 import onnx_ir as ir
 
+from snncc.ir.axes import Digit, Group
 from snncc.ir.graphs import static_shape
-from snncc.passes.tokens.views import BATCH, Digit, Group, Groups
+from snncc.passes.tokens.views import BATCH, Groups
 
 __all__ = ["Attended", "Labels", "NotAttentionError", "Product", "Tokens", "attended", "multiplied"]
 
@@ -87,7 +88,7 @@ def multiplied(one: Tokens, two: Tokens, labels: tuple[Labels, Labels, Labels]) 
     first, second, out = labels
     shared = [x for x in first if x in second and x in out]
     summed = [x for x in first if x in second and x not in out]
-    heads = prod(d.size for d in _digits(one, first, shared) if d.axis == "C")
+    heads = prod(d.size or 1 for d in _digits(one, first, shared) if d.axis == "C")
     if two.channels % heads:
         raise NotAttentionError(f"{two.channels} channels for {heads} heads")
     each = one.channels // heads, two.channels // heads

@@ -2,26 +2,24 @@
 
 Attention is written on tokens: maps whose positions are one axis, channels first or last, heads
 apart or in the batch. Such values hold the numbers of a map in another order. An axis of theirs is
-a group of digits: an index along channels (``C``) or positions (``P``) written in mixed radix, each
-digit with its size and the stride it has in the map. Transposing permutes groups, reshaping
-regroups digits, and both are undone by knowing them.
+a group of digits: an index along channels (``C``) or positions (``P``) written in mixed radix, as
+``snncc.ir.axes`` follows them; in products of maps digits also have what products call theirs.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from snncc.ir.axes import Digit, Group, View, merged
+
 __all__ = [
     "BATCH",
-    "Digit",
-    "Group",
     "Groups",
     "covers",
     "indices",
@@ -34,25 +32,9 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Digit:
-    """A digit of an index along one axis of the map.
-
-    Attributes:
-        axis: ``N`` (samples), ``C`` or ``P``; in products of maps also what they call theirs.
-        size: How many values it has; 0 for samples.
-        stride: How far the index goes with one step of it.
-    """
-
-    axis: str
-    size: int
-    stride: int = 1
-
-
-Group = tuple[Digit, ...]
 Groups = tuple[Group, ...]
 
-BATCH = Digit("N", 0)
+BATCH = Digit("N", None)
 
 
 def of_map(sizes: Sequence[int]) -> Groups:
@@ -78,56 +60,8 @@ def regrouped(groups: Groups, sizes: Sequence[int | None]) -> Groups | None:
 
     That axis may take digits in, as heads that are folded into the batch.
     """
-    known = prod(d.size for group in groups for d in group if d != BATCH)
-    rest, extra = divmod(known, max(prod(s for s in sizes if s is not None), 1))
-    if extra or sum(s is None for s in sizes) != 1:
-        return None
-    pending = deque(digit for group in groups for digit in group)
-    found = []
-    for size in sizes:
-        group = _taken(pending, rest if size is None else size, size is None)
-        if group is None:
-            return None
-        found.append(_merged(group))
-    return tuple(found)
-
-
-def _taken(pending: deque[Digit], need: int, batch: bool) -> list[Digit] | None:
-    """As many digits as an axis of ``need`` elements has, the last one split where that fits."""
-    group: list[Digit] = []
-    while need > 1 or batch:
-        if not pending:
-            return None
-        digit = pending.popleft()
-        if digit == BATCH:
-            if not batch:
-                return None
-            batch = False
-            group.append(digit)
-        elif need % digit.size == 0:
-            need //= digit.size
-            group.append(digit)
-        elif need > 1 and digit.size % need == 0:
-            low = digit.size // need
-            group.append(replace(digit, size=need, stride=digit.stride * low))
-            pending.appendleft(replace(digit, size=low))
-            need = 1
-        else:
-            return None
-    return group
-
-
-def _merged(group: Sequence[Digit]) -> Group:
-    """Neighbours that are one digit of a larger base, written as one."""
-    found: list[Digit] = []
-    for digit in group:
-        last = found[-1] if found else None
-        joins = last is not None and last.axis == digit.axis and digit != BATCH
-        if last is not None and joins and last.stride == digit.stride * digit.size:
-            found[-1] = replace(digit, size=last.size * digit.size)
-        else:
-            found.append(digit)
-    return tuple(found)
+    found = View(groups).reshaped(sizes)
+    return None if found is None else found.groups
 
 
 def spread(array: Array, groups: Groups, sizes: Sequence[int]) -> Array:
@@ -138,21 +72,16 @@ def spread(array: Array, groups: Groups, sizes: Sequence[int]) -> Array:
         groups: Of the view.
         sizes: Of the map.
     """
-    axes = [prod(d.size for d in group if d != BATCH) for group in groups]
-    flat = np.broadcast_to(array, axes).reshape([d.size for g in groups for d in g if d != BATCH])
+    axes = [prod(d.size or 1 for d in group) for group in groups]  # one sample
     digits = [d for group in groups for d in group if d != BATCH]
+    flat = np.broadcast_to(array, axes).reshape([d.size or 1 for d in digits])
     order = sorted(range(len(digits)), key=lambda i: (digits[i].axis, -digits[i].stride))
     return np.ascontiguousarray(flat.transpose(order)).reshape(sizes)
 
 
 def indices(group: Group, axis: str) -> Array | None:
     """Index along ``axis`` of the map of each element of a group's axis; None: it has others."""
-    if any(d.axis != axis for d in group):
-        return None
-    index = np.zeros(1, dtype=np.int64)
-    for d in group:
-        index = (index[:, None] + np.arange(d.size) * d.stride).reshape(-1)
-    return index
+    return View((group,)).index(0, axis)
 
 
 def selected(groups: Groups, axis: int, start: int, stop: int) -> tuple[Groups, Array] | None:
@@ -165,15 +94,16 @@ def selected(groups: Groups, axis: int, start: int, stop: int) -> tuple[Groups, 
     if len(group) != 1 or group[0].axis != "C":
         return None
     digit, count = group[0], stop - start
-    channels = prod(d.size for g in groups for d in g if d.axis == "C")
-    digits = np.arange(channels) // digit.stride % digit.size
+    size = digit.size or 1
+    channels = prod(d.size or 1 for g in groups for d in g if d.axis == "C")
+    digits = np.arange(channels) // digit.stride % size
     kept = np.flatnonzero((digits >= start) & (digits < stop))
 
     def moved(d: Digit) -> Digit:
         outer = d.axis == "C" and d.stride > digit.stride
-        return replace(d, stride=d.stride // digit.size * count) if outer else d
+        return replace(d, stride=d.stride // size * count) if outer else d
 
     chosen: Group = (replace(digit, size=count),) if count > 1 else ()
     rest = [tuple(map(moved, g)) for g in groups]
     rest[axis] = chosen
-    return tuple(_merged(g) for g in rest), kept
+    return tuple(merged(g) for g in rest), kept

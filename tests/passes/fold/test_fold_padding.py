@@ -131,7 +131,7 @@ def test_rep_conv_spikes_alike_on_every_engine(residual: Any) -> None:
 
 
 class Tokens(nn.Module):
-    """The token mixer of RepConv attention: RepConv for q, k and v, and after; then an MLP."""
+    """The token mixer of RepConv attention: RepConv for q, k, v and the product; then an MLP."""
 
     def __init__(self, c: int = 4) -> None:
         super().__init__()

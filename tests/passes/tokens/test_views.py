@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snncc.ir.axes import Digit
 from snncc.passes.tokens.views import (
     BATCH,
-    Digit,
     Groups,
     indices,
     of_map,

@@ -158,7 +158,7 @@ typedef struct {
 int ev_net_load(const void *bytes, size_t size, ev_net **net, ev_fault *fault) EV_MUST_CHECK;
 void ev_net_free(ev_net *net);
 
-/* Zeros that live as long as the network, aligned to EV_ALIGN and with EV_SLACK after; or NULL. */
+/* Zeros that live as long as the network, aligned to EV_ALIGN and with EV_SLACK bytes to spare; or NULL. */
 void *ev_net_alloc(ev_net *net, size_t size);
 
 /* The steps of ev_net_load: fields in range and nodes that fit each other; sums that hold; packing. */

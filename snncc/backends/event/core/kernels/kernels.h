@@ -51,7 +51,7 @@ typedef struct {
     int (*is_here)(void);
     const ev_tuning *(*tuning)(const ev_conv *conv);
     /* Adds to acc [pixels][lanes] what the map brings to `pixels` outputs next to each other in a
-     * row. `map` is where the window of the first one begins, uint8 or uint16 after conv->bytes;
+     * row. `map` is where the window of the first one begins, uint8 or uint16 as conv->bytes says;
      * `row` is the distance of rows, in values. By bytes - 1. */
     void (*dense[2])(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
                      int32_t *acc);

@@ -1,4 +1,4 @@
-/* Weights in the forms that the kernels read; kernels_tables.h says which. */
+/* Weights in the forms that the kernels read; packing.h says which. */
 #include "kernels/kernels.h"
 
 #include <string.h>

@@ -87,7 +87,7 @@ static inline int32_t ev_depthwise_place(int32_t bytes, int32_t lane)
            lane % 4;
 }
 
-/* The lane of the first of four that lie next to each other, 4 * lot and after. */
+/* The lane of the first of four that lie next to each other, 4 * lot and the next three. */
 static inline int32_t ev_depthwise_lane(int32_t bytes, int32_t lot)
 {
     int32_t lots = 4 / bytes, block = 4 * lots;

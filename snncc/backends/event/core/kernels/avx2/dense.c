@@ -2,7 +2,7 @@
  *
  * One vpmaddubsw multiplies four payloads of a pixel (32 bits, broadcast) with four weights of each
  * of 8 outputs. Small payloads are summed up in 16 bits, which takes two instructions for 32
- * products where int32 takes three; kernels_avx2.h has the forms.
+ * products where int32 takes three; avx2.h has the forms.
  *
  * A block is up to EV_BLOCK = 3 pixels by 32 outputs: 12 of 16 registers are accumulators, the rest
  * hold payloads and products. */
