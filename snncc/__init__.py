@@ -6,18 +6,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snncc.compiler import compile
+    from snncc.compiler import InputOptions, Options, compile
     from snncc.compiler.on_grid import on_grid
     from snncc.runtime.artifact import CompiledModel, load
     from snncc.runtime.session import Session
 
     __version__: str
 
-__all__ = ["CompiledModel", "Session", "__version__", "compile", "load", "on_grid"]
+__all__ = [
+    "CompiledModel",
+    "InputOptions",
+    "Options",
+    "Session",
+    "__version__",
+    "compile",
+    "load",
+    "on_grid",
+]
 
 #: Where public names live; their modules are imported when they are first used.
 _HOMES = {
     "CompiledModel": "snncc.runtime.artifact",
+    "InputOptions": "snncc.compiler",
+    "Options": "snncc.compiler",
     "Session": "snncc.runtime.session",
     "compile": "snncc.compiler",
     "load": "snncc.runtime.artifact",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snncc.compiler.options import Options, bits_of
+from snncc.compiler.options import InputOptions, Options, bits_of
 from snncc.errors import Option, UsageError, Words
 
 if TYPE_CHECKING:
@@ -80,14 +80,18 @@ def merged(options: Options | None, more: Mapping[str, Any]) -> Options:
     """The options, or those that keywords make.
 
     Raises:
-        UsageError: Both are given, or a keyword is no field of Options.
+        UsageError: Both are given, or a keyword is no field of Options, or of another type.
     """
     if options is not None and more:
         raise UsageError("give either options or keywords")
     try:
-        return options or Options(**more)
+        found = options or Options(**more)
     except TypeError as e:
         raise UsageError(f"compile: {e}") from e
+    if not isinstance(found.input, InputOptions):
+        told = "input=snncc.InputOptions(mean=..., std=...) is expected"
+        raise UsageError(f"compile: input is a {type(found.input).__name__}; {told}")
+    return found
 
 
 def read(network: torch.nn.Module | str | Path, options: Options) -> Given:

@@ -77,3 +77,8 @@ def test_layers_that_read_the_input_through_pools_are_analog(pools: int):
     model = snncc.compile(net, calibration=x, input_shape=(1, 8, 8), input=given)
     assert model.report.analog == (str(pools),)
     assert model.manifest["parts"]["analog"] == [str(pools)]
+
+
+def test_an_input_of_another_type_says_what_to_write():
+    with pytest.raises(snncc.errors.UsageError, match=r"input is a dict; input=snncc.InputOptions"):
+        snncc.compile(network(0.0), input_shape=(1,), input={"mean": (0.0,)})
