@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -150,21 +150,30 @@ class Pool(Node):
         """It hands on at once: see Node."""
         return None
 
-    def train_window(self, nodes: Nodes) -> int | None:
+    @property
+    def train_window(self) -> int | str | None:
         """See Node."""
-        pools, source = self._chain(nodes)
-        return source.train_window(nodes) if all(p.kind == "max" for p in pools) else None
+        return self.source if self.kind == "max" else None
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """A maximum hands on the OR of a tick's spikes, a sum each of them: see Node."""
         if self.source not in before:
             return None
-        population, values = before[self.source]
-        return Spikes(population, channels_first(self.pooled(channels_last(values))))
+        values, by = before[self.source]
+        pooled = self._pooled(values)
+        if self.kind == "max":  # of one population's train: others have no maximum tick by tick
+            (population,) = by
+            return Spikes.of(population, pooled)
+        return Spikes(pooled, {name: self._pooled(part[None])[0] for name, part in by.items()})
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
+    def _pooled(self, values: Array) -> Array:
+        return channels_first(self.pooled(channels_last(values)))
+
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """Spikes cross it before they cross synapses: see Node."""
-        return iter(())
+        return 0
 
     def taken(self, program: Network) -> Taken:
         """A neuron for each output, that reads its window: see Node."""
