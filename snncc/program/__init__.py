@@ -6,6 +6,7 @@ from snncc.program.network import Program, sources_of, walk_projections
 from snncc.program.nodes.accumulator import Accumulator
 from snncc.program.nodes.attention import Attention
 from snncc.program.nodes.base import SLICE_LIMIT, TOTAL_LIMIT, Array, Node, Shape
+from snncc.program.nodes.gate import Gate
 from snncc.program.nodes.neuron import CARRIES, Neuron
 from snncc.program.nodes.pool import Pool
 from snncc.program.nodes.projection import Projection
@@ -22,6 +23,7 @@ __all__ = [
     "Accumulator",
     "Array",
     "Attention",
+    "Gate",
     "Neuron",
     "Node",
     "Pool",

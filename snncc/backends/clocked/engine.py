@@ -34,11 +34,13 @@ from snncc.backends.base import (
 from snncc.backends.clocked.attention_cells import AttentionCell, RelayCell
 from snncc.backends.clocked.cell import Cell
 from snncc.backends.clocked.dynamics import DYNAMICS, Carried, Dynamics, SoftReset, dynamics_of
+from snncc.backends.clocked.gate_cell import GateCell
 from snncc.backends.clocked.synapses import Ints, all_synapses, reshaped
 from snncc.program import (
     Accumulator,
     Array,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
@@ -338,5 +340,6 @@ _CELLS: dict[type[Node], Callable[[Any, _Scene], Cell]] = {
     Pool: _PoolCell,
     Relay: RelayCell,
     Attention: AttentionCell,
+    Gate: GateCell,
     Readout: _ReadoutCell,
 }

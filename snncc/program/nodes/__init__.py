@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from snncc.program.nodes.accumulator import Accumulator
 from snncc.program.nodes.attention import Attention
 from snncc.program.nodes.base import Node
+from snncc.program.nodes.gate import Gate
 from snncc.program.nodes.neuron import Neuron
 from snncc.program.nodes.pool import Pool
 from snncc.program.nodes.readout import Readout
@@ -23,5 +24,6 @@ KINDS: Mapping[str, type[Node]] = {
     "pool": Pool,
     "relay": Relay,
     "attention": Attention,
+    "gate": Gate,
     "readout": Readout,
 }
