@@ -13,6 +13,7 @@ from snncc.program.nodes.projection import Projection
 from snncc.program.nodes.readout import Readout
 from snncc.program.nodes.relay import Relay
 from snncc.program.nodes.source import MASKED, Source
+from snncc.program.nodes.sum import Sum
 from snncc.program.windows import pooled_size
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Relay",
     "Shape",
     "Source",
+    "Sum",
     "pooled_size",
     "sources_of",
     "walk_projections",

@@ -13,6 +13,7 @@ from snncc.program.nodes.pool import Pool
 from snncc.program.nodes.readout import Readout
 from snncc.program.nodes.relay import Relay
 from snncc.program.nodes.source import Source
+from snncc.program.nodes.sum import Sum
 
 __all__ = ["KINDS"]
 
@@ -25,5 +26,6 @@ KINDS: Mapping[str, type[Node]] = {
     "relay": Relay,
     "attention": Attention,
     "gate": Gate,
+    "sum": Sum,
     "readout": Readout,
 }

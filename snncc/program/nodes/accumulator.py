@@ -172,8 +172,8 @@ class Accumulator(Node):
 
     @property
     def has_tickwise_maximum(self) -> bool:
-        """Padding would be no neutral element: see Node."""
-        return False
+        """All of a potential is emitted in one tick: see Node."""
+        return True
 
     @property
     def fires_at(self) -> int | None:

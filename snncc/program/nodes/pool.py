@@ -28,7 +28,7 @@ from snncc.program.windows import channels_first, channels_last, pooled_size, wi
 
 __all__ = ["Pool"]
 
-_NO_MAXIMUM = "max-pool over potentials or sums; only spikes and pixels have one tick by tick"
+_NO_MAXIMUM = "max-pool over sums: their maximum is no sum of the maxima of ticks"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pool(Node):
     """Maximum or sum over windows of what its source emits, at the moment it is emitted.
 
     Over binary spikes of one tick the maximum is an OR, and the OR of thermometer trains is the
-    train of the maximum.
+    train of the maximum. Of potentials, which are emitted once, it is their maximum.
 
     Attributes:
         kind: ``max`` or ``sum``.
@@ -78,9 +78,12 @@ class Pool(Node):
     def pooled(self, values: Array) -> Array:
         """What it makes of (N, H, W, C): maxima of the same type, or sums as int64.
 
-        Zero padding is neutral for maxima too: spikes and pixels are never negative.
+        Padding is neutral: potentials, of which a maximum may be negative, are padded with the
+        least there is.
         """
-        windows = windows_of(values, self.kernel, self.strides, self.pads)
+        least = np.iinfo(values.dtype).min if values.dtype.kind == "i" else 0
+        padding = least if self.kind == "max" else 0
+        windows = windows_of(values, self.kernel, self.strides, self.pads, padding=padding)
         if self.kind == "max":
             return np.asarray(windows.max(axis=(3, 4)))
         return np.asarray(windows.sum(axis=(3, 4), dtype=np.int64))
