@@ -19,6 +19,7 @@ import onnx.parser
 import onnx.shape_inference
 
 from snncc.ir.attention_ops import ATTENTION_OPS
+from snncc.ir.gate_ops import GATE_OPS
 from snncc.ir.op import COUNTS, F32, GAPS, I8, I32, I64, SUMMED, U8, Op
 from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.standard_ops import DOMAINS, STANDARD
@@ -375,6 +376,7 @@ OPS: dict[str, Op] = registry(
         *SPARSE_OPS,
         *STATE_OPS,
         *ATTENTION_OPS,
+        *GATE_OPS,
     )
 )
 

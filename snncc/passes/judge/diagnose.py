@@ -21,6 +21,7 @@ from snncc.ir.stages import forbidden
 from snncc.ir.standard_ops import ROUNDINGS
 from snncc.ir.traits import Numbers
 from snncc.passes.integers.neurons import kind_of
+from snncc.passes.integers.products import largest_count
 from snncc.passes.judge.macs import macs_of, multiplying
 from snncc.passes.judge.tokens import (
     LINEAR_ATTENTION,
@@ -153,7 +154,7 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
         return SHAPE
     asked = traits(node)
     if asked.makes_counts:
-        return "spikes"
+        return "spikes" if asked.fires or largest_count(node.outputs[0]) == 1 else "sums"
     if asked.multiplies:
         return "attention"
     if asked.weighs or read_linear(node.outputs[0]) is not None:

@@ -189,7 +189,7 @@ def _sum(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
 def _holds_spikes(value: ir.Value) -> bool:
     node = value.producer()
     x = node.inputs[0] if node is not None and traits(node).takes_maximum else None
-    return traits(node).fires or (x is not None and _holds_spikes(x))
+    return traits(node).makes_counts or (x is not None and _holds_spikes(x))
 
 
 def _on_grid(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
