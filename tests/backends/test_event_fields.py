@@ -36,6 +36,11 @@ def code(name: str) -> str:
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
 
 
+def kinds() -> list[tuple[str, str]]:
+    """The kinds of node in the core's list, as (name in the enum, name of its table and file)."""
+    return re.findall(r"X\((\w+), (\w+)\)", code("nodes/kinds.h"))
+
+
 def enum(first: str) -> list[str]:
     """Names in the enum of net.h that begins with ``first``, in order."""
     (body,) = re.findall(rf"enum\s*\{{\s*({first}\b[^}}]*)\}}", code("net.h"))
@@ -64,7 +69,7 @@ def test_the_fields_are_those_of_the_core_in_its_order() -> None:
 
 
 def test_what_there_is_of_each_kind_has_the_numbers_of_the_core() -> None:
-    assert said("EV_", [kind.__name__ for kind in KINDS]) == enum("EV_SOURCE")
+    assert [kind.__name__.upper() for kind in KINDS] == [name for name, _ in kinds()]
     assert said("EV_CARRY_", list(CARRIES)) == enum("EV_CARRY_NONE")
     assert said("EV_POOL_", Pool.variants[1]) == enum("EV_POOL_MAX")
     assert said("EV_", Projection.variants[1]) == enum("EV_CONV")
@@ -77,9 +82,22 @@ def test_numbers_that_both_know_are_the_same() -> None:
     assert int(constant(r"EV_MAX_TICKS = (\d+)")) == MAX_TICKS
 
 
+def test_a_kind_is_known_to_its_own_file_and_to_the_list_alone() -> None:
+    """What the rest of the core wants to know of it is an answer in its table."""
+    own = {(f"nodes/{file}.c", name) for name, file in kinds()}
+    # The first node is the source; neurons read accumulators.
+    own |= {("net_read.c", "SOURCE"), ("nodes/neuron.c", "ACCUMULATOR")}
+    names = re.compile("|".join(rf"\bEV_{name}\b" for name, _ in kinds()))
+    paths = [str(path.relative_to(CORE)) for path in CORE.rglob("*.[ch]")]
+    found = {(path, name[3:]) for path in paths for name in names.findall(code(path))}
+    assert found <= own
+    assert {f"nodes/{file}.c" for _, file in kinds()} < set(paths)
+
+
 @pytest.mark.parametrize(("prefix", "fields"), [("NODE", NODE), ("PROJECTION", PROJECTION[:-6])])
 def test_the_core_reads_every_field(prefix: str, fields: tuple[str, ...]) -> None:
-    text = code("net_read.c")
+    files = ["net_read.c", "projection.c", *(f"nodes/{file}.c" for _, file in kinds())]
+    text = "\n".join(map(code, files))
     unread = [f for f in said(f"EV_{prefix}_", fields) if not re.search(rf"\b{f}\b", text)]
     assert unread == []
 
