@@ -18,6 +18,7 @@ from snncc.program import (
     TOTAL_LIMIT,
     Accumulator,
     Attention,
+    Gate,
     Neuron,
     Pool,
     Program,
@@ -71,6 +72,8 @@ def test_the_fields_are_those_of_the_core_in_its_order() -> None:
 def test_what_there_is_of_each_kind_has_the_numbers_of_the_core() -> None:
     assert [kind.__name__.upper() for kind in KINDS] == [name for name, _ in kinds()]
     assert said("EV_CARRY_", list(CARRIES)) == enum("EV_CARRY_NONE")
+    gates = [kind.replace("-", "_") for kind in Gate.variants[1]]
+    assert said("EV_GATE_", gates) == enum("EV_GATE_AND")
     assert said("EV_POOL_", Pool.variants[1]) == enum("EV_POOL_MAX")
     assert said("EV_", Projection.variants[1]) == enum("EV_CONV")
     assert said("EV_", [f"{order}_first" for order in Attention.variants[1]]) == enum("EV_KV_FIRST")
@@ -122,7 +125,7 @@ def test_a_field_without_a_place_is_refused() -> None:
 
 
 def everything_else() -> Program:
-    """Masked patches, a membrane that remembers, a pool, and weights of three parts."""
+    """Masked patches, a membrane that remembers, a pool, a gate, and weights of three parts."""
     weights = tuple(np.full((1, 2, 1, 1), 127, np.int8) for _ in range(3))
     zero, reach = np.zeros(1, np.int64), 127 * (1 + 256 + 65536) * 2 * 65535
     conv = Projection("x", "conv", weights, 65535)
@@ -134,7 +137,8 @@ def everything_else() -> Program:
             Accumulator("v", (1, 2, 2), (conv,), zero, 0, reach, masked=(1, 1)),
             Neuron("n", (1, 2, 2), "v", np.ones((1, 1), np.int64), 0, **memory),
             Pool("m", (1, 1, 1), "n", "max", (2, 2), (2, 2), (0, 0, 0, 0), 1),
-            Readout("y", (1, 1, 1), "m", 1.0),
+            Gate("g", (1, 2, 2), "n", "m", "and-not", 1),
+            Readout("y", (1, 2, 2), "g", 1.0),
         ),
         timesteps=2,
     )

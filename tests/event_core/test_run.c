@@ -233,6 +233,23 @@ static void attention_wide(network *net, rng *r)
     attend(net, r, draw(r, 2) ? EV_KV_FIRST : EV_QK_FIRST, 1, (shape){6, 5, 5}, 255);
 }
 
+/* Products of whole trains, and of one that has a value for each channel with another. */
+static void gates(network *net, rng *r)
+{
+    int32_t a, b, one;
+
+    network_start(net, 2, (shape){3, 4, 5}, 255);
+    a = layer(net, r, 0, (shape){35, 4, 5}, EV_CONV, three);
+    b = layer(net, r, 0, (shape){35, 4, 5}, EV_CONV, three);
+    one = layer(net, r, 0, (shape){35, 1, 1}, EV_LINEAR, (window){.bits = 4});
+    for (ev_gate_kind kind = EV_GATE_AND; kind <= EV_GATE_AND_NOT; kind++) {
+        layer(net, r, add_gate(net, a, b, kind, 4), (shape){8, 4, 5}, EV_CONV, three);
+        add_node(net, EV_READOUT, (shape){35, 4, 5}, add_gate(net, one, b, kind, 4));
+        add_node(net, EV_READOUT, (shape){35, 4, 5}, add_gate(net, a, one, kind, 7));
+        add_node(net, EV_READOUT, (shape){35, 1, 1}, add_gate(net, one, one, kind, 4));
+    }
+}
+
 static void many(network *net, rng *r)
 {
     network_draw(net, r);
@@ -261,6 +278,7 @@ static const struct {
     {"attention, kv", attention_kv, 8, 8},
     {"attention, qk", attention_qk, 8, 8},
     {"attention, wide", attention_wide, 8, 8},
+    {"gates", gates, 8, 8},
     {"any", many, 400, 200},
 };
 

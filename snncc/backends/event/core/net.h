@@ -29,6 +29,7 @@ enum {
 
 typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD, EV_CARRY_DELAYED } ev_carry;
 typedef enum { EV_POOL_MAX, EV_POOL_SUM } ev_pool_kind;
+typedef enum { EV_GATE_AND, EV_GATE_AND_NOT } ev_gate_kind;
 typedef enum { EV_KV_FIRST, EV_QK_FIRST } ev_order;
 typedef enum { EV_CONV, EV_LINEAR, EV_IDENTITY } ev_projection_kind;
 
@@ -37,8 +38,8 @@ enum {
     EV_NODE_CHANNELS,
     EV_NODE_HEIGHT,
     EV_NODE_WIDTH,
-    EV_NODE_SOURCE,  /* index of the node it reads; neurons, pools, attentions, readouts */
-    EV_NODE_PAYLOAD, /* sources */
+    EV_NODE_SOURCE,  /* index of the node it reads, or of the first; not sources, accumulators */
+    EV_NODE_PAYLOAD, /* sources; gates: what b could fire, of which its silence is the rest */
     EV_NODE_FIRST,   /* accumulators: first projection */
     EV_NODE_COUNT,   /* and how many */
     EV_NODE_BIAS,    /* offset of int64 [channels], or [height][width][channels] */
@@ -63,6 +64,8 @@ enum {
     EV_NODE_V,
     EV_NODE_HEADS,
     EV_NODE_ORDER,
+    EV_NODE_GATE,
+    EV_NODE_B, /* gates: index of the second node they read */
     EV_NODE_WORDS
 };
 
@@ -144,6 +147,8 @@ typedef struct {
     int32_t pool, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
     /* attentions; q is their source */
     int32_t k, v, heads, order;
+    /* gates; a is their source */
+    int32_t gate, b, most;
 } ev_node;
 
 typedef struct {

@@ -9,6 +9,7 @@
     X(NEURON, neuron)           \
     X(POOL, pool)               \
     X(ATTENTION, attention)     \
+    X(GATE, gate)               \
     X(READOUT, readout)
 
 #define EV_NUMBER(NAME, name) EV_##NAME,
