@@ -25,6 +25,7 @@ from snncc.program import (
     Projection,
     Readout,
     Source,
+    Sum,
 )
 from snncc.program.nodes.neuron import MAX_TICKS
 
@@ -125,7 +126,7 @@ def test_a_field_without_a_place_is_refused() -> None:
 
 
 def everything_else() -> Program:
-    """Masked patches, a membrane that remembers, a pool, a gate, and weights of three parts."""
+    """Masked patches, a membrane that remembers, a pool, a gate, a sum, weights of three parts."""
     weights = tuple(np.full((1, 2, 1, 1), 127, np.int8) for _ in range(3))
     zero, reach = np.zeros(1, np.int64), 127 * (1 + 256 + 65536) * 2 * 65535
     conv = Projection("x", "conv", weights, 65535)
@@ -138,6 +139,7 @@ def everything_else() -> Program:
             Neuron("n", (1, 2, 2), "v", np.ones((1, 1), np.int64), 0, **memory),
             Pool("m", (1, 1, 1), "n", "max", (2, 2), (2, 2), (0, 0, 0, 0), 1),
             Gate("g", (1, 2, 2), "n", "m", "and-not", 1),
+            Sum("s", (1, 2, 2), "n", "g", 2),
             Readout("y", (1, 2, 2), "g", 1.0),
         ),
         timesteps=2,

@@ -149,6 +149,14 @@ int32_t add_gate(network *net, int32_t a, int32_t b, ev_gate_kind kind, int64_t 
     return node;
 }
 
+int32_t add_sum(network *net, int32_t a, int32_t b)
+{
+    int32_t node = add_node(net, EV_SUM, shape_of(net, a), a);
+
+    net->node[node][EV_NODE_B] = b;
+    return node;
+}
+
 /* -- projections -------------------------------------------------------------------------------- */
 
 /* Some of the weights are the extremes, some zero. */

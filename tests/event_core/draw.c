@@ -208,6 +208,35 @@ static void draw_gate(network *net, rng *r)
     draw_readout(net, r);
 }
 
+static int is_potential(const network *net, int32_t node)
+{
+    while (net->node[node][EV_NODE_KIND] == EV_POOL)
+        node = (int32_t)net->node[node][EV_NODE_SOURCE];
+    return net->node[node][EV_NODE_KIND] == EV_ACCUMULATOR;
+}
+
+/* A chain: each adds a train, or what was there, to the one before. */
+static void draw_sums(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r), sum, other;
+    shape of = shape_of(net, from);
+
+    if (!has_room(net, 14))
+        return;
+    other = draw_train(net, r, from, of, of.channels > 20 || draw(r, 4) ? 4 : 200);
+    sum = is_potential(net, from) ? other : from;
+    for (uint32_t left = 1 + draw(r, 4); left > 0; left--) {
+        if (draw(r, 3) == 0)
+            other = draw_train(net, r, from, of, of.channels > 20 || draw(r, 4) ? 4 : 200);
+        sum = draw(r, 2) ? add_sum(net, sum, other) : add_sum(net, other, sum);
+        if (draw(r, 4) == 0)
+            other = sum;
+    }
+    draw_readout(net, r);
+    if (draw(r, 2))
+        draw_pool(net, r);
+}
+
 void network_draw(network *net, rng *r)
 {
     static const int64_t payloads[] = {1, 4, 15, 255, 255, 256, 32767, 40000, INT32_MAX};
@@ -225,6 +254,8 @@ void network_draw(network *net, rng *r)
             draw_attention(net, r);
         if (draw(r, 4) == 0)
             draw_gate(net, r);
+        if (draw(r, 4) == 0)
+            draw_sums(net, r);
     }
     for (uint32_t left = draw(r, 3); left > 0; left--)
         draw_readout(net, r);

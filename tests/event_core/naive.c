@@ -243,6 +243,8 @@ static int64_t emitted(const reading *r, int32_t node, int64_t at, const int32_t
         return attended(r, f, c, at % pixels);
     case EV_GATE:
         return gated(r, f, c, y, x);
+    case EV_SUM:
+        return r->now[f[EV_NODE_SOURCE]][at] + r->now[f[EV_NODE_B]][at];
     default:
         return r->now[f[EV_NODE_SOURCE]][at];
     }

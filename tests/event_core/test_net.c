@@ -400,6 +400,37 @@ static void test_gates(void)
     expect_of(&net, 13, "reads counts beyond a byte");
 }
 
+static void test_sums(void)
+{
+    static const fault_case faults[] = {
+        {NODE, 4, EV_NODE_SOURCE, 4, 4, "reads a node that does not come before"},
+        {NODE, 4, EV_NODE_B, -1, 4, "reads a node that does not come before"},
+        {NODE, 4, EV_NODE_B, 1, 4, "a sum of potentials, which accumulators take"},
+        {NODE, 4, EV_NODE_SOURCE, 1, 4, "a sum of potentials, which accumulators take"},
+        {NODE, 4, EV_NODE_B, 3, 4, "a sum of potentials, which accumulators take"},
+        {NODE, 4, EV_NODE_CHANNELS, 5, 4, "reads other shapes"},
+        {NODE, 4, EV_NODE_HEIGHT, 3, 4, "reads other shapes"},
+        {NODE, 4, EV_NODE_WIDTH, 2, 4, "reads other shapes"},
+        {NODE, 4, EV_NODE_GATE, 9, -1, NULL}, /* not read */
+    };
+    shape of = {4, 1, 1};
+    rng r = {1};
+    network net;
+
+    network_start(&net, 1, of, INT32_MAX);
+    add_accumulator(&net, &r, of, 10, 0);
+    add_projection(&net, &r, X, EV_IDENTITY, (window){0});
+    add_neuron(&net, &r, of, V1, 4, 9);
+    add_pool(&net, V1, EV_POOL_SUM, of, (window){0});
+    add_sum(&net, 2, X);
+    expect_faults(&net, faults, sizeof(faults) / sizeof(*faults));
+    for (int32_t left = 30; left > 0; left--)
+        add_sum(&net, (int32_t)net.nodes - 1, (int32_t)net.nodes - 1);
+    expect_of(&net, -1, NULL); /* (2^31 + 3) * 2^30 */
+    add_sum(&net, (int32_t)net.nodes - 1, (int32_t)net.nodes - 1);
+    expect_of(&net, (int32_t)net.nodes - 1, "the sum may exceed 62 bits");
+}
+
 static void test_readout(void)
 {
     network net;
@@ -426,6 +457,7 @@ int main(void)
     test_attention();
     test_products();
     test_gates();
+    test_sums();
     test_readout();
     test_messages();
     return 0;

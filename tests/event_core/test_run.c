@@ -250,6 +250,32 @@ static void gates(network *net, rng *r)
     }
 }
 
+/* Of bytes into bytes and words, of words, of both, beyond them, and of one node with itself. */
+static void sums(network *net, rng *r)
+{
+    static const window nine = {.kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1};
+    shape of = {17, 4, 5};
+    int32_t a, node, pool;
+
+    network_start(net, 2, of, 200);
+    a = layer(net, r, 0, of, EV_CONV, three);
+    node = layer(net, r, add_sum(net, a, 0), of, EV_CONV, three); /* 204 */
+    pool = add_pool(net, 0, EV_POOL_SUM, of, nine);               /* 1,800 */
+    for (int i = 0; i < 4; i++)
+        node = add_sum(net, i % 2 ? node : a, i % 2 ? 0 : node); /* up to 408 */
+    layer(net, r, node, of, EV_CONV, three);
+    node = add_sum(net, a, pool);
+    node = add_sum(net, node, pool);
+    node = add_sum(net, node, node); /* 7,208 */
+    layer(net, r, node, of, EV_CONV, (window){.bits = 4, .groups = 17});
+    pool = add_pool(net, node, EV_POOL_SUM, of, nine);
+    node = add_sum(net, pool, node); /* beyond 16 bits */
+    layer(net, r, add_sum(net, pool, pool), of, EV_CONV, (window){.bits = 3});
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i][EV_NODE_KIND] == EV_SUM)
+            add_node(net, EV_READOUT, of, i);
+}
+
 static void many(network *net, rng *r)
 {
     network_draw(net, r);
@@ -279,6 +305,7 @@ static const struct {
     {"attention, qk", attention_qk, 8, 8},
     {"attention, wide", attention_wide, 8, 8},
     {"gates", gates, 8, 8},
+    {"sums", sums, 8, 8},
     {"any", many, 400, 200},
 };
 

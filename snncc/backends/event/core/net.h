@@ -65,7 +65,7 @@ enum {
     EV_NODE_HEADS,
     EV_NODE_ORDER,
     EV_NODE_GATE,
-    EV_NODE_B, /* gates: index of the second node they read */
+    EV_NODE_B, /* gates, sums: index of the second node they read */
     EV_NODE_WORDS
 };
 
@@ -147,8 +147,8 @@ typedef struct {
     int32_t pool, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
     /* attentions; q is their source */
     int32_t k, v, heads, order;
-    /* gates; a is their source */
-    int32_t gate, b, most;
+    /* gates and sums; a is their source */
+    int32_t b, gate, most;
 } ev_node;
 
 typedef struct {

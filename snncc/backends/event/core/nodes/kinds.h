@@ -10,6 +10,7 @@
     X(POOL, pool)               \
     X(ATTENTION, attention)     \
     X(GATE, gate)               \
+    X(SUM, sum)                 \
     X(READOUT, readout)
 
 #define EV_NUMBER(NAME, name) EV_##NAME,
