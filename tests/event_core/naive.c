@@ -127,7 +127,7 @@ static int64_t potential(const reading *r, const int64_t *f, int64_t c, int64_t 
     return sum;
 }
 
-/* -- neurons, pools and attentions -------------------------------------------------------------- */
+/* -- other nodes -------------------------------------------------------------------------------- */
 
 static int64_t spikes(const reading *r, const int64_t *f, int64_t channel, int64_t v)
 {
@@ -206,6 +206,22 @@ static int64_t attended(const reading *r, const int64_t *f, int64_t c, int64_t n
     return sum;
 }
 
+/* What a train counts at (c, y, x); one that has a value for each channel has it everywhere. */
+static int64_t counted(const reading *r, int64_t node, int64_t c, int64_t y, int64_t x)
+{
+    const int64_t *f = node_of(r->head, node);
+
+    return value(r, node, c, f[EV_NODE_HEIGHT] == 1 ? 0 : y, f[EV_NODE_WIDTH] == 1 ? 0 : x);
+}
+
+/* Each spike of a with each of b, or with each that b could have fired and did not. */
+static int64_t gated(const reading *r, const int64_t *f, int64_t c, int64_t y, int64_t x)
+{
+    int64_t a = counted(r, f[EV_NODE_SOURCE], c, y, x), b = counted(r, f[EV_NODE_B], c, y, x);
+
+    return f[EV_NODE_GATE] == EV_GATE_AND ? a * b : a * f[EV_NODE_PAYLOAD] - a * b;
+}
+
 /* -- the whole ---------------------------------------------------------------------------------- */
 
 static int64_t emitted(const reading *r, int32_t node, int64_t at, const int32_t *sample)
@@ -225,6 +241,10 @@ static int64_t emitted(const reading *r, int32_t node, int64_t at, const int32_t
         return pooled(r, f, c, y, x);
     case EV_ATTENTION:
         return attended(r, f, c, at % pixels);
+    case EV_GATE:
+        return gated(r, f, c, y, x);
+    case EV_SUM:
+        return r->now[f[EV_NODE_SOURCE]][at] + r->now[f[EV_NODE_B]][at];
     default:
         return r->now[f[EV_NODE_SOURCE]][at];
     }

@@ -233,6 +233,49 @@ static void attention_wide(network *net, rng *r)
     attend(net, r, draw(r, 2) ? EV_KV_FIRST : EV_QK_FIRST, 1, (shape){6, 5, 5}, 255);
 }
 
+/* Products of whole trains, and of one that has a value for each channel with another. */
+static void gates(network *net, rng *r)
+{
+    int32_t a, b, one;
+
+    network_start(net, 2, (shape){3, 4, 5}, 255);
+    a = layer(net, r, 0, (shape){35, 4, 5}, EV_CONV, three);
+    b = layer(net, r, 0, (shape){35, 4, 5}, EV_CONV, three);
+    one = layer(net, r, 0, (shape){35, 1, 1}, EV_LINEAR, (window){.bits = 4});
+    for (ev_gate_kind kind = EV_GATE_AND; kind <= EV_GATE_AND_NOT; kind++) {
+        layer(net, r, add_gate(net, a, b, kind, 4), (shape){8, 4, 5}, EV_CONV, three);
+        add_node(net, EV_READOUT, (shape){35, 4, 5}, add_gate(net, one, b, kind, 4));
+        add_node(net, EV_READOUT, (shape){35, 4, 5}, add_gate(net, a, one, kind, 7));
+        add_node(net, EV_READOUT, (shape){35, 1, 1}, add_gate(net, one, one, kind, 4));
+    }
+}
+
+/* Of bytes into bytes and words, of words, of both, beyond them, and of one node with itself. */
+static void sums(network *net, rng *r)
+{
+    static const window nine = {.kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1};
+    shape of = {17, 4, 5};
+    int32_t a, node, pool;
+
+    network_start(net, 2, of, 200);
+    a = layer(net, r, 0, of, EV_CONV, three);
+    node = layer(net, r, add_sum(net, a, 0), of, EV_CONV, three); /* 204 */
+    pool = add_pool(net, 0, EV_POOL_SUM, of, nine);               /* 1,800 */
+    for (int i = 0; i < 4; i++)
+        node = add_sum(net, i % 2 ? node : a, i % 2 ? 0 : node); /* up to 408 */
+    layer(net, r, node, of, EV_CONV, three);
+    node = add_sum(net, a, pool);
+    node = add_sum(net, node, pool);
+    node = add_sum(net, node, node); /* 7,208 */
+    layer(net, r, node, of, EV_CONV, (window){.bits = 4, .groups = 17});
+    pool = add_pool(net, node, EV_POOL_SUM, of, nine);
+    node = add_sum(net, pool, node); /* beyond 16 bits */
+    layer(net, r, add_sum(net, pool, pool), of, EV_CONV, (window){.bits = 3});
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i][EV_NODE_KIND] == EV_SUM)
+            add_node(net, EV_READOUT, of, i);
+}
+
 static void many(network *net, rng *r)
 {
     network_draw(net, r);
@@ -261,6 +304,8 @@ static const struct {
     {"attention, kv", attention_kv, 8, 8},
     {"attention, qk", attention_qk, 8, 8},
     {"attention, wide", attention_wide, 8, 8},
+    {"gates", gates, 8, 8},
+    {"sums", sums, 8, 8},
     {"any", many, 400, 200},
 };
 

@@ -1,29 +1,52 @@
 /* Pools: one loop over windows, for each format of what comes in and goes out. */
+#include "nodes/bounds.h"
+#include "nodes/node.h"
 #include "parts.h"
+
+/* -- what it is --------------------------------------------------------------------------------- */
+
+static void read_pool(ev_record *r, ev_net *net, ev_node *node)
+{
+    node->source = ev_read_source(r, net, node, EV_NODE_SOURCE);
+    ev_require(r, net->node[node->source].channels == node->channels, "pools other channels");
+    node->pool = ev_small(r, EV_NODE_POOL, EV_POOL_MAX, EV_POOL_SUM, "unknown kind of pool");
+    node->kernel_h = ev_small(r, EV_NODE_KERNEL_H, 1, EV_MAX_WINDOW, "kernel out of range");
+    node->kernel_w = ev_small(r, EV_NODE_KERNEL_W, 1, EV_MAX_WINDOW, "kernel out of range");
+    node->stride_h = ev_small(r, EV_NODE_STRIDE_H, 1, EV_MAX_WINDOW, "stride out of range");
+    node->stride_w = ev_small(r, EV_NODE_STRIDE_W, 1, EV_MAX_WINDOW, "stride out of range");
+    node->pad_top = ev_small(r, EV_NODE_PAD_TOP, 0, EV_MAX_WINDOW, "padding out of range");
+    node->pad_left = ev_small(r, EV_NODE_PAD_LEFT, 0, EV_MAX_WINDOW, "padding out of range");
+    ev_require(r, ev_extent(node->height, node->stride_h, 1, node->kernel_h) > 0 &&
+                      ev_extent(node->width, node->stride_w, 1, node->kernel_w) > 0,
+               "windows too far out");
+}
+
+static int bound_pool(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+    const ev_node *from = &net->node[node->source];
+
+    node->is_kept = 1;
+    node->is_signed = from->is_signed;
+    node->payload = from->payload;
+    if (node->pool == EV_POOL_MAX) {
+        node->format = from->format;
+        return node->is_signed ? ev_bad(fault, i, "maximum of potentials") : EV_OK;
+    }
+    if (__builtin_mul_overflow(node->payload, (int64_t)node->kernel_h * node->kernel_w,
+                               &node->payload) || node->payload >= EV_LIMIT)
+        return ev_bad(fault, i, "the sum may exceed 62 bits");
+    node->format = ev_narrowest(node->payload, node->is_signed);
+    return EV_OK;
+}
+
+/* -- what it does ------------------------------------------------------------------------------- */
 
 typedef struct {
     const ev_node *node, *from;
     const void *in;
     void *out;
 } pool;
-
-static void put(void *values, ev_format format, size_t at, int64_t value)
-{
-    switch (format) {
-    case EV_U8:
-        ((uint8_t *)values)[at] = (uint8_t)value;
-        break;
-    case EV_U16:
-        ((uint16_t *)values)[at] = (uint16_t)value;
-        break;
-    case EV_I32:
-        ((int32_t *)values)[at] = (int32_t)value;
-        break;
-    case EV_I64:
-        ((int64_t *)values)[at] = value;
-        break;
-    }
-}
 
 static int32_t least(int32_t a, int32_t b)
 {
@@ -90,10 +113,10 @@ static void run_pixel(const pool *p, int32_t y, int32_t x)
         return;
     }
     for (size_t c = 0; c < channels; c++)
-        put(p->out, node->format, at + c, pooled(p, rows, columns, c));
+        ev_put(p->out, node->format, at + c, pooled(p, rows, columns, c));
 }
 
-void ev_run_pool(ev_state *state, int32_t i)
+static void run_pool(ev_state *state, int32_t i)
 {
     const ev_node *node = &state->net->node[i];
     pool p = {node, &state->net->node[node->source], ev_values(state, node->source),
@@ -103,3 +126,12 @@ void ev_run_pool(ev_state *state, int32_t i)
         for (int32_t x = 0; x < node->width; x++)
             run_pixel(&p, y, x);
 }
+
+const ev_node_kind ev_kind_pool = {
+    .emits = 1,
+    .is_train = 1,
+    .read = read_pool,
+    .bound = bound_pool,
+    .source = ev_only_source,
+    .run = run_pool,
+};
