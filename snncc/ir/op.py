@@ -75,6 +75,8 @@ class Op:
             yield "becomes", "its form on integers; or 'until', where it has none"
         if t.fires and self.stage != ORDER[-1] and not t.becomes:
             yield "becomes", "what it is in the next stage, tick by tick in the last"
+        if t.multiplies and self.stage != ORDER[-1] and not t.becomes:
+            yield "becomes", "what it is of counts, and of these tick by tick"
         if t.fires and is_float and not {"D", "norm"} <= self.attributes.keys():
             yield "fires", "but attributes 'D' and 'norm' are not there"
         if t.fires and is_float and not t.rounds:

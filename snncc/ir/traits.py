@@ -52,7 +52,8 @@ class Traits:
         until: The last stage in which graphs may hold it; default: up to where it ``becomes``
             another one, or ``spiking``.
         weighs: It multiplies what it reads with weights of its own: a linear layer.
-        multiplies: It multiplies several trains with each other into potentials, as attention does.
+        multiplies: It multiplies several trains with each other, into potentials, as attention
+            does, or into what is a train again.
         remembers: It keeps something from one timestep to the next; attribute ``T`` says how many.
         is_monotone: A larger drive never makes fewer spikes: a maximum before it may follow it.
         rounds: It makes whole numbers of real ones.
@@ -95,8 +96,12 @@ class Traits:
     @property
     def fires(self) -> bool:
         """Whether it is a neuron, of whatever stage."""
-        spikes = self.emits in (Numbers.COUNTS, Numbers.TICKS)
-        return spikes and self.reads is Numbers.POTENTIALS
+        return self.makes_counts and self.reads is Numbers.POTENTIALS
+
+    @property
+    def makes_counts(self) -> bool:
+        """Whether spikes come out that did not go in: of a neuron, or of a product that is one."""
+        return self.emits in (Numbers.COUNTS, Numbers.TICKS)
 
     @property
     def keeps_counts(self) -> bool:

@@ -6,12 +6,14 @@ from snncc.program.network import Program, sources_of, walk_projections
 from snncc.program.nodes.accumulator import Accumulator
 from snncc.program.nodes.attention import Attention
 from snncc.program.nodes.base import SLICE_LIMIT, TOTAL_LIMIT, Array, Node, Shape
+from snncc.program.nodes.gate import Gate
 from snncc.program.nodes.neuron import CARRIES, Neuron
 from snncc.program.nodes.pool import Pool
 from snncc.program.nodes.projection import Projection
 from snncc.program.nodes.readout import Readout
 from snncc.program.nodes.relay import Relay
 from snncc.program.nodes.source import MASKED, Source
+from snncc.program.nodes.sum import Sum
 from snncc.program.windows import pooled_size
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Accumulator",
     "Array",
     "Attention",
+    "Gate",
     "Neuron",
     "Node",
     "Pool",
@@ -31,6 +34,7 @@ __all__ = [
     "Relay",
     "Shape",
     "Source",
+    "Sum",
     "pooled_size",
     "sources_of",
     "walk_projections",

@@ -24,8 +24,11 @@ def required_depth(node: Node, nodes: Nodes) -> int:
 
 
 def firing_window(node: Node, nodes: Nodes) -> int | None:
-    """The window in which a node emits binary spikes tick by tick; None: it emits no such train."""
-    return node.train_window(nodes)
+    """The window in which a node emits a spike train tick by tick; None: it emits no such train."""
+    window = node.train_window
+    while isinstance(window, str):  # through thousands, perhaps: this is no recursion
+        window = nodes[window].train_window
+    return window
 
 
 def completion_windows(program: Network) -> dict[str, int]:

@@ -35,10 +35,12 @@ def windows_of(
     strides: tuple[int, int],
     pads: tuple[int, int, int, int],
     dilations: tuple[int, int] = (1, 1),
+    padding: int = 0,
 ) -> Array:
-    """All windows of zero-padded (N, H, W, C) as a view (N, H', W', kH, kW, C)."""
+    """All windows of padded (N, H, W, C) as a view (N, H', W', kH, kW, C)."""
     top, left, bottom, right = pads
-    padded = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    around = ((0, 0), (top, bottom), (left, right), (0, 0))
+    padded = np.pad(values, around, constant_values=padding)
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     every = sliding_window_view(padded, extent, axis=(1, 2))
     (sh, sw), (dh, dw) = strides, dilations

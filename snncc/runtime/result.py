@@ -148,13 +148,13 @@ def synaptic_operations(activity: Activity, program: Program) -> dict[str, int]:
     """SOPs that the spikes of each population caused, over all timesteps and samples."""
     sops = dict.fromkeys((n.name for n in program.neurons), 0)
     emitted: dict[str, Spikes] = {}
-    arrived: dict[str, Array] = {}
+    nodes = program.by_name
     for node in program.nodes:
-        for source, operations in node.operations(arrived, program.by_name):
-            sops[emitted[source].population] += operations
-        if (spikes := node.spikes(activity.counts, emitted)) is not None:
-            emitted[node.name] = spikes
-            arrived[node.name] = spikes.values.sum(axis=0, dtype=np.int64)
+        for source in emitted.keys() & {*node.sources}:
+            for population, spikes in emitted[source].by.items():
+                sops[population] += node.operations(source, spikes, nodes)
+        if (own := node.spikes(activity.counts, emitted, nodes)) is not None:
+            emitted[node.name] = own
     return sops
 
 

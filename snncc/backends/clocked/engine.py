@@ -34,11 +34,13 @@ from snncc.backends.base import (
 from snncc.backends.clocked.attention_cells import AttentionCell, RelayCell
 from snncc.backends.clocked.cell import Cell
 from snncc.backends.clocked.dynamics import DYNAMICS, Carried, Dynamics, SoftReset, dynamics_of
+from snncc.backends.clocked.gate_cell import GateCell
 from snncc.backends.clocked.synapses import Ints, all_synapses, reshaped
 from snncc.program import (
     Accumulator,
     Array,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
@@ -47,6 +49,7 @@ from snncc.program import (
     Relay,
     Shape,
     Source,
+    Sum,
     walk_projections,
 )
 from snncc.program.timing import completion_windows
@@ -315,6 +318,20 @@ class _PoolCell(Cell):
         return None if arrived is None else self.node.pooled(arrived)
 
 
+class _SumCell(Cell):
+    """Hands on the sum of what arrives in the tick."""
+
+    def __init__(self, node: Sum, scene: _Scene) -> None:
+        super().__init__()
+        self.node = node
+
+    def tick(self, now: int, emitted: Mapping[str, Array]) -> Array | None:
+        a, b = (emitted.get(name) for name in self.node.sources)
+        if a is None or b is None:
+            return a if b is None else b
+        return np.add(a, b, dtype=np.int64)
+
+
 class _ReadoutCell(Cell):
     """Sums what arrives: spikes to spike counts, a potential to itself."""
 
@@ -338,5 +355,7 @@ _CELLS: dict[type[Node], Callable[[Any, _Scene], Cell]] = {
     Pool: _PoolCell,
     Relay: RelayCell,
     Attention: AttentionCell,
+    Gate: GateCell,
+    Sum: _SumCell,
     Readout: _ReadoutCell,
 }

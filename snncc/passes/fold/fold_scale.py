@@ -144,11 +144,15 @@ def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:
 
 
 def _product(node: ir.Node, scales: _Scales, made_by: str) -> int:
-    """The scales of trains multiply their product, all in one: they end in levels."""
+    """The scales of trains multiply their product, all in one: potentials end in levels."""
     scale = prod((scales.get(x, _ONE) for x in node.inputs if x is not None), start=_ONE)
     if scale == 1:
         return 0
     out, edit = node.outputs[0], Edit(node, made_by)
+    if traits(node).makes_counts:
+        out.name = node.name = f"{out.name}{COUNT}"
+        scales[out] = scale
+        return 0
     attributes = {k: a.value for k, a in node.attributes.items()}
     name = f"{out.name}{COUNT}"
     counts = edit.own(node.op_type, *node.inputs, name=name, like=out, attributes=attributes)

@@ -203,7 +203,7 @@ def _is_potential(value: ir.Value | None) -> bool:
     if node is None or value is None or read_linear(value) is not None:
         return node is not None
     if traits(node).multiplies:
-        return True
+        return not traits(node).makes_counts
     if is_branch_sum(node):
         return all(_is_potential(v) for v in node.inputs)
     inner = read_affine(node)

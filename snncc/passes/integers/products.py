@@ -14,9 +14,22 @@ from math import prod
 import onnx_ir as ir
 
 from snncc.ir.graphs import attribute, static_shape
+from snncc.ir.metadata import APART
+from snncc.ir.ops import having, summed, traits
+from snncc.ir.traits import Numbers
 from snncc.program.attention import reach_of
 
-__all__ = ["PRODUCTS", "Product", "reach_of_product", "trains_of"]
+__all__ = [
+    "PRODUCTS",
+    "Product",
+    "fault_of_product",
+    "largest_count",
+    "reach_of_product",
+    "trains_of",
+]
+
+#: Largest pixel.
+_PIXEL = 255
 
 
 @dataclass(frozen=True)
@@ -27,10 +40,12 @@ class Product:
         reach: Of a node and the largest counts of its trains: the largest number that is formed on
             the way, and the largest of its result.
         macs: Of a node: multiply-accumulates per sample; 0 where shapes are not known.
+        fault: Of a node whose trains are spikes: why they do not multiply and what to do, or None.
     """
 
     reach: Callable[[ir.Node, Sequence[int]], tuple[int, int]]
     macs: Callable[[ir.Node], int]
+    fault: Callable[[ir.Node], tuple[str, str] | None]
 
 
 def trains_of(node: ir.Node) -> list[ir.Value]:
@@ -41,6 +56,27 @@ def trains_of(node: ir.Node) -> list[ir.Value]:
 def reach_of_product(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
     """Largest numbers on the way and at the end, for the largest counts of its trains."""
     return PRODUCTS[node.op_type].reach(node, payloads)
+
+
+def fault_of_product(node: ir.Node) -> tuple[str, str] | None:
+    """Why trains do not multiply as the node says and what to do, or None."""
+    return PRODUCTS[node.op_type].fault(node)
+
+
+def largest_count(value: ir.Value) -> int:
+    """The most that a value of counts or pixels holds; of an average, what it averages."""
+    node = value.producer()
+    if node is None:
+        return _PIXEL
+    asked = traits(node)
+    if asked.fires:
+        return int(attribute(node, "D"))
+    if asked.emits is Numbers.SOURCE:
+        return int(attribute(node, "top", _PIXEL))
+    if asked.multiplies:
+        return reach_of_product(node, [*map(largest_count, trains_of(node))])[1]
+    read = node.inputs if asked.joins else node.inputs[:1]
+    return summed(node) * sum(largest_count(x) for x in read if x is not None)
 
 
 def _attention_reach(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
@@ -61,5 +97,18 @@ def _attention_macs(node: ir.Node) -> int:
     return int(heads * each)
 
 
+def _attention_fault(node: ir.Node) -> tuple[str, str] | None:
+    """Factors that recognise-attention could not move after it."""
+    apart = node.metadata_props.get(APART)
+    if not apart:
+        return None
+    what = f"{apart} of attention: factors differ within a head"
+    return what, "one factor for all channels of a head; those of v may differ"
+
+
 #: By operator.
-PRODUCTS: Mapping[str, Product] = {"Attention": Product(_attention_reach, _attention_macs)}
+PRODUCTS: Mapping[str, Product] = {
+    "Attention": Product(_attention_reach, _attention_macs, _attention_fault),
+}
+if missing := {*having("imported", lambda t: t.multiplies)} ^ {*PRODUCTS}:
+    raise ValueError(f"products without operator, or operators without rules: {sorted(missing)}")

@@ -42,6 +42,7 @@ from snncc.passes.integers.shared_grids import QuantisedLayer, plan, slices
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.program import SLICE_LIMIT
 from snncc.program.attention import EXACT_PRODUCTS
+from snncc.program.nodes.gate import MOST as MOST_COUNT
 
 __all__ = ["QuantiseWeights", "squeezed"]
 
@@ -195,11 +196,14 @@ class _Work:
         out, trains = node.outputs[0], trains_of(node)
         payloads = [self.grids[train].payload for train in trains]
         most, reach = reach_of_product(node, payloads)
-        if most > SLICE_LIMIT or reach >= EXACT_PRODUCTS:
+        counts = traits(node).makes_counts
+        limit = MOST_COUNT if counts else EXACT_PRODUCTS - 1
+        if most > SLICE_LIMIT or reach > limit:
             self._fault(node, f"its products may reach {reach:,}", "fewer levels D or positions")
         self.twins[out] = Edit(node, self.made_by).own(
             traits(node).becomes, *(self.twins[train] for train in trains),
-            name=f"{out.name}{POTENTIAL}", dtype=ir.DataType.INT64, shape=out.shape,
+            name=f"{out.name}{INTEGER if counts else POTENTIAL}",
+            dtype=ir.DataType.UINT8 if counts else ir.DataType.INT64, shape=out.shape,
             attributes={k: a.value for k, a in node.attributes.items()},
         )  # fmt: skip
         self.grids[out] = Grid.counts(reach)

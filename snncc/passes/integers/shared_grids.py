@@ -35,7 +35,8 @@ from snncc.passes.integers.heavy_weights import heavy, needed_shifts, reach, row
 from snncc.passes.integers.neurons import kind_of
 from snncc.passes.integers.own_grids import Demands, Kept, common_step, kept_channels, shifts_for
 from snncc.passes.integers.precision import Precision
-from snncc.passes.integers.writers import error_of, payload_of, writer_shifts
+from snncc.passes.integers.products import largest_count
+from snncc.passes.integers.writers import error_of, writer_shifts
 from snncc.passes.reading import Linear, linear_behind
 
 __all__ = [
@@ -340,7 +341,7 @@ def _worst(layers: Sequence[QuantisedLayer]) -> float:
     found = 0.0
     for x in layers:
         errors = np.abs(x.weight / x.steps() - x.linear.weight)
-        found = max(found, float(errors.max()) * payload_of(x.linear.x))
+        found = max(found, float(errors.max()) * largest_count(x.linear.x))
     return found
 
 

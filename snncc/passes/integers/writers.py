@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
-from snncc.ir.graphs import attribute
-from snncc.ir.ops import summed, traits
-from snncc.ir.traits import Numbers
+from snncc.passes.integers.products import largest_count
 from snncc.passes.reading import Linear
 
-__all__ = ["error_of", "payload_of", "writer_shifts"]
+__all__ = ["error_of", "writer_shifts"]
 
 #: Beyond that a writer's own rounding is the others' smallest concern.
 _MOST = 12
@@ -82,17 +79,4 @@ def _variance(shifts: Sequence[int], largest: npt.NDArray[Any], errors: npt.NDAr
 
 def error_of(linear: Linear) -> float:
     """What a rounding error of 1 in all weights does to a potential: its variance, roughly."""
-    return float(prod(linear.weight.shape[1:]) * payload_of(linear.x) ** 2)
-
-
-def payload_of(value: ir.Value) -> int:
-    """Largest integer that a value of stage ``integer`` holds, where it holds counts or pixels."""
-    node = value.producer()
-    if node is None:
-        return 255
-    if traits(node).fires:
-        return int(attribute(node, "D"))
-    if traits(node).emits is Numbers.SOURCE:
-        return int(attribute(node, "top", 255))
-    x = node.inputs[0]
-    return summed(node) * (payload_of(x) if x is not None else 1)
+    return float(prod(linear.weight.shape[1:]) * largest_count(linear.x) ** 2)

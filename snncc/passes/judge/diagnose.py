@@ -152,7 +152,7 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
     if is_of_shapes(node, kinds):
         return SHAPE
     asked = traits(node)
-    if asked.fires:
+    if asked.makes_counts:
         return "spikes"
     if asked.multiplies:
         return "attention"
@@ -417,7 +417,9 @@ def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
     """Whether integers come in and a neuron or the result takes what goes out."""
     out, read = node.outputs[0], {kinds.get(x) for x in node.inputs if x in kinds}
     if traits(node).multiplies:
-        return read == {"spikes"} and kinds.get(out) == "attention" and _reaches_neuron(out)
+        made = "spikes" if traits(node).makes_counts else "attention"
+        is_read = made == "spikes" or _reaches_neuron(out)
+        return read == {"spikes"} and kinds.get(out) == made and is_read
     is_layer = traits(node).weighs and read <= {"source", "spikes", "sums"}
     return is_layer and kinds.get(out) == "potential" and _reaches_neuron(out)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from snncc.ir.graphs import constant, label
-from snncc.ir.metadata import APART, FOLLOWED, LOST, NO_ATTENTION
+from snncc.ir.metadata import FOLLOWED, LOST, NO_ATTENTION
 from snncc.ir.ops import OPS, traits
+from snncc.passes.integers.products import fault_of_product
 from snncc.passes.tokens.recognise_attention import PRODUCT, TOKENS
 
 __all__ = [
@@ -120,9 +121,8 @@ def _judge_product(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
     wrong = [letter for letter, kind in found if kind not in ("spikes", "real")]
     if not wrong:
         return Verdict()
-    if apart := node.metadata_props.get(APART):
-        what = f"{apart} of {product}: factors differ within a head"
-        return Verdict((what, "one factor for all channels of a head; those of v may differ"))
+    if why := fault_of_product(node):
+        return Verdict(why)
     return Verdict((f"{', '.join(wrong)} of {product} are no spikes", "a neuron after each"))
 
 

@@ -54,7 +54,7 @@ def carries_spikes(value: ir.Value | None) -> bool:
     if node is None:
         return False
     asked = traits(node)
-    if asked.fires:
+    if asked.makes_counts:
         return True
     if asked.joins:
         return all(carries_spikes(v) for v in node.inputs)

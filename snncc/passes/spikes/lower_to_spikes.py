@@ -44,7 +44,7 @@ class LowerToSpikes(Pass):
             elif asked.weighs:
                 _sum_behind(node, ticks[x], self.name)
             elif asked.multiplies:
-                _attend(node, ticks, self.name)
+                _multiply(node, ticks, self.name)
             elif asked.ends_time:
                 node.replace_input_with(0, _summed(node, x, ticks[x], self.name))
             else:
@@ -61,7 +61,6 @@ class LowerToSpikes(Pass):
 
 def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     old, table = node.outputs[0], node.inputs[1]
-    size = static_shape(old) or ()
     D = int(table.shape[1]) if table is not None and table.shape is not None else 1  # type: ignore[arg-type]
     edit = Edit(node, made_by)
     train = edit.own(
@@ -69,12 +68,18 @@ def _fire(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
         dtype=ir.DataType.UINT8, shape=[D, *(old.shape or ())],
         attributes={k: a.value for k, a in node.attributes.items()},
     )  # fmt: skip
+    ticks[_folded(edit, old, train)] = D
+
+
+def _folded(edit: Edit, old: ir.Value, train: ir.Value) -> ir.Value:
+    """The ticks of a train as samples, in place of the counts that it had before."""
+    size = static_shape(old) or ()
     folded = edit.op(
         "Reshape", train, edit.const(f"{old.name}.fold", np.array([-1, *size], np.int64)),
         name=f"{old.name}{TICKS}", dtype=ir.DataType.UINT8, shape=[None, *size],
     )  # fmt: skip
     replace_value(old, folded, keep_name=False)
-    ticks[folded] = D
+    return folded
 
 
 def _carry(node: ir.Node, ticks: dict[ir.Value, int], D: int) -> None:
@@ -104,21 +109,29 @@ def _sum_behind(node: ir.Node, D: int, made_by: str) -> None:
         reader.replace_input_with(index, total)
 
 
-def _attend(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
+def _multiply(node: ir.Node, ticks: dict[ir.Value, int], made_by: str) -> None:
     """Products of trains in place of products of counts; ticks apart, each train with its own."""
-    old, edit = node.outputs[0], Edit(node, made_by)
+    old, edit, lengths = node.outputs[0], Edit(node, made_by), []
     trains = []
     for letter, x in zip(OPS[node.op_type].inputs, node.inputs, strict=True):
         assert x is not None
         size, name = static_shape(x) or (), f"{old.name}:{letter.lower()}"
-        target = edit.const(f"{name}.apart", np.array([ticks[x], -1, *size], np.int64))
-        shape = [ticks[x], None, *size]
+        lengths.append(D := ticks[x])
+        target = edit.const(f"{name}.apart", np.array([D, -1, *size], np.int64))
+        shape = [D, None, *size]
         trains.append(
             edit.op("Reshape", x, target, name=name, dtype=ir.DataType.UINT8, shape=shape)
         )
-    attributes = {k: a.value for k, a in node.attributes.items()}
-    new = edit.own(traits(node).becomes, *trains, name=f"{old.name}{NEW}", like=old,
-                   attributes=attributes)  # fmt: skip
+    attributes, becomes = {k: a.value for k, a in node.attributes.items()}, traits(node).becomes
+    if traits(node).makes_counts:
+        D = max(lengths)
+        train = edit.own(
+            becomes, *trains, name=f"{old.name}{SPIKES}", dtype=ir.DataType.UINT8,
+            shape=[D, *(old.shape or ())], attributes=attributes,
+        )  # fmt: skip
+        ticks[_folded(edit, old, train)] = D
+        return
+    new = edit.own(becomes, *trains, name=f"{old.name}{NEW}", like=old, attributes=attributes)
     replace_value(old, new)
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from snncc.program.nodes.accumulator import Accumulator
 from snncc.program.nodes.attention import Attention
 from snncc.program.nodes.base import Node
+from snncc.program.nodes.gate import Gate
 from snncc.program.nodes.neuron import Neuron
 from snncc.program.nodes.pool import Pool
 from snncc.program.nodes.readout import Readout
 from snncc.program.nodes.relay import Relay
 from snncc.program.nodes.source import Source
+from snncc.program.nodes.sum import Sum
 
 __all__ = ["KINDS"]
 
@@ -23,5 +25,7 @@ KINDS: Mapping[str, type[Node]] = {
     "pool": Pool,
     "relay": Relay,
     "attention": Attention,
+    "gate": Gate,
+    "sum": Sum,
     "readout": Readout,
 }

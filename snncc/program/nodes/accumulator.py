@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar
@@ -172,28 +172,29 @@ class Accumulator(Node):
 
     @property
     def has_tickwise_maximum(self) -> bool:
-        """Padding would be no neutral element: see Node."""
-        return False
+        """All of a potential is emitted in one tick: see Node."""
+        return True
 
     @property
     def fires_at(self) -> int | None:
         """See Node."""
         return None
 
-    def train_window(self, nodes: Nodes) -> int | None:
+    @property
+    def train_window(self) -> int | str | None:
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """A potential is no spike: see Node."""
         return None
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """A spike crosses each synapse that leaves its neuron: see Node."""
-        for p in self.projections:
-            if p.source in arrived:
-                fan_out = p.fan_out(nodes[p.source].shape, self.shape)
-                yield p.source, int((arrived[p.source] * fan_out).sum())
+        read = (p for p in self.projections if p.source == source)
+        return sum(int((spikes * p.fan_out(spikes.shape, self.shape)).sum()) for p in read)
 
     def taken(self, program: Network) -> Taken | None:
         """A neuron for each element, and one for each of a further population: see Node."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -22,6 +22,7 @@ from snncc.program.nodes.base import (
     Taken,
     require,
 )
+from snncc.program.timing import firing_window
 
 __all__ = ["Attention"]
 
@@ -97,11 +98,11 @@ class Attention(Node):
     def check(self, program: Network, nodes: Nodes) -> None:
         """See Node."""
         for name in self.sources:
-            fires = nodes[name].train_window(nodes) is not None
+            fires = firing_window(nodes[name], nodes) is not None
             require(fires, f"reads '{name}', which fires no spike train")
         self._check_shapes(nodes)
-        complete = 1 + max(nodes[name].train_window(nodes) or 0 for name in self.first)
-        late = (nodes[self.last].train_window(nodes) or 0) >= complete
+        complete = 1 + max(firing_window(nodes[name], nodes) or 0 for name in self.first)
+        late = (firing_window(nodes[self.last], nodes) or 0) >= complete
         require(late, f"reads '{self.last}' before the other two are complete; relay it")
         matrix, reach = self.products_reach(nodes)
         require(matrix <= SLICE_LIMIT, f"products may reach {matrix}, beyond 32 bits")
@@ -149,22 +150,24 @@ class Attention(Node):
         """See Node."""
         return None
 
-    def train_window(self, nodes: Nodes) -> int | None:
+    @property
+    def train_window(self) -> int | str | None:
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """Products are no spikes: see Node."""
         return None
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """A spike adds one row or column to the matrix, or one of that to the result: see Node."""
         q, k, v = (nodes[name].shape for name in self.sources)
         d, e, N, M = q[0] // self.heads, v[0] // self.heads, prod(q[1:]), prod(k[1:])
         rows = {"kv": (e, e, d), "qk": (M, N, N)}[self.order]
-        for name, additions in zip(self.sources, rows, strict=True):
-            if name in arrived:
-                yield name, int(arrived[name].sum()) * additions
+        pairs = zip(self.sources, rows, strict=True)
+        return int(spikes.sum()) * sum(additions for name, additions in pairs if name == source)
 
     def taken(self, program: Network) -> Taken:
         """Its matrix of two trains is kept in neurons, and read like weights: see Node."""

@@ -7,7 +7,7 @@ is ever passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -156,15 +156,21 @@ def restored(value: Any, arrays: Mapping[str, Array]) -> Any:
 
 
 class Spikes(NamedTuple):
-    """What a node emits of a population's spikes.
+    """The spikes that a node emits.
 
     Attributes:
-        population: Its name.
         values: Per element and timestep, (T * N, *shape).
+        by: Population -> those of them that it fired, over all timesteps and samples, int64
+            (*shape).
     """
 
-    population: str
     values: Array
+    by: Mapping[str, Array]
+
+    @staticmethod
+    def of(population: str, values: Array) -> Spikes:
+        """All of them fired by one population."""
+        return Spikes(values, {population: values.sum(axis=0, dtype=np.int64)})
 
 
 @dataclass(frozen=True)
@@ -271,27 +277,35 @@ class Node(Item):
         """Its own firing window; None: it emits when what it reads arrives or is complete."""
         raise self._unanswered("firing windows")
 
-    def train_window(self, nodes: Nodes) -> int | None:
-        """The window in which it emits binary spikes tick by tick; None: it emits no such train."""
+    @property
+    def train_window(self) -> int | str | None:
+        """The window in which it emits a spike train; None: it emits none.
+
+        Or the name of a node that it reads, whose window is its own (see
+        ``program.timing.firing_window``).
+        """
         raise self._unanswered("firing windows")
 
     # -- what its spikes cost ------------------------------------------------------------------
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
-        """The population whose spikes it emits, and how many; None: it emits something else.
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
+        """The spikes that it emits; None: it emits something else.
 
         Args:
             counts: Population -> spike counts (T, N, *shape).
             before: Node -> what this says of it, of all before this one that emit spikes.
+            nodes: See Node.
         """
         raise self._unanswered("spikes")
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
-        """Synaptic operations that spikes cause in it: pairs of a node that it reads, how many.
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
+        """How many synaptic operations the spikes of a node that it reads cause in it.
 
         Args:
-            arrived: Node -> spikes per element over all timesteps and samples, int64 (*shape), of
-                those among its sources that emit a population's spikes.
+            source: The node.
+            spikes: Some of its spikes, or all: per element, int64 (*shape).
             nodes: See Node.
         """
         raise self._unanswered("synaptic operations")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 from snncc.program.nodes.base import Array, Network, Node, Nodes, require
 from snncc.program.timing import required_depth
 
@@ -59,10 +57,11 @@ class Firing(Node):
         """See Node."""
         return self.depth
 
-    def train_window(self, nodes: Nodes) -> int | None:
+    @property
+    def train_window(self) -> int | str | None:
         """See Node."""
         return self.depth
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """No synapses lead into it: see Node."""
-        return iter(())
+        return 0

@@ -190,10 +190,12 @@ class Neuron(Firing):
         """See Node."""
         return True
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """See Node."""
         own = counts[self.name]
-        return Spikes(self.name, own.reshape(-1, *own.shape[2:]))
+        return Spikes.of(self.name, own.reshape(-1, *own.shape[2:]))
 
     def taken(self, program: Network) -> None:
         """Counted with the accumulator that it reads: see Node."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -28,7 +28,7 @@ from snncc.program.windows import channels_first, channels_last, pooled_size, wi
 
 __all__ = ["Pool"]
 
-_NO_MAXIMUM = "max-pool over potentials or sums; only spikes and pixels have one tick by tick"
+_NO_MAXIMUM = "max-pool over sums: their maximum is no sum of the maxima of ticks"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pool(Node):
     """Maximum or sum over windows of what its source emits, at the moment it is emitted.
 
     Over binary spikes of one tick the maximum is an OR, and the OR of thermometer trains is the
-    train of the maximum.
+    train of the maximum. Of potentials, which are emitted once, it is their maximum.
 
     Attributes:
         kind: ``max`` or ``sum``.
@@ -78,9 +78,12 @@ class Pool(Node):
     def pooled(self, values: Array) -> Array:
         """What it makes of (N, H, W, C): maxima of the same type, or sums as int64.
 
-        Zero padding is neutral for maxima too: spikes and pixels are never negative.
+        Padding is neutral: potentials, of which a maximum may be negative, are padded with the
+        least there is.
         """
-        windows = windows_of(values, self.kernel, self.strides, self.pads)
+        least = np.iinfo(values.dtype).min if values.dtype.kind == "i" else 0
+        padding = least if self.kind == "max" else 0
+        windows = windows_of(values, self.kernel, self.strides, self.pads, padding=padding)
         if self.kind == "max":
             return np.asarray(windows.max(axis=(3, 4)))
         return np.asarray(windows.sum(axis=(3, 4), dtype=np.int64))
@@ -150,21 +153,30 @@ class Pool(Node):
         """It hands on at once: see Node."""
         return None
 
-    def train_window(self, nodes: Nodes) -> int | None:
+    @property
+    def train_window(self) -> int | str | None:
         """See Node."""
-        pools, source = self._chain(nodes)
-        return source.train_window(nodes) if all(p.kind == "max" for p in pools) else None
+        return self.source if self.kind == "max" else None
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """A maximum hands on the OR of a tick's spikes, a sum each of them: see Node."""
         if self.source not in before:
             return None
-        population, values = before[self.source]
-        return Spikes(population, channels_first(self.pooled(channels_last(values))))
+        values, by = before[self.source]
+        pooled = self._pooled(values)
+        if self.kind == "max":  # of one population's train: others have no maximum tick by tick
+            (population,) = by
+            return Spikes.of(population, pooled)
+        return Spikes(pooled, {name: self._pooled(part[None])[0] for name, part in by.items()})
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
+    def _pooled(self, values: Array) -> Array:
+        return channels_first(self.pooled(channels_last(values)))
+
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """Spikes cross it before they cross synapses: see Node."""
-        return iter(())
+        return 0
 
     def taken(self, program: Network) -> Taken:
         """A neuron for each output, that reads its window: see Node."""

@@ -20,6 +20,7 @@ from snncc.program.nodes.base import (
     require,
 )
 from snncc.program.nodes.firing import Firing
+from snncc.program.timing import firing_window
 
 __all__ = ["Relay"]
 
@@ -49,7 +50,7 @@ class Relay(Firing):
     def check(self, program: Network, nodes: Nodes) -> None:
         """See Node."""
         source = nodes[self.source]
-        train = source.train_window(nodes) is not None
+        train = firing_window(source, nodes) is not None
         require(train, f"reads '{self.source}', which fires no spike train")
         require(self.shape == source.shape, f"reads {source.shape} as {self.shape}")
         reach = source.reach
@@ -68,7 +69,9 @@ class Relay(Firing):
         """Engines may let its readers wait instead: see Node."""
         return False
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """Those of its source: see Node."""
         return before.get(self.source)
 

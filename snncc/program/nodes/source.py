@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,17 +83,20 @@ class Source(Node):
         """Windows are counted from the input's: see Node."""
         return None
 
-    def train_window(self, nodes: Nodes) -> int | None:
+    @property
+    def train_window(self) -> int | str | None:
         """See Node."""
         return None
 
-    def spikes(self, counts: Mapping[str, Array], before: Mapping[str, Spikes]) -> Spikes | None:
+    def spikes(
+        self, counts: Mapping[str, Array], before: Mapping[str, Spikes], nodes: Nodes
+    ) -> Spikes | None:
         """Pixels are no spikes: see Node."""
         return None
 
-    def operations(self, arrived: Mapping[str, Array], nodes: Nodes) -> Iterator[tuple[str, int]]:
+    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """See Node."""
-        return iter(())
+        return 0
 
     def taken(self, program: Network) -> None:
         """The input comes from outside: see Node."""

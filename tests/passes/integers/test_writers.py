@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snncc.ir.graphs import nodes
+from snncc.passes.integers.products import largest_count
 from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, odd_thresholds, plan
-from snncc.passes.integers.writers import payload_of, writer_shifts
+from snncc.passes.integers.writers import writer_shifts
 
 
 def grain(shifts, largest):
@@ -104,4 +105,4 @@ def test_payloads_are_those_of_pixels_counts_and_sums():
     net.pool("AveragePool", 2).conv(2).fire(5).flatten().linear(3)
     model = lowered(case_of(net), 8, check=False).after["fold-scale"]
     inputs = [n.inputs[0] for n in nodes(model, "Conv", "Gemm")]
-    assert [payload_of(x) for x in inputs if x is not None] == [255, 3 * 4, 5]
+    assert [largest_count(x) for x in inputs if x is not None] == [255, 3 * 4, 5]

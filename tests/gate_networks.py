@@ -1,0 +1,134 @@
+"""Random Programs with gates, sums of spikes and maxima of potentials."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from hypothesis import strategies as st
+from networks import _Builder, samples
+
+from snncc.program import Accumulator, Gate, Neuron, Node, Program, Projection, Relay, Source, Sum
+from snncc.program.bounds import emitted_payload
+from snncc.program.nodes.gate import MOST
+from snncc.program.timing import firing_window
+
+__all__ = ["gate_cases", "gate_programs"]
+
+#: What sums come to at most, so that layers can read them.
+_LARGE = 2**20
+
+
+@st.composite
+def gate_programs(draw: st.DrawFn, max_meetings: int = 4) -> Program:
+    """A stem, then what meets in gates, sums and maxima, with layers between and after."""
+    net = _GateBuilder(draw)
+    net.source()
+    net.layer()
+    for _ in range(draw(st.integers(1, max_meetings))):
+        net.meeting()
+        if net.flip(3):
+            net.layer()
+    if not isinstance(net.last, Neuron):
+        net.layer()
+    net.readouts()
+    program = Program("net", tuple(net.nodes), net.timesteps, net.ticks)
+    program.validate()
+    return program
+
+
+@st.composite
+def gate_cases(draw: st.DrawFn) -> tuple[Program, np.ndarray]:
+    """A Program with gates, sums or maxima, and an input for it."""
+    program = draw(gate_programs())
+    return program, draw(samples(program))
+
+
+class _GateBuilder(_Builder):
+    """Adds what two nodes come to, of those there are."""
+
+    def meeting(self) -> None:
+        rule = self.draw(st.sampled_from([self.gate, self.gate, self.sum, self.sum, self.maximum]))
+        rule()
+
+    @property
+    def seen(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def window(self, node: Node) -> int | None:
+        return firing_window(node, self.seen)
+
+    def pick(self, nodes: list[Node]) -> Node:
+        return self.draw(st.sampled_from(nodes))
+
+    def population(self, shape: tuple[int, ...], most: int) -> Node:
+        """One that fires so often at most, on a linear layer of its own."""
+        source = next(n for n in reversed(self.nodes) if isinstance(n, Neuron | Source))
+        weights = (self.weights((prod(shape), prod(source.shape))),)
+        payload = emitted_payload(source)
+        self.add_accumulator((prod(shape),), [Projection(source.name, "linear", weights, payload)])
+        ticks, self.ticks = self.ticks, min(self.ticks, most)
+        self.neuron()
+        self.ticks = ticks
+        made = self.nodes.pop()
+        assert isinstance(made, Neuron)
+        one = made.threshold if made.threshold is None else made.threshold[:1]
+        self.nodes.append(replace(made, shape=shape, levels=made.levels[:1], threshold=one))
+        return self.last
+
+    def gate(self) -> None:
+        """Of a train there is and another, of its shape or of one position."""
+        trains = [n for n in self.nodes if self.window(n) is not None]
+        fitting = [n for n in trains if emitted_payload(n) <= MOST]
+        if not fitting:
+            return
+        one = self.pick(fitting)
+        most = MOST // emitted_payload(one)
+        single = (one.shape[0], *(1 for _ in one.shape[1:]))
+        others = [n for n in fitting if emitted_payload(n) <= most and n.shape == one.shape]
+        shape = single if self.flip(3) else one.shape
+        two = self.pick(others) if others and self.flip() else self.population(shape, most)
+        a, b = self.together(*((one, two) if self.flip() else (two, one)))
+        if self.window(a) != self.window(b):
+            return  # graded, which no relay repeats
+        binary = b.tick_reach(self.seen) == 1
+        kind = "and-not" if binary and self.flip() else "and"
+        payload = emitted_payload(a) * emitted_payload(b)
+        self.nodes.append(Gate(self.name("g"), one.shape, a.name, b.name, kind, payload, "m.gate"))
+
+    def together(self, *nodes: Node) -> list[Node]:
+        """The nodes, those relayed that fire before the others."""
+        late = max(self.window(node) or 0 for node in nodes)
+        return [self.relayed(node, late) for node in nodes]
+
+    def relayed(self, node: Node, window: int) -> Node:
+        payload = emitted_payload(node)
+        if self.window(node) == window or payload > self.ticks:
+            return node
+        self.nodes.append(Relay(self.name("r"), node.shape, node.name, window, payload, "m.relay"))
+        return self.last
+
+    def sum(self) -> None:
+        """Of spikes, or of sums of them; of one node with itself, too."""
+        whole = [
+            node
+            for node in self.nodes
+            if not node.is_signed(self.seen) and emitted_payload(node) < _LARGE
+        ]
+        one = self.pick(whole)
+        alike = [node for node in whole if node.shape == one.shape]
+        two = self.pick(alike) if self.flip() else self.population(one.shape, MOST)
+        payload = emitted_payload(one) + emitted_payload(two)
+        self.nodes.append(Sum(self.name("s"), one.shape, one.name, two.name, payload, "m.sum"))
+
+    def maximum(self) -> None:
+        """Of potentials, or of a maximum of those."""
+        if emitted_payload(self.last) >= _LARGE:
+            return
+        self.accumulator()
+        if isinstance(self.last, Accumulator) and len(self.last.shape) == 3:
+            for _ in range(self.draw(st.integers(1, 2))):
+                self.pool("max")
+            self.relay()
+        self.neuron()
