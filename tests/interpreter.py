@@ -6,6 +6,7 @@ count is the number of its levels that its potential, or its membrane, reaches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from math import prod
 from typing import Any
@@ -20,6 +21,8 @@ from snncc.program import (
     Pool,
     Program,
     Projection,
+    Readout,
+    Relay,
     Source,
 )
 
@@ -62,19 +65,57 @@ def _evaluate(program: Program, sample: np.ndarray, memory: Memory) -> dict[str,
 def _emitted(
     node: Node, values: dict[str, Values], sample: np.ndarray, memory: Memory
 ) -> list[int]:
+    """What a node emits in a timestep, in C order; of a kind that has no rule here an error."""
+    if type(node) not in _RULES:
+        raise TypeError(f"the interpreter has no rule for nodes of kind '{type(node).__name__}'")
+    return _RULES[type(node)](node, values, sample, memory)
+
+
+def _source(
+    node: Source, values: dict[str, Values], sample: np.ndarray, memory: Memory
+) -> list[int]:
+    return [int(v) for v in sample.ravel()]
+
+
+def _accumulator(
+    node: Accumulator, values: dict[str, Values], sample: np.ndarray, memory: Memory
+) -> list[int]:
     indices = product(*map(range, node.shape))
-    if isinstance(node, Source):
-        return [int(v) for v in sample.ravel()]
-    if isinstance(node, Accumulator):
-        return [0 if _masked(node, i, sample) else _potential(node, values, i) for i in indices]
-    if isinstance(node, Pool):
-        return [_pooled(node, values[node.source], i) for i in indices]
-    if isinstance(node, Attention):
-        return _attended(node, *(list(values[name].values()) for name in (node.q, node.k, node.v)))
-    read = list(values[node.source].values())
-    if isinstance(node, Neuron):
-        return [_fired(node, i, v, memory) for i, v in zip(indices, read, strict=True)]
-    return read
+    return [0 if _masked(node, i, sample) else _potential(node, values, i) for i in indices]
+
+
+def _neuron(
+    node: Neuron, values: dict[str, Values], sample: np.ndarray, memory: Memory
+) -> list[int]:
+    indices, read = product(*map(range, node.shape)), values[node.source].values()
+    return [_fired(node, i, v, memory) for i, v in zip(indices, read, strict=True)]
+
+
+def _pool(node: Pool, values: dict[str, Values], sample: np.ndarray, memory: Memory) -> list[int]:
+    return [_pooled(node, values[node.source], i) for i in product(*map(range, node.shape))]
+
+
+def _attention(
+    node: Attention, values: dict[str, Values], sample: np.ndarray, memory: Memory
+) -> list[int]:
+    return _attended(node, *(list(values[name].values()) for name in (node.q, node.k, node.v)))
+
+
+def _same(
+    node: Relay | Readout, values: dict[str, Values], sample: np.ndarray, memory: Memory
+) -> list[int]:
+    return list(values[node.source].values())
+
+
+_RULES: dict[type[Node], Callable[[Any, dict[str, Values], np.ndarray, Memory], list[int]]] = {
+    Source: _source,
+    Accumulator: _accumulator,
+    Neuron: _neuron,
+    Pool: _pool,
+    Relay: _same,
+    Attention: _attention,
+    Readout: _same,
+}
 
 
 def _fired(node: Neuron, index: Index, potential: int, memory: Memory) -> int:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from snncc.backends.base import Engine
-from snncc.errors import Fault, MissingDependencyError, TargetError, UsageError
+from snncc.errors import Fault, MissingDependencyError, TargetError, UsageError, Words
 from snncc.program import TOTAL_LIMIT, Program
 
 if TYPE_CHECKING:
@@ -201,7 +201,8 @@ def require_engine(name: str, model: ModelView, options: Collection[str] = ()) -
         raise UsageError(f"engine '{name}' has no option '{unknown[0]}'")
     if why := entry.refusal(model.program):
         others = ", ".join(t.name for t in ENGINES.values() if not t.refusal(model.program))
-        raise TargetError(f"engine '{name}' {why}; there are {others}", entry.faults(model.program))
+        told = Words(f"engine '{name}' ", why, f"; there are {others}")
+        raise TargetError(told, entry.faults(model.program))
     return entry
 
 

@@ -9,7 +9,7 @@ import click
 from snncc.cli.files import check_input_file, output_folder
 from snncc.cli.screen import Screen, plural, write_json
 from snncc.cli.shared_options import PATH, file_argument, json_option
-from snncc.errors import TargetError
+from snncc.errors import TargetError, Words
 
 __all__ = ["export"]
 
@@ -47,7 +47,7 @@ def export(file: Path, form: str, out: Path, force: bool, as_json: bool) -> None
 
         model = load(file)
         if why := refusal(model.program):
-            raise TargetError(f"lava {why}", emit.unsupported(model.program))
+            raise TargetError(Words("lava ", why), emit.unsupported(model.program))
         claim.write(lambda part: emit.write(model.program, part, name=model.name))
     processes = emit.processes(out)
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file
+from snncc.cli.flags import in_flags
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
 from snncc.cli.report_lines import fired, mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, plural, progress_bar, write_json
@@ -91,7 +92,7 @@ def _engines(given: str, model: CompiledModel) -> tuple[list[str], dict[str, str
     absent = {n: ENGINES[n].refusal(model.program) for n in names} if given in _LENIENT else {}
     if given == "all":
         absent = {n: absent[n] or ENGINES[n].unavailable for n in names}
-    absent = {name: why for name, why in absent.items() if why}
+    absent = {name: in_flags(why) for name, why in absent.items() if why}
     return [name for name in names if name not in absent], absent
 
 

@@ -15,7 +15,7 @@ from small_model import accumulator, program
 from snncc.backends.chip import chips
 from snncc.backends.chip.chips import CHIPS, chip, demand_json, demands, require_fit
 from snncc.backends.engines import ENGINES
-from snncc.backends.lava.limits import LAVA, Words
+from snncc.backends.lava.kinds.base import LAVA, Bits
 from snncc.cli.compile import compile_
 from snncc.compiler.options import Options, bits_of
 from snncc.errors import TargetError, UsageError
@@ -40,7 +40,7 @@ def test_the_limits_are_those_of_the_file():
     assert CHIPS == ("loihi2",)
     assert (LOIHI.weight_bits, LOIHI.state_bits) == (8, 24)
     assert (LOIHI.cores, LOIHI.neurons_per_core, LOIHI.synapse_bytes_per_core) == (128, 8192, 2**17)
-    with pytest.raises(UsageError, match="--target loihi3: no such target; there are loihi2"):
+    with pytest.raises(UsageError, match="target='loihi3': no such target; there are loihi2"):
         chip("loihi3")
 
 
@@ -50,7 +50,7 @@ def test_the_command_line_knows_them():
 
 
 def test_the_bits_are_those_that_lava_is_proved_for():
-    assert Words(LOIHI.weight_bits, LOIHI.state_bits) == LAVA
+    assert Bits(LOIHI.weight_bits, LOIHI.state_bits) == LAVA
     assert ENGINES["lava"].state_bits == LOIHI.state_bits - 1
 
 
@@ -109,7 +109,7 @@ def test_wide_weights_and_the_potential_are_named_with_their_layer():
 @pytest.mark.parametrize(
     ("shift", "todo"),
     [
-        (12, "fewer --weight-bits"),
+        (12, "fewer weight_bits"),
         (13, "leave out what 'x' adds, or train on: its weights count 2^13 times"),
     ],
 )

@@ -183,3 +183,12 @@ def _flags_in(path: Path) -> list[str]:
 def test_the_library_writes_no_flags(part):
     found = {str(path): _flags_in(path) for path in (SOURCES / part).rglob("*.py")}
     assert {path: texts for path, texts in found.items() if texts} == {}
+
+
+#: What backends write flags in: arguments of processes that they start, and commands to type.
+COMMANDS = re.compile(r"--[a-z-]+|.*(snncc doctor|run\.py).*", re.DOTALL)
+
+
+def test_backends_write_no_flags_but_those_of_commands():
+    found = {str(path): _flags_in(path) for path in (SOURCES / "backends").rglob("*.py")}
+    assert [t for texts in found.values() for t in texts if not COMMANDS.fullmatch(t)] == []

@@ -14,8 +14,9 @@ from importlib.resources import files
 from math import ceil
 from typing import Any
 
-from snncc.backends.lava.limits import LAVA, Words, unsupported
-from snncc.errors import TargetError, UsageError
+from snncc.backends.lava.kinds.base import LAVA, Bits
+from snncc.backends.lava.limits import unsupported
+from snncc.errors import Option, TargetError, UsageError, Words
 from snncc.program import Node, Program
 from snncc.program.nodes.base import Taken
 
@@ -77,7 +78,8 @@ def chip(name: str) -> Chip:
         UsageError: There is none.
     """
     if name not in CHIPS:
-        raise UsageError(f"--target {name}: no such target; there are {', '.join(CHIPS)}")
+        told = f": no such target; there are {', '.join(CHIPS)}"
+        raise UsageError(Words(Option("target", name), told))
     path = files("snncc.backends.chip") / f"{name}.toml"
     text = path.read_text(encoding="utf-8")
     return Chip(**tomllib.loads(text))
@@ -89,13 +91,13 @@ def require_fit(program: Program, name: str) -> None:
     Raises:
         TargetError: Some do not; each layer with its bound.
     """
-    if faults := unsupported(program, _words(chip(name))):
+    if faults := unsupported(program, _bits(chip(name))):
         raise TargetError(f"the network does not fit {chip(name).name}", faults)
 
 
-def _words(on: Chip) -> Words:
+def _bits(on: Chip) -> Bits:
     """The chip's bits, as far as Lava's process models have as many."""
-    return Words(min(on.weight_bits, LAVA.weight_bits), min(on.state_bits, LAVA.state_bits))
+    return Bits(min(on.weight_bits, LAVA.weight_bits), min(on.state_bits, LAVA.state_bits))
 
 
 # -- what it takes -------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def demand_json(program: Program, name: str) -> dict[str, Any]:
         "weight_bytes": sum(row.weight_bytes for row in rows),
         "cores_shared": shared,
         "cores_unrolled": unrolled,
-        "fits_bits": not unsupported(program, _words(on)),
+        "fits_bits": not unsupported(program, _bits(on)),
         "feasible": shared is not None and shared <= on.cores,
         "layers": [row.to_json() for row in rows],
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from snncc.backends.lava.limits import unsupported
+from snncc.backends.lava.plan import Plan
 from snncc.backends.lava.readme import readme
-from snncc.backends.lava.schedule import Schedule, schedule
+from snncc.backends.lava.schedule import schedule
 from snncc.errors import TargetError
 from snncc.program import Program
 
@@ -50,7 +51,7 @@ def processes(directory: Path) -> int:
     return len(json.loads(text)["processes"])
 
 
-def _graph(plan: Schedule, name: str) -> str:
+def _graph(plan: Plan, name: str) -> str:
     """JSON with a line for each process."""
     program = plan.program
     head = {

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from dataclasses import replace
 from math import prod
 from typing import Any, ClassVar
 
 from snncc.backends.base import Abilities, Activity, Batch, Engine, PerProcess, Wanted
 from snncc.backends.lava import emit
 from snncc.backends.lava.interpreter import find_python
-from snncc.backends.lava.limits import FEWER_BITS, unsupported
+from snncc.backends.lava.kinds.base import FEWER_WEIGHT_BITS
+from snncc.backends.lava.limits import unsupported
 from snncc.backends.lava.worker import EXECUTORS, TIMEOUT, Ran, run
 from snncc.backends.processors import processors
-from snncc.errors import TargetError, UsageError
+from snncc.errors import Option, TargetError, UsageError, Words
 from snncc.program import Array, Program
 from snncc.system.temporary import TemporaryFolder
 
@@ -22,6 +24,8 @@ __all__ = ["MOST_PROCESSES", "LavaEngine", "refusal"]
 #: Above it Lava's runtime, an operating system process for each, is slow and takes much memory.
 MOST_PROCESSES = 60
 
+#: What makes the compiler keep to the bits of Lava's processes.
+_FOR_IT = Option("target", "loihi2")
 _CHUNK = 1 << 28  # bytes that a run gives back
 
 
@@ -30,14 +34,13 @@ def refusal(program: Program) -> str:
     faults = unsupported(program)
     if not faults:
         return ""
-    others = [fault for fault in faults if fault.todo != FEWER_BITS]
+    others = [fault for fault in faults if fault.todo != FEWER_WEIGHT_BITS]
     if not others:
-        return (
-            "takes 8-bit weights and 24-bit potentials, so compile the network again: "
-            "snncc compile … --target loihi2"
-        )
-    more = ", and with --target loihi2" if len(others) < len(faults) else ""
-    return f"cannot take {others[0]}{more}"
+        told = "takes 8-bit weights and 24-bit potentials, so compile the network again with "
+        return Words(told, _FOR_IT)
+    first = replace(others[0], todo="")
+    more = (", and with ", _FOR_IT) if len(others) < len(faults) else ()
+    return Words(f"cannot take {first}; ", others[0].todo, *more)
 
 
 class LavaEngine(Engine):
@@ -74,7 +77,7 @@ class LavaEngine(Engine):
         if timeout is not None and not timeout > 0:
             raise UsageError(f"lava: a time limit of {timeout} s is not positive")
         if why := refusal(program):
-            raise TargetError(f"engine 'lava' {why}", unsupported(program))
+            raise TargetError(Words("engine 'lava' ", why), unsupported(program))
         self.program = program
         self.timeout = TIMEOUT if timeout is None else timeout
         self.python = find_python(python)

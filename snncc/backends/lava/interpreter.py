@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from snncc.errors import MissingDependencyError
+from snncc.errors import MissingDependencyError, Option, Words
 from snncc.system.cache import cache_folder, why_not_own
 
 __all__ = [
@@ -45,6 +45,8 @@ else:
     except Exception as e:
         print("Lava does not import there:", type(e).__name__, str(e).replace(chr(10), " ")[:200])
 """
+#: Where conda is below the home folder.
+_CONDA = ("miniconda3", "anaconda3", "miniforge3")
 _SECONDS = 120  # a cold import from a slow disk
 
 
@@ -123,13 +125,13 @@ def _candidates() -> Iterator[str]:
     home = Path.home()
     pyenv = Path(os.environ.get("PYENV_ROOT") or home / ".pyenv")
     uv = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / "uv"
-    conda = [home / folder for folder in ("miniconda3", "anaconda3", "miniforge3")]
-    for pattern in (
-        *((pyenv, f"versions/{WANTED[0]}.{WANTED[1]}*/bin/{name}"),),
-        *((uv, f"python/cpython-{WANTED[0]}.{WANTED[1]}*/bin/{name}"),),
-        *((folder, f"envs/*/bin/{name}") for folder in conda),
-    ):
-        yield from (str(path) for path in sorted(pattern[0].glob(pattern[1])))
+    places = [
+        (pyenv, f"versions/{WANTED[0]}.{WANTED[1]}*/bin/{name}"),
+        (uv, f"python/cpython-{WANTED[0]}.{WANTED[1]}*/bin/{name}"),
+        *((home / conda, f"envs/*/bin/{name}") for conda in _CONDA),
+    ]
+    for place, pattern in places:
+        yield from map(str, sorted(place.glob(pattern)))
 
 
 def python_310() -> str:
@@ -151,14 +153,13 @@ def find_python(given: str | os.PathLike[str] | None = None) -> str:
     Raises:
         MissingDependencyError: There is none, or the given one is none; with what to type.
     """
-    origin = "--lava-python" if given is not None else f"${VARIABLE}"
     chosen = os.fspath(given) if given is not None else os.environ.get(VARIABLE, "")
     if chosen:
         found = probe(chosen)
         if not found.lava:
-            raise MissingDependencyError(
-                f"{origin} {chosen}: {found.why}; {_by_hand(found.version, chosen)}"
-            )
+            origin = Option("lava_python", chosen) if given is not None else f"${VARIABLE} {chosen}"
+            told = f": {found.why}; {_by_hand(found.version, chosen)}"
+            raise MissingDependencyError(Words(origin, told))
         return chosen
     for python in (sys.executable, *_own_environment(), *_candidates()):
         if probe(python).lava:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from math import prod
 
-from snncc.backends.lava.schedule import Entry, Schedule
+from snncc.backends.lava.plan import Entry, Plan
 
 __all__ = ["readme"]
 
@@ -54,7 +53,7 @@ counted once).
 """
 
 
-def readme(plan: Schedule, name: str) -> str:
+def readme(plan: Plan, name: str) -> str:
     """The text."""
     program = plan.program
     shape = ", ".join(map(str, program.source.shape))
@@ -100,53 +99,14 @@ def _result(entry: Entry, is_sum: bool) -> str:
     return f"- `readout/{entry['of']}` (T, N, {shape}), integers; {scale} they are {meaning}"
 
 
-def _row(plan: Schedule, entry: Entry) -> str:
+def _row(plan: Plan, entry: Entry) -> str:
     reads = ", ".join(f"`{name}`" for name in entry.get("inputs", ()))
-    numbers = _NUMBERS.get(entry["process"], _nothing)(plan, entry)
-    sends = "" if entry["process"] == "ReadOut" else " x ".join(map(str, entry["shape"]))
-    cells = [f"`{entry['name']}`", entry["process"], _module(entry), reads, sends, numbers]
-    return f"| {' | '.join([*cells, str(entry.get('first', ''))])} |"
+    sends = "" if "writes" in entry else " x ".join(map(str, entry["shape"]))
+    cells = [f"`{entry['name']}`", entry["process"], _module(entry), reads, sends]
+    cells.append(plan.notes[entry["name"]])
+    cells.append(str(entry.get("first", "")))
+    return f"| {' | '.join(cells)} |"
 
 
 def _module(entry: Entry) -> str:
     return f"`{entry['module']}`" if entry.get("module") else ""
-
-
-def _nothing(plan: Schedule, entry: Entry) -> str:
-    return ""
-
-
-def _conv(plan: Schedule, entry: Entry) -> str:
-    x, y = plan.tensors[entry["weight"]].shape[1:3]
-    groups = f", {entry['groups']} groups" if entry["groups"] > 1 else ""
-    return f"{x}x{y}, stride {entry['stride'][0]}{groups}{_shift(entry)}"
-
-
-def _dense(plan: Schedule, entry: Entry) -> str:
-    outputs, inputs = plan.tensors[entry["weight"]].shape
-    return f"{inputs} to {outputs}{_shift(entry)}"
-
-
-def _shift(entry: Entry) -> str:
-    return f", times {2 ** entry['shift']}" if entry["shift"] else ""
-
-
-def _levels(plan: Schedule, entry: Entry) -> str:
-    levels = plan.tensors[entry["levels"]]
-    memory = f", {entry['reset']} reset, decay {_decay(entry)}" if "reset" in entry else ""
-    return f"D = {len(levels)}, first level {levels[0].min()} to {levels[0].max()}{memory}"
-
-
-def _decay(entry: Entry) -> str:
-    numerator, shift = entry["decay"]
-    return f"{numerator}/{2**shift}"
-
-
-_NUMBERS: Mapping[str, Callable[[Schedule, Entry], str]] = {
-    "Conv": _conv,
-    "Dense": _dense,
-    "IFSoftReset": _levels,
-    "IFMemory": _levels,
-    "SpikeAttention": lambda plan, entry: f"{entry['heads']} heads, {entry['order']} first",
-    "Relay": lambda plan, entry: f"{entry['delay']} ticks later",
-}

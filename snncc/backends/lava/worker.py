@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snncc.backends.lava.interpreter import environment
-from snncc.errors import SnnccError
+from snncc.errors import Option, SnnccError, Words
 from snncc.system.temporary import TemporaryFolder
 
 __all__ = ["EXECUTORS", "TIMEOUT", "Ran", "run"]
@@ -105,13 +105,13 @@ def _read(path: Path, executor: str, seconds: float) -> Ran:
 
 
 def _late(executor: str, timeout: float, job: Path) -> SnnccError:
-    others = "; --executor direct is faster" if executor == "lava" else ""
+    others = ("; ", Option("executor", "direct"), " is faster") if executor == "lava" else ()
     lines = [line for line in _lines(job) if "resource_tracker" not in line]  # that was our doing
     said = f"; its last words: {lines[-1].strip()}" if lines else ""
-    return SnnccError(
-        f"lava, {executor} executor: no result within {timeout:g} s, all its processes were ended; "
-        f"allow more with --timeout SECONDS, or give fewer samples{others}{said}"
-    )
+    late = f"no result within {timeout:g} s, all its processes were ended; allow more with "
+    allowed = Option("timeout", like="SECONDS")
+    fewer = (allowed, ", or give fewer samples", *others)
+    return SnnccError(Words(f"lava, {executor} executor: {late}", *fewer, said))
 
 
 def _failed(executor: str, code: int, job: Path) -> SnnccError:

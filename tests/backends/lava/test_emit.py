@@ -167,6 +167,23 @@ def test_readouts_alone_are_the_same(tmp_path: Path) -> None:
     assert differences({k: v for k, v in wanted.items() if k in found}, found) == []
 
 
+def test_the_readme_tells_the_numbers_of_each_process(tmp_path: Path) -> None:
+    """As they stood before kinds told them."""
+    shown = ""
+    for name, (program, x) in {"stream": stream(3), "attention": one_attention()}.items():
+        shown += (emitted(program, x, tmp_path / name) / "README.md").read_text()
+    for row in (
+        "| `n2 -> v2` | Conv |  | `n2` | 6 x 5 x 4 | 3x3, stride 1, times 32 | ",
+        "| `n1` | IFSoftReset |  | `v1` | 6 x 5 x 4 | D = 3, first level 4501 to 4504 | ",
+        "| D = 3, first level 16004 to 16016, hard reset, decay 1/2 | ",
+        "| `p` | MaxPool |  | `n4` | 3 x 2 x 4 |  |  |",
+        "| `s` | Conv |  | `p` | 2 x 1 x 4 | 2x2, stride 1, 4 groups | ",
+        " ticks later | ",
+        "| 2 heads, kv first | ",
+    ):
+        assert row in shown, row
+
+
 # -- what goes wrong -----------------------------------------------------------------------
 
 
@@ -265,6 +282,33 @@ def test_groups_beyond_lavas_own_model_are_refused_by_name(tmp_path: Path) -> No
     done = _called(directory, "--stock")
     assert done.returncode == 1
     assert "'x -> v' has 130 groups" in done.stderr
+
+
+def _renamed(directory: Path, process: str, name: str) -> None:
+    """The processes of that class are to be of another."""
+    text = (directory / "graph.json").read_text()
+    assert f'"process": "{process}"' in text
+    changed = text.replace(f'"process": "{process}"', f'"process": "{name}"')
+    (directory / "graph.json").write_text(changed)
+
+
+def test_an_unknown_process_is_named(tmp_path: Path) -> None:
+    directory = emitted(small_model.program(), small_model.samples(1), tmp_path / "net")
+    _renamed(directory, "MaxPool", "MinPool")
+    done = _called(directory)
+    assert done.returncode == 1
+    assert done.stderr == "error: 'pool1': there is no process 'MinPool'\n"
+
+
+@pytest.mark.parametrize("executor", ["direct", "lava"])
+def test_a_new_process_is_one_file(tmp_path: Path, executor: str) -> None:
+    program, x = stream()
+    directory = emitted(program, x, tmp_path / "net")
+    _renamed(directory, "Relay", "Novel")
+    folder = directory / "processes"
+    like = (folder / "relays.py").read_text().replace("Relay", "Novel").replace("MaxPool", "Other")
+    (folder / "novel.py").write_text(like)
+    assert differences(expected(program, x), run(directory, "--executor", executor)) == []
 
 
 def _called(directory: Path, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:

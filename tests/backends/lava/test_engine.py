@@ -190,8 +190,8 @@ def test_a_network_of_many_bits_is_refused_with_its_layers_and_a_way_out():
     with pytest.raises(TargetError) as caught:
         make_engine("lava", model)
     assert caught.value.message.startswith(
-        "engine 'lava' takes 8-bit weights and 24-bit potentials, so compile the network again: "
-        "snncc compile … --target loihi2; there are "
+        "engine 'lava' takes 8-bit weights and 24-bit potentials, so compile the network again "
+        "with target='loihi2'; there are "
     )
     assert "net.conv1" in {fault.module for fault in caught.value.faults}
     with pytest.raises(TargetError) as caught:
@@ -202,15 +202,15 @@ def test_a_network_of_many_bits_is_refused_with_its_layers_and_a_way_out():
 def test_what_no_bits_help_against_is_said():
     program = small_model.program()
     assert refusal(changed(program, "conv1:v", masked=(2, 2))) == (
-        "cannot take net.conv1 (Accumulator): masked patches; compile without --patch-mask"
+        "cannot take net.conv1 (Accumulator): masked patches; compile without patch_mask"
     )
     assert ENGINES["lava"].refusal(program) == ""
 
 
 def test_what_no_bits_help_against_is_said_ahead_of_bits():
     assert refusal(changed(wide(), "conv2:v", masked=(3, 3))) == (
-        "cannot take net.conv2 (Accumulator): masked patches; compile without --patch-mask, and "
-        "with --target loihi2"
+        "cannot take net.conv2 (Accumulator): masked patches; compile without patch_mask, and "
+        "with target='loihi2'"
     )
 
 

@@ -128,7 +128,7 @@ def test_what_is_given_is_taken_or_refused_never_replaced(
     on_path("lava")
     given = fake(machine / "given", answer)
     text = message(str(given))
-    assert text.startswith(f"--lava-python {given}: {why}")
+    assert text.startswith(f"lava_python={str(given)!r}: {why}")
     if "install" in why:
         assert text.endswith(f"{given} -m pip install lava-nc==0.10.0")
     monkeypatch.setenv("SNNCC_LAVA_PYTHON", str(given))

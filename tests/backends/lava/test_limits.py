@@ -43,10 +43,9 @@ def test_everything_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> N
     found = [str(fault) for fault in caught.value.faults]
     assert found == [
         "x_q (Source): values up to 300, beyond 8 bits; quantise the input to uint8",
-        "net.conv2 (Accumulator): weights from 'pool1' have 2 slices of 8 bits; "
-        "fewer --weight-bits",
+        "net.conv2 (Accumulator): weights from 'pool1' have 2 slices of 8 bits; fewer weight_bits",
         "fc (Accumulator): the potential may reach 8,408,476, beyond the 24 bits of a state word "
-        "(8,388,607); fewer --weight-bits",
+        "(8,388,607); fewer weight_bits",
     ]
     assert not (tmp_path / "net").exists()
 
@@ -54,7 +53,7 @@ def test_everything_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> N
 def test_masks_and_wide_sums_are_named() -> None:
     program = changed(small_model.program(), "conv1:v", masked=(2, 2))
     assert faults(program) == [
-        "net.conv1 (Accumulator): masked patches; compile without --patch-mask"
+        "net.conv1 (Accumulator): masked patches; compile without patch_mask"
     ]
     program = changed(small_model.program(), "pool1", kind="sum", payload=2**23)
     assert faults(program)[0].startswith("pool1 (Pool): a sum over windows may reach 8,388,608")

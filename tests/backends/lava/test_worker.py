@@ -173,7 +173,7 @@ def test_a_late_run_is_ended_with_all_its_processes(stand_in, monkeypatch):
     assert running(directory) == []
     assert caught.value.message == (
         "lava, lava executor: no result within 0.2 s, all its processes were ended; allow more "
-        "with --timeout SECONDS, or give fewer samples; --executor direct is faster; its last "
+        "with timeout=SECONDS, or give fewer samples; executor='direct' is faster; its last "
         "words: so far"
     )
 

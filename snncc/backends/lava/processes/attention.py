@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -10,15 +10,16 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from snncc.backends.lava.processes.base import EmittedProcess
+
 __all__ = ["SpikeAttention"]
 
 
-class SpikeAttention(AbstractProcess):
+class SpikeAttention(EmittedProcess):
     """y[j, n] = sum over i, m of q[i, n] k[i, m] v[j, m], for the spike counts of each head.
 
     Channels are heads, one after the other; all other axes are positions. Two trains grow a matrix:
@@ -36,6 +37,8 @@ class SpikeAttention(AbstractProcess):
         frame: Ticks of a frame.
         name: Of the process, for messages.
     """
+
+    arrivals: ClassVar[tuple[str, ...]] = ("one_in", "two_in", "last_in")
 
     def __init__(
         self, *, shapes: Any, shape: Any, heads: int, order: str, first: int, frame: int, name: str

@@ -14,14 +14,15 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from snncc.backends.lava.processes.base import EmittedProcess
 
 __all__ = ["FrameSource", "ReadOut"]
 
 
-class FrameSource(AbstractProcess):
+class FrameSource(EmittedProcess):
     """Sends a timestep of a sample in the first tick of every frame, as graded spikes.
 
     Args:
@@ -37,7 +38,7 @@ class FrameSource(AbstractProcess):
         self.s_out = OutPort(shape=shape)
 
 
-class ReadOut(AbstractProcess):
+class ReadOut(EmittedProcess):
     """Sums what arrives in a frame and writes it down.
 
     Args:

@@ -7,7 +7,7 @@ next frame is summed: two state words, and a new sample every ``frame`` ticks.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -15,10 +15,11 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from snncc.backends.lava.processes.base import EmittedProcess
 
 __all__ = ["Accumulate", "IFMemory", "IFSoftReset"]
 
@@ -26,7 +27,7 @@ __all__ = ["Accumulate", "IFMemory", "IFSoftReset"]
 LIMIT = 2**23
 
 
-class Accumulate(AbstractProcess):
+class Accumulate(EmittedProcess):
     """Sums what arrives in a frame and sends sum and bias, once, as graded spikes of 24 bits.
 
     Args:
@@ -37,6 +38,8 @@ class Accumulate(AbstractProcess):
         name: Of the population, for messages.
     """
 
+    tensors: ClassVar[tuple[str, ...]] = ("bias",)
+
     def __init__(self, *, shape: Any, bias: Any, first: int, frame: int, name: str) -> None:
         super().__init__(shape=shape, first=first, frame=frame, name=name)
         self.a_in = InPort(shape=shape)
@@ -45,7 +48,7 @@ class Accumulate(AbstractProcess):
         self.bias = Var(shape=shape, init=np.broadcast_to(bias, shape))
 
 
-class IFSoftReset(AbstractProcess):
+class IFSoftReset(EmittedProcess):
     """IF neurons with soft reset, which have no memory from frame to frame.
 
     A neuron whose potential reaches the first k levels fires in the first k ticks of its answer.
@@ -62,6 +65,8 @@ class IFSoftReset(AbstractProcess):
         name: Of the population, for messages.
     """
 
+    tensors: ClassVar[tuple[str, ...]] = ("bias", "levels")
+
     def __init__(
         self, *, shape: Any, bias: Any, levels: Any, first: int, frame: int, name: str
     ) -> None:
@@ -74,7 +79,7 @@ class IFSoftReset(AbstractProcess):
         self.levels = Var(shape=levels.shape, init=levels)
 
 
-class IFMemory(AbstractProcess):
+class IFMemory(EmittedProcess):
     """IF neurons whose membrane stays from timestep to timestep; within one they fire as above.
 
     At the beginning of an answer ``rest = floor(rest * decay) + (potential << fraction)`` and ``m``
@@ -97,6 +102,8 @@ class IFMemory(AbstractProcess):
         frame: Ticks of a frame.
         name: Of the population, for messages.
     """
+
+    tensors: ClassVar[tuple[str, ...]] = ("bias", "levels", "threshold")
 
     def __init__(
         self, *, shape: Any, bias: Any, levels: Any, threshold: Any, reset: str, decay: Any,

@@ -10,14 +10,15 @@ from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from snncc.backends.lava.processes.base import EmittedProcess
 
 __all__ = ["MaxPool", "Relay"]
 
 
-class MaxPool(AbstractProcess):
+class MaxPool(EmittedProcess):
     """Maximum over windows of what arrives, sent in the same tick; of binary spikes it is an OR.
 
     Spikes of a neuron that fires k times come in the first k ticks, so the OR of such trains is
@@ -40,7 +41,7 @@ class MaxPool(AbstractProcess):
         self.s_out = OutPort(shape=shape)
 
 
-class Relay(AbstractProcess):
+class Relay(EmittedProcess):
     """Hands on what arrives some ticks later: a ring of the samples that are under way.
 
     A residual stream's potential waits here, as one graded value per sample, until the branch
