@@ -18,6 +18,7 @@ from torch import fx, nn
 from snncc.compiler.given import frames_of
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.carried import carry_of
+from snncc.ir.gate_ops import AND_NOT
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
 from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.ops import traits
@@ -286,6 +287,13 @@ class _Builder:
     def _attention(self, node: ir.Node, x: ir.Value) -> None:
         self._call(node, SpikeAttention(attribute(node, "heads")), *trains_of(node))
 
+    def _gate(self, node: ir.Node, x: ir.Value) -> None:
+        """A product of counts, or of one and what the other did not fire."""
+        one, two = (self.made[train] for train in trains_of(node))
+        if attribute(node, "rule") == AND_NOT:
+            two = self.graph.call_function(operator.sub, (float(attribute(node, "most")), two))
+        self.made[node.outputs[0]] = self.graph.call_function(operator.mul, (one, two))
+
     def _stateful(self, node: ir.Node, x: ir.Value) -> None:
         """A neuron with memory, on the membrane that the compiler gives it."""
         carry, grid, out = carry_of(node), self.grids[x], node.outputs[0]
@@ -429,6 +437,7 @@ _SPIKES: Mapping[str, Callable[[_Builder, ir.Node, ir.Value], None]] = {
     "IntegerFire": _Builder._integer,
     "StatefulFire": _Builder._stateful,
     "Attention": _Builder._attention,
+    "Gate": _Builder._gate,
 }
 
 
