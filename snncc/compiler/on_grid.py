@@ -36,7 +36,7 @@ from snncc.passes.integers.membranes import membrane
 from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, odd_thresholds, plan
-from snncc.passes.reading import is_branch_sum, linear_behind
+from snncc.passes.reading import linear_behind
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -243,7 +243,7 @@ class _Builder:
             self._call(node, flat, x)
         elif asked.is_view:
             self.made[out] = self.made[x]
-        elif is_branch_sum(node):
+        elif asked.joins:
             left, right = (self.made[v] for v in node.inputs if v is not None)
             self.made[out] = self.graph.call_function(operator.add, (left, right))
         elif asked.is_affine:

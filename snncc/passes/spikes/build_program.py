@@ -35,6 +35,7 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
+    Sum,
 )
 from snncc.program.attention import ORDERS, reach_of
 from snncc.program.bounds import bounded, emitted_payload
@@ -341,6 +342,13 @@ def _gate(build: _Build, node: ir.Node) -> None:
     build.add(out, Gate(name, _shape(out), a.name, b.name, rule, payload, module))
 
 
+def _sum(build: _Build, node: ir.Node) -> None:
+    out, module = node.outputs[0], _known_as(node)
+    a, b = (build.nodes[build.names[x]] for x in node.inputs if x is not None)
+    payload = emitted_payload(a) + emitted_payload(b)
+    build.add(out, Sum(str(out.name), a.shape, a.name, b.name, payload, module))
+
+
 def _holder(build: _Build, out: ir.Value, pool: Pool | Attention) -> None:
     bias = np.zeros(pool.shape[0], dtype=np.int64)
     identity = Projection(pool.name, "identity", payload=pool.payload)
@@ -357,6 +365,7 @@ _VISITORS: dict[str, Callable[[_Build, ir.Node], None]] = {
     "SliceSum": _slice_sum,
     "QAttention": _attention,
     "CountGate": _gate,
+    "CountSum": _sum,
     "Add": _add,
     "SourceMask": _no_node,
     "MaskPotential": _masked,
