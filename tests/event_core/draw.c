@@ -44,6 +44,11 @@ static window any_window(rng *r)
     return w;
 }
 
+static int has_room(const network *net, int64_t nodes)
+{
+    return net->nodes + nodes <= MAX_NODES && net->data_bytes <= MAX_DATA / 4;
+}
+
 static int32_t any_emitting(const network *net, rng *r)
 {
     int32_t node = (int32_t)draw(r, (uint32_t)net->nodes);
@@ -146,6 +151,44 @@ static void draw_pool(network *net, rng *r)
     add_pool(net, from, draw(r, 2) ? EV_POOL_SUM : EV_POOL_MAX, of, any_window(r));
 }
 
+/* How many outputs there are at most whose windows begin before the end of the map. */
+static int64_t beginning(int64_t size, int64_t pad, int64_t stride)
+{
+    return (size + pad - 1) / stride + 1;
+}
+
+/* A maximum of what `from` emits, whose windows all have a value inside the map. */
+static int32_t draw_maximum_of(network *net, rng *r, int32_t from)
+{
+    window w = any_window(r);
+    shape of = shape_of(net, from);
+
+    w.pad_top = draw(r, (uint32_t)w.kernel_h);
+    w.pad_left = draw(r, (uint32_t)w.kernel_w);
+    of.height = 1 + draw(r, (uint32_t)beginning(of.height, w.pad_top, w.stride_h));
+    of.width = 1 + draw(r, (uint32_t)beginning(of.width, w.pad_left, w.stride_w));
+    return add_pool(net, from, EV_POOL_MAX, of, w);
+}
+
+/* One of potentials, or of their maxima, that neurons read through an identity. */
+static void draw_maximum(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r), node;
+
+    while (from > 0 && net->node[from][EV_NODE_KIND] != EV_ACCUMULATOR)
+        from--;
+    if (from == 0 || !has_room(net, 9))
+        return;
+    from = draw_maximum_of(net, r, from);
+    if (draw(r, 3) == 0)
+        from = draw_maximum_of(net, r, from);
+    node = add_accumulator(net, r, shape_of(net, from), draw(r, 2) ? 0 : any_scale(r), 0);
+    add_projection(net, r, from, EV_IDENTITY, (window){.shift = draw(r, 4)});
+    for (uint32_t neurons = 1 + draw(r, 2); neurons > 0; neurons--)
+        draw_neuron(net, r, node);
+    add_node(net, EV_READOUT, shape_of(net, from), from);
+}
+
 /* Spikes of a layer of its own, which takes two nodes. */
 static int32_t draw_train(network *net, rng *r, int32_t from, shape of, int32_t ticks)
 {
@@ -153,11 +196,6 @@ static int32_t draw_train(network *net, rng *r, int32_t from, shape of, int32_t 
 
     add_projection(net, r, from, EV_CONV, (window){0});
     return add_neuron(net, r, of, node, ticks, 100);
-}
-
-static int has_room(const network *net, int64_t nodes)
-{
-    return net->nodes + nodes <= MAX_NODES && net->data_bytes <= MAX_DATA / 4;
 }
 
 /* A node that the naive loop is compared in: what pools, gates and the like emit is no result. */
@@ -256,6 +294,8 @@ void network_draw(network *net, rng *r)
             draw_gate(net, r);
         if (draw(r, 4) == 0)
             draw_sums(net, r);
+        if (draw(r, 4) == 0)
+            draw_maximum(net, r);
     }
     for (uint32_t left = draw(r, 3); left > 0; left--)
         draw_readout(net, r);

@@ -172,22 +172,27 @@ static int64_t fired(const reading *r, int32_t node, int64_t at)
     return count;
 }
 
+/* Padding adds nothing, and is below every value: a maximum of potentials may be negative. */
 static int64_t pooled(const reading *r, const int64_t *f, int64_t c, int64_t y, int64_t x)
 {
-    int64_t result = 0;
+    const int64_t *from = node_of(r->head, f[EV_NODE_SOURCE]);
+    int64_t sum = 0, most = INT64_MIN;
 
     for (int64_t j = 0; j < f[EV_NODE_KERNEL_H]; j++)
         for (int64_t i = 0; i < f[EV_NODE_KERNEL_W]; i++) {
-            int64_t arrives = value(r, f[EV_NODE_SOURCE], c,
-                                    y * f[EV_NODE_STRIDE_H] + j - f[EV_NODE_PAD_TOP],
-                                    x * f[EV_NODE_STRIDE_W] + i - f[EV_NODE_PAD_LEFT]);
+            int64_t from_y = y * f[EV_NODE_STRIDE_H] + j - f[EV_NODE_PAD_TOP];
+            int64_t from_x = x * f[EV_NODE_STRIDE_W] + i - f[EV_NODE_PAD_LEFT], arrives;
 
-            if (f[EV_NODE_POOL] == EV_POOL_SUM)
-                result += arrives;
-            else
-                result = arrives > result ? arrives : result;
+            if (from_y < 0 || from_y >= from[EV_NODE_HEIGHT] || from_x < 0 ||
+                from_x >= from[EV_NODE_WIDTH])
+                continue;
+            arrives = value(r, f[EV_NODE_SOURCE], c, from_y, from_x);
+            sum += arrives;
+            most = arrives > most ? arrives : most;
         }
-    return result;
+    if (f[EV_NODE_POOL] == EV_POOL_SUM)
+        return sum;
+    return most == INT64_MIN ? 0 : most; /* spikes of a window that lies outside */
 }
 
 /* Channel c of y at position n: products over the channels of its head and all positions of k. */

@@ -91,7 +91,7 @@ static const fault_case cases[] = {
     {NODE, P1, EV_NODE_STRIDE_W, -1, P1, "stride out of range"},
     {NODE, P1, EV_NODE_PAD_TOP, -1, P1, "padding out of range"},
     {NODE, P1, EV_NODE_PAD_LEFT, 4097, P1, "padding out of range"},
-    {NODE, P1, EV_NODE_SOURCE, V1, P1, "maximum of potentials"},
+    {NODE, P1, EV_NODE_SOURCE, V1, -1, NULL}, /* a maximum of potentials */
 
     {PROJECTION, 0, EV_PROJECTION_SOURCE, V1, V1, "reads a node that is not before it"},
     {PROJECTION, 0, EV_PROJECTION_KIND, 3, V1, "unknown kind of projection"},
@@ -431,6 +431,33 @@ static void test_sums(void)
     expect_of(&net, (int32_t)net.nodes - 1, "the sum may exceed 62 bits");
 }
 
+/* A maximum of potentials has one inside each of its windows; spikes beyond the map are none. */
+static void test_maxima(void)
+{
+    static const fault_case faults[] = {
+        {NODE, 2, EV_NODE_PAD_TOP, 2, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_PAD_LEFT, 3, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_HEIGHT, 5, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_WIDTH, 5, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_STRIDE_W, 4096, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_SOURCE, X, -1, NULL},
+        {NODE, 2, EV_NODE_POOL, EV_POOL_SUM, -1, NULL},
+        {NODE, 3, EV_NODE_PAD_TOP, 1, 3, "the maximum of no potential"},
+    };
+    shape of = {4, 6, 6};
+    rng r = {1};
+    network net;
+
+    network_start(&net, 1, of, 4);
+    add_accumulator(&net, &r, of, 10, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){0});
+    add_pool(&net, V1, EV_POOL_MAX, (shape){4, 4, 4},
+             (window){.kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2, .pad_top = 1,
+                      .pad_left = 1});
+    add_pool(&net, 2, EV_POOL_MAX, (shape){4, 2, 2}, (window){0});
+    expect_faults(&net, faults, sizeof(faults) / sizeof(*faults));
+}
+
 static void test_readout(void)
 {
     network net;
@@ -458,6 +485,7 @@ int main(void)
     test_products();
     test_gates();
     test_sums();
+    test_maxima();
     test_readout();
     test_messages();
     return 0;

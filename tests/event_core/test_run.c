@@ -276,6 +276,30 @@ static void sums(network *net, rng *r)
             add_node(net, EV_READOUT, of, i);
 }
 
+/* Maxima of potentials, most of them negative: of 32 and of 64 bits, and of maxima. */
+static void maxima(network *net, rng *r)
+{
+    window w = {.kernel_h = 3, .kernel_w = 2, .stride_h = 2, .stride_w = 2, .pad_top = 2, .pad_left = 1};
+    shape of = {19, 7, 7}, less = {19, 4, 4};
+    int32_t node, most;
+
+    network_start(net, 3, (shape){3, 7, 7}, 4);
+    for (int32_t bits = 10; bits <= 40; bits += 30) {
+        node = add_accumulator(net, r, of, 0, 0);
+        add_projection(net, r, 0, EV_CONV, three);
+        for (int32_t c = 0; c < 19; c++)
+            net->data[net->node[node][EV_NODE_BIAS] / 8 + c] = -(INT64_C(1) << (bits + c % 3));
+        most = add_pool(net, node, EV_POOL_MAX, less, w);
+        add_node(net, EV_READOUT, less, most);
+        add_accumulator(net, r, less, 300, 0);
+        add_projection(net, r, most, EV_IDENTITY, (window){0});
+        add_neuron(net, r, less, most + 2, 4, INT64_C(1) << bits);
+        add_carry(net, r, add_neuron(net, r, less, most + 2, 4, 900), EV_CARRY_SOFT, 900);
+        most = add_pool(net, most, EV_POOL_MAX, (shape){19, 3, 3}, w);
+        add_node(net, EV_READOUT, (shape){19, 3, 3}, most);
+    }
+}
+
 static void many(network *net, rng *r)
 {
     network_draw(net, r);
@@ -306,6 +330,7 @@ static const struct {
     {"attention, wide", attention_wide, 8, 8},
     {"gates", gates, 8, 8},
     {"sums", sums, 8, 8},
+    {"maxima", maxima, 8, 8},
     {"any", many, 400, 200},
 };
 

@@ -1,4 +1,5 @@
-/* Pools: one loop over windows, for each format of what comes in and goes out. */
+/* Pools: maxima or sums over windows. Values beyond the map are neutral: a sum has none of them, and a
+ * maximum is that of the values inside, which may all be negative. */
 #include "nodes/bounds.h"
 #include "nodes/node.h"
 #include "parts.h"
@@ -21,6 +22,14 @@ static void read_pool(ev_record *r, ev_net *net, ev_node *node)
                "windows too far out");
 }
 
+/* Whether each window has a value inside the map. */
+static int all_meet(const ev_node *node, const ev_node *from)
+{
+    return node->pad_top < node->kernel_h && node->pad_left < node->kernel_w &&
+           (node->height - 1) * node->stride_h - node->pad_top < from->height &&
+           (node->width - 1) * node->stride_w - node->pad_left < from->width;
+}
+
 static int bound_pool(ev_net *net, int32_t i, ev_fault *fault)
 {
     ev_node *node = &net->node[i];
@@ -31,7 +40,9 @@ static int bound_pool(ev_net *net, int32_t i, ev_fault *fault)
     node->payload = from->payload;
     if (node->pool == EV_POOL_MAX) {
         node->format = from->format;
-        return node->is_signed ? ev_bad(fault, i, "maximum of potentials") : EV_OK;
+        return node->is_signed && !all_meet(node, from)
+                   ? ev_bad(fault, i, "the maximum of no potential")
+                   : EV_OK;
     }
     if (__builtin_mul_overflow(node->payload, (int64_t)node->kernel_h * node->kernel_w,
                                &node->payload) || node->payload >= EV_LIMIT)
@@ -62,41 +73,65 @@ static inside window(int32_t output, int32_t stride, int32_t pad, int32_t kernel
 {
     int32_t from = output * stride - pad;
 
-    return (inside){from < 0 ? 0 : from, least(from + kernel, size)};
+    return (inside){from < 0 ? 0 : least(from, size), least(from + kernel, size)};
 }
 
-/* Maxima of bytes, the usual case: whole pixels at a time, which the compiler makes vectors of. */
-static void max_bytes(const pool *p, inside rows, inside columns, uint8_t *to)
+static size_t place_of(const pool *p, int32_t y, int32_t x)
 {
-    size_t channels = (size_t)p->node->channels;
-
-    for (size_t c = 0; c < channels; c++)
-        to[c] = 0;
-    for (int32_t y = rows.first; y < rows.last; y++)
-        for (int32_t x = columns.first; x < columns.last; x++) {
-            const uint8_t *from = (const uint8_t *)p->in +
-                                  ((size_t)y * (size_t)p->from->width + (size_t)x) * channels;
-
-            for (size_t c = 0; c < channels; c++)
-                to[c] = to[c] > from[c] ? to[c] : from[c];
-        }
+    return ((size_t)y * (size_t)p->from->width + (size_t)x) * (size_t)p->node->channels;
 }
 
-static int64_t pooled(const pool *p, inside rows, inside columns, size_t channel)
+/* Maxima: whole pixels at a time, which the compiler makes vectors of. `at` is the first value of the
+ * output. It begins as the least there is: 0 of what has no sign, else below every potential. */
+#define MAXIMUM(name, T, LEAST)                                                 \
+    static void name(const pool *p, inside rows, inside columns, size_t at)     \
+    {                                                                           \
+        size_t channels = (size_t)p->node->channels;                            \
+        T *to = (T *)p->out + at, lowest = p->node->is_signed ? LEAST : 0;      \
+                                                                                \
+        for (size_t c = 0; c < channels; c++)                                   \
+            to[c] = lowest;                                                     \
+        for (int32_t y = rows.first; y < rows.last; y++) {                      \
+            const T *from = (const T *)p->in + place_of(p, y, columns.first);   \
+                                                                                \
+            for (int32_t x = columns.first; x < columns.last; x++) {            \
+                for (size_t c = 0; c < channels; c++)                           \
+                    to[c] = to[c] > from[c] ? to[c] : from[c];                  \
+                from += channels;                                               \
+            }                                                                   \
+        }                                                                       \
+    }
+
+MAXIMUM(max_bytes, uint8_t, 0)
+MAXIMUM(max_words, uint16_t, 0)
+MAXIMUM(max_32, int32_t, INT32_MIN)
+MAXIMUM(max_64, int64_t, INT64_MIN)
+
+static void maximum(const pool *p, inside rows, inside columns, size_t at)
 {
-    size_t channels = (size_t)p->node->channels;
+    switch (p->node->format) {
+    case EV_U8:
+        max_bytes(p, rows, columns, at);
+        break;
+    case EV_U16:
+        max_words(p, rows, columns, at);
+        break;
+    case EV_I32:
+        max_32(p, rows, columns, at);
+        break;
+    case EV_I64:
+        max_64(p, rows, columns, at);
+        break;
+    }
+}
+
+static int64_t sum(const pool *p, inside rows, inside columns, size_t channel)
+{
     int64_t result = 0;
 
     for (int32_t y = rows.first; y < rows.last; y++)
-        for (int32_t x = columns.first; x < columns.last; x++) {
-            size_t at = ((size_t)y * (size_t)p->from->width + (size_t)x) * channels + channel;
-            int64_t value = ev_value(p->in, p->from->format, at);
-
-            if (p->node->pool == EV_POOL_SUM)
-                result += value;
-            else if (value > result)
-                result = value;
-        }
+        for (int32_t x = columns.first; x < columns.last; x++)
+            result += ev_value(p->in, p->from->format, place_of(p, y, x) + channel);
     return result;
 }
 
@@ -108,12 +143,12 @@ static void run_pixel(const pool *p, int32_t y, int32_t x)
     inside rows = window(y, node->stride_h, node->pad_top, node->kernel_h, p->from->height);
     inside columns = window(x, node->stride_w, node->pad_left, node->kernel_w, p->from->width);
 
-    if (node->pool == EV_POOL_MAX && node->format == EV_U8) {
-        max_bytes(p, rows, columns, (uint8_t *)p->out + at);
+    if (node->pool == EV_POOL_MAX) {
+        maximum(p, rows, columns, at);
         return;
     }
     for (size_t c = 0; c < channels; c++)
-        ev_put(p->out, node->format, at + c, pooled(p, rows, columns, c));
+        ev_put(p->out, node->format, at + c, sum(p, rows, columns, c));
 }
 
 static void run_pool(ev_state *state, int32_t i)
