@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from snncc.backends.lava.kinds.accumulator import ACCUMULATOR
 from snncc.backends.lava.kinds.attention import ATTENTION
 from snncc.backends.lava.kinds.base import Kind
+from snncc.backends.lava.kinds.gate import GATE
 from snncc.backends.lava.kinds.neuron import NEURON
 from snncc.backends.lava.kinds.pool import POOL
 from snncc.backends.lava.kinds.readout import READOUT
@@ -15,6 +16,7 @@ from snncc.backends.lava.kinds.source import SOURCE
 from snncc.program import (
     Accumulator,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
@@ -33,5 +35,6 @@ KINDS: Mapping[type[Node], Kind] = {
     Pool: POOL,
     Relay: RELAY,
     Attention: ATTENTION,
+    Gate: GATE,
     Readout: READOUT,
 }
