@@ -26,6 +26,7 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
+    Sum,
 )
 
 Index = tuple[int, ...]
@@ -118,6 +119,11 @@ def _gate(node: Gate, step: Step) -> list[int]:
     return found
 
 
+def _sum(node: Sum, step: Step) -> list[int]:
+    a, b = step.values[node.a], step.values[node.b]
+    return [a[index] + b[index] for index in _indices(node)]
+
+
 def _of_channel(values: Values, index: Index) -> int:
     """What there is at an index, or of all its channel where that has but one number."""
     return values[index] if index in values else values[(index[0], *(0 for _ in index[1:]))]
@@ -135,6 +141,7 @@ _RULES: dict[type[Node], Callable[[Any, Step], list[int]]] = {
     Relay: _same,
     Attention: _attention,
     Gate: _gate,
+    Sum: _sum,
     Readout: _same,
 }
 

@@ -1,4 +1,4 @@
-"""Gates on Lava, on both executors, against the interpreter and the clocked engine."""
+"""Gates and sums of spikes on both executors, against the interpreter and the clocked engine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lava_runs import Arrays, differences, emitted, expected, run
 from networks import changed, half_even_levels
 
 from snncc.backends.lava.limits import unsupported
+from snncc.backends.lava.schedule import schedule
 from snncc.program import (
     Accumulator,
     Gate,
@@ -23,6 +24,7 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
+    Sum,
 )
 from snncc.program.bounds import bounded
 
@@ -110,6 +112,35 @@ def binary() -> tuple[Program, np.ndarray]:
     return net.program()
 
 
+def sums(T: int = 1) -> tuple[Program, np.ndarray]:
+    """Of spikes of windows 0 and 1, of one train with itself, of sums and of pixels."""
+    net = Layers(T)
+    net.sums("v1", ("x", 7))
+    net.fires("n1", "v1", 0, 31, 3)
+    net.sums("v2", ("n1", 3))
+    net.fires("n2", "v2", 1, 15, 2)
+    net.nodes.append(Sum("two", SHAPE, "n1", "n2", 5))
+    net.nodes.append(Sum("same", SHAPE, "n2", "n2", 4))
+    net.nodes.append(Sum("all", SHAPE, "two", "same", 9))
+    net.nodes.append(Sum("pixels", (2, 4, 5), "x", "x", 14))
+    net.nodes.append(Pool("p", SHAPE, "all", "sum", (3, 3), (1, 1), (1, 1, 1, 1), 81))
+    net.sums("v3", ("all", 9), ("two", 5), ("p", 81), ("pixels", 14))
+    net.fires("n3", "v3", 2, 301, 3)
+    return net.program()
+
+
+def binary_sums() -> tuple[Program, np.ndarray]:
+    """Trains of one tick, whose sum is none: 2 is not 1."""
+    net = Layers(1)
+    net.sums("v1", ("x", 7))
+    net.fires("n1", "v1", 0, 41, 1)
+    net.fires("m1", "v1", 0, 11, 1)
+    net.nodes.append(Sum("two", SHAPE, "n1", "m1", 2))
+    net.sums("v2", ("two", 2))
+    net.fires("n2", "v2", 1, 9, 2)
+    return net.program()
+
+
 def defined(program: Program, x: np.ndarray) -> Arrays:
     """What the interpreter says of populations and readouts."""
     counts, _, readouts = interpret(program, x)
@@ -126,8 +157,12 @@ def wrong(program: Program, x: np.ndarray, found: Arrays) -> list[str]:
 
 
 @pytest.mark.parametrize("executor", ["direct", "lava"])
-@pytest.mark.parametrize("made", [gates, lambda: gates(2), binary], ids=["1", "T=2", "binary"])
-def test_gates_are_exact(tmp_path: Path, executor: str, made: Any) -> None:
+@pytest.mark.parametrize(
+    "made",
+    [gates, lambda: gates(2), binary, sums, lambda: sums(2), binary_sums],
+    ids=["gates", "gates, T=2", "binary", "sums", "sums, T=2", "binary sums"],
+)
+def test_gates_and_sums_are_exact(tmp_path: Path, executor: str, made: Any) -> None:
     program, x = made()
     wanted = defined(program, x)
     last = program.neurons[-1]
@@ -164,3 +199,16 @@ def test_products_that_no_word_holds_are_named() -> None:
     program, _ = gates()
     (fault,) = unsupported(changed(program, "twice", payload=2**23))
     assert str(fault).startswith("twice (Gate): a product of spikes may reach 8,388,608")
+    program, _ = sums()
+    (fault,) = unsupported(changed(program, "two", payload=2**23))
+    assert str(fault).startswith("two (Sum): a sum of spikes may reach 8,388,608")
+
+
+def test_what_a_sum_reads_arrives_within_the_ticks_of_a_frame() -> None:
+    program, _ = sums()
+    plan = schedule(program)
+    entries = {entry["name"]: entry for entry in plan.entries}
+    of_sums = [name for name, entry in entries.items() if entry["process"] == "SpikeSum"]
+    assert max(plan.emissions[name].burst for name in of_sums) <= program.ticks
+    assert entries["two"]["inputs"][0].startswith("n1 + ")
+    assert entries["same"]["inputs"] == ["n2", "n2 + 0"]

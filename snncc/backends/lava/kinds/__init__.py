@@ -13,6 +13,7 @@ from snncc.backends.lava.kinds.pool import POOL
 from snncc.backends.lava.kinds.readout import READOUT
 from snncc.backends.lava.kinds.relay import RELAY
 from snncc.backends.lava.kinds.source import SOURCE
+from snncc.backends.lava.kinds.sum import SUM
 from snncc.program import (
     Accumulator,
     Attention,
@@ -23,6 +24,7 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
+    Sum,
 )
 
 __all__ = ["KINDS"]
@@ -36,5 +38,6 @@ KINDS: Mapping[type[Node], Kind] = {
     Relay: RELAY,
     Attention: ATTENTION,
     Gate: GATE,
+    Sum: SUM,
     Readout: READOUT,
 }
