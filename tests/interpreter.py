@@ -6,7 +6,8 @@ count is the number of its levels that its potential, or its membrane, reaches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from snncc.program import (
     Accumulator,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
@@ -24,6 +26,7 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
+    Sum,
 )
 
 Index = tuple[int, ...]
@@ -54,66 +57,91 @@ def _stacked(runs: list[list[Values]], node: Node) -> np.ndarray:
     return np.array(flat, dtype=np.int64).reshape(len(runs), len(runs[0]), *node.shape)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A timestep of a sample: what the nodes so far emitted in it, and what neurons remember."""
+
+    program: Program
+    sample: np.ndarray
+    memory: Memory
+    values: dict[str, Values] = field(default_factory=dict)
+
+
 def _evaluate(program: Program, sample: np.ndarray, memory: Memory) -> dict[str, Values]:
-    values: dict[str, Values] = {}
+    step = Step(program, sample, memory)
     for node in program.nodes:
-        indices = product(*map(range, node.shape))
-        values[node.name] = dict(zip(indices, _emitted(node, values, sample, memory), strict=True))
-    return values
+        step.values[node.name] = dict(zip(_indices(node), _emitted(node, step), strict=True))
+    return step.values
 
 
-def _emitted(
-    node: Node, values: dict[str, Values], sample: np.ndarray, memory: Memory
-) -> list[int]:
+def _indices(node: Node) -> Iterator[Index]:
+    return product(*map(range, node.shape))
+
+
+def _emitted(node: Node, step: Step) -> list[int]:
     """What a node emits in a timestep, in C order; of a kind that has no rule here an error."""
     if type(node) not in _RULES:
         raise TypeError(f"the interpreter has no rule for nodes of kind '{type(node).__name__}'")
-    return _RULES[type(node)](node, values, sample, memory)
+    return _RULES[type(node)](node, step)
 
 
-def _source(
-    node: Source, values: dict[str, Values], sample: np.ndarray, memory: Memory
-) -> list[int]:
-    return [int(v) for v in sample.ravel()]
+def _source(node: Source, step: Step) -> list[int]:
+    return [int(v) for v in step.sample.ravel()]
 
 
-def _accumulator(
-    node: Accumulator, values: dict[str, Values], sample: np.ndarray, memory: Memory
-) -> list[int]:
-    indices = product(*map(range, node.shape))
-    return [0 if _masked(node, i, sample) else _potential(node, values, i) for i in indices]
+def _accumulator(node: Accumulator, step: Step) -> list[int]:
+    return [
+        0 if _masked(node, i, step.sample) else _potential(node, step.values, i)
+        for i in _indices(node)
+    ]
 
 
-def _neuron(
-    node: Neuron, values: dict[str, Values], sample: np.ndarray, memory: Memory
-) -> list[int]:
-    indices, read = product(*map(range, node.shape)), values[node.source].values()
-    return [_fired(node, i, v, memory) for i, v in zip(indices, read, strict=True)]
+def _neuron(node: Neuron, step: Step) -> list[int]:
+    read = step.values[node.source].values()
+    return [_fired(node, i, v, step.memory) for i, v in zip(_indices(node), read, strict=True)]
 
 
-def _pool(node: Pool, values: dict[str, Values], sample: np.ndarray, memory: Memory) -> list[int]:
-    return [_pooled(node, values[node.source], i) for i in product(*map(range, node.shape))]
+def _pool(node: Pool, step: Step) -> list[int]:
+    return [_pooled(node, step.values[node.source], i) for i in _indices(node)]
 
 
-def _attention(
-    node: Attention, values: dict[str, Values], sample: np.ndarray, memory: Memory
-) -> list[int]:
-    return _attended(node, *(list(values[name].values()) for name in (node.q, node.k, node.v)))
+def _attention(node: Attention, step: Step) -> list[int]:
+    return _attended(node, *(list(step.values[name].values()) for name in (node.q, node.k, node.v)))
 
 
-def _same(
-    node: Relay | Readout, values: dict[str, Values], sample: np.ndarray, memory: Memory
-) -> list[int]:
-    return list(values[node.source].values())
+def _gate(node: Gate, step: Step) -> list[int]:
+    """Counts of a times those of b, or times the spikes that b did not fire."""
+    top = step.program.by_name[node.b].reach
+    found = []
+    for index in _indices(node):
+        a, b = (_of_channel(step.values[name], index) for name in (node.a, node.b))
+        found.append(a * b if node.kind == "and" else a * (top - b))
+    return found
 
 
-_RULES: dict[type[Node], Callable[[Any, dict[str, Values], np.ndarray, Memory], list[int]]] = {
+def _sum(node: Sum, step: Step) -> list[int]:
+    a, b = step.values[node.a], step.values[node.b]
+    return [a[index] + b[index] for index in _indices(node)]
+
+
+def _of_channel(values: Values, index: Index) -> int:
+    """What there is at an index, or of all its channel where that has but one number."""
+    return values[index] if index in values else values[(index[0], *(0 for _ in index[1:]))]
+
+
+def _same(node: Relay | Readout, step: Step) -> list[int]:
+    return list(step.values[node.source].values())
+
+
+_RULES: dict[type[Node], Callable[[Any, Step], list[int]]] = {
     Source: _source,
     Accumulator: _accumulator,
     Neuron: _neuron,
     Pool: _pool,
     Relay: _same,
     Attention: _attention,
+    Gate: _gate,
+    Sum: _sum,
     Readout: _same,
 }
 

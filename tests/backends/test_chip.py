@@ -19,7 +19,7 @@ from snncc.backends.lava.kinds.base import LAVA, Bits
 from snncc.cli.compile import compile_
 from snncc.compiler.options import Options, bits_of
 from snncc.errors import TargetError, UsageError
-from snncc.program import Neuron, Program, Readout, Source
+from snncc.program import Gate, Neuron, Program, Readout, Source, Sum
 
 LOIHI = chip("loihi2")
 
@@ -142,6 +142,19 @@ def test_a_second_population_of_a_layer_takes_neurons_of_its_own():
     twin = replace(net.neurons[0], name="twin")
     both = replace(net, nodes=(*net.nodes[:-1], twin, net.nodes[-1]))
     assert [demands(n, LOIHI)[0].neurons for n in (net, both)] == [3, 6]
+
+
+def test_gates_and_sums_take_a_neuron_with_two_synapses_for_each_output():
+    net = program()
+    gate = Gate("gate", (3, 6, 6), "fire1", "fire1", "and", 16)
+    added = Sum("sum", (3, 6, 6), "gate", "fire1", 20)
+    at = [node.name for node in net.nodes].index("fire1") + 1
+    more = replace(net, nodes=(*net.nodes[:at], gate, added, *net.nodes[at:]))
+    more.validate()
+    rows = [row for row in demands(more, LOIHI) if row.node in ("gate", "sum")]
+    found = [(r.neurons, r.synapses, r.weight_bytes, r.cores_shared, r.state_bits) for r in rows]
+    assert found == [(108, 216, 6, 1, 6), (108, 216, 6, 1, 6)]
+    assert "gate or sum" in demand_json(more, "loihi2")["layout"]
 
 
 @pytest.mark.parametrize(

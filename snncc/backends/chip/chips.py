@@ -41,9 +41,9 @@ CHIPS = ("loihi2",)
 #: What ``Demand`` assumes, in words for people.
 _LAYOUT = (
     "a core holds neurons of one layer; an element of a membrane potential is a neuron, and so is "
-    "each of a further population that reads it, each output of a pool or relay and each element "
-    "of an attention's matrix; a weight is a byte; the input comes from outside; one sample at a "
-    "time"
+    "each of a further population that reads it, each output of a pool, relay, gate or sum and "
+    "each element of an attention's matrix; a weight is a byte; the input comes from outside; one "
+    "sample at a time"
 )
 
 

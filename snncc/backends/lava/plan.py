@@ -113,6 +113,14 @@ class Plan:
         times = {"delay": delay, "first": source.first, "burst": source.burst}
         return self.add("Relay", late, source, note=f"{delay} ticks later", **times)
 
+    def once(self, source: Emission, others: Collection[Emission]) -> Emission:
+        """The emission for a port to which others go, too: Lava connects two ports but once."""
+        return self.relay(source, 0) if source in others else source
+
+    def opens(self, complete: int) -> int:
+        """The first tick of a frame's ticks that end with a tick."""
+        return complete - self.program.ticks + 1
+
 
 def _unique(name: str, taken: Collection[str]) -> str:
     others = (f"{name} #{i}" for i in count(2))

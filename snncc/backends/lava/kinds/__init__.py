@@ -7,20 +7,24 @@ from collections.abc import Mapping
 from snncc.backends.lava.kinds.accumulator import ACCUMULATOR
 from snncc.backends.lava.kinds.attention import ATTENTION
 from snncc.backends.lava.kinds.base import Kind
+from snncc.backends.lava.kinds.gate import GATE
 from snncc.backends.lava.kinds.neuron import NEURON
 from snncc.backends.lava.kinds.pool import POOL
 from snncc.backends.lava.kinds.readout import READOUT
 from snncc.backends.lava.kinds.relay import RELAY
 from snncc.backends.lava.kinds.source import SOURCE
+from snncc.backends.lava.kinds.sum import SUM
 from snncc.program import (
     Accumulator,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
     Readout,
     Relay,
     Source,
+    Sum,
 )
 
 __all__ = ["KINDS"]
@@ -33,5 +37,7 @@ KINDS: Mapping[type[Node], Kind] = {
     Pool: POOL,
     Relay: RELAY,
     Attention: ATTENTION,
+    Gate: GATE,
+    Sum: SUM,
     Readout: READOUT,
 }

@@ -41,14 +41,12 @@ def _inputs(plan: Plan, node: Accumulator) -> tuple[list[Emission], int]:
     lags = [0 if p.kind == "identity" else 1 for p in node.projections]
     sources = [plan.emissions[p.source] for p in node.projections]
     complete = max(s.last + lag for s, lag in zip(sources, lags, strict=True))
-    opens = complete - plan.program.ticks + 1
-    arriving = []
+    opens = plan.opens(complete)
+    arriving: list[Emission] = []
     for p, source, lag in zip(node.projections, sources, lags, strict=True):
         late = plan.relayed(source, max(0, opens - source.first - lag))
         current = _PROJECT[p.kind](plan, f"{p.source} -> {node.name}", node, p, late)
-        if current in arriving:  # Lava connects two ports but once
-            current = plan.relay(current, 0)
-        arriving.append(current)
+        arriving.append(plan.once(current, arriving))
     return arriving, complete
 
 

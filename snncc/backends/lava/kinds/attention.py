@@ -13,7 +13,7 @@ def _add(plan: Plan, node: Attention) -> None:
     """The last train begins when the matrix of the other two is complete."""
     first, last = [plan.emissions[name] for name in node.first], plan.emissions[node.last]
     complete = max(*(e.last for e in first), last.first)
-    opens = complete - plan.program.ticks + 1
+    opens = plan.opens(complete)
     inputs = [plan.relayed(e, max(0, opens - e.first)) for e in first]
     inputs.append(plan.relayed(last, complete - last.first))
     shape = node.shape[::-1]
