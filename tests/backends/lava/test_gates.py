@@ -257,6 +257,14 @@ def test_what_meets_is_exact_on_lavas_runtime(tmp_path: Path, name: str) -> None
     assert wrong(program, x, run(directory, "--executor", "lava")) == []
 
 
+def test_a_gate_sends_in_each_tick_what_that_adds(tmp_path: Path) -> None:
+    """Counts of populations tell sums over a frame alone."""
+    directory = emitted(*binary(), tmp_path / "net")
+    done = python(HERE / "gate_ticks.py", directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same"] * 40
+
+
 def test_most_maxima_that_are_compared_are_negative() -> None:
     wanted = defined(*maxima())
     assert all((wanted[f"readout/w{i} y"] < 0).mean() > 0.2 for i in (1, 2, 3))
