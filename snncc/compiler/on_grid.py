@@ -18,6 +18,7 @@ from torch import fx, nn
 from snncc.compiler.given import frames_of
 from snncc.errors import Fault, UnsupportedModelError, UsageError
 from snncc.ir.carried import carry_of
+from snncc.ir.gate_ops import AND_NOT
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
 from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.ops import traits
@@ -35,7 +36,7 @@ from snncc.passes.integers.membranes import membrane
 from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.integers.shared_grids import QuantisedLayer, largest_weight, odd_thresholds, plan
-from snncc.passes.reading import is_branch_sum, linear_behind
+from snncc.passes.reading import linear_behind
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -242,7 +243,7 @@ class _Builder:
             self._call(node, flat, x)
         elif asked.is_view:
             self.made[out] = self.made[x]
-        elif is_branch_sum(node):
+        elif asked.joins:
             left, right = (self.made[v] for v in node.inputs if v is not None)
             self.made[out] = self.graph.call_function(operator.add, (left, right))
         elif asked.is_affine:
@@ -285,6 +286,13 @@ class _Builder:
 
     def _attention(self, node: ir.Node, x: ir.Value) -> None:
         self._call(node, SpikeAttention(attribute(node, "heads")), *trains_of(node))
+
+    def _gate(self, node: ir.Node, x: ir.Value) -> None:
+        """A product of counts, or of one and what the other did not fire."""
+        one, two = (self.made[train] for train in trains_of(node))
+        if attribute(node, "rule") == AND_NOT:
+            two = self.graph.call_function(operator.sub, (float(attribute(node, "most")), two))
+        self.made[node.outputs[0]] = self.graph.call_function(operator.mul, (one, two))
 
     def _stateful(self, node: ir.Node, x: ir.Value) -> None:
         """A neuron with memory, on the membrane that the compiler gives it."""
@@ -429,6 +437,7 @@ _SPIKES: Mapping[str, Callable[[_Builder, ir.Node, ir.Value], None]] = {
     "IntegerFire": _Builder._integer,
     "StatefulFire": _Builder._stateful,
     "Attention": _Builder._attention,
+    "Gate": _Builder._gate,
 }
 
 

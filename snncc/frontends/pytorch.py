@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
+from torch._dynamo.exc import UserError, UserErrorType
 
 from snncc.errors import (
     BadInputError,
@@ -129,8 +130,7 @@ def _exported(
         _try_forward(module, example)
     record.require_described()
     require_described(leaves, record.calls)
-    with swapped(leaves):
-        return _converted(_captured(module, example, patches)), leaves
+    return _converted(_captured(module, leaves, example, patches)), leaves
 
 
 def _require_sparse_layers(module: torch.nn.Module, frames: Frames) -> None:
@@ -146,18 +146,26 @@ def _require_sparse_layers(module: torch.nn.Module, frames: Frames) -> None:
         raise UsageError(Words(_PATCH_MASK, told, Option("timesteps"), " out"))
 
 
+#: Sizes on which conditions are tried that torch.export cannot prove.
+_BATCHES = (*range(2, 258), 1000, 4095, 4096, 65521, 2**20)
+
+
 def _captured(
-    module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
+    module: torch.nn.Module,
+    leaves: list[Leaf],
+    example: torch.Tensor,
+    patches: tuple[int, int] | None,
 ) -> torch.export.ExportedProgram:
     batch = {0: torch.export.Dim("N", min=2)}  # 1 is a size of its own to torch.export
     if patches is None:
-        return _capture(module, (example,), (batch,))
+        return _capture(module, leaves, (example,), (batch,))
     with taking_mask(module):
-        return _capture(module, (example, torch.ones(2, 1, *patches)), (batch, batch))
+        mask = torch.ones(2, 1, *patches)
+        return _capture(module, leaves, (example, mask), (batch, batch))
 
 
 def _capture(
-    module: torch.nn.Module, args: tuple[torch.Tensor, ...], shapes: Any
+    module: torch.nn.Module, leaves: list[Leaf], args: tuple[torch.Tensor, ...], shapes: Any
 ) -> torch.export.ExportedProgram:
     """The program of a module.
 
@@ -167,11 +175,48 @@ def _capture(
     with _running(module) as running:
         try:
             with _quiet(), _with_its_hooks(module):
-                return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
+                return _export(module, leaves, args, shapes)
         except SnnccError:
             raise
         except Exception as e:
             raise _not_followed(e, running) from e
+
+
+def _export(
+    module: torch.nn.Module, leaves: list[Leaf], args: tuple[torch.Tensor, ...], shapes: Any
+) -> torch.export.ExportedProgram:
+    """The program, for all sizes of the batch.
+
+    torch.export proves that its conditions hold for all of them. It gives up on some that do, as
+    n * min(c, c * n) == c * n: then they are tried, and one that does not hold is its refusal.
+    """
+    try:
+        with swapped(leaves):
+            return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
+    except UserError as refusal:
+        if refusal.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
+            raise
+        any_size = tuple({0: torch.export.Dim.AUTO} for _ in args)
+        with swapped(leaves):
+            program = torch.export.export(module, args, dynamic_shapes=any_size, strict=False)
+        if not _holds_for_all_batches(program, args):
+            raise
+        return program
+
+
+def _holds_for_all_batches(
+    program: torch.export.ExportedProgram, args: Sequence[torch.Tensor]
+) -> bool:
+    read = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"][-len(args) :]
+    if any(isinstance(value.shape[0], int) for value in read):
+        return False
+    conditions = program.module().get_submodule("_guards_fn")
+    try:
+        for size in _BATCHES:
+            conditions(*(torch.empty(size, *arg.shape[1:], device="meta") for arg in args))
+    except AssertionError:
+        return False
+    return True
 
 
 @contextmanager

@@ -19,10 +19,12 @@ import onnx.parser
 import onnx.shape_inference
 
 from snncc.ir.attention_ops import ATTENTION_OPS
+from snncc.ir.gate_ops import GATE_OPS
 from snncc.ir.op import COUNTS, F32, GAPS, I8, I32, I64, SUMMED, U8, Op
 from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.standard_ops import DOMAINS, STANDARD
 from snncc.ir.state_ops import STATE_OPS
+from snncc.ir.sum_ops import SUM_OPS
 from snncc.ir.traits import ORDER, REAL, Numbers, Traits
 
 __all__ = [
@@ -339,6 +341,24 @@ _SUM_POOL = Op(
 )
 
 
+_MAX_POTENTIAL = Op(
+    "MaxPotential",
+    "integer",
+    "Maxima over windows of potentials [N, C, H, W], padded with the least there is; exact while "
+    "they stay below 2^53, which the compiler proves.",
+    {"X": SUMMED},
+    {"Y": SUMMED},
+    {"kernel_shape": "ints", "strides": "ints", "pads": "ints"},
+    """
+    wide = Cast <to: int = 11> (X)
+    highest = MaxPool <kernel_shape: ints = @kernel_shape, strides: ints = @strides,
+                       pads: ints = @pads> (wide)
+    Y = CastLike (highest, X)
+    """,
+    Traits(keeps=(Numbers.POTENTIALS,), takes_maximum=True),
+)
+
+
 def registry(ops: Iterable[Op]) -> dict[str, Op]:
     """The operators by name.
 
@@ -366,6 +386,7 @@ OPS: dict[str, Op] = registry(
         _ON_GRID,
         _QUANTIZE_INPUT,
         _SUM_POOL,
+        _MAX_POTENTIAL,
         _Q_CONV,
         _Q_GEMM,
         _SLICE_SUM,
@@ -375,6 +396,8 @@ OPS: dict[str, Op] = registry(
         *SPARSE_OPS,
         *STATE_OPS,
         *ATTENTION_OPS,
+        *GATE_OPS,
+        *SUM_OPS,
     )
 )
 

@@ -121,7 +121,7 @@ class Traits:
     @property
     def is_view(self) -> bool:
         """Whether counts that it reads stay what they are, number for number, within a timestep."""
-        return self.keeps_counts and not self.pools
+        return self.keeps_counts and not self.pools and not self.joins
 
 
 #: Of an operator of which nothing is known.

@@ -20,8 +20,10 @@ from snncc.passes.integers.quantise_weights import QuantiseWeights
 from snncc.passes.judge.require_integer import RequireInteger
 from snncc.passes.recognise.canonicalise import Canonicalise
 from snncc.passes.recognise.distribute_linear import DistributeLinear
+from snncc.passes.recognise.recognise_gate import RecogniseGate
 from snncc.passes.recognise.recognise_integer_fire import RecogniseIntegerFire
 from snncc.passes.recognise.recognise_qdq import RecogniseQdq
+from snncc.passes.recognise.recognise_sum import RecogniseSum
 from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
 from snncc.passes.time.fold_time import FoldTime
 from snncc.passes.tokens.recognise_attention import RecogniseAttention
@@ -34,6 +36,8 @@ _TO_LEVELS: tuple[Pass, ...] = (
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
     RecogniseAttention(),  # while norms are neurons' own: after it there are maps alone, no tokens
+    RecogniseGate(),  # when all that fires is known, and tokens are maps
+    RecogniseSum(),  # layers read a residual stream once, whatever its depth
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
     FoldPadding(),  # while batch norms stand: the border of BN(0) is zeros before one
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is

@@ -20,6 +20,8 @@ import onnx_ir as ir
 from snncc.ir.exact import Exact, Steps, fraction_gcd, steps_of
 from snncc.ir.graphs import Edit, attribute, constant, is_op, replace_value, static_shape
 from snncc.ir.names import NEW
+from snncc.ir.ops import traits
+from snncc.ir.traits import Numbers
 
 __all__ = [
     "Affine",
@@ -29,6 +31,7 @@ __all__ = [
     "convolve",
     "emit_linear",
     "fold_after",
+    "holds_counts",
     "identity_layer",
     "is_branch_sum",
     "linear_behind",
@@ -487,6 +490,15 @@ def fold_after(node: ir.Node, made_by: str) -> bool:
 def is_branch_sum(node: ir.Node) -> bool:
     """An Add of two live values: not a layer's bias map, not a shift."""
     return node.op_type == "Add" and all(constant(v) is None for v in node.inputs)
+
+
+def holds_counts(value: ir.Value) -> bool:
+    """Whether a value holds counts, of neurons or of the input, and no potential."""
+    node = value.producer()
+    if node is None or traits(node).emits in (Numbers.COUNTS, Numbers.SOURCE):
+        return True
+    x = node.inputs[0]
+    return traits(node).keeps_counts and x is not None and holds_counts(x)
 
 
 def identity_layer(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small_model
 from attention_networks import attention_cases
+from gate_networks import gate_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import cases, chain
@@ -20,7 +21,7 @@ from snncc.errors import BadInputError, UsageError
 from snncc.program import Accumulator, Neuron, Program, Projection, Source
 from snncc.runtime.result import mismatch
 
-ANY = st.one_of(cases(), attention_cases())
+ANY = st.one_of(cases(), attention_cases(), gate_cases())
 ISAS = _core.isas()
 
 

@@ -18,12 +18,14 @@ from snncc.program import (
     TOTAL_LIMIT,
     Accumulator,
     Attention,
+    Gate,
     Neuron,
     Pool,
     Program,
     Projection,
     Readout,
     Source,
+    Sum,
 )
 from snncc.program.nodes.neuron import MAX_TICKS
 
@@ -34,6 +36,11 @@ def code(name: str) -> str:
     """The file without its comments."""
     text = (CORE / name).read_text(encoding="utf-8")
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def kinds() -> list[tuple[str, str]]:
+    """The kinds of node in the core's list, as (name in the enum, name of its table and file)."""
+    return re.findall(r"X\((\w+), (\w+)\)", code("nodes/kinds.h"))
 
 
 def enum(first: str) -> list[str]:
@@ -64,8 +71,10 @@ def test_the_fields_are_those_of_the_core_in_its_order() -> None:
 
 
 def test_what_there_is_of_each_kind_has_the_numbers_of_the_core() -> None:
-    assert said("EV_", [kind.__name__ for kind in KINDS]) == enum("EV_SOURCE")
+    assert [kind.__name__.upper() for kind in KINDS] == [name for name, _ in kinds()]
     assert said("EV_CARRY_", list(CARRIES)) == enum("EV_CARRY_NONE")
+    gates = [kind.replace("-", "_") for kind in Gate.variants[1]]
+    assert said("EV_GATE_", gates) == enum("EV_GATE_AND")
     assert said("EV_POOL_", Pool.variants[1]) == enum("EV_POOL_MAX")
     assert said("EV_", Projection.variants[1]) == enum("EV_CONV")
     assert said("EV_", [f"{order}_first" for order in Attention.variants[1]]) == enum("EV_KV_FIRST")
@@ -77,9 +86,22 @@ def test_numbers_that_both_know_are_the_same() -> None:
     assert int(constant(r"EV_MAX_TICKS = (\d+)")) == MAX_TICKS
 
 
+def test_a_kind_is_known_to_its_own_file_and_to_the_list_alone() -> None:
+    """What the rest of the core wants to know of it is an answer in its table."""
+    own = {(f"nodes/{file}.c", name) for name, file in kinds()}
+    # The first node is the source; neurons read accumulators.
+    own |= {("net_read.c", "SOURCE"), ("nodes/neuron.c", "ACCUMULATOR")}
+    names = re.compile("|".join(rf"\bEV_{name}\b" for name, _ in kinds()))
+    paths = [str(path.relative_to(CORE)) for path in CORE.rglob("*.[ch]")]
+    found = {(path, name[3:]) for path in paths for name in names.findall(code(path))}
+    assert found <= own
+    assert {f"nodes/{file}.c" for _, file in kinds()} < set(paths)
+
+
 @pytest.mark.parametrize(("prefix", "fields"), [("NODE", NODE), ("PROJECTION", PROJECTION[:-6])])
 def test_the_core_reads_every_field(prefix: str, fields: tuple[str, ...]) -> None:
-    text = code("net_read.c")
+    files = ["net_read.c", "projection.c", *(f"nodes/{file}.c" for _, file in kinds())]
+    text = "\n".join(map(code, files))
     unread = [f for f in said(f"EV_{prefix}_", fields) if not re.search(rf"\b{f}\b", text)]
     assert unread == []
 
@@ -104,7 +126,7 @@ def test_a_field_without_a_place_is_refused() -> None:
 
 
 def everything_else() -> Program:
-    """Masked patches, a membrane that remembers, a pool, and weights of three parts."""
+    """Masked patches, a membrane that remembers, a pool, a gate, a sum, weights of three parts."""
     weights = tuple(np.full((1, 2, 1, 1), 127, np.int8) for _ in range(3))
     zero, reach = np.zeros(1, np.int64), 127 * (1 + 256 + 65536) * 2 * 65535
     conv = Projection("x", "conv", weights, 65535)
@@ -116,7 +138,9 @@ def everything_else() -> Program:
             Accumulator("v", (1, 2, 2), (conv,), zero, 0, reach, masked=(1, 1)),
             Neuron("n", (1, 2, 2), "v", np.ones((1, 1), np.int64), 0, **memory),
             Pool("m", (1, 1, 1), "n", "max", (2, 2), (2, 2), (0, 0, 0, 0), 1),
-            Readout("y", (1, 1, 1), "m", 1.0),
+            Gate("g", (1, 2, 2), "n", "m", "and-not", 1),
+            Sum("s", (1, 2, 2), "n", "g", 2),
+            Readout("y", (1, 2, 2), "g", 1.0),
         ),
         timesteps=2,
     )

@@ -138,6 +138,25 @@ int32_t add_attention(network *net, int32_t q, int32_t k, int32_t v, int64_t hea
     return node;
 }
 
+int32_t add_gate(network *net, int32_t a, int32_t b, ev_gate_kind kind, int64_t most)
+{
+    shape of_a = shape_of(net, a), of_b = shape_of(net, b);
+    int32_t node = add_node(net, EV_GATE, values_of(of_a) > values_of(of_b) ? of_a : of_b, a);
+
+    net->node[node][EV_NODE_B] = b;
+    net->node[node][EV_NODE_GATE] = kind;
+    net->node[node][EV_NODE_PAYLOAD] = most;
+    return node;
+}
+
+int32_t add_sum(network *net, int32_t a, int32_t b)
+{
+    int32_t node = add_node(net, EV_SUM, shape_of(net, a), a);
+
+    net->node[node][EV_NODE_B] = b;
+    return node;
+}
+
 /* -- projections -------------------------------------------------------------------------------- */
 
 /* Some of the weights are the extremes, some zero. */

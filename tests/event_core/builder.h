@@ -38,6 +38,9 @@ int32_t add_accumulator(network *net, rng *r, shape of, int64_t bias, int is_map
 int32_t add_neuron(network *net, rng *r, shape of, int32_t source, int32_t ticks, int64_t scale);
 int32_t add_pool(network *net, int32_t source, ev_pool_kind kind, shape of, window w);
 int32_t add_attention(network *net, int32_t q, int32_t k, int32_t v, int64_t heads, ev_order order);
+/* Which may read what has one pixel; `most` is what b can fire. */
+int32_t add_gate(network *net, int32_t a, int32_t b, ev_gate_kind kind, int64_t most);
+int32_t add_sum(network *net, int32_t a, int32_t b);
 void add_carry(network *net, rng *r, int32_t neuron, ev_carry carry, int64_t scale);
 int64_t *add_projection(network *net, rng *r, int32_t source, ev_projection_kind kind, window w);
 

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from attention_networks import attention_programs
+from gate_networks import gate_programs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import programs
@@ -27,7 +28,7 @@ def write(folder: Path, examples: int) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.one_of(programs(), attention_programs()))
+    @given(st.one_of(programs(), attention_programs(), gate_programs()))
     def add(program: Program) -> None:
         i = next(number)
         layout(program, keep=i % 2 == 0).tofile(folder / f"{i:04}.net")

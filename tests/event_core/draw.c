@@ -44,6 +44,11 @@ static window any_window(rng *r)
     return w;
 }
 
+static int has_room(const network *net, int64_t nodes)
+{
+    return net->nodes + nodes <= MAX_NODES && net->data_bytes <= MAX_DATA / 4;
+}
+
 static int32_t any_emitting(const network *net, rng *r)
 {
     int32_t node = (int32_t)draw(r, (uint32_t)net->nodes);
@@ -88,7 +93,7 @@ static void draw_projection(network *net, rng *r, int32_t to)
 
     linear.kernel_h = linear.kernel_w = linear.groups = 1;
     linear.pad_top = linear.pad_left = 0;
-    while (from >= to)
+    while (from >= to || net->node[from][EV_NODE_KIND] == EV_READOUT)
         from--;
     if (same(of, shape_of(net, from)) && draw(r, 2)) {
         w.shift = draw(r, 4) ? 0 : between(r, 0, 12);
@@ -146,32 +151,128 @@ static void draw_pool(network *net, rng *r)
     add_pool(net, from, draw(r, 2) ? EV_POOL_SUM : EV_POOL_MAX, of, any_window(r));
 }
 
-/* Spikes of a layer of its own; with q, k and v that need 4 nodes and 4 more after them. */
-static int32_t draw_train(network *net, rng *r, int32_t from, int64_t channels)
+/* How many outputs there are at most whose windows begin before the end of the map. */
+static int64_t beginning(int64_t size, int64_t pad, int64_t stride)
 {
-    shape of = shape_of(net, from);
-    int32_t node;
+    return (size + pad - 1) / stride + 1;
+}
 
-    of.channels = channels;
-    node = add_accumulator(net, r, of, 200, 0);
+/* A maximum of what `from` emits, whose windows all have a value inside the map. */
+static int32_t draw_maximum_of(network *net, rng *r, int32_t from)
+{
+    window w = any_window(r);
+    shape of = shape_of(net, from);
+
+    w.pad_top = draw(r, (uint32_t)w.kernel_h);
+    w.pad_left = draw(r, (uint32_t)w.kernel_w);
+    of.height = 1 + draw(r, (uint32_t)beginning(of.height, w.pad_top, w.stride_h));
+    of.width = 1 + draw(r, (uint32_t)beginning(of.width, w.pad_left, w.stride_w));
+    return add_pool(net, from, EV_POOL_MAX, of, w);
+}
+
+/* One of potentials, or of their maxima, that neurons read through an identity. */
+static void draw_maximum(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r), node;
+
+    while (from > 0 && net->node[from][EV_NODE_KIND] != EV_ACCUMULATOR)
+        from--;
+    if (from == 0 || !has_room(net, 9))
+        return;
+    from = draw_maximum_of(net, r, from);
+    if (draw(r, 3) == 0)
+        from = draw_maximum_of(net, r, from);
+    node = add_accumulator(net, r, shape_of(net, from), draw(r, 2) ? 0 : any_scale(r), 0);
+    add_projection(net, r, from, EV_IDENTITY, (window){.shift = draw(r, 4)});
+    for (uint32_t neurons = 1 + draw(r, 2); neurons > 0; neurons--)
+        draw_neuron(net, r, node);
+    add_node(net, EV_READOUT, shape_of(net, from), from);
+}
+
+/* Spikes of a layer of its own, which takes two nodes. */
+static int32_t draw_train(network *net, rng *r, int32_t from, shape of, int32_t ticks)
+{
+    int32_t node = add_accumulator(net, r, of, 200, 0);
+
     add_projection(net, r, from, EV_CONV, (window){0});
-    return add_neuron(net, r, of, node, draw(r, 4) ? 4 : 200, 100);
+    return add_neuron(net, r, of, node, ticks, 100);
+}
+
+/* A node that the naive loop is compared in: what pools, gates and the like emit is no result. */
+static void draw_readout(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r);
+
+    if (has_room(net, 1))
+        add_node(net, EV_READOUT, shape_of(net, from), from);
 }
 
 static void draw_attention(network *net, rng *r)
 {
     int32_t from = any_emitting(net, r), q, k, v, node;
     int64_t heads = between(r, 1, 3), d = between(r, 1, 6), e = between(r, 1, 20);
+    shape of_q = shape_of(net, from), of_v = of_q;
 
-    if (net->nodes + 9 > MAX_NODES || net->data_bytes > MAX_DATA / 4)
+    if (!has_room(net, 9))
         return;
-    q = draw_train(net, r, from, heads * d);
-    k = draw(r, 4) ? draw_train(net, r, from, heads * d) : q;
-    v = draw_train(net, r, from, heads * e);
+    of_q.channels = heads * d;
+    of_v.channels = heads * e;
+    q = draw_train(net, r, from, of_q, draw(r, 4) ? 4 : 200);
+    k = draw(r, 4) ? draw_train(net, r, from, of_q, draw(r, 4) ? 4 : 200) : q;
+    v = draw_train(net, r, from, of_v, draw(r, 4) ? 4 : 200);
     node = add_attention(net, q, k, v, heads, draw(r, 2) ? EV_KV_FIRST : EV_QK_FIRST);
     node = add_accumulator(net, r, shape_of(net, node), 100, 0);
     add_projection(net, r, node - 1, EV_IDENTITY, (window){0});
     add_neuron(net, r, shape_of(net, node), node, 4, any_scale(r));
+}
+
+/* Of two trains, or one and a train of one pixel, or a gate and its own train. */
+static void draw_gate(network *net, rng *r)
+{
+    static const int32_t some[] = {1, 1, 2, 4, 15};
+    int32_t from = any_emitting(net, r), a, b, of_b = some[draw(r, 5)];
+    shape of = shape_of(net, from), one = {of.channels, 1, 1};
+    ev_gate_kind kind = draw(r, 2) ? EV_GATE_AND_NOT : EV_GATE_AND;
+
+    if (!has_room(net, 7))
+        return;
+    a = draw_train(net, r, from, of, some[draw(r, 5)]);
+    b = draw_train(net, r, from, draw(r, 2) ? of : one, of_b);
+    a = draw(r, 2) ? add_gate(net, a, b, kind, of_b + (int32_t)draw(r, 2)) :
+                     add_gate(net, b, a, kind, 17);
+    draw_readout(net, r);
+    if (draw(r, 2))
+        add_gate(net, a, b, draw(r, 2) ? EV_GATE_AND_NOT : EV_GATE_AND, of_b);
+    draw_readout(net, r);
+}
+
+static int is_potential(const network *net, int32_t node)
+{
+    while (net->node[node][EV_NODE_KIND] == EV_POOL)
+        node = (int32_t)net->node[node][EV_NODE_SOURCE];
+    return net->node[node][EV_NODE_KIND] == EV_ACCUMULATOR;
+}
+
+/* A chain: each adds a train, or what was there, to the one before. */
+static void draw_sums(network *net, rng *r)
+{
+    int32_t from = any_emitting(net, r), sum, other;
+    shape of = shape_of(net, from);
+
+    if (!has_room(net, 14))
+        return;
+    other = draw_train(net, r, from, of, of.channels > 20 || draw(r, 4) ? 4 : 200);
+    sum = is_potential(net, from) ? other : from;
+    for (uint32_t left = 1 + draw(r, 4); left > 0; left--) {
+        if (draw(r, 3) == 0)
+            other = draw_train(net, r, from, of, of.channels > 20 || draw(r, 4) ? 4 : 200);
+        sum = draw(r, 2) ? add_sum(net, sum, other) : add_sum(net, other, sum);
+        if (draw(r, 4) == 0)
+            other = sum;
+    }
+    draw_readout(net, r);
+    if (draw(r, 2))
+        draw_pool(net, r);
 }
 
 void network_draw(network *net, rng *r)
@@ -189,10 +290,13 @@ void network_draw(network *net, rng *r)
             draw_pool(net, r);
         if (draw(r, 4) == 0)
             draw_attention(net, r);
+        if (draw(r, 4) == 0)
+            draw_gate(net, r);
+        if (draw(r, 4) == 0)
+            draw_sums(net, r);
+        if (draw(r, 4) == 0)
+            draw_maximum(net, r);
     }
-    for (uint32_t left = draw(r, 3); left > 0; left--) {
-        int32_t from = any_emitting(net, r);
-
-        add_node(net, EV_READOUT, shape_of(net, from), from);
-    }
+    for (uint32_t left = draw(r, 3); left > 0; left--)
+        draw_readout(net, r);
 }

@@ -127,7 +127,7 @@ static int64_t potential(const reading *r, const int64_t *f, int64_t c, int64_t 
     return sum;
 }
 
-/* -- neurons, pools and attentions -------------------------------------------------------------- */
+/* -- other nodes -------------------------------------------------------------------------------- */
 
 static int64_t spikes(const reading *r, const int64_t *f, int64_t channel, int64_t v)
 {
@@ -172,22 +172,27 @@ static int64_t fired(const reading *r, int32_t node, int64_t at)
     return count;
 }
 
+/* Padding adds nothing, and is below every value: a maximum of potentials may be negative. */
 static int64_t pooled(const reading *r, const int64_t *f, int64_t c, int64_t y, int64_t x)
 {
-    int64_t result = 0;
+    const int64_t *from = node_of(r->head, f[EV_NODE_SOURCE]);
+    int64_t sum = 0, most = INT64_MIN;
 
     for (int64_t j = 0; j < f[EV_NODE_KERNEL_H]; j++)
         for (int64_t i = 0; i < f[EV_NODE_KERNEL_W]; i++) {
-            int64_t arrives = value(r, f[EV_NODE_SOURCE], c,
-                                    y * f[EV_NODE_STRIDE_H] + j - f[EV_NODE_PAD_TOP],
-                                    x * f[EV_NODE_STRIDE_W] + i - f[EV_NODE_PAD_LEFT]);
+            int64_t from_y = y * f[EV_NODE_STRIDE_H] + j - f[EV_NODE_PAD_TOP];
+            int64_t from_x = x * f[EV_NODE_STRIDE_W] + i - f[EV_NODE_PAD_LEFT], arrives;
 
-            if (f[EV_NODE_POOL] == EV_POOL_SUM)
-                result += arrives;
-            else
-                result = arrives > result ? arrives : result;
+            if (from_y < 0 || from_y >= from[EV_NODE_HEIGHT] || from_x < 0 ||
+                from_x >= from[EV_NODE_WIDTH])
+                continue;
+            arrives = value(r, f[EV_NODE_SOURCE], c, from_y, from_x);
+            sum += arrives;
+            most = arrives > most ? arrives : most;
         }
-    return result;
+    if (f[EV_NODE_POOL] == EV_POOL_SUM)
+        return sum;
+    return most == INT64_MIN ? 0 : most; /* spikes of a window that lies outside */
 }
 
 /* Channel c of y at position n: products over the channels of its head and all positions of k. */
@@ -204,6 +209,22 @@ static int64_t attended(const reading *r, const int64_t *f, int64_t c, int64_t n
             sum += q[i * f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH] + n] * k[i * positions + m] *
                    v[c * positions + m];
     return sum;
+}
+
+/* What a train counts at (c, y, x); one that has a value for each channel has it everywhere. */
+static int64_t counted(const reading *r, int64_t node, int64_t c, int64_t y, int64_t x)
+{
+    const int64_t *f = node_of(r->head, node);
+
+    return value(r, node, c, f[EV_NODE_HEIGHT] == 1 ? 0 : y, f[EV_NODE_WIDTH] == 1 ? 0 : x);
+}
+
+/* Each spike of a with each of b, or with each that b could have fired and did not. */
+static int64_t gated(const reading *r, const int64_t *f, int64_t c, int64_t y, int64_t x)
+{
+    int64_t a = counted(r, f[EV_NODE_SOURCE], c, y, x), b = counted(r, f[EV_NODE_B], c, y, x);
+
+    return f[EV_NODE_GATE] == EV_GATE_AND ? a * b : a * f[EV_NODE_PAYLOAD] - a * b;
 }
 
 /* -- the whole ---------------------------------------------------------------------------------- */
@@ -225,6 +246,10 @@ static int64_t emitted(const reading *r, int32_t node, int64_t at, const int32_t
         return pooled(r, f, c, y, x);
     case EV_ATTENTION:
         return attended(r, f, c, at % pixels);
+    case EV_GATE:
+        return gated(r, f, c, y, x);
+    case EV_SUM:
+        return r->now[f[EV_NODE_SOURCE]][at] + r->now[f[EV_NODE_B]][at];
     default:
         return r->now[f[EV_NODE_SOURCE]][at];
     }

@@ -45,7 +45,7 @@ static const fault_case cases[] = {
     {HEAD, 0, EV_HEAD_NODES, 8, -1, "its size is not what its head says"},
     {HEAD, 0, EV_HEAD_DATA_BYTES, 8, -1, "its size is not what its head says"},
 
-    {NODE, N1, EV_NODE_KIND, EV_READOUT + 1, N1, "unknown kind of node"},
+    {NODE, N1, EV_NODE_KIND, EV_KIND_COUNT, N1, "unknown kind of node"},
     {NODE, X, EV_NODE_KIND, EV_ACCUMULATOR, X, "the first node alone is the source"},
     {NODE, N1, EV_NODE_KIND, EV_SOURCE, N1, "the first node alone is the source"},
     {NODE, X, EV_NODE_CHANNELS, 0, X, "channels out of range"},
@@ -91,7 +91,7 @@ static const fault_case cases[] = {
     {NODE, P1, EV_NODE_STRIDE_W, -1, P1, "stride out of range"},
     {NODE, P1, EV_NODE_PAD_TOP, -1, P1, "padding out of range"},
     {NODE, P1, EV_NODE_PAD_LEFT, 4097, P1, "padding out of range"},
-    {NODE, P1, EV_NODE_SOURCE, V1, P1, "maximum of potentials"},
+    {NODE, P1, EV_NODE_SOURCE, V1, -1, NULL}, /* a maximum of potentials */
 
     {PROJECTION, 0, EV_PROJECTION_SOURCE, V1, V1, "reads a node that is not before it"},
     {PROJECTION, 0, EV_PROJECTION_KIND, 3, V1, "unknown kind of projection"},
@@ -344,6 +344,120 @@ static void test_products(void)
     expect_of(&net, 4, "reads counts beyond a byte");
 }
 
+/* Trains of 4 and 3 spikes, and of 2 for each channel. */
+static void gate(network *net)
+{
+    const shape of[] = {{6, 2, 2}, {6, 2, 2}, {6, 1, 1}};
+    rng r = {1};
+
+    network_start(net, 1, (shape){3, 1, 1}, 4);
+    for (int32_t i = 0; i < 3; i++) {
+        add_accumulator(net, &r, of[i], 10, 0);
+        add_projection(net, &r, X, EV_CONV, (window){0});
+        add_neuron(net, &r, of[i], 2 * i + 1, 4 - i, 9);
+    }
+    add_gate(net, 2, 4, EV_GATE_AND_NOT, 3);
+    add_gate(net, 2, 6, EV_GATE_AND, 2);
+    add_gate(net, 6, 2, EV_GATE_AND, 4);
+}
+
+static void test_gates(void)
+{
+    static const fault_case faults[] = {
+        {NODE, 7, EV_NODE_SOURCE, 3, 7, "reads no spikes"},
+        {NODE, 7, EV_NODE_SOURCE, 7, 7, "reads a node that does not come before"},
+        {NODE, 7, EV_NODE_B, 0, 7, "reads no spikes"},
+        {NODE, 7, EV_NODE_B, 8, 7, "reads a node that does not come before"},
+        {NODE, 7, EV_NODE_GATE, 2, 7, "unknown kind of gate"},
+        {NODE, 7, EV_NODE_GATE, -1, 7, "unknown kind of gate"},
+        {NODE, 7, EV_NODE_PAYLOAD, 256, 7, "payload out of range"},
+        {NODE, 7, EV_NODE_PAYLOAD, -1, 7, "payload out of range"},
+        {NODE, 7, EV_NODE_PAYLOAD, 2, 7, "its silence may be less than none"},
+        {NODE, 7, EV_NODE_PAYLOAD, 64, 7, "a product may exceed a byte"},
+        {NODE, 7, EV_NODE_PAYLOAD, 63, -1, NULL},
+        {NODE, 8, EV_NODE_PAYLOAD, 0, -1, NULL}, /* of an AND it is not read */
+        {NODE, 8, EV_NODE_CHANNELS, 3, 8, "reads other shapes"},
+        {NODE, 8, EV_NODE_SOURCE, 6, 8, "reads other shapes"}, /* both of one pixel */
+        {NODE, 8, EV_NODE_HEIGHT, 4, 8, "reads other shapes"},
+        {NODE, 9, EV_NODE_WIDTH, 1, 9, "reads other shapes"},
+    };
+    network net;
+    window two = {.kernel_h = 2, .kernel_w = 2};
+
+    gate(&net);
+    expect_faults(&net, faults, sizeof(faults) / sizeof(*faults));
+    add_pool(&net, 7, EV_POOL_SUM, (shape){6, 2, 2}, two); /* 4 * 12 */
+    add_gate(&net, 10, 2, EV_GATE_AND, 4);
+    expect_of(&net, 11, NULL);
+    add_gate(&net, 10, 11, EV_GATE_AND, 4);
+    expect_of(&net, 12, "a product may exceed a byte");
+    net.node[12][EV_NODE_GATE] = EV_GATE_AND_NOT;
+    expect_of(&net, 12, "its silence may be less than none");
+    net.nodes = 11;
+    add_pool(&net, 10, EV_POOL_SUM, (shape){6, 2, 2}, two); /* 16 * 12 */
+    add_pool(&net, 11, EV_POOL_SUM, (shape){6, 2, 2}, two);
+    add_gate(&net, 12, 2, EV_GATE_AND, 4);
+    expect_of(&net, 13, "reads counts beyond a byte");
+}
+
+static void test_sums(void)
+{
+    static const fault_case faults[] = {
+        {NODE, 4, EV_NODE_SOURCE, 4, 4, "reads a node that does not come before"},
+        {NODE, 4, EV_NODE_B, -1, 4, "reads a node that does not come before"},
+        {NODE, 4, EV_NODE_B, 1, 4, "a sum of potentials, which accumulators take"},
+        {NODE, 4, EV_NODE_SOURCE, 1, 4, "a sum of potentials, which accumulators take"},
+        {NODE, 4, EV_NODE_B, 3, 4, "a sum of potentials, which accumulators take"},
+        {NODE, 4, EV_NODE_CHANNELS, 5, 4, "reads other shapes"},
+        {NODE, 4, EV_NODE_HEIGHT, 3, 4, "reads other shapes"},
+        {NODE, 4, EV_NODE_WIDTH, 2, 4, "reads other shapes"},
+        {NODE, 4, EV_NODE_GATE, 9, -1, NULL}, /* not read */
+    };
+    shape of = {4, 1, 1};
+    rng r = {1};
+    network net;
+
+    network_start(&net, 1, of, INT32_MAX);
+    add_accumulator(&net, &r, of, 10, 0);
+    add_projection(&net, &r, X, EV_IDENTITY, (window){0});
+    add_neuron(&net, &r, of, V1, 4, 9);
+    add_pool(&net, V1, EV_POOL_SUM, of, (window){0});
+    add_sum(&net, 2, X);
+    expect_faults(&net, faults, sizeof(faults) / sizeof(*faults));
+    for (int32_t left = 30; left > 0; left--)
+        add_sum(&net, (int32_t)net.nodes - 1, (int32_t)net.nodes - 1);
+    expect_of(&net, -1, NULL); /* (2^31 + 3) * 2^30 */
+    add_sum(&net, (int32_t)net.nodes - 1, (int32_t)net.nodes - 1);
+    expect_of(&net, (int32_t)net.nodes - 1, "the sum may exceed 62 bits");
+}
+
+/* A maximum of potentials has one inside each of its windows; spikes beyond the map are none. */
+static void test_maxima(void)
+{
+    static const fault_case faults[] = {
+        {NODE, 2, EV_NODE_PAD_TOP, 2, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_PAD_LEFT, 3, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_HEIGHT, 5, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_WIDTH, 5, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_STRIDE_W, 4096, 2, "the maximum of no potential"},
+        {NODE, 2, EV_NODE_SOURCE, X, -1, NULL},
+        {NODE, 2, EV_NODE_POOL, EV_POOL_SUM, -1, NULL},
+        {NODE, 3, EV_NODE_PAD_TOP, 1, 3, "the maximum of no potential"},
+    };
+    shape of = {4, 6, 6};
+    rng r = {1};
+    network net;
+
+    network_start(&net, 1, of, 4);
+    add_accumulator(&net, &r, of, 10, 0);
+    add_projection(&net, &r, X, EV_CONV, (window){0});
+    add_pool(&net, V1, EV_POOL_MAX, (shape){4, 4, 4},
+             (window){.kernel_h = 2, .kernel_w = 2, .stride_h = 2, .stride_w = 2, .pad_top = 1,
+                      .pad_left = 1});
+    add_pool(&net, 2, EV_POOL_MAX, (shape){4, 2, 2}, (window){0});
+    expect_faults(&net, faults, sizeof(faults) / sizeof(*faults));
+}
+
 static void test_readout(void)
 {
     network net;
@@ -369,6 +483,9 @@ int main(void)
     test_sizes();
     test_attention();
     test_products();
+    test_gates();
+    test_sums();
+    test_maxima();
     test_readout();
     test_messages();
     return 0;

@@ -233,6 +233,73 @@ static void attention_wide(network *net, rng *r)
     attend(net, r, draw(r, 2) ? EV_KV_FIRST : EV_QK_FIRST, 1, (shape){6, 5, 5}, 255);
 }
 
+/* Products of whole trains, and of one that has a value for each channel with another. */
+static void gates(network *net, rng *r)
+{
+    int32_t a, b, one;
+
+    network_start(net, 2, (shape){3, 4, 5}, 255);
+    a = layer(net, r, 0, (shape){35, 4, 5}, EV_CONV, three);
+    b = layer(net, r, 0, (shape){35, 4, 5}, EV_CONV, three);
+    one = layer(net, r, 0, (shape){35, 1, 1}, EV_LINEAR, (window){.bits = 4});
+    for (ev_gate_kind kind = EV_GATE_AND; kind <= EV_GATE_AND_NOT; kind++) {
+        layer(net, r, add_gate(net, a, b, kind, 4), (shape){8, 4, 5}, EV_CONV, three);
+        add_node(net, EV_READOUT, (shape){35, 4, 5}, add_gate(net, one, b, kind, 4));
+        add_node(net, EV_READOUT, (shape){35, 4, 5}, add_gate(net, a, one, kind, 7));
+        add_node(net, EV_READOUT, (shape){35, 1, 1}, add_gate(net, one, one, kind, 4));
+    }
+}
+
+/* Of bytes into bytes and words, of words, of both, beyond them, and of one node with itself. */
+static void sums(network *net, rng *r)
+{
+    static const window nine = {.kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1};
+    shape of = {17, 4, 5};
+    int32_t a, node, pool;
+
+    network_start(net, 2, of, 200);
+    a = layer(net, r, 0, of, EV_CONV, three);
+    node = layer(net, r, add_sum(net, a, 0), of, EV_CONV, three); /* 204 */
+    pool = add_pool(net, 0, EV_POOL_SUM, of, nine);               /* 1,800 */
+    for (int i = 0; i < 4; i++)
+        node = add_sum(net, i % 2 ? node : a, i % 2 ? 0 : node); /* up to 408 */
+    layer(net, r, node, of, EV_CONV, three);
+    node = add_sum(net, a, pool);
+    node = add_sum(net, node, pool);
+    node = add_sum(net, node, node); /* 7,208 */
+    layer(net, r, node, of, EV_CONV, (window){.bits = 4, .groups = 17});
+    pool = add_pool(net, node, EV_POOL_SUM, of, nine);
+    node = add_sum(net, pool, node); /* beyond 16 bits */
+    layer(net, r, add_sum(net, pool, pool), of, EV_CONV, (window){.bits = 3});
+    for (int32_t i = 0; i < net->nodes; i++)
+        if (net->node[i][EV_NODE_KIND] == EV_SUM)
+            add_node(net, EV_READOUT, of, i);
+}
+
+/* Maxima of potentials, most of them negative: of 32 and of 64 bits, and of maxima. */
+static void maxima(network *net, rng *r)
+{
+    window w = {.kernel_h = 3, .kernel_w = 2, .stride_h = 2, .stride_w = 2, .pad_top = 2, .pad_left = 1};
+    shape of = {19, 7, 7}, less = {19, 4, 4};
+    int32_t node, most;
+
+    network_start(net, 3, (shape){3, 7, 7}, 4);
+    for (int32_t bits = 10; bits <= 40; bits += 30) {
+        node = add_accumulator(net, r, of, 0, 0);
+        add_projection(net, r, 0, EV_CONV, three);
+        for (int32_t c = 0; c < 19; c++)
+            net->data[net->node[node][EV_NODE_BIAS] / 8 + c] = -(INT64_C(1) << (bits + c % 3));
+        most = add_pool(net, node, EV_POOL_MAX, less, w);
+        add_node(net, EV_READOUT, less, most);
+        add_accumulator(net, r, less, 300, 0);
+        add_projection(net, r, most, EV_IDENTITY, (window){0});
+        add_neuron(net, r, less, most + 2, 4, INT64_C(1) << bits);
+        add_carry(net, r, add_neuron(net, r, less, most + 2, 4, 900), EV_CARRY_SOFT, 900);
+        most = add_pool(net, most, EV_POOL_MAX, (shape){19, 3, 3}, w);
+        add_node(net, EV_READOUT, (shape){19, 3, 3}, most);
+    }
+}
+
 static void many(network *net, rng *r)
 {
     network_draw(net, r);
@@ -261,6 +328,9 @@ static const struct {
     {"attention, kv", attention_kv, 8, 8},
     {"attention, qk", attention_qk, 8, 8},
     {"attention, wide", attention_wide, 8, 8},
+    {"gates", gates, 8, 8},
+    {"sums", sums, 8, 8},
+    {"maxima", maxima, 8, 8},
     {"any", many, 400, 200},
 };
 

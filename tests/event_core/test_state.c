@@ -15,6 +15,8 @@ static int reads(const ev_net *net, int32_t reader, int32_t node)
 
     if (at->kind == EV_ATTENTION)
         return at->source == node || at->k == node || at->v == node;
+    if (at->kind == EV_GATE || at->kind == EV_SUM)
+        return at->source == node || at->b == node;
     if (at->kind == EV_NEURON || at->kind == EV_POOL || at->kind == EV_READOUT)
         return at->source == node;
     if (at->kind != EV_ACCUMULATOR)

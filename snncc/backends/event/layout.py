@@ -19,6 +19,7 @@ from snncc.program import (
     Accumulator,
     Array,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
@@ -28,6 +29,7 @@ from snncc.program import (
     Relay,
     Shape,
     Source,
+    Sum,
 )
 from snncc.program.bounds import weight_reach
 from snncc.program.nodes.base import Item
@@ -45,7 +47,8 @@ _FIRED = ("ticks", "levels", "carry", "decay", "decay_shift", "fraction", "thres
 _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_left")
 _MASK = ("patches_h", "patches_w")
 _ATTENTION = ("k", "v", "heads", "order")
-NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION)
+_PAIR = ("gate", "b")
+NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION, *_PAIR)
 _PARTS = ("part0", "shift0", "part1", "shift1", "part2", "shift2")
 PROJECTION = ("source", "kind", *_WINDOW, "dilation_h", "dilation_w", "groups", "parts", *_PARTS)
 
@@ -159,6 +162,15 @@ class _Writer:
             "order": _place(node),
         }
 
+    def gate(self, node: Gate) -> Fields:
+        a, b = (self.index[name] for name in node.sources)
+        most = self.program.by_name[node.b].reach
+        return {"source": a, "b": b, "gate": _place(node), "payload": most}
+
+    def sum(self, node: Sum) -> Fields:
+        a, b = (self.index[name] for name in node.sources)
+        return {"source": a, "b": b}
+
     def readout(self, node: Readout) -> Fields:
         return {"source": self.index[node.source]}
 
@@ -192,6 +204,8 @@ WRITERS: Mapping[type[Node], Callable[[_Writer, Any], Fields]] = {
     Neuron: _Writer.neuron,
     Pool: _Writer.pool,
     Attention: _Writer.attention,
+    Gate: _Writer.gate,
+    Sum: _Writer.sum,
     Readout: _Writer.readout,
     Relay: _repeat,
 }

@@ -1,4 +1,8 @@
-"""commute-max-pool: pool then fire becomes fire then pool, where a pool of spikes is an OR."""
+"""commute-max-pool: pool then fire becomes fire then pool, where a pool of spikes is an OR.
+
+What reads the maximum of potentials otherwise, as a neuron with memory does, reads that: it is an
+integer maximum, as all elements of a channel are on one grid.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from snncc.ir.graphs import Edit, nodes, replace_value
+from snncc.ir.graphs import Edit, attribute, nodes, replace_value
 from snncc.ir.names import NEW
 from snncc.ir.ops import traits
 from snncc.passes.base import Pass
+from snncc.passes.reading import holds_counts
 
 __all__ = ["CommuteMaxPool"]
 
@@ -20,7 +25,7 @@ class CommuteMaxPool(Pass):
     """A max-pool read only by SFA neurons becomes max-pools of their spikes.
 
     Exact because such a neuron is monotone and stateless, and its smallest value, 0, is what the
-    pool's padding stands for.
+    pool's padding stands for. Any other max-pool of potentials becomes ``MaxPotential``.
     """
 
     name: ClassVar[str] = "commute-max-pool"
@@ -30,7 +35,20 @@ class CommuteMaxPool(Pass):
     def run(self, model: ir.Model) -> int:
         """Move every pool whose readers are all such neurons; of a chain the last one first."""
         pools = reversed(list(nodes(model, "MaxPool")))
-        return sum(_commute(node, self.name) for node in pools)
+        count = sum(_commute(node, self.name) for node in pools)
+        return count + sum(_stay(node, self.name) for node in nodes(model, "MaxPool"))
+
+
+def _stay(pool: ir.Node, made_by: str) -> bool:
+    out, x = pool.outputs[0], pool.inputs[0]
+    if x is None or holds_counts(x):
+        return False
+    attributes = {name: attribute(pool, name) for name in ("kernel_shape", "strides", "pads")}
+    made = Edit(pool, made_by).own(
+        "MaxPotential", x, name=f"{out.name}{NEW}", like=out, attributes=attributes
+    )
+    replace_value(out, made)
+    return True
 
 
 def _commute(pool: ir.Node, made_by: str) -> bool:

@@ -20,9 +20,14 @@ from snncc.ir.lineage import Lineage
 from snncc.ir.metadata import NORM, OUTPUT_SCALES
 from snncc.ir.names import COUNT, NEW, SUM, stem
 from snncc.ir.ops import having, traits
-from snncc.ir.traits import Numbers
 from snncc.passes.base import Pass
-from snncc.passes.reading import identity_layer, linear_behind, read_linear, write_linear
+from snncc.passes.reading import (
+    holds_counts,
+    identity_layer,
+    linear_behind,
+    read_linear,
+    write_linear,
+)
 
 __all__ = ["FoldScale", "output_scales", "write_output_scales"]
 
@@ -73,7 +78,7 @@ def write_output_scales(model: ir.Model, scales: Sequence[float]) -> None:
 def _average_of_potential(pool: ir.Node, made_by: str) -> int:
     """mean(v) = sum(v) * 1/N: the factor stays before the neuron and ends in its levels."""
     x, out = pool.inputs[0], pool.outputs[0]
-    if x is None or _is_counted(x):
+    if x is None or holds_counts(x):
         return 0
     edit = Edit(pool, made_by)
     share = Exact.number(Fraction(1, prod(attribute(pool, "kernel_shape"))))
@@ -102,7 +107,7 @@ def _average(node: ir.Node, scales: _Scales, made_by: str) -> int:
 
 def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
     x, out, changed = node.inputs[0], node.outputs[0], 0
-    if x is not None and read_linear(x) is None and _is_counted(x):
+    if x is not None and read_linear(x) is None and holds_counts(x):
         # pooled or repeated counts: one weight carries their scale, so that levels stay exact
         size = static_shape(x) or (1,)
         node.replace_input_with(0, identity_layer(node, x, size, made_by, scales.get(x, _ONE)))
@@ -121,15 +126,6 @@ def _fire(node: ir.Node, scales: _Scales, made_by: str) -> int:
     new.producer().metadata_props[NORM] = f"{settings['norm']:g}"  # type: ignore[union-attr]
     scales[new] = unit
     return 1
-
-
-def _is_counted(value: ir.Value) -> bool:
-    """Whether the value holds counts (of neurons or of the source), not a potential."""
-    node = value.producer()
-    if node is None or traits(node).emits in (Numbers.COUNTS, Numbers.SOURCE):
-        return True
-    x = node.inputs[0]
-    return traits(node).keeps_counts and x is not None and _is_counted(x)
 
 
 def _linear(node: ir.Node, scales: _Scales, made_by: str) -> int:

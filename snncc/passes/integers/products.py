@@ -18,6 +18,7 @@ from snncc.ir.metadata import APART
 from snncc.ir.ops import having, summed, traits
 from snncc.ir.traits import Numbers
 from snncc.program.attention import reach_of
+from snncc.program.nodes.gate import MOST
 
 __all__ = [
     "PRODUCTS",
@@ -106,9 +107,24 @@ def _attention_fault(node: ir.Node) -> tuple[str, str] | None:
     return what, "one factor for all channels of a head; those of v may differ"
 
 
-#: By operator.
+def _gate_reach(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
+    return prod(payloads), prod(payloads)
+
+
+def _gate_fault(node: ir.Node) -> tuple[str, str] | None:
+    reach = largest_count(node.outputs[0])
+    if reach <= MOST:
+        return None
+    return (
+        f"multiplies bursts to up to {reach} spikes",
+        f"neurons whose D multiply to {MOST} at most",
+    )
+
+
+#: By operator. A gate multiplies no weights.
 PRODUCTS: Mapping[str, Product] = {
     "Attention": Product(_attention_reach, _attention_macs, _attention_fault),
+    "Gate": Product(_gate_reach, lambda _: 0, _gate_fault),
 }
 if missing := {*having("imported", lambda t: t.multiplies)} ^ {*PRODUCTS}:
     raise ValueError(f"products without operator, or operators without rules: {sorted(missing)}")

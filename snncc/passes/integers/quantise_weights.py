@@ -48,6 +48,8 @@ __all__ = ["QuantiseWeights", "squeezed"]
 
 #: ONNX Runtime convolves in float32: exact below this, proved per layer and slice.
 _FLOAT_EXACT = 2**24
+#: And takes maxima of potentials in float64.
+_DOUBLE_EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,11 @@ class _Work:
             self._product(node)
         elif is_branch_sum(node):
             self._sum(node)
+        elif asked.joins and asked.keeps_counts:
+            self._join(node)
         elif asked.masks:
             self._mask(node)
-        elif asked.keeps_counts:
+        elif asked.keeps_counts or asked.takes_maximum:
             self._pass_on(node)
         elif (asked.keeps_grid and not asked.is_affine) or _is_affine(node):
             self._rescale(node)
@@ -220,6 +224,15 @@ class _Work:
             dtype=ir.DataType.INT64, shape=out.shape,
         )  # fmt: skip
 
+    def _join(self, node: ir.Node) -> None:
+        """A sum of counts that count alike."""
+        out, read = node.outputs[0], [_required(v) for v in node.inputs]
+        self.grids[out] = Grid.counts(sum(self.grids[x].payload for x in read))
+        self.twins[out] = Edit(node, self.made_by).own(
+            traits(node).becomes, *(self.twins[x] for x in read), name=f"{out.name}{INTEGER}",
+            dtype=ir.DataType.INT64, shape=out.shape,
+        )  # fmt: skip
+
     def _mask(self, node: ir.Node) -> None:
         x, mask, out = *(_required(v) for v in node.inputs), node.outputs[0]
         if any(self.grids[x].shifts):
@@ -240,7 +253,7 @@ class _Work:
                 attributes={"to": ir.DataType.INT64.value},
             )  # fmt: skip
         if traits(node).takes_maximum and twin.dtype == ir.DataType.INT64:
-            self._fault(node, "max-pool of sums or potentials", "max-pool the spikes instead")
+            self._require_maximum(node, self.grids[x])
         padded = traits(node).sums and any(attribute(node, "pads", ()))
         if padded and any(self.grids[x].shifts):
             self._fault(node, "pools a shifted potential with padding", "pool without padding")
@@ -251,6 +264,15 @@ class _Work:
             dtype=twin.dtype, shape=out.shape, domain=node.domain, attributes=attributes,
         )  # fmt: skip
         self.grids[out] = self.grids[x].after(node)
+
+    def _require_maximum(self, node: ir.Node, grid: Grid) -> None:
+        """The largest integer is the largest value, and the graph's arithmetic holds it."""
+        if not traits(node).keeps_grid:
+            self._fault(node, "max-pool of sums of spikes", "max-pool the spikes instead")
+        elif any(t <= 0 for t in grid.thresholds):
+            self._fault(node, "negative scale before a max-pool", "a positive one")
+        elif grid.payload >= _DOUBLE_EXACT:
+            self._fault(node, f"its potentials may reach {grid.payload:,}", "fewer weight bits")
 
     # -- nodes -----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from snncc.ir.stages import forbidden
 from snncc.ir.standard_ops import ROUNDINGS
 from snncc.ir.traits import Numbers
 from snncc.passes.integers.neurons import kind_of
+from snncc.passes.integers.products import largest_count
 from snncc.passes.judge.macs import macs_of, multiplying
 from snncc.passes.judge.tokens import (
     LINEAR_ATTENTION,
@@ -153,13 +154,14 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
         return SHAPE
     asked = traits(node)
     if asked.makes_counts:
-        return "spikes"
+        return "spikes" if asked.fires or largest_count(node.outputs[0]) == 1 else "sums"
     if asked.multiplies:
         return "attention"
     if asked.weighs or read_linear(node.outputs[0]) is not None:
         return "potential"
     kind = kinds[live[0]]
-    return "sums" if asked.averages and kind in ("source", "spikes") else kind
+    adds = asked.averages or (asked.joins and asked.keeps_counts)
+    return "sums" if adds and kind in ("source", "spikes") else kind
 
 
 def _verdict(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
@@ -184,7 +186,7 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
         return _judge_time(node)
     if is_branch_sum(node):
         return _judge_sum(node, kinds)
-    if node.op_type == "OnGrid" and kind == "potential":
+    if (asked.joins and asked.keeps_counts) or (node.op_type == "OnGrid" and kind == "potential"):
         return None
     if _belongs_to_another(node) or _is_own_source(node):
         return None
@@ -301,12 +303,8 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
     after = read_affine(reader) if kind == "potential" and reader is not None else None
     if after is not None and (after[1].scale <= 0).any():
         return "max-pool turned into a min-pool by a negative scale", "pool after the neuron"
-    if kind in ("potential", "sums") and _memory_reads(node.outputs[0]):
-        return "max-pool before a neuron with memory", "max-pool after the neuron"
-    if kind == "potential" and not _only_neurons_read(node.outputs[0]):
-        return "max-pool of potentials that more than neurons read", "pool after the neuron"
     if kind == "sums" and not _only_neurons_read(node.outputs[0]):
-        return "max-pool of averages", "max-pool first, then average"
+        return "max-pool of averages or sums of spikes", "max-pool first, then average or add"
     return None
 
 
@@ -316,14 +314,6 @@ def _only_neurons_read(value: ir.Value) -> bool:
     return bool(readers) and all(
         traits(r).is_monotone or (traits(r).takes_maximum and _only_neurons_read(r.outputs[0]))
         for r in readers
-    )
-
-
-def _memory_reads(value: ir.Value) -> bool:
-    """Whether a neuron with memory reads the maxima: it does not commute with them."""
-    return any(
-        traits(user).remembers or (traits(user).takes_maximum and _memory_reads(user.outputs[0]))
-        for user, _ in value.uses()
     )
 
 

@@ -60,7 +60,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
-    "Mul": ("a product of two live values", "convolutions and linear layers with weights"),
+    "Mul": (
+        "a product of two live values that are not both spikes",
+        "a neuron after each, and no factor between: products of spikes are gates",
+    ),
 }
 ADVICE |= dict.fromkeys(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),

@@ -112,7 +112,7 @@ def _static_reshape(node: ir.Node, edit: Edit) -> ir.Value | None:
 
 
 def _global_pool(node: ir.Node, edit: Edit) -> ir.Value | None:
-    """GlobalAveragePool, and ReduceMean over exactly height and width."""
+    """GlobalAveragePool, and ReduceMean or ReduceSum over exactly height and width."""
     x, out = node.inputs[0], node.outputs[0]
     size = static_shape(x) if x is not None else None
     if x is None or size is None or len(size) != 3 or not _over_plane(node):
@@ -129,6 +129,9 @@ def _global_pool(node: ir.Node, edit: Edit) -> ir.Value | None:
             "count_include_pad": 1,
         },
     )
+    if node.op_type == "ReduceSum":
+        count = edit.const(f"{out.name}.count", np.array(np.prod(size[1:]), dtype=np.float32))
+        pooled = edit.op("Mul", pooled, count, name=f"{out.name}/sum", like=pooled)
     if len(out.shape or ()) == 4:
         return pooled
     target = edit.const(f"{out.name}.shape", np.array([-1, size[0]], dtype=np.int64))
@@ -270,6 +273,7 @@ _RULES: dict[str, Callable[[ir.Node, Edit], ir.Value | None]] = {
     "Unsqueeze": _static_reshape,
     "GlobalAveragePool": _global_pool,
     "ReduceMean": _global_pool,
+    "ReduceSum": _global_pool,
     "AveragePool": _pool,
     "MaxPool": _pool,
     "Conv": _conv,

@@ -26,6 +26,7 @@ from snncc.program import (
     Accumulator,
     Array,
     Attention,
+    Gate,
     Neuron,
     Node,
     Pool,
@@ -34,6 +35,7 @@ from snncc.program import (
     Readout,
     Relay,
     Source,
+    Sum,
 )
 from snncc.program.attention import ORDERS, reach_of
 from snncc.program.bounds import bounded, emitted_payload
@@ -324,6 +326,29 @@ def _attention(build: _Build, node: ir.Node) -> None:
     _holder(build, out, made)
 
 
+def _gate(build: _Build, node: ir.Node) -> None:
+    """A gate, with the earlier train relayed into the window of the later."""
+    out, module = node.outputs[0], _known_as(node)
+    trains = [build.nodes[build.names[x]] for x in node.inputs if x is not None]
+    windows = [firing_window(train, build.nodes) or 0 for train in trains]
+    for i, (train, window) in enumerate(zip(trains, windows, strict=True)):
+        if window < max(windows):
+            name, payload = f"{out.name}/{'ab'[i]}", emitted_payload(train)
+            relay = Relay(name, train.shape, train.name, max(windows), payload, module)
+            trains[i] = build.nodes[name] = relay
+    a, b = trains
+    payload = emitted_payload(a) * emitted_payload(b)
+    rule, name = attribute(node, "rule"), str(out.name)
+    build.add(out, Gate(name, _shape(out), a.name, b.name, rule, payload, module))
+
+
+def _sum(build: _Build, node: ir.Node) -> None:
+    out, module = node.outputs[0], _known_as(node)
+    a, b = (build.nodes[build.names[x]] for x in node.inputs if x is not None)
+    payload = emitted_payload(a) + emitted_payload(b)
+    build.add(out, Sum(str(out.name), a.shape, a.name, b.name, payload, module))
+
+
 def _holder(build: _Build, out: ir.Value, pool: Pool | Attention) -> None:
     bias = np.zeros(pool.shape[0], dtype=np.int64)
     identity = Projection(pool.name, "identity", payload=pool.payload)
@@ -339,6 +364,8 @@ _VISITORS: dict[str, Callable[[_Build, ir.Node], None]] = {
     "QuantizeInput": _source,
     "SliceSum": _slice_sum,
     "QAttention": _attention,
+    "CountGate": _gate,
+    "CountSum": _sum,
     "Add": _add,
     "SourceMask": _no_node,
     "MaskPotential": _masked,

@@ -24,7 +24,7 @@ from snncc.passes.tokens.products import (
     attended,
     multiplied,
 )
-from snncc.passes.tokens.views import BATCH, indices, of_map
+from snncc.passes.tokens.views import indices, of_map
 from snncc.passes.tokens.work import Rule, View, Views, Work, attributes_of, first_of, sizes_of
 from snncc.program.attention import cheaper_order
 
@@ -118,7 +118,7 @@ def _batch_norm(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views
 
 
 def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
-    """The mean over all positions: a global pool, flattened."""
+    """The mean or sum over all positions: a global pool, flattened."""
     view, axes = first_of(seen), _reduced(node)
     if not isinstance(view, Tokens) or axes is None:
         return None
@@ -126,10 +126,9 @@ def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     gone = {a % rank for a in axes}
     if all(view.groups[a] == () for a in gone) and not attribute(node, "keepdims", 1):
         return [replace(view, groups=tuple(g for i, g in enumerate(view.groups) if i not in gone))]
-    left = [g for i, g in enumerate(view.groups) if i not in gone and g]
-    sizes = sizes_of(view)
-    positions = prod(d.size or 1 for a in gone for d in view.groups[a] if d.axis == "P")
-    if left != [(BATCH,), *of_map(sizes[:1])[1:]] or positions != prod(sizes[1:]):
+    summed, sizes = [d for a in gone for d in view.groups[a]], sizes_of(view)
+    positions = prod(d.size or 1 for d in summed)
+    if any(d.axis != "P" for d in summed) or positions != prod(sizes[1:]):
         return None
     pooled = work.map(
         node, "AveragePool", work.scaled(view, node), shape=(sizes[0], 1, 1),
@@ -142,7 +141,8 @@ def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     groups = tuple(g for i, g in enumerate(view.groups) if i not in gone)
     if attribute(node, "keepdims", 1):
         groups = tuple(() if i in gone else g for i, g in enumerate(view.groups))
-    return [Tokens(groups, pooled)]
+    scale = Fraction(positions) if node.op_type == "ReduceSum" else Fraction(1)
+    return [Tokens(groups, pooled, scale)]
 
 
 def _reduced(node: ir.Node) -> list[int] | None:
@@ -211,6 +211,6 @@ LAYERS: dict[str, Rule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "BatchNormalization": _batch_norm,
-    **dict.fromkeys(("ReduceMean", "GlobalAveragePool"), _mean),
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "GlobalAveragePool"), _mean),
     "Einsum": _einsum,
 }

@@ -146,7 +146,7 @@ def _arithmetic(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views
     index = next((i for i, view in enumerate(seen) if view is not None), 0)
     view, array = seen[index], arrays[1 - index]
     if array is None:
-        return _sum(work, node, seen)
+        return (_gate if node.op_type == "Mul" else _sum)(work, node, seen)
     if view is None or (index == 1 and node.op_type == "Div"):
         return None
     by_number = array.size == 1 and node.op_type in ("Mul", "Div") and float(array.item()) != 0
@@ -186,10 +186,33 @@ def _sum(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     return [Tokens(one.groups, work.map(node, "Add", *pair, shape=sizes_of(one)))]
 
 
+def _gate(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
+    """A product of two views, number by number; one may have one number for all positions."""
+    one, two = seen
+    if isinstance(one, Product) or isinstance(two, Product):
+        raise NotAttentionError("Mul of the product of two of q, k and v")
+    if one is None or two is None:
+        return None
+    whole, other = (one, two) if len(sizes_of(one)) and _covers(one, two) else (two, one)
+    if not _covers(whole, other):
+        return None
+    pair = [work.scaled(view, node) for view in (one, two)]
+    return [Tokens(whole.groups, work.map(node, "Mul", *pair, shape=sizes_of(whole)))]
+
+
+def _covers(whole: Tokens, other: Tokens) -> bool:
+    """Whether the other is a view alike, or one alike of a map with one position."""
+    sizes, single = sizes_of(whole), sizes_of(other)
+    if whole.groups == other.groups and sizes == single:
+        return True
+    bare = tuple(tuple(d for d in group if d.axis != "P") for group in whole.groups)
+    return single == (sizes[0], *(1 for _ in sizes[1:])) and bare == other.groups
+
+
 def _holds_spikes(value: ir.Value) -> bool:
     node = value.producer()
     x = node.inputs[0] if node is not None and traits(node).takes_maximum else None
-    return traits(node).fires or (x is not None and _holds_spikes(x))
+    return traits(node).makes_counts or (x is not None and _holds_spikes(x))
 
 
 def _on_grid(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:

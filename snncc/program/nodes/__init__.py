@@ -15,7 +15,18 @@ from snncc.program.nodes.relay import Relay
 from snncc.program.nodes.source import Source
 from snncc.program.nodes.sum import Sum
 
-__all__ = ["KINDS"]
+__all__ = [
+    "KINDS",
+    "Accumulator",
+    "Attention",
+    "Gate",
+    "Neuron",
+    "Pool",
+    "Readout",
+    "Relay",
+    "Source",
+    "Sum",
+]
 
 #: What a kind of node is called in files -> the kind. A kind that is not here is valid nowhere.
 KINDS: Mapping[str, type[Node]] = {

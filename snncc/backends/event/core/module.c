@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "kernels/sets.h"
+#include "nodes/node.h"
 #include "session.h"
 
 static PyObject *raised(int status, const ev_fault *fault)
@@ -160,14 +161,9 @@ static void session_dealloc(PyObject *object)
 /* Bytes that a node's results take for all timesteps and samples; 0: it has none. */
 static Py_ssize_t result_bytes(const ev_net *net, Py_ssize_t node, int64_t samples)
 {
-    const ev_node *from = &net->node[node];
-    int64_t values = (int64_t)net->timesteps * samples * ev_elements(from);
+    int64_t values = (int64_t)net->timesteps * samples * ev_elements(&net->node[node]);
 
-    if (from->kind == EV_NEURON)
-        return (Py_ssize_t)values;
-    if (from->kind == EV_READOUT || (from->kind == EV_ACCUMULATOR && from->is_kept))
-        return (Py_ssize_t)(8 * values);
-    return 0;
+    return (Py_ssize_t)values * (Py_ssize_t)ev_result_bytes(net, (int32_t)node);
 }
 
 /* The buffers of a run, released together. */

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
+#include "nodes/kinds.h"
 #include "status.h"
 
 #define EV_LIMIT (INT64_C(1) << 62) /* no potential, level or membrane may reach it */
@@ -26,9 +27,9 @@ enum {
     EV_HEAD_WORDS
 };
 
-typedef enum { EV_SOURCE, EV_ACCUMULATOR, EV_NEURON, EV_POOL, EV_ATTENTION, EV_READOUT } ev_kind;
 typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD, EV_CARRY_DELAYED } ev_carry;
 typedef enum { EV_POOL_MAX, EV_POOL_SUM } ev_pool_kind;
+typedef enum { EV_GATE_AND, EV_GATE_AND_NOT } ev_gate_kind;
 typedef enum { EV_KV_FIRST, EV_QK_FIRST } ev_order;
 typedef enum { EV_CONV, EV_LINEAR, EV_IDENTITY } ev_projection_kind;
 
@@ -37,8 +38,8 @@ enum {
     EV_NODE_CHANNELS,
     EV_NODE_HEIGHT,
     EV_NODE_WIDTH,
-    EV_NODE_SOURCE,  /* index of the node it reads; neurons, pools, attentions, readouts */
-    EV_NODE_PAYLOAD, /* sources */
+    EV_NODE_SOURCE,  /* index of the node it reads, or of the first; not sources, accumulators */
+    EV_NODE_PAYLOAD, /* sources; gates: what b could fire, of which its silence is the rest */
     EV_NODE_FIRST,   /* accumulators: first projection */
     EV_NODE_COUNT,   /* and how many */
     EV_NODE_BIAS,    /* offset of int64 [channels], or [height][width][channels] */
@@ -63,6 +64,8 @@ enum {
     EV_NODE_V,
     EV_NODE_HEADS,
     EV_NODE_ORDER,
+    EV_NODE_GATE,
+    EV_NODE_B, /* gates, sums: index of the second node they read */
     EV_NODE_WORDS
 };
 
@@ -118,13 +121,14 @@ typedef struct {
     int32_t source;
     int64_t payload; /* largest absolute value it emits */
     ev_format format;
+    int32_t is_signed; /* what it emits may be negative */
+    int32_t is_kept;   /* its values have a place; an accumulator's if others than fused neurons read it */
     /* accumulators */
     int32_t first, count;
     int32_t lanes;    /* channels rounded up to EV_LANES */
     int32_t line;     /* pixels of a row, or all of them if rows do not matter */
     int32_t strip, strips; /* pixels that are summed and fired together, and how many such there are */
     int32_t is_wide;  /* its sums need 64 bits */
-    int32_t is_kept;  /* others than neurons of its shape read it */
     const int64_t *bias; /* [channels] or [height][width][channels] */
     int32_t *bias32;  /* [lanes] or [height][width][lanes] unless is_wide */
     int32_t bias_is_map;
@@ -143,6 +147,8 @@ typedef struct {
     int32_t pool, kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
     /* attentions; q is their source */
     int32_t k, v, heads, order;
+    /* gates and sums; a is their source */
+    int32_t b, gate, most;
 } ev_node;
 
 typedef struct {
@@ -160,6 +166,11 @@ void ev_net_free(ev_net *net);
 
 /* Zeros that live as long as the network, aligned to EV_ALIGN and with EV_SLACK bytes to spare; or NULL. */
 void *ev_net_alloc(ev_net *net, size_t size);
+
+/* The same, filled with `size` bytes; or with rows of `channels` int64 as rows of int32, each rounded up
+ * to EV_LANES: values beyond 32 bits become the nearest that fits, which no sum of 32 bits passes. */
+void *ev_net_copied(ev_net *net, const void *from, size_t size);
+int32_t *ev_net_narrowed(ev_net *net, const int64_t *from, int64_t rows, int32_t channels);
 
 /* The steps of ev_net_load: fields in range and nodes that fit each other; sums that hold; packing. */
 int ev_net_read(ev_net *net, const void *bytes, size_t size, ev_fault *fault) EV_MUST_CHECK;

@@ -1,4 +1,4 @@
-/* The steps of run.c: what each kind of node does. */
+/* What nodes need to run: values of any format, and the steps from an accumulator to its neurons. */
 #ifndef EV_PARTS_H
 #define EV_PARTS_H
 
@@ -18,24 +18,31 @@ static inline int64_t ev_value(const void *values, ev_format format, size_t at)
     }
 }
 
-/* Sums what the projections bring, strip by strip, and fires the neurons that read them. */
-void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i);
+static inline void ev_put(void *values, ev_format format, size_t at, int64_t value)
+{
+    switch (format) {
+    case EV_U8:
+        ((uint8_t *)values)[at] = (uint8_t)value;
+        break;
+    case EV_U16:
+        ((uint16_t *)values)[at] = (uint16_t)value;
+        break;
+    case EV_I32:
+        ((int32_t *)values)[at] = (int32_t)value;
+        break;
+    case EV_I64:
+        ((int64_t *)values)[at] = value;
+        break;
+    }
+}
 
-/* Strips first..last - 1 of it, once its projections are prepared. */
+
+/* Strips first..last - 1 of an accumulator, once its projections are prepared: what they bring is summed,
+ * and the neurons that read it fire. */
 void ev_run_strips(ev_state *state, const ev_node *node, int32_t i, int32_t first, int32_t last);
-
-/* Maxima or sums over windows. */
-void ev_run_pool(ev_state *state, int32_t i);
-
-/* Products of three bursts; `ev_products` values of state->products are used for it. */
-void ev_run_attention(ev_state *state, int32_t i);
-size_t ev_products(const ev_net *net, const ev_node *node);
 
 /* Potentials [pixels][channels], the first of them `first`, to the spike counts of neuron i. */
 void ev_fire_strip(ev_state *state, int32_t i, size_t first, size_t pixels, const int64_t *potential);
-
-/* A neuron of another shape than its accumulator: the same values in channels-first order. */
-void ev_fire_reshaped(ev_state *state, int32_t i);
 
 /* The padded map of projection k into `node`, and its events if it goes by them. */
 void ev_prepare_projection(ev_state *state, const ev_node *node, int32_t k);

@@ -1,4 +1,4 @@
-#include "parts.h"
+#include "nodes/node.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,31 +38,18 @@ static void extend(span *spans, int32_t node, int32_t reader)
         spans[node].last = reader;
 }
 
-static int has_values(const ev_node *node)
-{
-    return node->kind != EV_READOUT && (node->kind != EV_ACCUMULATOR || node->is_kept);
-}
-
 static void find_spans(const ev_net *net, span *spans)
 {
     for (int32_t i = 0; i < net->nodes; i++) {
         const ev_node *node = &net->node[i];
-        int fused = node->kind == EV_NEURON && node->is_fused;
+        int32_t from;
 
-        spans[i].first = fused ? node->source : i;
+        spans[i].first = node->is_fused ? node->source : i;
         spans[i].last = i;
-        if (has_values(node))
+        if (node->is_kept)
             spans[i].size = aligned((size_t)ev_elements(node) * ev_bytes_of(node->format));
-        if (node->kind != EV_SOURCE && node->kind != EV_ACCUMULATOR)
-            extend(spans, node->source, i);
-        if (node->kind == EV_ATTENTION) {
-            extend(spans, node->k, i);
-            extend(spans, node->v, i);
-        }
-        for (int32_t k = node->first; k < node->first + node->count; k++)
-            extend(spans, net->projection[k].source, i);
-        if (node->patches_h > 0)
-            extend(spans, 0, i);
+        for (int32_t k = 0; (from = ev_source_of(net, node, k)) >= 0; k++)
+            extend(spans, from, i);
     }
 }
 
@@ -105,7 +92,7 @@ static int plan_places(const ev_net *net, size_t *place, size_t *total)
     return EV_OK;
 }
 
-/* -- room for the maps and events of an accumulator --------------------------------------------- */
+/* -- room for the maps and events of an accumulator; other nodes have no projections ------------ */
 
 size_t ev_map_bytes(const ev_net *net, const ev_projection *p)
 {
@@ -139,7 +126,7 @@ static size_t list_bytes(const ev_projection *p, size_t *index_at, size_t *paylo
 
 /* Bytes of the blocks that a state needs. */
 typedef struct {
-    size_t values, maps, lists, tile, wide, membranes, products;
+    size_t values, maps, lists, tile, wide, membranes, scratch;
 } room;
 
 static void add_room(const ev_net *net, const ev_node *node, room *most)
@@ -183,16 +170,20 @@ static size_t membrane_bytes(const ev_node *node)
     return node->carry == EV_CARRY_NONE ? 0 : (size_t)ev_memory(node) * sizeof(int64_t);
 }
 
+static void add_scratch(const ev_net *net, const ev_node *node, room *most)
+{
+    const ev_node_kind *kind = ev_kind_of(node);
+
+    if (kind->scratch != NULL)
+        at_least(&most->scratch, kind->scratch(net, node));
+}
+
 static int plan(const ev_net *net, size_t *place, room *most)
 {
     for (int32_t i = 0; i < net->nodes; i++) {
         most->membranes += membrane_bytes(&net->node[i]);
-        if (net->node[i].kind == EV_ATTENTION)
-            at_least(&most->products, ev_products(net, &net->node[i]) * sizeof(int32_t));
-        if (net->node[i].kind == EV_ACCUMULATOR)
-            add_room(net, &net->node[i], most);
-        else
-            at_least(&most->wide, (size_t)net->node[i].channels * sizeof(int64_t));
+        add_room(net, &net->node[i], most);
+        add_scratch(net, &net->node[i], most);
     }
     return plan_places(net, place, &most->values);
 }
@@ -205,7 +196,7 @@ int ev_state_bytes(const ev_net *net, int64_t *bytes)
 
     free(place);
     *bytes = (int64_t)(most.values + most.maps + most.lists + 2 * most.tile + most.wide +
-                       most.membranes + most.products);
+                       most.membranes + most.scratch);
     return status;
 }
 
@@ -223,9 +214,9 @@ static int alloc_rooms(ev_state *state)
     state->part = alloc(state, EV_BLOCK_PART, most.tile);
     state->wide = alloc(state, EV_BLOCK_WIDE, most.wide);
     state->membranes = alloc(state, EV_BLOCK_MEMBRANES, most.membranes);
-    state->products = alloc(state, EV_BLOCK_PRODUCTS, most.products);
+    state->scratch = alloc(state, EV_BLOCK_SCRATCH, most.scratch);
     return state->values && state->maps && state->lists && state->tile && state->part &&
-                   state->wide && state->membranes && state->products
+                   state->wide && state->membranes && state->scratch
                ? EV_OK
                : EV_ERR_NO_MEMORY;
 }
@@ -238,8 +229,7 @@ static void share_rooms(ev_state *state)
     for (int32_t i = 0; i < state->net->nodes; i++) {
         const ev_node *node = &state->net->node[i];
 
-        if (node->kind == EV_ACCUMULATOR)
-            place_lists(state, node);
+        place_lists(state, node);
         if (membrane_bytes(node) > 0)
             state->membrane[i] = (int64_t *)(void *)membrane;
         membrane += membrane_bytes(node);

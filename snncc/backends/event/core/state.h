@@ -33,7 +33,7 @@ typedef enum {
     EV_BLOCK_PART,
     EV_BLOCK_WIDE,
     EV_BLOCK_MEMBRANES,
-    EV_BLOCK_PRODUCTS,
+    EV_BLOCK_SCRATCH,
     EV_BLOCKS /* how many */
 } ev_block;
 
@@ -53,10 +53,11 @@ typedef struct {
     int32_t *by_events; /* [projections] whether this timestep goes by events */
     int32_t *tile;      /* [strip][lanes] sums of a strip of outputs */
     int32_t *part;      /* [strip][lanes] what one part brings, before it is shifted */
-    int32_t *products;  /* room for those of any one attention */
+    uint8_t *scratch;   /* room for what any one node needs while it runs */
     int64_t *wide;      /* [strip][channels] the same in 64 bits */
     ev_work *work;      /* [projections] */
     int64_t *cost;      /* [nodes] ns that strips of an accumulator took lately, in one thread */
+    const void *sample; /* of this timestep, channels first */
     ev_offer *offer;    /* from which strips are shared out, or NULL */
     void *block[EV_BLOCKS]; /* all that was allocated, freed with the state */
 } ev_state;
@@ -77,7 +78,7 @@ static inline void *ev_values(const ev_state *state, int32_t node)
 }
 
 /* Where results go; NULL: not wanted. For each node what it emits in each timestep of each sample,
- * channels first: uint8 of sources and neurons, int64 of accumulators and readouts. */
+ * channels first: uint8 of neurons, int64 of accumulators and readouts. */
 typedef struct {
     void **node;     /* [nodes] -> [timesteps][samples][channels][height][width] */
     int64_t samples; /* in those arrays */

@@ -1,8 +1,114 @@
 /* Accumulators: a strip of potentials at a time, in a tile that stays in the cache. */
 #include <string.h>
 
+#include "nodes/bounds.h"
+#include "nodes/node.h"
 #include "parts.h"
+#include "projection.h"
 #include "team.h"
+
+/* -- what it is --------------------------------------------------------------------------------- */
+
+/* Of a strip of a line: pixels, and sums in all. */
+enum { STRIP_LEAST = 6, STRIP_MOST = 60, STRIP_SUMS = 1 << 15 };
+
+static void read_accumulator(ev_record *r, ev_net *net, ev_node *node)
+{
+    int64_t count;
+
+    node->bias_is_map = ev_small(r, EV_NODE_BIAS_IS_MAP, 0, 1, "bias is neither per channel nor a map");
+    count = node->bias_is_map ? ev_elements(node) : node->channels;
+    node->bias = ev_array(r, EV_NODE_BIAS, count, 8, "bias lies outside the data");
+    ev_check_range(r, node->bias, count, "bias out of range");
+    node->first = ev_small(r, EV_NODE_FIRST, 0, net->projections, "projections out of range");
+    node->count = ev_small(r, EV_NODE_COUNT, 1, EV_MAX_COUNT, "no projection feeds it");
+    ev_require(r, node->count <= net->projections - node->first, "projections out of range");
+    node->patches_h = ev_small(r, EV_NODE_PATCHES_H, 0, EV_MAX_WINDOW, "patches out of range");
+    node->patches_w = ev_small(r, EV_NODE_PATCHES_W, 0, EV_MAX_WINDOW, "patches out of range");
+    ev_require(r, (node->patches_h == 0) == (node->patches_w == 0), "patches out of range");
+    ev_require(r, node->first == r->next, "projections out of order");
+    for (int32_t k = 0; k < node->count && r->fault->what == NULL; k++)
+        ev_read_projection(r, net, node);
+}
+
+/* Rounded up. */
+static int64_t divided(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Where all projections are pointwise the pixels are one line. Its strips are large enough for whole
+ * blocks of the dense kernels, which read the weights once a strip, and small enough for sums to stay
+ * in the cache. */
+static void choose_strips(ev_net *net, ev_node *node)
+{
+    int64_t all = (int64_t)node->height * node->width, strip = STRIP_SUMS / node->lanes;
+    int is_line = node->patches_h == 0;
+
+    for (int32_t k = node->first; k < node->first + node->count; k++)
+        is_line = is_line && ev_is_pointwise(&net->projection[k]);
+    for (int32_t k = node->first; is_line && k < node->first + node->count; k++)
+        ev_flatten(&net->projection[k]);
+    node->line = is_line ? (int32_t)all : node->width;
+    strip = strip < STRIP_LEAST ? STRIP_LEAST : strip > STRIP_MOST ? STRIP_MOST : strip;
+    if (!is_line)
+        strip = node->width;
+    strip = divided(all, divided(all, strip)); /* strips of about the same length */
+    node->strip = (int32_t)strip;
+    node->strips = (int32_t)divided(all, strip);
+}
+
+static int bound_accumulator(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+    int64_t total = ev_largest(node->bias, node->bias_is_map ? ev_elements(node) : node->channels);
+
+    for (int32_t k = node->first; k < node->first + node->count; k++) {
+        int64_t reach = ev_bound_projection(net, &net->projection[k], node);
+
+        if (reach < 0)
+            return ev_bad(fault, i, "a sum may exceed 32 bits");
+        total = ev_added(total, reach, 0);
+    }
+    if (total >= EV_LIMIT)
+        return ev_bad(fault, i, "the potential may exceed 62 bits");
+    node->is_kept = net->keeps_all;
+    node->is_signed = 1;
+    node->lanes = ev_rounded(node->channels, EV_LANES);
+    choose_strips(net, node);
+    node->payload = total;
+    node->is_wide = total >= INT32_MAX;
+    node->format = node->is_wide ? EV_I64 : EV_I32;
+    return EV_OK;
+}
+
+static int prepare_accumulator(ev_net *net, ev_node *node)
+{
+    int64_t rows = node->bias_is_map ? (int64_t)node->height * node->width : 1;
+    int status = EV_OK;
+
+    if (!node->is_wide) {
+        node->bias32 = ev_net_narrowed(net, node->bias, rows, node->channels);
+        if (node->bias32 == NULL)
+            return EV_ERR_NO_MEMORY;
+    }
+    node->bias = ev_net_copied(net, node->bias, (size_t)(rows * node->channels) * sizeof(*node->bias));
+    if (node->bias == NULL)
+        return EV_ERR_NO_MEMORY;
+    for (int32_t k = node->first; k < node->first + node->count && status == EV_OK; k++)
+        status = ev_pack_projection(net, &net->projection[k], node);
+    return status;
+}
+
+/* The source says which patches are masked. */
+static int32_t source_of(const ev_net *net, const ev_node *node, int32_t k)
+{
+    if (k < node->count)
+        return net->projection[node->first + k].source;
+    return k == node->count && node->patches_h > 0 ? 0 : -1;
+}
+
+/* -- what it does ------------------------------------------------------------------------------- */
 
 /* Pixels next to each other: a row, or where rows do not matter about as many as the cache likes. */
 typedef struct {
@@ -225,8 +331,10 @@ void ev_run_strips(ev_state *state, const ev_node *node, int32_t i, int32_t firs
     }
 }
 
-void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
+static void run_accumulator(ev_state *state, int32_t i)
 {
+    const ev_node *node = &state->net->node[i];
+
     for (int32_t k = node->first; k < node->first + node->count; k++)
         ev_prepare_projection(state, node, k);
     if (state->offer != NULL)
@@ -234,3 +342,19 @@ void ev_run_accumulator(ev_state *state, const ev_node *node, int32_t i)
     else
         ev_run_strips(state, node, i, 0, node->strips);
 }
+
+static int32_t result_of_accumulator(const ev_net *net, int32_t i)
+{
+    return net->node[i].is_kept ? i : -1;
+}
+
+const ev_node_kind ev_kind_accumulator = {
+    .emits = 1,
+    .read = read_accumulator,
+    .bound = bound_accumulator,
+    .prepare = prepare_accumulator,
+    .source = source_of,
+    .run = run_accumulator,
+    .result = result_of_accumulator,
+    .result_bytes = 8,
+};

@@ -6,7 +6,69 @@
  * not: of the d by e matrix k^T v in the one order, of the products of q[n] with all k in the other. */
 #include <string.h>
 
+#include "nodes/bounds.h"
+#include "nodes/node.h"
 #include "parts.h"
+
+/* -- what it is --------------------------------------------------------------------------------- */
+
+static int is_train(const ev_node *node)
+{
+    return ev_kind_of(node)->is_train;
+}
+
+static void read_attention(ev_record *r, ev_net *net, ev_node *node)
+{
+    const ev_node *q, *k, *v;
+    int32_t heads;
+
+    node->source = ev_read_source(r, net, node, EV_NODE_SOURCE);
+    node->k = ev_read_source(r, net, node, EV_NODE_K);
+    node->v = ev_read_source(r, net, node, EV_NODE_V);
+    heads = node->heads = ev_small(r, EV_NODE_HEADS, 1, EV_MAX_SIZE, "heads out of range");
+    node->order = ev_small(r, EV_NODE_ORDER, EV_KV_FIRST, EV_QK_FIRST, "unknown order");
+    q = &net->node[node->source];
+    k = &net->node[node->k];
+    v = &net->node[node->v];
+    ev_require(r, is_train(q) && is_train(k) && is_train(v), "reads no spikes");
+    ev_require(r, q->channels == k->channels && node->channels == v->channels &&
+                      q->channels % heads == 0 && v->channels % heads == 0,
+               "heads do not divide the channels");
+    ev_require(r, node->height == q->height && node->width == q->width &&
+                      (int64_t)k->height * k->width == (int64_t)v->height * v->width,
+               "reads other positions");
+    ev_require(r, (int64_t)(k->channels / heads) * (v->channels / heads) < EV_MAX_ELEMENTS,
+               "heads are too large");
+}
+
+static int bound_attention(ev_net *net, int32_t i, ev_fault *fault)
+{
+    ev_node *node = &net->node[i];
+    const ev_node *q = &net->node[node->source], *k = &net->node[node->k], *v = &net->node[node->v];
+    int64_t positions = (int64_t)k->height * k->width, channels = k->channels / node->heads, first;
+
+    node->is_kept = 1;
+    if (q->format != EV_U8 || k->format != EV_U8 || v->format != EV_U8)
+        return ev_bad(fault, i, "reads counts beyond a byte");
+    first = node->order == EV_KV_FIRST ? positions * v->payload : channels * q->payload;
+    if (first * k->payload > INT32_MAX)
+        return ev_bad(fault, i, "the first product may exceed 32 bits");
+    if (__builtin_mul_overflow(positions * v->payload * k->payload, channels * q->payload,
+                               &node->payload) || node->payload >= EV_LIMIT)
+        return ev_bad(fault, i, "the products may exceed 62 bits");
+    node->format = node->payload <= INT32_MAX ? EV_I32 : EV_I64;
+    return EV_OK;
+}
+
+static int32_t source_of(const ev_net *net, const ev_node *node, int32_t k)
+{
+    const int32_t sources[] = {node->source, node->k, node->v};
+
+    (void)net;
+    return k < 3 ? sources[k] : -1;
+}
+
+/* -- what it does ------------------------------------------------------------------------------- */
 
 /* One head; pointers are at its first channel, distances in values. */
 typedef struct {
@@ -14,7 +76,7 @@ typedef struct {
     const uint8_t *q, *k, *v;
     size_t q_row, v_row; /* channels of all heads; k has those of q */
     size_t n, m, d, e;   /* positions of q, of k and v; channels of q and k, of v */
-    int32_t *room;       /* ev_products of them */
+    int32_t *room;       /* for the products */
     ev_format format;    /* of y, EV_I32 or EV_I64 */
     void *y;             /* rows of v_row */
 } head;
@@ -77,16 +139,16 @@ static void run_qk(const head *h)
     }
 }
 
-size_t ev_products(const ev_net *net, const ev_node *node)
+static size_t scratch_of(const ev_net *net, const ev_node *node)
 {
     const ev_node *k = &net->node[node->k];
     size_t heads = (size_t)node->heads, m = (size_t)k->height * (size_t)k->width;
     size_t d = (size_t)k->channels / heads, e = (size_t)node->channels / heads;
 
-    return node->order == EV_KV_FIRST ? d * e + e : d * m + m * e + m;
+    return (node->order == EV_KV_FIRST ? d * e + e : d * m + m * e + m) * sizeof(int32_t);
 }
 
-void ev_run_attention(ev_state *state, int32_t i)
+static void run_attention(ev_state *state, int32_t i)
 {
     const ev_node *node = &state->net->node[i], *k = &state->net->node[node->k];
     size_t heads = (size_t)node->heads;
@@ -101,7 +163,7 @@ void ev_run_attention(ev_state *state, int32_t i)
         .m = (size_t)k->height * (size_t)k->width,
         .d = (size_t)k->channels / heads,
         .e = (size_t)node->channels / heads,
-        .room = state->products,
+        .room = (int32_t *)(void *)state->scratch,
         .format = node->format,
         .y = ev_values(state, i),
     };
@@ -118,3 +180,12 @@ void ev_run_attention(ev_state *state, int32_t i)
         h.y = (uint8_t *)h.y + h.e * ev_bytes_of(node->format);
     }
 }
+
+const ev_node_kind ev_kind_attention = {
+    .emits = 1,
+    .read = read_attention,
+    .bound = bound_attention,
+    .source = source_of,
+    .scratch = scratch_of,
+    .run = run_attention,
+};

@@ -1,0 +1,102 @@
+"""recognise-sum: where spikes are added, layers read the sum, once and with one set of weights.
+
+Residual streams of spikes grow with every block. Moved into the layers, a sum of k would give each
+of them k copies of its weights (``distribute-linear`` does so where this pass cannot): where spikes
+of both count the same, and come in as many ticks, it is a stream of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import ClassVar, NamedTuple
+
+import onnx_ir as ir
+
+from snncc.ir.exact import unit_of
+from snncc.ir.graphs import Edit, attribute, replace_value, static_shape
+from snncc.ir.names import NEW
+from snncc.ir.ops import traits
+from snncc.passes.base import Pass
+from snncc.passes.reading import is_branch_sum
+
+__all__ = ["RecogniseSum"]
+
+
+@dataclass(frozen=True)
+class RecogniseSum(Pass):
+    """Add of two trains, or of sums of such, that layers read."""
+
+    name: ClassVar[str] = "recognise-sum"
+    stage_in: ClassVar[str] = "imported"
+    stage_out: ClassVar[str] = "imported"
+
+    def run(self, model: ir.Model) -> int:
+        """How many sums were found."""
+        bursts: dict[ir.Value, _Burst] = {}
+        count = 0
+        for node in list(model.graph):
+            if node.op_type == "Add":
+                count += _join(node, bursts, self.name)
+            elif (found := _burst(node, bursts)) is not None:
+                bursts[node.outputs[0]] = found
+        return count
+
+
+class _Burst(NamedTuple):
+    """What the spikes of a value are.
+
+    Attributes:
+        unit: What one counts.
+        ticks: In which they come.
+        shape: Per sample, of what emits them: reshapes move nothing.
+    """
+
+    unit: Fraction
+    ticks: int
+    shape: tuple[int, ...] | None
+
+
+def _burst(node: ir.Node, bursts: dict[ir.Value, _Burst]) -> _Burst | None:
+    asked, out, x = traits(node), node.outputs[0], node.inputs[0] if node.inputs else None
+    if asked.fires:
+        return _Burst(unit_of(node), attribute(node, "D"), static_shape(out))
+    read = [bursts[v] for v in node.inputs if v in bursts]
+    if asked.multiplies and asked.makes_counts and len(read) == len(node.inputs):
+        unit = prod((one.unit for one in read), start=Fraction(1))
+        return _Burst(unit, max(one.ticks for one in read), static_shape(out))
+    if x not in bursts or not asked.keeps_counts:
+        return None
+    before = bursts[x]
+    if not asked.pools:
+        return before
+    share = prod(attribute(node, "kernel_shape")) if asked.averages else 1
+    return _Burst(before.unit / share, before.ticks, static_shape(out))
+
+
+def _join(node: ir.Node, bursts: dict[ir.Value, _Burst], made_by: str) -> bool:
+    one, two = (bursts.get(v) if v is not None else None for v in node.inputs)
+    out = node.outputs[0]
+    if one is None or one != two or one.shape is None or not is_branch_sum(node):
+        return False
+    if static_shape(node.inputs[0]) != static_shape(node.inputs[1]) or not _is_read(out):  # type: ignore[arg-type]
+        return False
+    made = Edit(node, made_by).own("TrainSum", *node.inputs, name=f"{out.name}{NEW}", like=out)
+    replace_value(out, made)
+    bursts[made] = one
+    return True
+
+
+def _is_read(value: ir.Value) -> bool:
+    """Whether layers read it at last, and neurons not alone: these add potentials as well."""
+    if value.is_graph_output():
+        return False
+    readers = [user for user, _ in value.uses()]
+    if any(traits(user).ends_time for user in readers):
+        return False
+    passing = [user for user in readers if traits(user).keeps_counts or is_branch_sum(user)]
+    ends = [user for user in readers if user not in passing]
+    return all(_is_read(user.outputs[0]) for user in passing) and (
+        bool(passing) or not all(traits(user).fires for user in ends)
+    )
