@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,9 @@ from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.lava.emit import write
 from snncc.backends.lava.interpreter import find_python, python_310
 from snncc.errors import MissingDependencyError
-from snncc.program import Program
+from snncc.program import Accumulator, Program
 
-__all__ = ["differences", "emitted", "expected", "lava_python", "python", "run"]
+__all__ = ["differences", "emitted", "expected", "lava_python", "python", "run", "simpler"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -74,6 +76,18 @@ def python(*arguments: object, timeout: float = 300) -> subprocess.CompletedProc
         assert answer, "the interpreter with Lava has ended"
         said = [Path(file).read_text(encoding="utf-8") for file in files]
     return subprocess.CompletedProcess(command, int(answer), *said)
+
+
+def simpler(program: Program) -> Program:
+    """Without masks, and with one slice of each weight."""
+
+    def single(node: Any) -> Any:
+        if not isinstance(node, Accumulator):
+            return node
+        projections = tuple(replace(p, weights=p.weights[:1]) for p in node.projections)
+        return replace(node, projections=projections, masked=None)
+
+    return replace(program, nodes=tuple(map(single, program.nodes)))
 
 
 def emitted(program: Program, x: np.ndarray, directory: Path) -> Path:

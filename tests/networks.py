@@ -168,6 +168,8 @@ class _Builder:
         fits = [replace(p, shift=min(p.shift, 62 - 8 * len(p.weights))) for p in projections]
         node = replace(node, projections=tuple(fits))
         while max(map(abs, potential_bounds(node, seen))) >= 2**58:
+            if not any(p.shift for p in node.projections):
+                break  # a potential as it is, which has grown by its bias: 62 bits still hold it
             lower = tuple(replace(p, shift=p.shift * 3 // 4) for p in node.projections)
             node = replace(node, projections=lower)
         reach = max(map(abs, potential_bounds(node, seen))) // 4 + 1

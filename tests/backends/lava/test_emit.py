@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import small_model
 from attention_networks import attention_cases, one_attention
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from lava_runs import differences, emitted, expected, python, results, run
+from lava_runs import differences, emitted, expected, python, results, run, simpler
 from networks import cases, half_even_levels
 from test_irregular import KINDS, folder
 
@@ -103,18 +102,6 @@ def test_a_residual_stream_is_exact(tmp_path: Path, executor: str, T: int) -> No
     assert kinds["Relay"] == 3
     assert kinds["Accumulate"] == 3
     assert differences(wanted, run(directory, "--executor", executor)) == []
-
-
-def simpler(program: Program) -> Program:
-    """Without masks, and with one slice of each weight."""
-
-    def single(node: Any) -> Any:
-        if not isinstance(node, Accumulator):
-            return node
-        projections = tuple(replace(p, weights=p.weights[:1]) for p in node.projections)
-        return replace(node, projections=projections, masked=None)
-
-    return replace(program, nodes=tuple(map(single, program.nodes)))
 
 
 @pytest.mark.parametrize("draws", [100, pytest.param(400, marks=pytest.mark.slow)])

@@ -1,15 +1,20 @@
-"""Gates and sums of spikes on both executors, against the interpreter and the clocked engine."""
+"""Gates, sums of spikes and maxima of potentials on Lava, against interpreter and clocked."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gate_networks import gate_cases
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from interpreter import interpret
-from lava_runs import Arrays, differences, emitted, expected, run
+from lava_runs import Arrays, differences, emitted, expected, python, results, run, simpler
 from networks import changed, half_even_levels
 
 from snncc.backends.lava.limits import unsupported
@@ -25,32 +30,47 @@ from snncc.program import (
     Relay,
     Source,
     Sum,
+    pooled_size,
 )
 from snncc.program.bounds import bounded
 
+HERE = Path(__file__).parent
 SHAPE = (3, 4, 5)
 
 
 class Layers:
     """A Program that grows, layer by layer."""
 
-    def __init__(self, T: int) -> None:
-        self.rng = np.random.default_rng(11)
+    def __init__(self, T: int, seed: int = 11) -> None:
+        self.rng = np.random.default_rng(seed)
         self.T = T
         self.nodes: list[Any] = [Source("x", (2, 4, 5), 7)]
 
-    def sums(self, name: str, *reads: tuple[str, int], out: int = 3) -> None:
-        """Convolutions of nodes, given with how much each emits."""
+    def sums(self, name: str, *reads: tuple[str, int], less: int = 0) -> None:
+        """Convolutions of nodes, given with how much each emits, and a bias."""
         seen = {node.name: node for node in self.nodes}
         projections = []
         for source, payload in reads:
             into = seen[source].shape[0]
-            w = self.rng.integers(-9, 10, (out, into, 3, 3)).astype(np.int8)
+            w = self.rng.integers(-9, 10, (3, into, 3, 3)).astype(np.int8)
             pads = (1, 1, 1, 1)
             projections.append(Projection(source, "conv", (w,), payload, pads=pads))
-        bias = self.rng.integers(-9, 40, out)
-        made = Accumulator(name, (out, 4, 5), tuple(projections), bias, 0, 0)
+        bias = self.rng.integers(-9, 40, 3) - less
+        made = Accumulator(name, SHAPE, tuple(projections), bias, 0, 0)
         self.nodes.append(bounded(made, seen))
+
+    def highest(self, name: str, source: str, shape: tuple[int, ...], *window: Any) -> None:
+        """Maxima over windows of potentials."""
+        before = next(node for node in self.nodes if node.name == source)
+        self.nodes.append(Pool(name, shape, source, "max", *window, before.reach))
+
+    def whole(self, name: str, source: str) -> None:
+        """A potential as it is, which is read out, too."""
+        before = next(node for node in self.nodes if node.name == source)
+        same = Projection(source, "identity", (), before.reach)
+        made = Accumulator(name, before.shape, (same,), np.zeros(3, np.int64), 0, 0)
+        self.nodes.append(bounded(made, {node.name: node for node in self.nodes}))
+        self.nodes.append(Readout(f"{name} y", before.shape, name, 1.0))
 
     def fires(self, name: str, source: str, depth: int, theta: int, D: int) -> None:
         """Neurons on a potential."""
@@ -141,6 +161,43 @@ def binary_sums() -> tuple[Program, np.ndarray]:
     return net.program()
 
 
+def maxima(T: int = 1) -> tuple[Program, np.ndarray]:
+    """Of potentials, most of them negative, and padded; maxima of maxima."""
+    net = Layers(T)
+    net.sums("v1", ("x", 7), less=90)
+    net.highest("p1", "v1", (3, 3, 3), (2, 3), (2, 2), (1, 1, 1, 1))
+    net.highest("p2", "p1", (3, 4, 4), (2, 2), (1, 1), (1, 1, 1, 1))
+    net.whole("w1", "p1")
+    net.whole("w2", "p2")
+    net.fires("n2", "w2", 0, 11, 2)
+    net.highest("p3", "v1", SHAPE, (3, 3), (1, 1), (1, 1, 1, 1))
+    net.whole("w3", "p3")
+    net.fires("n3", "w3", 0, 21, 3)
+    net.sums("v4", ("n3", 3))
+    net.fires("n4", "v4", 1, 15, 3)
+    return net.program()
+
+
+@st.composite
+def maximum_cases(draw: st.DrawFn) -> tuple[Program, np.ndarray]:
+    """A potential, one or two maxima of it with any padding, and neurons."""
+    net = Layers(draw(st.integers(1, 3)), draw(st.integers(0, 2**16)))
+    net.sums("v", ("x", 7), less=draw(st.integers(0, 200)))
+    last, size, two = "v", SHAPE[1:], st.tuples(st.integers(1, 3), st.integers(1, 3))
+    for i in range(draw(st.integers(1, 2))):
+        kernel = tuple(map(min, draw(two), size))
+        pads = tuple(draw(st.integers(0, k - 1)) for k in (*kernel, *kernel))
+        strides = draw(two)
+        size = tuple(
+            pooled_size(size[k], kernel[k], strides[k], pads[k] + pads[k + 2]) for k in (0, 1)
+        )
+        net.highest(f"p{i}", last, (3, *size), kernel, strides, pads)
+        last = f"p{i}"
+    net.whole("w", last)
+    net.fires("n", "w", 0, draw(st.integers(5, 60)), draw(st.integers(1, 3)))
+    return net.program()
+
+
 def defined(program: Program, x: np.ndarray) -> Arrays:
     """What the interpreter says of populations and readouts."""
     counts, _, readouts = interpret(program, x)
@@ -156,19 +213,89 @@ def wrong(program: Program, x: np.ndarray, found: Arrays) -> list[str]:
     return [*clocked, *differences(defined(program, x), found)]
 
 
-@pytest.mark.parametrize("executor", ["direct", "lava"])
+MADE: dict[str, Callable[[], tuple[Program, np.ndarray]]] = {
+    "gates": gates,
+    "gates, T=2": lambda: gates(2),
+    "binary": binary,
+    "sums": sums,
+    "sums, T=2": lambda: sums(2),
+    "binary sums": binary_sums,
+    "maxima": maxima,
+    "maxima, T=3": lambda: maxima(3),
+}
+
+
+def all_run(cases: dict[str, tuple[Program, np.ndarray]], folder: Path) -> dict[str, list[str]]:
+    """What is wrong with each on the direct executor; nothing of those that are exact."""
+    for name, (program, x) in cases.items():
+        emitted(program, x, folder / name)
+    done = python(HERE / "run_all.py", folder, "direct")
+    assert done.returncode == 0, done.stderr
+    found = {name: wrong(*case, results(folder / name)) for name, case in cases.items()}
+    return {name: keys for name, keys in found.items() if keys}
+
+
+def test_what_meets_is_exact_on_the_direct_executor(tmp_path: Path) -> None:
+    cases = {name: made() for name, made in MADE.items()}
+    for program, x in cases.values():
+        wanted, last = defined(program, x), program.neurons[-1]
+        assert len(np.unique(wanted[f"counts/{last.name}"])) == last.D + 1
+    assert all_run(cases, tmp_path) == {}
+
+
 @pytest.mark.parametrize(
-    "made",
-    [gates, lambda: gates(2), binary, sums, lambda: sums(2), binary_sums],
-    ids=["gates", "gates, T=2", "binary", "sums", "sums, T=2", "binary sums"],
+    "name",
+    [
+        "gates, T=2",
+        "sums",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("binary", "maxima")),
+    ],
 )
-def test_gates_and_sums_are_exact(tmp_path: Path, executor: str, made: Any) -> None:
-    program, x = made()
-    wanted = defined(program, x)
-    last = program.neurons[-1]
-    assert len(np.unique(wanted[f"counts/{last.name}"])) == last.D + 1
+def test_what_meets_is_exact_on_lavas_runtime(tmp_path: Path, name: str) -> None:
+    program, x = MADE[name]()
     directory = emitted(program, x, tmp_path / "net")
-    assert wrong(program, x, run(directory, "--executor", executor)) == []
+    assert wrong(program, x, run(directory, "--executor", "lava")) == []
+
+
+def test_a_gate_sends_in_each_tick_what_that_adds(tmp_path: Path) -> None:
+    """Counts of populations tell sums over a frame alone."""
+    directory = emitted(*binary(), tmp_path / "net")
+    done = python(HERE / "gate_ticks.py", directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same"] * 40
+
+
+def test_most_maxima_that_are_compared_are_negative() -> None:
+    wanted = defined(*maxima())
+    assert all((wanted[f"readout/w{i} y"] < 0).mean() > 0.2 for i in (1, 2, 3))
+
+
+@pytest.mark.parametrize("draws", [30, pytest.param(900, marks=pytest.mark.slow)])
+def test_random_programs_are_exact(tmp_path: Path, compared: Counter[str], draws: int) -> None:
+    drawn: dict[str, tuple[Program, np.ndarray]] = {}
+
+    @settings(max_examples=draws, phases=[Phase.generate])
+    @given(case=st.one_of(gate_cases(), gate_cases(), maximum_cases()))
+    def draw(case: tuple[Program, np.ndarray]) -> None:
+        program = simpler(case[0])
+        if parts(program) and not unsupported(program):
+            drawn[f"{len(drawn):03d}"] = program, case[1]
+
+    draw()
+    assert all_run(drawn, tmp_path) == {}
+    assert len(drawn) > 0.4 * draws
+    reached = Counter(part for program, _ in drawn.values() for part in parts(program))
+    assert reached.keys() == {"and", "and-not", "sum", "max"}
+    compared["with gates, sums and maxima on Lava's models"] += len(drawn)
+
+
+def parts(program: Program) -> set[str]:
+    """Which of these there are in it."""
+    nodes = program.by_name
+    gates = {node.kind for node in program.nodes if isinstance(node, Gate)}
+    sums = {"sum" for node in program.nodes if isinstance(node, Sum)}
+    pools = [node for node in program.nodes if isinstance(node, Pool) and node.kind == "max"]
+    return gates | sums | {"max" for node in pools if isinstance(nodes[node.source], Accumulator)}
 
 
 def test_trains_meet_in_the_tick_in_which_the_later_one_begins(tmp_path: Path) -> None:

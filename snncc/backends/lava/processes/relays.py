@@ -17,19 +17,23 @@ from snncc.backends.lava.processes.base import EmittedProcess
 
 __all__ = ["MaxPool", "Relay"]
 
+#: Of words of 24 bits; potentials are above it, and every window has one of what arrives.
+LEAST = -(2**23)
+
 
 class MaxPool(EmittedProcess):
     """Maximum over windows of what arrives, sent in the same tick; of binary spikes it is an OR.
 
     Spikes of a neuron that fires k times come in the first k ticks, so the OR of such trains is
-    the train of the largest count.
+    the train of the largest count. Potentials come in one tick, complete; in all others zeros do,
+    whose maximum is zero.
 
     Args:
         input_shape: (W, H, C).
         shape: Of the maxima.
         kernel: (x, y).
         stride: (x, y).
-        padding: Zeros (before x, before y, after x, after y).
+        padding: (before x, before y, after x, after y), of what is less than all that arrives.
         name: Of the process.
     """
 
@@ -80,11 +84,11 @@ class PyMaxPool(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         """One tick."""
-        before_x, before_y, behind_x, behind_y = self.padding
-        # Spikes and pixels are never negative: zero is neutral for the maximum.
-        values = np.pad(self.s_in.recv(), ((before_x, behind_x), (before_y, behind_y), (0, 0)))
+        before_x, before_y, after_x, after_y = self.padding
+        sides = (before_x, after_x), (before_y, after_y), (0, 0)
+        values = np.pad(self.s_in.recv(), sides, constant_values=LEAST)
         (sx, sy), (w, h, _) = self.stride, self.shape
-        highest = np.zeros(self.shape, dtype=np.int32)
+        highest = np.full(self.shape, LEAST, dtype=np.int32)
         for i, j in np.ndindex(*self.kernel):
             np.maximum(highest, values[i : i + sx * w : sx, j : j + sy * h : sy], out=highest)
         self.s_out.send(highest)
