@@ -218,6 +218,13 @@ class Net:
         """The current value plus another of its shape."""
         return self.then("Add", other, module=self.label("add"))
 
+    def gate(self, other: str, most: float = 0) -> Net:
+        """The current value times another; with ``most`` times what that does not fire of it."""
+        name = self.label("gate")
+        if most:
+            other = self.node("Sub", self.const(most), other, module=name)
+        return self.then("Mul", other, module=name)
+
     def concat(self, other: str, channels: int) -> Net:
         """The current value and another of ``channels`` channels."""
         self.then("Concat", other, module=self.label("cat"), axis=1)

@@ -80,7 +80,7 @@ class _Author:
         direct = self.net.nodes[-1:] and self.net.nodes[-1].op_type in ("MaxPool", "AveragePool")
         if (direct or not self.net.nodes) and self.flip(4):
             pass  # the neuron reads the source, or counts, directly
-        elif self.flip(6):
+        elif self.flip(4):
             self.branches(D)
         elif self.spatial and not self.flip(8):
             self.convolution(D)
@@ -92,16 +92,18 @@ class _Author:
         if self.spatial and self.flip(4):
             self.pool()
 
-    def neuron(self, D: int) -> None:
+    def neuron(self, D: int, norm: float | None = None) -> None:
         """A neuron in any spelling."""
-        norm = self.pick(1.0, 1.0, float(D), 0.5 if self.net.ties else 0.3)
+        drawn = self.pick(1.0, 1.0, float(D), 0.5 if self.net.ties else 0.3)
+        norm = norm or drawn
         rounding = self.pick("half-even", "half-up")
         self.net.fire(D, norm, rounding, self.pick(*SPELLINGS))
 
     def branches(self, D: int) -> None:
         """Two branches that meet in potentials, or as spikes."""
         net, pick = self.net, self.pick
-        out, kind = self.draw(st.integers(1, 3)), pick("parallel", "stream", "sum", "concat")
+        kind = pick("parallel", "stream", "sum", "concat", "gate", "silence", "channels")
+        out = self.draw(st.integers(1, 3))
         start, shape, rms = net.x, net.shape, net.rms
         self.same(out, D * pick(1, 1, 1 / 16))  # a branch so small that it needs a shift, or not
         if kind == "parallel":
@@ -116,15 +118,44 @@ class _Author:
             self.same(out, D)
             net.add(one)
             return
-        self.neuron(D)
-        one = net.x
+        self.neuron(D, norm=1.0 if kind == "silence" else None)
+        one, shape = net.x, net.shape
         self.same(out, D)
-        self.neuron(D)
+        if kind == "channels" and self.spatial:
+            net.mean(keep=True)
+        self.neuron(D, norm=pick(None, 1.0))
         if kind == "sum":
-            net.add(one)
-        else:
+            self.sum(one)
+        elif kind == "concat":
             net.concat(one, out)
+        else:
+            net.gate(one, most=float(D) if kind == "silence" else 0)
+            net.shape = shape
         self.same(self.draw(st.integers(1, 3)), D)
+        if kind in ("gate", "sum") and self.flip(3):
+            self.neuron(D)
+            self.same(net.shape[0], D)
+            self.maximum()
+            self.same(self.draw(st.integers(1, 3)), D)
+
+    def sum(self, one: str) -> None:
+        """A stream of spikes, of two populations or one of them twice."""
+        self.net.add(one)
+        if self.flip(3):
+            self.net.add(one)
+
+    def maximum(self) -> None:
+        """Of potentials: neurons read it, and a potential that it is added to."""
+        net = self.net
+        if not self.spatial or min(net.shape[1:]) < 2:
+            self.neuron(3)
+            return
+        net.pool("MaxPool", 2, self.pick(1, 2), self.pick(0, 1))
+        pooled = net.x
+        self.neuron(2)
+        self.same(net.shape[0], 2)
+        net.add(pooled)
+        self.neuron(3)
 
     def same(self, out: int, D: float) -> None:
         """A layer that keeps height and width, perhaps with a batch norm."""

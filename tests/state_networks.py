@@ -168,6 +168,7 @@ def _layers(draw: st.DrawFn, net: Net, T: int, is_loop: bool, has_layer: bool = 
     for i in range(draw(st.integers(1, 3))):
         if i or not has_layer:
             _layer(draw, net)
+        _meeting(draw, net, T, is_loop)
         if i and draw(st.integers(0, 3)) == 0:
             net.fire(draw(st.integers(1, 4)))
         else:
@@ -198,6 +199,25 @@ def _neuron(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
     )  # fmt: skip
     if len(net.shape) == 3 and min(net.shape[1:]) > 1 and pick(True, False, False):
         net.pool(pick("MaxPool", "AveragePool"), 2, 1)
+
+
+def _meeting(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
+    """Spikes of two neurons meet in a sum or a gate, a membrane's maximum comes before one."""
+    kind = draw(st.sampled_from(["sum", "gate", "silence", "maximum", "none", "none"]))
+    if kind == "maximum" and len(net.shape) == 3 and min(net.shape[1:]) > 1:
+        net.pool("MaxPool", 2, draw(st.integers(1, 2)), draw(st.integers(0, 1)))
+        return
+    if kind not in ("sum", "gate", "silence"):
+        return
+    carried(net, T)
+    one, shape = net.x, net.shape
+    if len(shape) == 3:
+        net.conv(shape[0], 3, 1, 1)
+    else:
+        net.linear(shape[0])
+    carried(net, T, decay=0.25, gain=1.0, reset="soft")
+    net.add(one) if kind == "sum" else net.gate(one, most=float(kind == "silence"))
+    _layer(draw, net)
 
 
 def _head(draw: st.DrawFn, net: Net, T: int, summed: bool = False) -> None:

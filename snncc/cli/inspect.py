@@ -181,6 +181,7 @@ def _summary_json(model: CompiledModel) -> dict[str, Any]:
     return {
         **{k: v for k, v in model.manifest.items() if k != "members"},
         "report": model.report.to_json(),
+        "besides_sops_per_sample": dict(model.program.besides),
         "neurons": tables.rows(model, "neurons"),
         "stages": _stages(model),
         "reference_samples": len(reference.x) if reference is not None else 0,

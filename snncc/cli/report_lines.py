@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "all_lines",
+    "besides_lines",
     "fired",
     "mask_json",
     "mask_line",
@@ -47,6 +48,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_mask(model),
         _lowered(model),
         *_attention(model),
+        *besides_lines(model.program.besides),
         _weights(model),
         *_trained(model),
         *_silent(model),
@@ -56,6 +58,12 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_target(model),
         _verify(model),
     ]
+
+
+def besides_lines(work: Mapping[str, int]) -> list[Line]:
+    """What is computed beside synaptic operations, if anything is."""
+    told = [f"{count:,} {what}" for what, count in work.items()]
+    return [("besides", f"{', '.join(told)} per sample, counted apart from SOPs")] if work else []
 
 
 def network_line(checkpoint: Mapping[str, Any] | None, origins: Mapping[str, str]) -> Line:

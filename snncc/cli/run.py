@@ -15,7 +15,7 @@ import click
 from snncc.cli.accuracy import accuracy, accuracy_text
 from snncc.cli.files import check_input_file, check_output_file, output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
-from snncc.cli.report_lines import mask_json, mask_line, note_lines
+from snncc.cli.report_lines import besides_lines, mask_json, mask_line, note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
 from snncc.cli.shared_options import PATH, data_option, file_argument, json_option, limit_option
 from snncc.errors import BadInputError, UsageError
@@ -259,6 +259,7 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "interval": None,
         "sops_per_sample": rates.sops / len(read),
         "spikes_per_sample": rates.spikes / len(read),
+        "besides_sops_per_sample": dict(session.model.program.besides),
         "rates": rates.to_json(),
     }
     if _classes(session):
@@ -324,6 +325,8 @@ def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
         screen.line("lava", *ran_pieces(ran))
     spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
+    for line in besides_lines(found["besides_sops_per_sample"]):
+        screen.line(*line)
     if path := found.get("path"):
         screen.line("wrote", path)
     screen.text("")

@@ -9,8 +9,10 @@ along projections into accumulators, through pools, or to a readout:
   A ``masked`` one emits 0 in the sample's masked patches, whatever arrived there.
 * ``Neuron`` reads one complete accumulator and fires for D ticks: spike k iff v >= level k. With
   ``carry`` its membrane remembers: v is then what is left of the last timestep plus the potential.
-* ``Pool`` takes the maximum (OR of spikes) or the sum over windows of whatever arrives.
+* ``Pool`` takes the maximum (OR of spikes) or the sum over windows of whatever arrives, potentials
+  too.
 * ``Attention`` multiplies three spike trains, and a ``Relay`` repeats a train in a later window.
+* ``Gate`` is the product of two trains, number by number, and ``Sum`` their sum as one stream.
 * ``Readout`` names a result: the potential of an accumulator or the spike counts of a neuron.
 
 Axis order is (T, D, N, C, H, W). All arithmetic is in integers and bounds are proved.
@@ -101,6 +103,16 @@ class Program:
     def latency(self) -> int:
         """Ticks from the first firing to the last, one timestep."""
         return self.windows * self.ticks
+
+    @cached_property
+    def besides(self) -> Mapping[str, int]:
+        """Operations of a sample beside synaptic ones, in all timesteps: what -> how many."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            if (work := node.besides(self.by_name)) is not None:
+                what, count = work
+                found[what] = found.get(what, 0) + count * self.timesteps
+        return found
 
     def readers(self, name: str) -> tuple[Node, ...]:
         """Nodes that read what node ``name`` emits."""

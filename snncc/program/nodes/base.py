@@ -310,6 +310,16 @@ class Node(Item):
         """
         raise self._unanswered("synaptic operations")
 
+    def besides(self, nodes: Nodes) -> tuple[str, int] | None:
+        """What it computes in a timestep beside synaptic operations, and how often; None: nothing.
+
+        Whether spikes come or not: a chip may do less.
+
+        Args:
+            nodes: See Node.
+        """
+        return None
+
     def taken(self, program: Network) -> Taken | None:
         """What it takes of a chip; None: nothing, or what it takes is counted with another node."""
         raise self._unanswered("resources of a chip")

@@ -148,6 +148,10 @@ class Gate(Node):
         """No synapses lead into it: see Node."""
         return 0
 
+    def besides(self, nodes: Nodes) -> tuple[str, int] | None:
+        """See Node."""
+        return "gates", prod(self.shape)
+
     def taken(self, program: Network) -> Taken:
         """A neuron for each output, with two synapses: see Node."""
         each = prod(self.shape)

@@ -178,6 +178,12 @@ class Pool(Node):
         """Spikes cross it before they cross synapses: see Node."""
         return 0
 
+    def besides(self, nodes: Nodes) -> tuple[str, int] | None:
+        """Comparisons of potentials; those of spikes are ORs of what arrives: see Node."""
+        if self.kind == "sum" or not self.is_signed(nodes):
+            return None
+        return "comparisons of potentials", prod(self.shape) * prod(self.kernel)
+
     def taken(self, program: Network) -> Taken:
         """A neuron for each output, that reads its window: see Node."""
         each, per_neuron = prod(self.shape), prod(self.kernel)

@@ -115,6 +115,10 @@ class Sum(Node):
         """No synapses lead into it: see Node."""
         return 0
 
+    def besides(self, nodes: Nodes) -> tuple[str, int] | None:
+        """See Node."""
+        return "sums of spikes", prod(self.shape)
+
     def taken(self, program: Network) -> Taken:
         """A neuron for each output, with two synapses: see Node."""
         each = prod(self.shape)
