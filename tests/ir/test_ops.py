@@ -63,6 +63,15 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
     "SpikeAttention": (
         {"heads": 2, "order": "kv"}, [np.zeros((2, 1, 4, c), np.uint8) for c in (3, 2, 2)]
     ),
+    "MaxPotential": (
+        {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4},
+        [np.zeros((1, 1, 2, 2), np.int64)],
+    ),
+    "Gate": ({"rule": "and", "most": 0}, [np.zeros((1, 3), np.float32)] * 2),
+    "CountGate": ({"rule": "and-not", "most": 2}, [np.zeros((1, 3), np.uint8)] * 2),
+    "SpikeGate": ({"rule": "and", "most": 0}, [np.zeros((2, 1, 3), np.uint8)] * 2),
+    "TrainSum": ({}, [np.zeros((1, 3), np.float32)] * 2),
+    "CountSum": ({}, [np.zeros((1, 3), np.uint8)] * 2),
     "Repeat": ({"T": 2}, [np.zeros((1, 3), np.float32)]),
     "TimeFirst": ({"T": 2}, [np.zeros((1, 2, 3), np.float32)]),
     "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
@@ -318,6 +327,19 @@ def test_sum_pool_of_integers_is_exact_beyond_float() -> None:
     x = np.array([[[[2**53, 1], [-(2**60), 2**40 + 1]]]], dtype=np.int64)
     y = run("SumPool", x, kernel_shape=[2, 2], strides=[1, 1], pads=[0] * 4)
     assert y.item() == 2**53 + 1 - 2**60 + 2**40 + 1
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 99), st.booleans())
+def test_a_maximum_of_potentials_is_padded_with_the_least(seed: int, floats: bool) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-(2**40), -1, (2, 3, 5, 4)).astype(np.float32 if floats else np.int64)
+    geometry = {"strides": [2, 1], "pads": [1, 0, 1, 2], "kernel_shape": [2, 3]}
+    y = run("MaxPotential", x, **geometry)
+    assert y.dtype == x.dtype
+    wide = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (0, 2)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (2, 3), (2, 3))[:, :, ::2]
+    np.testing.assert_array_equal(y, windows.max(axis=(4, 5)))
 
 
 # -- neurons with a memory -----------------------------------------------------------------

@@ -85,6 +85,30 @@ TEXTS: Mapping[str, tuple[tuple[int, ...], str]] = {
           u = Reshape (mixed, map)
           y = FIRE 2 / 1 (u)
         }"""),
+    # the product of two trains, and of one with what the other does not fire
+    "recognise-gate": ((3, 2), """
+        net (float[N,2] x) => (float[N,2] y)
+        <float[2] two = {2, 2}, float three = {3}, float[N,2] a, float[N,2] c> {
+          a = FIRE 2 / 1 (x)
+          u = Mul (x, two)
+          c = FIRE 3 / 1 (u)
+          rest = Sub (three, c)
+          both = Mul (a, c)
+          left = Mul (rest, a)
+          y = Add (both, left)
+        }"""),
+    # one stream of three trains, which a layer reads
+    "recognise-sum": ((3, 2), """
+        net (float[N,2] x) => (float[N,3] y)
+        <float[2] two = {2, 2}, float[3,2] w = {1, 2, 3, 4, 5, 6}, float[3] b = {1, 2, 3},
+         float[N,2] a, float[N,2] c> {
+          a = FIRE 4 / 1 (x)
+          u = Mul (x, two)
+          c = FIRE 4 / 1 (u)
+          sum = Add (a, c)
+          more = Add (sum, c)
+          y = LINEAR (more, w, b)
+        }"""),
     "distribute-linear": ((3, 2), """
         net (float[N,2] x) => (float[N,3] y)
         <float[2] two = {2, 2}, float[3,2] w = {1, 2, 3, 4, 5, 6}, float[3] b = {1, 2, 3},
@@ -143,11 +167,17 @@ TEXTS: Mapping[str, tuple[tuple[int, ...], str]] = {
           u = LINEAR (x, w)
           y = FIRE 4 / 4 (u)
         }"""),
+    # one pool that a neuron reads, and one whose maxima are the result
     "commute-max-pool": ((3, 1, 2, 2), """
-        net (float[N,1,2,2] x) => (float[N,1,1,1] y) <float[N,1,1,1] y> {
+        net (float[N,1,2,2] x) => (float[N,1,1,1] y, float[N,1,1,1] z)
+        <float[1,1,1,1] w = {2}, float[N,1,1,1] y> {
+          u = Conv <kernel_shape: ints = [1, 1], strides: ints = [1, 1], pads: ints = [0, 0, 0, 0],
+                    dilations: ints = [1, 1], group: int = 1> (x, w)
           m = MaxPool <kernel_shape: ints = [2, 2], strides: ints = [2, 2],
-                       pads: ints = [0, 0, 0, 0], ceil_mode: int = 0> (x)
+                       pads: ints = [0, 0, 0, 0], ceil_mode: int = 0> (u)
           y = FIRE 4 / 4 (m)
+          z = MaxPool <kernel_shape: ints = [2, 2], strides: ints = [2, 2],
+                       pads: ints = [0, 0, 0, 0], ceil_mode: int = 0> (u)
         }"""),
     # zeros that pad a normalised image are no zeros of the raw one: a bias map
     "quantise-input": ((3, 1, 3, 3), """

@@ -80,10 +80,6 @@ def max_pool_of_averages(net: Net) -> Net:
     return net.conv(2).fire().pool("AveragePool").pool("MaxPool").flatten().linear(2)
 
 
-def max_pool_as_result(net: Net) -> Net:
-    return net.conv(2).pool("MaxPool")
-
-
 def norm_that_turns_a_max_pool(net: Net) -> Net:
     net.conv(2).pool("MaxPool").affine("Mul", [1, -1], per_channel=True)
     return net.fire().flatten().linear(2)
@@ -135,7 +131,6 @@ BAD: list[Callable[[Net], Net]] = [
     regrouped,
     mixed_batch,
     max_pool_of_averages,
-    max_pool_as_result,
     norm_that_turns_a_max_pool,
     ragged_average,
     padding_not_counted,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from float_networks import Case, Net, front, imported, lowered
+from float_networks import Case, Net, case_of, front, imported, lowered
 from state_networks import apart, carried, flat, mean_over_time, repeated, sequence, unrolled
 
 from snncc.errors import UnsupportedModelError
@@ -57,9 +57,9 @@ def test_layers_on_separate_timesteps_fold_too():
 
 
 def test_a_max_pool_does_not_pass_a_neuron_with_memory():
-    net = network().conv(2, 3, 1, 1).pool("MaxPool")
-    with pytest.raises(UnsupportedModelError, match="max-pool before a neuron with memory"):
-        front(carried(net, T))
+    net = carried(network().conv(2, 3, 1, 1).pool("MaxPool"), T)
+    found = kinds(lowered(case_of(net, scale=1 / 64), 8).stages["quantised"])
+    assert found[found.index("MaxPotential") + 1] == "StatefulFireCount"
 
 
 def test_a_max_pool_of_spikes_stays_where_it_is():
