@@ -265,6 +265,20 @@ def test_a_gate_sends_in_each_tick_what_that_adds(tmp_path: Path) -> None:
     assert done.stdout.split() == ["same"] * 40
 
 
+@pytest.mark.slow  # half a minute, in which Lava looks for the processes
+def test_a_chain_of_a_thousand_sums_is_no_recursion(tmp_path: Path) -> None:
+    nodes: list[Any] = [Source("x", (2,), 3)]
+    for i in range(1100):
+        nodes.append(Sum(f"s{i}", (2,), nodes[-1].name, "x", nodes[-1].payload + 3))
+    last = nodes[-1]
+    same = (Projection(last.name, "identity", (), last.payload),)
+    nodes.append(Accumulator("v", (2,), same, np.zeros(2, np.int64), 0, last.payload))
+    program = Program("chain", (*nodes, Readout("y", (2,), "v", 1.0)))
+    program.validate()
+    found = run(emitted(program, np.array([[1, 3]], np.uint8), tmp_path / "net"))
+    assert found["readout/y"].tolist() == [[[1101, 3303]]]
+
+
 def test_most_maxima_that_are_compared_are_negative() -> None:
     wanted = defined(*maxima())
     assert all((wanted[f"readout/w{i} y"] < 0).mean() > 0.2 for i in (1, 2, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["build", "run_config"]
 
 #: Lava's PyConvModelFixed keeps the number in 8 bits with sign.
 _STOCK_GROUPS = 127
+#: Calls of Python that Lava's compiler may nest, those along a chain of processes not counted.
+_OTHER_CALLS = 1000
 
 
 def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) -> AbstractProcess:
@@ -47,6 +50,8 @@ def build(graph: Graph, x: Path, results: Results, readouts_only: bool = False) 
         for source, port in zip(sources, _ports(process, len(sources)), strict=True):
             _connect(source, port)
         made[entry["name"]] = process
+    # Lava finds connected processes by recursion, a call for each of a chain.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _OTHER_CALLS + len(made)))
     return next(iter(made.values()))
 
 
