@@ -18,7 +18,17 @@ from snncc.backends.event.layout import layout
 from snncc.backends.lava.engine import LavaEngine
 from snncc.backends.lava.schedule import schedule
 from snncc.errors import BadInputError, SnnccError, TargetError
-from snncc.program import Accumulator, Node, Pool, Program, Projection, Relay
+from snncc.program import (
+    Accumulator,
+    Gate,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Readout,
+    Relay,
+    Sum,
+)
 from snncc.program.nodes import KINDS
 from snncc.program.nodes.base import Item
 from snncc.program.timing import completion_windows, firing_window
@@ -28,7 +38,7 @@ from snncc.runtime.result import rates, synaptic_operations
 QUESTIONS = [
     name
     for name, value in vars(Node).items()
-    if not name.startswith("_") and name not in ("name", "emits", "is_potential")
+    if not name.startswith("_") and name not in ("name", "emits", "is_potential", "besides")
 ]
 
 
@@ -168,6 +178,28 @@ def test_thousands_of_pools_in_a_row_are_no_recursion() -> None:
     assert synaptic_operations(Activity(counts=counts), deep)["fire1"] == of_fire1 + 3 * 6 * 6
 
 
+def test_thousands_of_gates_and_sums_in_a_row_are_no_recursion() -> None:
+    program = small_model.program()
+    shape, unit = (3, 6, 6), {"kernel": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0)}
+    one = replace(program.by_name["fire1"], levels=program.by_name["fire1"].levels[:, :1])
+    nodes: list[Node] = [one if n.name == "fire1" else n for n in program.nodes[:3]]
+    gate = stream = "fire1"
+    for i in range(1500):
+        nodes.append(Pool(f"p{i}", shape, gate, "max", **unit, payload=1))
+        gate = f"g{i}"
+        nodes.append(Gate(gate, shape, f"p{i}", "fire1", "and", 1))
+        nodes.append(Sum(f"s{i}", shape, stream, gate, i + 2))
+        stream = f"s{i}"
+    through = Projection(stream, "identity", payload=1501)
+    made = Accumulator("all", shape, (through,), np.zeros(3, np.int64), 0, 1501)
+    deep = replace(program, nodes=(*nodes, made, Readout("y", shape, "all", 1.0)))
+    deep.validate()
+    assert firing_window(deep.by_name[gate], deep.by_name) == 0
+    assert made.bounded(deep.by_name).high == 1501
+    counts = {"fire1": np.ones((1, 1, *shape), np.uint8)}
+    assert synaptic_operations(Activity(counts=counts), deep)["fire1"] == 1501 * 3 * 6 * 6
+
+
 def test_a_part_of_a_node_is_an_item_too() -> None:
     program = small_model.program()
     parts = [p for a in program.accumulators for p in a.projections]
@@ -187,3 +219,47 @@ def test_a_membrane_that_no_engine_knows_is_refused(engine: str) -> None:
     nodes = [replace(n, carry="thrice") if n.name == "fire2" else n for n in program.nodes]
     with pytest.raises(SnnccError, match=f"engine '{engine}' .*thrice"):
         CARRIED[engine](replace(program, nodes=tuple(nodes)))
+
+
+def test_work_beside_synaptic_operations_is_counted_over_all_timesteps() -> None:
+    program = small_model.program()
+    fire = program.by_name["fire1"]
+    potential = program.by_name[fire.source]
+    c, h, w = fire.shape
+    more = (
+        Gate("gate", fire.shape, "fire1", "fire1", "and", fire.reach**2),
+        Sum("sum", fire.shape, "fire1", "gate", fire.reach + fire.reach**2),
+        Sum("again", fire.shape, "sum", "gate", fire.reach + 2 * fire.reach**2),
+        Pool("max", (c, h // 2, w // 2), potential.name, "max", (2, 2), (2, 2), (0,) * 4,
+             potential.reach),
+        Pool("or", (c, h // 2, w // 2), "fire1", "max", (2, 2), (2, 2), (0,) * 4, fire.reach),
+    )  # fmt: skip
+    whole = replace(program, nodes=(*program.nodes[:-1], *more, program.nodes[-1]), timesteps=3)
+    whole.validate()
+    assert whole.besides == {
+        "gates": 3 * c * h * w,
+        "sums of spikes": 3 * 2 * c * h * w,
+        "comparisons of potentials": 3 * c * h * w,
+    }
+
+
+def test_spikes_of_a_sum_are_those_of_its_populations() -> None:
+    """A layer's synaptic operations are each population's own, through sums and gates alike."""
+    rng = np.random.default_rng(0)
+    program = small_model.program()
+    fire = program.by_name["fire1"]
+    c, h, w = fire.shape
+    double = Sum("double", fire.shape, "fire1", "fire1", 2 * fire.reach)
+    square = Gate("square", fire.shape, "fire1", "fire1", "and", fire.reach**2)
+    counts = {
+        n.name: rng.integers(0, 2, (1, 2, *n.shape)).astype(np.uint8) for n in program.neurons
+    }
+    for node, values in ((double, 2 * counts["fire1"]), (square, counts["fire1"] ** 2)):
+        one = Projection(node.name, "linear", (np.ones((5, c * h * w), np.int8),), node.reach)
+        made = Accumulator("last", (5,), (one,), np.zeros(5, np.int64), 0, 0).bounded(
+            {node.name: node}
+        )
+        whole = replace(program, nodes=(*program.nodes[:-1], node, made, program.nodes[-1]))
+        before = synaptic_operations(Activity(counts=counts), program)
+        after = synaptic_operations(Activity(counts=counts), whole)
+        assert after["fire1"] - before["fire1"] == 5 * int(values.sum())
