@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from snncc.backends.clocked.engine import ClockedEngine
 from snncc.program import (
     Accumulator,
     Attention,
@@ -223,3 +224,17 @@ def _attended(node: Attention, q: list[int], k: list[int], v: list[int]) -> list
         )
         for h, j, n in product(range(node.heads), range(e), range(N))
     ]
+
+
+def assert_interpreted(program: Program, x: np.ndarray, pipelined: bool = False) -> None:
+    """Counts, trains, potentials and results are what plain integers say."""
+    expected, potentials, readouts = interpret(program, x)
+    probes = [n.name for n in (*program.neurons, *program.accumulators)]
+    found = ClockedEngine(program, pipelined).run(x, probes=probes, batch=2)
+    for name, values in {**expected, **potentials, **readouts}.items():
+        got = {**found.counts, **found.potentials, **found.readouts}[name]
+        np.testing.assert_array_equal(got, values, err_msg=name)
+    for neuron in program.neurons:
+        ticks = np.arange(neuron.D).reshape(-1, *(1,) * (len(neuron.shape) + 1))
+        train = expected[neuron.name][:, None] > ticks
+        np.testing.assert_array_equal(found.spikes[neuron.name], train, err_msg=neuron.name)

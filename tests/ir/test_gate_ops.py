@@ -8,10 +8,37 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_attention_ops import train
-from test_ops import run
+from onnx import helper
+
+from snncc.ir.ops import DOMAIN, OPS, OPSET, VERSION, function_of
+from snncc.ir.oracle import session
 
 Array = np.ndarray
+
+
+def run(name: str, *arrays: Array, **attributes: Any) -> Array:
+    """The operator's body, executed."""
+    kinds = [helper.np_dtype_to_tensor_dtype(a.dtype) for a in arrays]
+    given = [
+        helper.make_tensor_value_info(n, k, a.shape)
+        for n, k, a in zip("AB", kinds, arrays, strict=True)
+    ]
+    (types,) = OPS[name].outputs.values()
+    dtype = {"tensor(float)": np.float32, "tensor(int64)": np.int64}.get(types[0], np.uint8)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    made = [helper.make_tensor_value_info("Y", kind, None)]
+    node = helper.make_node(name, ["A", "B"], ["Y"], domain=DOMAIN, **attributes)
+    graph = helper.make_graph([node], "one", given, made)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
+    functions = [function_of(name)]
+    model = helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=10)
+    (found,) = session(model, threads=1).run(["Y"], dict(zip("AB", arrays, strict=True)))
+    return np.asarray(found)
+
+
+def train(a: Array, D: int) -> Array:
+    """Spikes first: [D, ...]."""
+    return (a[None] > np.arange(D).reshape(-1, *(1,) * a.ndim)).astype(np.uint8)
 
 
 @st.composite

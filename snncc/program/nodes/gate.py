@@ -96,7 +96,8 @@ class Gate(Node):
         require(self.shape in shapes, f"{shapes} do not give {self.shape}")
         of_channels = (self.shape[0], *(1 for _ in self.shape[1:]))
         require(shapes <= {self.shape, of_channels}, f"{shapes} do not go together")
-        binary = nodes[self.b].tick_reach(nodes) == 1
+        other = nodes[self.b]
+        binary = other.tick_reach(nodes) == 1 and other.reach <= program.ticks
         require(binary or self.kind == "and", f"reads the silence of '{self.b}', no binary train")
         reach = prod(nodes[name].reach for name in self.sources)
         require(reach <= self.payload <= MOST, f"payload {self.payload}, not {reach}, up to {MOST}")

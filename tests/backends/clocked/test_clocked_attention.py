@@ -10,7 +10,7 @@ import pytest
 from attention_networks import attention_cases, one_attention
 from float_networks import examples
 from hypothesis import given, settings
-from interpreter import interpret
+from interpreter import assert_interpreted, interpret
 
 from snncc.backends.clocked import attention_cells
 from snncc.backends.clocked import engine as clocked
@@ -20,20 +20,6 @@ from snncc.program import Attention, Program, Relay
 from snncc.runtime.result import synaptic_operations
 
 ORDERS = pytest.mark.parametrize("order", ["kv", "qk"])
-
-
-def assert_interpreted(program: Program, x: np.ndarray, pipelined: bool = False) -> None:
-    """Counts, trains, potentials and results are what plain integers say."""
-    expected, potentials, readouts = interpret(program, x)
-    probes = [n.name for n in (*program.neurons, *program.accumulators)]
-    found = ClockedEngine(program, pipelined).run(x, probes=probes, batch=2)
-    for name, values in {**expected, **potentials, **readouts}.items():
-        got = {**found.counts, **found.potentials, **found.readouts}[name]
-        np.testing.assert_array_equal(got, values, err_msg=name)
-    for neuron in program.neurons:
-        ticks = np.arange(neuron.D).reshape(-1, *(1,) * (len(neuron.shape) + 1))
-        train = expected[neuron.name][:, None] > ticks
-        np.testing.assert_array_equal(found.spikes[neuron.name], train, err_msg=neuron.name)
 
 
 @settings(max_examples=60)
