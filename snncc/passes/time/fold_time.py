@@ -113,7 +113,8 @@ class _Folding(Work):
     def _require_no_faults(self) -> None:
         if self.faults:
             count = len(self.faults)
-            raise UnsupportedModelError(f"{count} nodes mix timesteps or T", self.faults)
+            what = "node whose timesteps" if count == 1 else "nodes whose timesteps"
+            raise UnsupportedModelError(f"{count} {what} cannot be followed", self.faults)
 
     # -- one node --------------------------------------------------------------------------
 

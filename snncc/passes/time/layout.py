@@ -17,6 +17,13 @@ from snncc.ir.graphs import Edit, label, provenance
 __all__ = ["Layout", "Seen", "Work"]
 
 
+#: What only moves elements.
+_MOVES = (
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Concat", "Slice",
+    "Split", "Gather",
+)  # fmt: skip
+
+
 class Layout(Enum):
     """Where the timesteps of a value are; N are its samples, and «...» are its own axes."""
 
@@ -47,6 +54,19 @@ class Layout(Enum):
     def time_axis(self) -> int | None:
         """The axis of all timesteps, where they have one of their own."""
         return {Layout.APART: 0, Layout.LINED: 1}.get(self)
+
+    @property
+    def leading(self) -> tuple[str, ...]:
+        """The axes of timesteps and samples, as people are told of them."""
+        together = {
+            Layout.ONE: ("1", "N"),
+            Layout.APART: ("T", "N"),
+            Layout.FLAT: ("T·N",),
+            Layout.LINED: ("N", "T"),
+            Layout.ROWS: ("N·T",),
+            Layout.CUT: ("1", "N"),
+        }
+        return together.get(self, ("N",))
 
 
 @dataclass(frozen=True)
@@ -93,13 +113,28 @@ class Work:
         self.faults.append(Fault(what, *where, todo))
 
     def mixed(self, node: ir.Node, live: list[ir.Value]) -> None:
-        """Note a node that makes one value of several timesteps."""
-        self.fault(
-            node,
-            "mixes timesteps",
-            f"only neurons with memory and a final mean or sum may see T = {self.T}",
-        )
+        """Note a node that makes one value of several timesteps, or loses their axis."""
+        read = list(dict.fromkeys(self.axes(v) for v in live))
+        if len(read) > 1:
+            what = f"reads {' and '.join(read)}, whose timesteps are in different places"
+            self.fault(node, what, "values of the same timesteps, laid out alike")
+        elif node.op_type in _MOVES:
+            what = f"of {read[0]} makes a value in which timesteps cannot be followed"
+            self.fault(
+                node, what, "T and N in front, [T, N, ...] or [T·N, ...], and axes after them"
+            )
+        else:
+            rule = f"only neurons with memory and a final mean or sum may see T = {self.T}"
+            self.fault(node, f"mixes the timesteps of {read[0]}", rule)
         self.seen[node.outputs[0]] = Seen(Layout.FLAT, self.seen[live[0]].twin)
+
+    def axes(self, value: ir.Value) -> str:
+        """A value's axes, as people are told of them: [T, N, 64, 8]."""
+        found = self.seen[value]
+        lead, shape = found.layout.leading, value.shape or ()
+        rest = [d if isinstance(d, int) else "?" for d in shape[len(lead) :]]
+        when = f" of timestep {', '.join(map(str, found.when))}" if found.when else ""
+        return f"[{', '.join(map(str, (*lead, *rest)))}]{when}"
 
     def times(self, node: ir.Node, twin: ir.Value, factor: int) -> ir.Value:
         """A folded value times a number; of a mean over time it makes a sum."""

@@ -268,7 +268,7 @@ def _some(net: Net, steps: list[str]) -> None:
     [
         (_last_alone, "that of timestep 2 alone"),
         (_backwards, "has timesteps in another order"),
-        (_twice, "mixes timesteps"),
+        (_twice, r"mixes the timesteps of \[N, 2, 4, 4\] of timestep 1, 2"),
         (_some, "that of timestep 1, 2 alone"),
     ],
 )
@@ -277,3 +277,32 @@ def test_what_a_loop_may_not_do_with_its_timesteps_is_named(spoil, why):
     spoil(net, list(net.nodes.pop().input))
     with pytest.raises(UnsupportedModelError, match=why):
         folded(net)
+
+
+def _turned(net: Net) -> Net:
+    """[T, N, C, H, W] as [N, C, T, H, W]."""
+    return net.then("Transpose", perm=[1, 2, 0, 3, 4], module="turn")
+
+
+def _summed_up(net: Net) -> Net:
+    return net.then("CumSum", net.const(0, np.int64), module="cumulative")
+
+
+def _of_two_layouts(net: Net) -> Net:
+    flat_one = net.node("Reshape", net.x, net.const([-1, *net.shape], np.int64), module="flat")
+    return net.then("Mul", flat_one, module="both")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (_turned, "of [T, N, 2, 4, 4] makes a value in which timesteps cannot be followed"),
+        (_summed_up, "mixes the timesteps of [T, N, 2, 4, 4]"),
+        (_of_two_layouts, "reads [T, N, 2, 4, 4] and [T·N, 2, 4, 4], whose timesteps are in"),
+    ],
+)
+def test_a_refusal_says_which_axes_there_are(spoil, what):
+    net = spoil(apart(network(), T))
+    with pytest.raises(UnsupportedModelError) as caught:
+        folded(net)
+    assert caught.value.faults[0].what.startswith(what)
