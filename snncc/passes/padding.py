@@ -6,6 +6,7 @@ Where. All these only move elements, so two runs of them on marked elements tell
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,16 @@ import onnx
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact
-from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, static_shape
+from snncc.ir.graphs import (
+    Edit,
+    attribute,
+    constant,
+    is_op,
+    nodes,
+    replace_value,
+    static_shape,
+)
+from snncc.ir.names import NEW
 from snncc.ir.ops import OPSET
 from snncc.ir.oracle import session
 from snncc.passes.reading import Linear, convolve, linear_behind, read_linear, write_linear
@@ -27,6 +37,7 @@ __all__ = [
     "emit_padding",
     "paddings",
     "read_padding",
+    "restate",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -40,7 +51,7 @@ _INDICES = frozenset(
     | {"Slice", "ConstantOfShape", "Shape"}
 )
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
-#: Samples that a probe moves at once: more than one, so that the batch axis shows.
+#: Samples that a probe moves at once, in each timestep; more than one, so that their axis shows.
 _BATCH = 2
 
 
@@ -136,16 +147,17 @@ def _probed(out: ir.Value, x: ir.Value, region: list[ir.Node]) -> Padding | None
     known = before is not None and after is not None and None not in shapes
     if not known or before is None or after is None or len(before) != 3 or len(after) != 3:
         return None
-    if x.dtype != ir.DataType.FLOAT or _BATCH * int(np.prod(before)) >= 2**24:
+    samples = _samples(x)
+    count = samples * int(np.prod(before))
+    if x.dtype != ir.DataType.FLOAT or count >= 2**24:
         return None
-    count = _BATCH * int(np.prod(before))
-    marks = np.arange(1, 1 + count, dtype=np.float32).reshape(_BATCH, *before)
+    marks = np.arange(1, 1 + count, dtype=np.float32).reshape(samples, *before)
     try:
         runner = session(_model(out, x, region))
         plus, minus = (runner.run(None, {"x": m})[0] for m in (marks, -marks))
     except Exception:  # ONNX Runtime's errors have no common base: what does not run is not known
         return None
-    if plus.shape != (_BATCH, *after):
+    if plus.shape != (samples, *after):
         return None
     return _border(out, x, marks, plus, plus != minus)
 
@@ -184,7 +196,7 @@ def _model(out: ir.Value, x: ir.Value, region: list[ir.Node]) -> onnx.ModelProto
     graph = onnx.helper.make_graph(
         body,
         "padding",
-        [onnx.helper.make_tensor_value_info("x", float32, [_BATCH, *(static_shape(x) or ())])],
+        [onnx.helper.make_tensor_value_info("x", float32, [_samples(x), *(static_shape(x) or ())])],
         [onnx.helper.make_tensor_value_info(str(out.name), float32, None)],
         tensors,
     )
@@ -192,9 +204,16 @@ def _model(out: ir.Value, x: ir.Value, region: list[ir.Node]) -> onnx.ModelProto
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
+def _samples(value: ir.Value) -> int:
+    """Its first axis in a probe: 3 * N of one that holds three timesteps of N samples."""
+    first = str(value.shape[0]) if value.shape is not None else ""
+    times = re.match(r"(\d+)\s*\*", first)
+    return _BATCH * int(times.group(1) if times else 1)
+
+
 def _sizes(node: ir.Node) -> npt.NDArray[np.int64]:
     x = node.inputs[0]
-    sizes = [_BATCH, *(static_shape(x) or ())] if x is not None else []
+    sizes = [_samples(x), *(static_shape(x) or ())] if x is not None else []
     start, end = attribute(node, "start", 0), attribute(node, "end", len(sizes))
     return np.array(sizes[start:end], dtype=np.int64)
 
@@ -212,6 +231,29 @@ def emit_padding(edit: Edit, x: ir.Value, pads: Pads, name: str) -> ir.Value:
         "Pad", x, edit.const(f"{name}.pads", array), name=name, dtype=x.dtype,
         shape=[batch, c, top + h + bottom, left + w + right], attributes={"mode": "constant"},
     )  # fmt: skip
+
+
+def restate(model: ir.Model, made_by: str) -> int:
+    """Borders that are written in many steps, which read sizes, as two nodes that do not."""
+    count = 0
+    for padding in paddings(model):
+        node = padding.out.producer()
+        if node is not None and node.op_type != "Pad":
+            replace_value(padding.out, _two_nodes(padding, Edit(node, made_by)))
+            count += 1
+    return count
+
+
+def _two_nodes(padding: Padding, edit: Edit) -> ir.Value:
+    """Zeros around the map, and the border's values in their place."""
+    out, (top, left, bottom, right) = padding.out, padding.pads
+    _, height, width = static_shape(out) or (1, 1, 1)
+    ring = np.ones((1, 1, height, width), dtype=bool)
+    ring[:, :, top : height - bottom, left : width - right] = False
+    zeros = emit_padding(edit, padding.x, padding.pads, f"{out.name}/padded")
+    values = edit.const(f"{out.name}.values", padding.values.astype(np.float32)[:, None, None])
+    where = edit.const(f"{out.name}.ring", ring)
+    return edit.op("Where", where, values, zeros, name=f"{out.name}{NEW}", like=out)
 
 
 def padded_layer(padding: Padding) -> Linear | None:

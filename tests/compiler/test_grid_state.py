@@ -137,6 +137,7 @@ class Meeting(nn.Module):
         return self.fc((b + c + d).mean((3, 4))).mean(0)
 
 
+@SLOW
 def test_so_does_one_in_which_spikes_meet():
     torch.manual_seed(3)
     module = Meeting().eval()

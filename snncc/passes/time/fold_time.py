@@ -34,7 +34,7 @@ from snncc.ir.lineage import Lineage
 from snncc.ir.metadata import SEQUENCE, TIMESTEPS
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
-from snncc.passes.padding import bordering
+from snncc.passes.padding import restate
 from snncc.passes.time import unrolled as time_steps
 from snncc.passes.time.forms import SHAPING, form_of, sizes_of
 from snncc.passes.time.layout import Layout, Seen, Work
@@ -70,6 +70,7 @@ class FoldTime(Pass):
         sequence = int(model.metadata_props.get(SEQUENCE, "0"))
         if not neurons and not sequence:
             return 0
+        restate(model, self.name)  # whose sizes are those of timesteps and samples together
         work = _Folding(
             model, sequence or attribute(neurons[0], "T"), self.name, is_sequence=sequence > 0
         )
@@ -85,13 +86,11 @@ class _Folding(Work):
     """The rewriting under way."""
 
     is_sequence: bool = False
-    borders: set[ir.Node] = field(default_factory=set)
-    sizes: dict[ir.Value, ir.Value] = field(default_factory=dict)
     made: dict[Any, ir.Value] = field(default_factory=dict)
     steps: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.lineage, self.borders = Lineage.of(self.model), bordering(self.model)
+        self.lineage = Lineage.of(self.model)
         x = self.model.graph.inputs[0]
         kind, layout = ("TimeFirst", Layout.LINED) if self.is_sequence else ("Repeat", Layout.STILL)
         size = static_shape(x) or ()
@@ -121,11 +120,7 @@ class _Folding(Work):
     def visit(self, node: ir.Node) -> None:
         """Give each result its layout and its folded twin."""
         live = [v for v in node.inputs if v is not None and v in self.seen]
-        if (
-            not live
-            or traits(node).begins_time
-            or (node in self.borders and self._copy(node, live))
-        ):
+        if not live or traits(node).begins_time:
             return
         if time_steps.visit(self, node, live):
             return
@@ -145,31 +140,6 @@ class _Folding(Work):
             self.seen[node.outputs[0]] = Seen(Layout.MEAN, first.twin)
         else:
             self._judge(node, live)
-
-    def _copy(self, node: ir.Node, live: list[ir.Value]) -> bool:
-        """A step of what puts a border around maps: on [T*N, ...] it is as on [N, ...].
-
-        Sizes are read there and elements assigned; steps have no form of their own, but all of them
-        together move no sample (see ``bordering``).
-        """
-        known = {v: self.sizes.get(v) or self._flat(v) for v in live}
-        if not all(known.values()):
-            return False
-        inputs = [known.get(v, v) if v is not None else None for v in node.inputs]
-        attributes = {k: a.value for k, a in node.attributes.items()}
-        out = node.outputs[0]
-        twin = self._emit(node, Layout.FLAT, attributes, inputs, None)
-        twin.shape = out.shape
-        if out.dtype == ir.DataType.FLOAT:
-            self.seen[out] = Seen(Layout.FLAT, twin)
-        else:
-            twin.name = f"{out.name}/folded"
-            self.sizes[out] = twin
-        return out in self.seen
-
-    def _flat(self, value: ir.Value) -> ir.Value | None:
-        found = self.seen[value]
-        return found.twin if found.layout is Layout.FLAT else None
 
     def _judge(self, node: ir.Node, live: list[ir.Value]) -> None:
         """Compute the node on folded values if it keeps timesteps apart."""

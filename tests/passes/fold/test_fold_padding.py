@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from interpreter import interpret
 from torch import nn
 
+import snncc
 from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
+from snncc.compiler import InputOptions
 from snncc.frontends.pytorch import import_module
 from snncc.ir.graphs import attribute, nodes, to_proto
 from snncc.ir.oracle import evaluate
-from snncc.nn import IntegerFire
+from snncc.nn import LIF, IntegerFire
 from snncc.passes import FRONT, PassManager, QuantiseInput
 from snncc.passes.judge.diagnose import diagnose
 from snncc.passes.padding import read_padding
@@ -358,3 +360,41 @@ def test_other_moves_are_no_padding(move: Any) -> None:
     if move is _uneven:
         net.shape = (2, 4, 5)
     assert read_padding(imported(net).graph.outputs[0]) is None
+
+
+class OverTime(nn.Module):
+    """RepConv between neurons with memory, in T timesteps."""
+
+    def __init__(self, T: int) -> None:
+        super().__init__()
+        self.T, self.stem = T, nn.Conv2d(2, 4, 3, padding=1)
+        self.first, self.second = LIF(), LIF()
+        self.block, self.fc = rep_conv(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        drive = self.stem(x).unsqueeze(0).repeat(self.T, 1, 1, 1, 1)
+        T, N, _, H, W = drive.shape
+        spikes = self.first(4 * drive)
+        made = self.block(spikes.flatten(0, 1)).reshape(T, N, -1, H, W)
+        return self.fc(self.second(4 * made + 1).mean((3, 4))).mean(0)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_a_border_that_is_written_around_maps_of_several_timesteps_folds(T: int) -> None:
+    torch.manual_seed(0)
+    net = OverTime(T)
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.bias, 0.2, 0.8)
+        norm.running_mean.uniform_(-0.5, 0.5)
+    x = np.random.default_rng(0).integers(0, 256, (12, 2, 6, 6)).astype(np.uint8)
+    pixels = InputOptions(mode="u8", mean=(0.0,), std=(1.0,))
+    model = snncc.compile(net.eval(), x, input_shape=(2, 6, 6), weight_bits=24, input=pixels)
+    report = model.report
+    assert (report.import_law.neurons, report.changed, report.verify.mismatched) == (2, 0, 0)
+    assert not report.verify.coverage.silent
+    assert [p.weights[0].shape for a in model.program.accumulators for p in a.projections] == [
+        (4, 2, 3, 3),
+        (5, 4, 3, 3),
+        (3, 5),
+    ]
