@@ -143,7 +143,8 @@ class Gate(Node):
         """Those of the first train's population that the second lets pass: see Node."""
         a, b = before[self.a], before[self.b]
         (population,) = a.by
-        return Spikes.of(population, self.product(a.values, b.values, nodes[self.b].reach))
+        passed = self.product(a.values, b.values, nodes[self.b].reach).astype(np.uint8)
+        return Spikes.of(population, passed)
 
     def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """No synapses lead into it: see Node."""
