@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -499,6 +500,8 @@ def functions_of(names: Iterable[str]) -> list[onnx.FunctionProto]:
 @cache
 def register_schemas() -> None:
     """Register all operators, so that the ONNX checker knows them (once per process)."""
+    # Which lists all schemas as it is imported, by name alone: two are named Attention then.
+    import_module("onnx.reference")
     for op in OPS.values():
         schema = _schema(op)
         if op.traits.keeps_shape and op.stage == ORDER[0] and {*_types(op)} == {F32}:

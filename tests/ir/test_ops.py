@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
 from typing import Any
 
@@ -131,6 +133,12 @@ def run(name: str, *arrays: Array, **attributes: Any) -> Array:
 def check(model: onnx.ModelProto) -> None:
     register_schemas()
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_other_libraries_may_be_imported_after_registration() -> None:
+    """As by a program that loads a file and compiles a network then."""
+    code = "import snncc.ir.ops as o; o.register_schemas(); import onnx.reference, onnxscript"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_operator_has_an_example() -> None:
