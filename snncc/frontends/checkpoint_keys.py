@@ -48,8 +48,9 @@ def renames(keys: Iterable[str], expected: Iterable[str]) -> dict[str, str]:
         keys: Of the checkpoint, without prefix.
         expected: Of the network.
     """
-    theirs, ours = {*keys}, {*expected}
-    wanted, found = _by_plain_key(ours - theirs), _by_plain_key(theirs - ours)
+    theirs, ours = dict.fromkeys(keys), dict.fromkeys(expected)
+    wanted = _by_plain_key(key for key in ours if key not in theirs)
+    found = _by_plain_key(key for key in theirs if key not in ours)
     return {
         names[0]: wanted[plain][0]
         for plain, names in found.items()
@@ -59,7 +60,7 @@ def renames(keys: Iterable[str], expected: Iterable[str]) -> dict[str, str]:
 
 def _by_plain_key(keys: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for key in sorted(keys):
+    for key in keys:
         found.setdefault(plain_key(key), []).append(key)
     return found
 
