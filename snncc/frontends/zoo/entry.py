@@ -65,16 +65,18 @@ def shape_of(name: str, zoo: Mapping[str, Entry], tensors: Tensors) -> Any:
 
 
 def _instead(zoo: Mapping[str, Entry], tensors: Tensors) -> Words:
-    """What else to name: the first network of another family that has these tensors."""
+    """What else to name: of every family that has these tensors the first network."""
+    found: list[str | Option] = []
     for read in dict.fromkeys(entry.read for entry in zoo.values()):
         try:
             shape = read(tensors)
         except BadInputError:
             continue
-        found = [name for name, e in zoo.items() if e.read is read and e.fits(shape)]
-        if found:
-            return Words("; these are the tensors of ", Option("arch", found[0]))
-    return Words("; name another, or models.py:fn")
+        names = [name for name, e in zoo.items() if e.read is read and e.fits(shape)]
+        found += [" or of " if found else "", Option("arch", names[0])] if names else []
+    if not found:
+        return Words("; name another, or models.py:fn")
+    return Words("; these are the tensors of ", *found)
 
 
 def require_fit(name: str, zoo: Mapping[str, Entry], shape: Any) -> None:

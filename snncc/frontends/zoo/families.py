@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -56,7 +57,7 @@ def _of_spikingformer(tau: float, cifar: bool = False) -> _Defaults:
     def defaults(shape: spikingformer.Shape) -> Mapping[str, Any]:
         if shape.frames:
             return {**_FRAMES, "tau": tau, "scale": 0.125}
-        if cifar or shape.told_pooling:
+        if cifar or shape.names == "block0":
             return {**_SMALL, "heads": _heads(shape), "scale": 0.125}
         return {**_LARGE, "scale": 0.125}
 
@@ -122,6 +123,7 @@ OVER_TIME: dict[str, Entry] = {
     **_sized("spikingformer", _spikingformer("spikes"), _SIZES),
     **_sized("spikingformer", _spikingformer("spikes", cifar=True), _CIFAR_SIZES),
     "spikingformer": _spikingformer("spikes")(),
+    "spikingformer-first-keys": replace(_spikingformer("spikes")(), read=spikingformer.read_first),
     "spikingformer-dvs": _spikingformer("spikes", frames=True)(),
     **_sized("cml-spikingformer", _spikingformer("potentials"), _SIZES),
     **_sized("cml-spikingformer", _spikingformer("potentials", cifar=True), _CIFAR_SIZES),

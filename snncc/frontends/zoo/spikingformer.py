@@ -29,13 +29,15 @@ from snncc.frontends.zoo.over_time import (
     stepwise,
 )
 
-__all__ = ["Shape", "Spikingformer", "read"]
+__all__ = ["Shape", "Spikingformer", "read", "read_first"]
 
-#: How the stem's five convolutions are called, by the name of the first: for CIFAR, and for all
-#: else, among it every network of CML.
+#: How the stem's five convolutions and their batch norms are called, by the name of the first: for
+#: CIFAR; for all else, among it every network of CML; and in the authors' first files, which have
+#: the very keys of Spikformer.
 _STEMS = {
-    "block0": [f"block{i}" for i in range(5)],
-    "proj": ["proj", "proj1", "proj2", "proj3", "proj4"],
+    "block0": [(f"block{i}_conv", f"block{i}_bn") for i in range(5)],
+    "proj": [(f"proj{i}_conv", f"proj{i}_bn") for i in ("", 1, 2, 3, 4)],
+    "first": [(f"proj_conv{i}", f"proj_bn{i}") for i in ("", 1, 2, 3)] + [("rpe_conv", "rpe_bn")],
 }
 
 
@@ -49,7 +51,7 @@ class Shape:
         hidden: Channels within MLPs.
         channels: Of the input.
         classes: Rows of the head.
-        names: What the stem's first convolution is called.
+        names: How the stem's convolutions are called: block0, proj or first.
         norms: Blocks have layer norms, which nothing reads.
     """
 
@@ -88,15 +90,30 @@ def read(tensors: Mapping[str, Any]) -> Shape:
     Raises:
         BadInputError: They are not those of a Spikingformer.
     """
-    stems = {f"patch_embed.{name}_conv.weight": name for name in _STEMS}
+    stems = {f"patch_embed.{name}_conv.weight": name for name in ("block0", "proj")}
     stored = Stored(tensors, tuple(stems), "Spikingformer")
-    names = stems[stored.stem]
-    stem = [f"patch_embed.{name}_conv.weight" for name in _STEMS[names]]
+    return _shape(stored, stems[stored.stem], "block.0.mlp.mlp1_conv.weight")
+
+
+def read_first(tensors: Mapping[str, Any]) -> Shape:
+    """Likewise, of a network with the keys of the authors' first files.
+
+    Raises:
+        BadInputError: They are not those of one.
+    """
+    stored = Stored(tensors, ("patch_embed.proj_conv.weight",), "Spikingformer")
+    fc1 = "block.0.mlp.fc1_conv.weight"
+    stored.require_axes(fc1, (4,))
+    return _shape(stored, "first", fc1)
+
+
+def _shape(stored: Stored, names: str, hidden: str) -> Shape:
+    stem = [f"patch_embed.{conv}.weight" for conv, _ in _STEMS[names]]
     stored.require_axes("block.0.attn.q_conv.weight", (3,))
     return Shape(
         depth=stored.blocks("block"),
         stem=tuple(stored.rows(key) for key in stem),
-        hidden=stored.rows("block.0.mlp.mlp1_conv.weight"),
+        hidden=stored.rows(hidden),
         channels=stored.channels(),
         classes=stored.rows("head.weight"),
         names=names,
@@ -119,11 +136,11 @@ class Stem(nn.Module):
         self.names = _STEMS[shape.names]
         self.pools, self.pooling = pools, pooling
         inputs = (shape.channels, *shape.stem)
-        for i, (name, outputs) in enumerate(zip(self.names, shape.stem, strict=True)):
+        for i, ((conv, norm), outputs) in enumerate(zip(self.names, shape.stem, strict=True)):
             if i:
-                self.add_module(f"{name}_lif", neurons.lif())
-            self.add_module(f"{name}_conv", nn.Conv2d(inputs[i], outputs, 3, padding=1, bias=False))
-            self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs))
+                self.add_module(_lif(conv), neurons.lif())
+            self.add_module(conv, nn.Conv2d(inputs[i], outputs, 3, padding=1, bias=False))
+            self.add_module(norm, nn.BatchNorm2d(outputs))
         self.pool = pool()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,14 +149,19 @@ class Stem(nn.Module):
         for name, flag in zip(self.names[1:], self.pools, strict=True):
             if flag == "1" and self.pooling == "potentials":
                 x = stepwise(x, self.pool)
-            x = self.get_submodule(f"{name}_lif")(x)
+            x = self.get_submodule(_lif(name[0]))(x)
             if flag == "1" and self.pooling == "spikes":
                 x = stepwise(x, self.pool)
             x = self._layer(name, x)
         return x
 
-    def _layer(self, name: str, x: Tensor) -> Tensor:
-        return stepwise(x, self.get_submodule(f"{name}_conv"), self.get_submodule(f"{name}_bn"))
+    def _layer(self, names: tuple[str, str], x: Tensor) -> Tensor:
+        return stepwise(x, *(self.get_submodule(name) for name in names))
+
+
+def _lif(conv: str) -> str:
+    """What the neuron before a convolution is called."""
+    return conv.replace("conv", "lif")
 
 
 class Attention(nn.Module):
@@ -185,7 +207,8 @@ class Block(nn.Module):
         super().__init__()
         width = shape.stem[-1]
         self.attn = Attention(neurons, width, heads, scale)
-        self.mlp = Mlp(neurons, "conv2d", width, shape.hidden, names=("mlp1", "mlp2"))
+        layers = ("fc1", "fc2") if shape.names == "first" else ("mlp1", "mlp2")
+        self.mlp = Mlp(neurons, "conv2d", width, shape.hidden, names=layers)
         if shape.norms:
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 

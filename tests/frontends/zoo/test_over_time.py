@@ -313,7 +313,11 @@ def test_heads_are_those_of_the_published_training(name, shape, heads):
         ("sdt-v1", ("spikformer", CONVOLVED), {}, r"these are the tensors of arch='spikformer'"),
         ("spikformer", ("sdt-v1", GATED), {}, r"these are the tensors of arch='sdt-v1'"),
         ("spikformer", ("spikingformer", PROJECTED), {}, r"the tensors of arch='spikingformer'"),
-        ("spikingformer", ("spikformer", LINEAR), {}, r"the tensors of arch='spikformer'"),
+        ("spikingformer", ("spikformer", LINEAR), {}, r"the tensors of arch='spikformer'$"),
+        (
+            "spikingformer", ("spikformer", CONVOLVED), {},
+            r"the tensors of arch='spikformer' or of arch='spikingformer-first-keys'",
+        ),
         ("e-spikeformer", ("sdt-v2", META), {}, r"no E-SpikeFormer; these .* arch='sdt-v2'"),
         ("sdt-v1", ("sdt-v1-gesture", GATED_EVENTS), {}, r"event frames; take arch='sdt-v1-cifar1"),
         ("sdt-v1-gesture", ("sdt-v1", GATED), {}, r"network for pictures; take arch='sdt-v1'"),
@@ -330,6 +334,21 @@ def test_an_e_spikeformer_is_no_spike_driven_transformer_v2():
     state = ESpikeFormer(BaseShape((8, 8, 16, 16), (1, 1)), Layers()).state_dict()
     with pytest.raises(BadInputError, match=r"these are the tensors of arch='e-spikeformer'"):
         zoo.build("sdt-v2", {}, state)
+
+
+def test_the_first_files_of_spikingformer_have_other_keys_and_the_same_scores():
+    """Keys of Spikformer, which only the name tells from one."""
+    old = {}
+    for key, value in (new := state_of("spikingformer", PROJECTED)).items():
+        for i in (1, 2, 3):
+            key = key.replace(f"embed.proj{i}_conv", f"embed.proj_conv{i}")
+            key = key.replace(f"embed.proj{i}_bn", f"embed.proj_bn{i}")
+        old[key.replace("embed.proj4", "embed.rpe").replace(".mlp.mlp", ".mlp.fc")] = value
+    assert old.keys() == state_of("spikformer", CONVOLVED).keys()
+    x = torch.from_numpy(values(1, 3, 32, 32)) / 128 - 1
+    first = with_weights("spikingformer-first-keys", {}, old)(x)
+    assert torch.equal(first, with_weights("spikingformer", {"pooling": "spikes"}, new)(x))
+    assert not torch.equal(first, with_weights("spikformer", {}, old)(x))
 
 
 @pytest.mark.parametrize("pooling", ["spikes", "potentials"])
