@@ -27,7 +27,7 @@ __all__ = ["LoadReport", "Weights", "load_weights", "read_weights"]
 _RAW = ("state_dict", "model", "model_state_dict", "net", "module")
 _EMA = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
 _MAX_NESTING = 3
-_MOST_VALUES = 64  # of a list among the arguments of a training
+_MOST_VALUES = 64  # of a list among the arguments of a training; and letters of a word
 _MAX_HINTS = 50  # comparing all keys of a large network with all others takes seconds
 _COUNTER = "num_batches_tracked"  # only training reads it
 #: Classes that begin with empty buffers for all their states, whatever these are called.
@@ -135,13 +135,20 @@ def _told(content: Any) -> dict[str, Any]:
     plain = {}
     if isinstance(arguments, Mapping):
         plain = {key: value for key, value in arguments.items() if _is_plain(value)}
-    return {"arch": arch if isinstance(arch, str) else "", "args": plain}
+    return {"arch": arch if _is_plain(arch) and isinstance(arch, str) else "", "args": plain}
 
 
 def _is_plain(value: Any) -> bool:
+    """Whether it is a number or word of ordinary size, or a short list of such."""
     if isinstance(value, (list, tuple)):
-        return len(value) <= _MOST_VALUES and all(map(_is_plain, value))
-    return type(value) in (bool, int, float, str)
+        return len(value) <= _MOST_VALUES and all(map(_is_single, value))
+    return _is_single(value)
+
+
+def _is_single(value: Any) -> bool:
+    if type(value) is str:
+        return len(value) <= _MOST_VALUES and value.isprintable()
+    return type(value) in (bool, float) or (type(value) is int and abs(value) < 2**63)
 
 
 _Place = tuple[str, Mapping[str, Any]]  # path of the keys, e.g. "['ema']['module']"; state dict

@@ -562,6 +562,12 @@ def test_what_a_file_says_about_its_training_is_read_as_far_as_it_is_plain(tmp_p
     assert told == {
         "arch": "sdt", "args": {"T": 4, "lr": 1e-3, "mean": [0.5, 0.4], "name": "net"}
     }  # fmt: skip
+    deep: list[object] = []
+    for _ in range(200):
+        deep = [deep]
+    odd = {"T": 10**400, "mean": deep, "name": "a\x1b[2J", "long": "x" * 65, "std": [[1.0]]}
+    content = {"state_dict": state(), "arch": "a\nb", "args": odd | {"lr": 1.0}}
+    assert read_weights(saved(tmp_path, content)).told == {"arch": "", "args": {"lr": 1.0}}
     told = read_weights(saved(tmp_path, {"model": state(), "arch": 3, "args": [1]})).told
     assert told == {"arch": "", "args": {}}
     assert read_weights(saved(tmp_path, state())).told == {"arch": "", "args": {}}
