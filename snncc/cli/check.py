@@ -11,7 +11,7 @@ import click
 
 from snncc.cli.failures import fault_json, show_faults
 from snncc.cli.network import Network, Request, network_options, read_network
-from snncc.cli.report_lines import network_line, zoo_lines
+from snncc.cli.report_lines import network_line, renamed_lines, zoo_lines
 from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
 from snncc.cli.shared_options import json_option
 from snncc.frontends.import_paths import restored_paths
@@ -83,7 +83,7 @@ def _show(screen: Screen, network: Network, found: Diagnosis) -> None:
         lowered = f"{found.activations_lowered}/{found.activations_found} activations have levels"
         screen.line("ok", f"{lowered}; {_macs(found)}; nothing stands in the way of snncc compile")
     screen.line(*network_line(network.checkpoint, network.origins))
-    for line in zoo_lines(network.checkpoint):
+    for line in (*zoo_lines(network.checkpoint), *renamed_lines(network.checkpoint)):
         screen.line(*line)
 
 

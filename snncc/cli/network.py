@@ -281,7 +281,7 @@ def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
     from snncc.frontends import zoo
 
     found = read_weights(request.model, which, request.trust_pickle)
-    built = zoo.build(arch, arguments, found.tensors)
+    built = zoo.build(arch, arguments, found.tensors, found.told, request.timesteps)
     told = {
         "name": arch, "options": built.options, "read": built.read, "left_out": built.left_out
     }  # fmt: skip
@@ -306,4 +306,5 @@ def _checkpoint_json(request: Request, found: Weights, loaded: LoadReport) -> di
         "missing": list(loaded.missing),
         "unexpected": list(loaded.unexpected),
         "states": list(loaded.states),
+        "renamed": loaded.renamed,
     }

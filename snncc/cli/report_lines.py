@@ -27,6 +27,7 @@ __all__ = [
     "mask_line",
     "network_line",
     "note_lines",
+    "renamed_lines",
     "target_pieces",
     "zoo_lines",
 ]
@@ -42,6 +43,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
     return [
         (*network_line(model.report.checkpoint, model.report.origins), _neurons(model)),
         *zoo_lines(model.report.checkpoint),
+        *renamed_lines(model.report.checkpoint),
         _import(model),
         _input(model),
         *_calibration(model),
@@ -93,6 +95,16 @@ def _states_left_out(keys: list[str]) -> str:
     more = ", …" if len(keys) > _MOST_NAMES else ""
     named = ", ".join(keys[:_MOST_NAMES]) + more
     return f"{plural(len(keys), 'state')} of neurons left out ({named})"
+
+
+def renamed_lines(checkpoint: Mapping[str, Any] | None) -> list[Line]:
+    """How many keys of the checkpoint were renamed, with one of them."""
+    renamed = (checkpoint or {}).get("renamed")
+    if not renamed:
+        return []
+    old, new = next(iter(renamed.items()))
+    told = "by the module that SpikingJelly's containers put into keys, or leave out"
+    return [("renamed", f"{plural(len(renamed), 'key')}, {old} -> {new} and so on: {told}")]
 
 
 def zoo_lines(checkpoint: Mapping[str, Any] | None) -> list[Line]:

@@ -5,12 +5,12 @@ Reading weights runs no code, unless the user trusts the file (``trust_pickle``)
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from torch.nn.parameter import is_lazy
 
 from snncc.errors import BadInputError, Fault, Option, UsageError, Words
 from snncc.frontends.checkpoint_file import load_content, require_bounded
+from snncc.frontends.checkpoint_keys import choose_prefix, renames, versions_of
 
 __all__ = ["LoadReport", "Weights", "load_weights", "read_weights"]
 
 _RAW = ("state_dict", "model", "model_state_dict", "net", "module")
 _EMA = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
-_PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.")
-_MAX_PREFIXES = 3
 _MAX_NESTING = 3
+_MOST_VALUES = 64  # of a list among the arguments of a training; and letters of a word
 _MAX_HINTS = 50  # comparing all keys of a large network with all others takes seconds
 _COUNTER = "num_batches_tracked"  # only training reads it
 #: Classes that begin with empty buffers for all their states, whatever these are called.
@@ -50,6 +50,8 @@ class Weights:
         available: The variants the file has, of ``raw`` and ``ema``.
         source: The file, as the user named it.
         versions: Per submodule, what PyTorch stores so that modules can read older checkpoints.
+        told: What stands beside the weights about the training: ``arch``, the network's name, and
+            ``args``, the arguments of the training script, plain values only.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -58,6 +60,7 @@ class Weights:
     available: tuple[str, ...]
     source: str = "checkpoint"
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class LoadReport:
         stripped: The prefix taken off the keys, e.g. ``module.``, or nothing.
         states: Keys of the checkpoint, as stored, that hold what neurons were left with by the
             last samples they saw: left out.
+        renamed: Key of the checkpoint, as stored -> key of the network, where containers put
+            ``module`` between or leave it out, as SpikingJelly's do by its version.
     """
 
     missing: tuple[str, ...]
@@ -80,6 +85,7 @@ class LoadReport:
     parameters: int
     stripped: str
     states: tuple[str, ...] = ()
+    renamed: dict[str, str] = field(default_factory=dict)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -115,7 +121,34 @@ def read_weights(
     container, state = place
     tensors = _clean(source, state)
     place_name = container or "top level"
-    return Weights(tensors, which, place_name, available, str(source), _versions(state))
+    told = _told(content)
+    return Weights(tensors, which, place_name, available, str(source), _versions(state), told)
+
+
+def _told(content: Any) -> dict[str, Any]:
+    """What a checkpoint says about its training, as far as it is plain."""
+    if not isinstance(content, Mapping):
+        return {}
+    arch, arguments = content.get("arch"), content.get("args")
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    plain = {}
+    if isinstance(arguments, Mapping):
+        plain = {key: value for key, value in arguments.items() if _is_plain(value)}
+    return {"arch": arch if _is_plain(arch) and isinstance(arch, str) else "", "args": plain}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number or word of ordinary size, or a short list of such."""
+    if isinstance(value, (list, tuple)):
+        return len(value) <= _MOST_VALUES and all(map(_is_single, value))
+    return _is_single(value)
+
+
+def _is_single(value: Any) -> bool:
+    if type(value) is str:
+        return len(value) <= _MOST_VALUES and value.isprintable()
+    return type(value) in (bool, float) or (type(value) is int and abs(value) < 2**63)
 
 
 _Place = tuple[str, Mapping[str, Any]]  # path of the keys, e.g. "['ema']['module']"; state dict
@@ -209,9 +242,10 @@ def load_weights(
     """The module holds the weights; every key is accounted for.
 
     A prefix (``module.``, ``model.``, ``_orig_mod.``, ``backbone.``, or several) is taken off the
-    keys only when more of them then match. Missing batch counters are no fault, and the state of
-    neurons, which has the batch of some earlier run in it, is left out. After an error the module
-    is not to be used.
+    keys only when more of them then match; keys that differ from the network's by a ``module``
+    between their parts, as containers of SpikingJelly make them, are renamed. Missing batch
+    counters are no fault, and the state of neurons, which has the batch of some earlier run in it,
+    is left out. After an error the module is not to be used.
 
     Args:
         module: As constructed; changed in place.
@@ -223,13 +257,16 @@ def load_weights(
         BadInputError: With all the faults: missing, unexpected, of another shape or dtype.
     """
     expected = module.state_dict()
-    stripped = _choose_prefix(weights.tensors, expected)
-    stored = {key.removeprefix(stripped): key for key in weights.tensors}
+    stripped = choose_prefix(weights.tensors, expected)
+    bare = {key: key.removeprefix(stripped) for key in weights.tensors}
+    new_names = renames([*bare.values()], expected)
+    stored = {new_names.get(key, key): name for name, key in bare.items()}
     states = [key for key in stored if _holds_state(module, key)]
     tensors = {key: weights.tensors[name] for key, name in stored.items() if key not in states}
     misfits = _misfits(tensors, expected)
     fitting = {key: tensor for key, tensor in tensors.items() if key not in misfits}
-    absent, unexpected = _load_state(module, fitting, weights.versions, stripped)
+    versions = versions_of(weights.versions, stripped, new_names)
+    absent, unexpected = _load_state(module, fitting, versions)
     known = {*misfits, *states}
     missing = [key for key in absent if key not in known and not key.endswith(_COUNTER)]
     faults = [*misfits.values()]
@@ -245,6 +282,7 @@ def load_weights(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         stripped=stripped,
         states=tuple(stored[key] for key in states),
+        renamed={stored[key]: key for key in new_names.values()},
     )
 
 
@@ -286,19 +324,6 @@ def _advice(faults: list[Fault]) -> str:
     return Words("check ", Option("arch"), ", or leave them out with ", allow)
 
 
-def _choose_prefix(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The prefix without which most keys match; the shortest such, mostly none."""
-    best, most = "", sum(key in expected for key in stored)
-    for length in range(1, _MAX_PREFIXES + 1):
-        for parts in product(_PREFIXES, repeat=length):
-            prefix = "".join(parts)
-            keys = [key.removeprefix(prefix) for key in stored]
-            matches = sum(key in expected for key in keys)
-            if matches > most and len(set(keys)) == len(keys):
-                best, most = prefix, matches
-    return best
-
-
 def _misfits(tensors: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Fault]:
     reasons = {key: _misfit(tensors[key], expected[key]) for key in tensors if key in expected}
     return {key: Fault(why, node=key) for key, why in reasons.items() if why}
@@ -322,15 +347,10 @@ def _load_state(
     module: nn.Module,
     tensors: dict[str, torch.Tensor],
     versions: Mapping[str, dict[str, Any]],
-    stripped: str,
 ) -> tuple[list[str], list[str]]:
     """Load through the module's own hooks, so that it may translate older keys."""
     state = OrderedDict(tensors)
-    state._metadata = {  # type: ignore[attr-defined]
-        f"{key}.".removeprefix(stripped).rstrip("."): version
-        for key, version in versions.items()
-        if f"{key}.".startswith(stripped)
-    }
+    state._metadata = versions  # type: ignore[attr-defined]
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except Exception as error:  # hooks are the user's code

@@ -504,3 +504,70 @@ def test_tensors_that_repeat_numbers_are_read_within_a_bound(kind, form, tmp_pat
     few = {"w0": one[:1].expand(100), "w1": one, "w2": one}
     torch.save(few, tmp_path / "net.pt")
     assert read_weights(tmp_path / "net.pt").tensors["w0"].shape == (100,)
+
+
+# --- keys in containers ---------------------------------------------------------------------------
+
+
+class Held(nn.Module):
+    """A container that calls what it holds ``module``, as SpikingJelly's did once."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.module = nn.Sequential(*layers)
+
+
+class Wired(nn.Module):
+    """Layers in containers, and one on its own."""
+
+    def __init__(self, container: type[nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = container(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+        self.layer1 = nn.Sequential(container(nn.Conv2d(2, 2, 3)))
+        self.fc = nn.Linear(8, 3)
+
+
+@pytest.mark.parametrize(("own", "stored"), [(nn.Sequential, Held), (Held, nn.Sequential)])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_keys_that_differ_by_their_containers_are_renamed(own, stored, prefix):
+    torch.manual_seed(0)
+    tensors = {f"{prefix}{key}": value for key, value in Wired(stored).state_dict().items()}
+    report = load_weights(net := Wired(own), weights(tensors))
+    assert (report.missing, report.unexpected) == ((), ())
+    assert len(report.renamed) == 9
+    found = net.state_dict()
+    assert {*report.renamed.values()} == {key for key in found if not key.startswith("fc.")}
+    for old, new in report.renamed.items():
+        assert torch.equal(tensors[old], found[new])
+    assert report.loaded == len(tensors)
+
+
+def test_a_key_is_renamed_only_where_one_can_be_meant():
+    """Two keys that differ by ``module`` alone: neither is renamed, both are faults."""
+    tensors = Wired(nn.Sequential).state_dict()
+    both = tensors | {"conv1.module.0.weight": tensors["conv1.0.weight"] + 1}
+    report = load_weights(Wired(nn.Sequential), weights(both), allow_unexpected=True)
+    assert report.renamed == {}
+    assert report.unexpected == ("conv1.module.0.weight",)
+    lone = {key: value for key, value in both.items() if key != "conv1.0.weight"}
+    twice = lone | {"module.conv1.0.module.weight": tensors["conv1.0.weight"]}
+    with pytest.raises(BadInputError, match="faults: 3"):
+        load_weights(Wired(nn.Sequential), weights(twice))
+
+
+def test_what_a_file_says_about_its_training_is_read_as_far_as_it_is_plain(tmp_path):
+    arguments = argparse.Namespace(T=4, lr=1e-3, mean=[0.5, 0.4], name="net", w=torch.zeros(2))
+    content = {"state_dict": state(), "arch": "sdt", "args": arguments}
+    told = read_weights(saved(tmp_path, content)).told
+    assert told == {
+        "arch": "sdt", "args": {"T": 4, "lr": 1e-3, "mean": [0.5, 0.4], "name": "net"}
+    }  # fmt: skip
+    deep: list[object] = []
+    for _ in range(200):
+        deep = [deep]
+    odd = {"T": 10**400, "mean": deep, "name": "a\x1b[2J", "long": "x" * 65, "std": [[1.0]]}
+    content = {"state_dict": state(), "arch": "a\nb", "args": odd | {"lr": 1.0}}
+    assert read_weights(saved(tmp_path, content)).told == {"arch": "", "args": {"lr": 1.0}}
+    told = read_weights(saved(tmp_path, {"model": state(), "arch": 3, "args": [1]})).told
+    assert told == {"arch": "", "args": {}}
+    assert read_weights(saved(tmp_path, state())).told == {"arch": "", "args": {}}

@@ -12,74 +12,25 @@ from typing import Any
 from snncc.errors import BadInputError
 from snncc.frontends.zoo.e_spikeformer import Shape
 from snncc.frontends.zoo.e_spikeformer_large import LargeShape
+from snncc.frontends.zoo.keys import Stored
 from snncc.frontends.zoo.masked_autoencoder import MaskedShape
 
 __all__ = ["base_shape", "large_shape", "masked_shape", "norm_shapes"]
 
 _STEM = "downsample1_1.encode_conv.weight"
+#: Of Spike-driven Transformer V2, whose other keys are much the same.
+_OF_V2 = "ConvBlock1_1.0.Conv.pwconv1.weight"
 _NORM = ".Norm"
 _PRETRAINING = ("norm.", "pos_embed", "mask_token", "decoder_")
 
 
-class _Stored:
-    """Shapes of tensors by key, without what wrappers put in front of all keys.
-
-    Args:
-        tensors: Of a checkpoint.
-
-    Raises:
-        BadInputError: They are not those of an E-SpikeFormer.
-    """
-
-    def __init__(self, tensors: Mapping[str, Any]) -> None:
-        stem = next((key for key in tensors if key.endswith(_STEM)), None)
-        if stem is None:
-            raise BadInputError(f"the checkpoint has no {_STEM}, so it is no E-SpikeFormer")
-        prefix = stem.removesuffix(_STEM)
-        self.shapes = {
-            key.removeprefix(prefix): tuple(tensor.shape) for key, tensor in tensors.items()
-        }
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.shapes
-
-    def size(self, key: str, axis: int) -> int:
-        """Size of an axis of a tensor.
-
-        Raises:
-            BadInputError: There is no such tensor, or it has fewer axes.
-        """
-        shape = self.shapes.get(key)
-        if shape is None:
-            raise BadInputError(f"the checkpoint has no {key}, so it is none of this family")
-        if axis >= len(shape):
-            raise BadInputError(f"{key} has shape {list(shape)}, so it is none of this family")
-        return int(shape[axis])
-
-    def rows(self, key: str) -> int:
-        """Size of a tensor's first axis; see ``size``."""
-        return self.size(key, 0)
-
-    def rows_or_none(self, key: str) -> int:
-        """Likewise; 0 if there is none."""
-        return self.rows(key) if key in self else 0
-
-    def blocks(self, stage: str) -> int:
-        """How many blocks a list of blocks has."""
-        numbers = {key.split(".")[1] for key in self.shapes if key.startswith(f"{stage}.")}
-        return len(numbers)
-
-    def channels(self) -> int:
-        """Of the input."""
-        shape = self.shapes[_STEM]
-        if len(shape) != 4:
-            raise BadInputError(f"{_STEM} has shape {list(shape)}, so it is no such convolution")
-        return int(shape[1])
+def _stored(tensors: Mapping[str, Any]) -> Stored:
+    return Stored(tensors, (_STEM,), "E-SpikeFormer")
 
 
 def norm_shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Neuron, by module path -> shape of the norms that it has learnt."""
-    shapes = _Stored(tensors).shapes
+    shapes = _stored(tensors).shapes
     return {key.removesuffix(_NORM): size for key, size in shapes.items() if key.endswith(_NORM)}
 
 
@@ -89,7 +40,9 @@ def base_shape(tensors: Mapping[str, Any]) -> Shape:
     Raises:
         BadInputError: The tensors are not those of one.
     """
-    stored = _Stored(tensors)
+    stored = _stored(tensors)
+    if _OF_V2 in stored:
+        raise BadInputError(f"the checkpoint has {_OF_V2}, so it is no E-SpikeFormer")
     names = ("downsample1_2", "downsample2", "downsample3", "downsample4")
     first, second, third, fourth = (stored.rows(f"{name}.encode_conv.weight") for name in names)
     return Shape(
@@ -107,7 +60,7 @@ def large_shape(tensors: Mapping[str, Any]) -> LargeShape:
     Raises:
         BadInputError: The tensors are not those of one.
     """
-    stored = _Stored(tensors)
+    stored = _stored(tensors)
     names = ("downsample1_2", "downsample2", "downsample3")
     first, second, third = (stored.rows(f"{name}.encode_conv.weight") for name in names)
     return LargeShape(
@@ -128,7 +81,7 @@ def masked_shape(tensors: Mapping[str, Any]) -> MaskedShape:
     Raises:
         BadInputError: The tensors are not those of one.
     """
-    encoder, stored = large_shape(tensors), _Stored(tensors)
+    encoder, stored = large_shape(tensors), _stored(tensors)
     if not any(key.startswith(_PRETRAINING) for key in stored.shapes):
         return MaskedShape(**vars(encoder), tokens=0, decoder=())
     blocks = stored.blocks("decoder_blocks")
@@ -138,7 +91,7 @@ def masked_shape(tensors: Mapping[str, Any]) -> MaskedShape:
     return MaskedShape(**vars(encoder), tokens=tokens, decoder=decoder, tokens_last=last)
 
 
-def _positions(stored: _Stored, width: int) -> tuple[int, bool]:
+def _positions(stored: Stored, width: int) -> tuple[int, bool]:
     """How many tokens ``pos_embed`` is for, and whether they are its last axis.
 
     Raises:
