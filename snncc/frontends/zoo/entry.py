@@ -133,6 +133,8 @@ def pooling_of(
             return said, who.partition(",")[0]
     if by_name == "potentials":
         return by_name, "the name"
+    if by_name == shape.published_pooling:
+        return by_name, "the published code"
     named = f"the file's arch, {arch}, does not tell" if arch else "the file does not tell"
     told = f"CML networks have these tensors, too, with pools before neurons, and {named}"
     raise _refusal(name, zoo, shape, told, "potentials", by_name)

@@ -88,9 +88,16 @@ class Shape:
         return self.mlp == "conv1d"
 
     @property
-    def told_pooling(self) -> str:
-        """Where the pools stand in published networks with these keys."""
-        return "potentials" if self.names == "block1" else "spikes"
+    def told_pooling(self) -> str | None:
+        """Where the pools stand in networks with these keys; none: keys do not tell."""
+        if self.names == "block1":
+            return "potentials"
+        return "spikes" if self.attention == "linear" else None
+
+    @property
+    def published_pooling(self) -> str:
+        """Where they stand in all code with these keys that was published."""
+        return self.told_pooling or "spikes"
 
 
 def read(tensors: Mapping[str, Any]) -> Shape:

@@ -80,8 +80,13 @@ class Shape:
 
     @property
     def told_pooling(self) -> str | None:
-        """Where the pools stand in published networks with these keys; none: keys do not tell."""
+        """Where the pools stand in networks with these keys; none: keys do not tell."""
         return None if self.names == "proj" else "spikes"
+
+    @property
+    def published_pooling(self) -> str | None:
+        """Where they stand in all published code with these keys; none: in either place."""
+        return self.told_pooling
 
 
 def read(tensors: Mapping[str, Any]) -> Shape:

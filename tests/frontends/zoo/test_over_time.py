@@ -363,6 +363,11 @@ def test_a_cml_name_and_a_cml_arch_say_it_as_well():
     state = state_of("spikingformer", PROJECTED)
     by_name = zoo.build("cml-spikingformer", {}, state)
     assert by_name.options["pooling"] == ("potentials", "the name")
+    convolved = state_of("spikformer", CONVOLVED)
+    ours = zoo.build("cml-spikformer", {}, convolved)
+    assert ours.options["pooling"] == ("potentials", "the name")
+    plain = zoo.build("spikformer", {}, convolved)
+    assert plain.options["pooling"] == ("spikes", "the published code")
     by_file = zoo.build("cml-spikingformer", {}, state, {"arch": "cml_spikingformer"})
     assert by_file.options["pooling"] == ("potentials", "the file's arch")
 
