@@ -11,7 +11,7 @@ from networks import _Builder, samples
 
 from snncc.program import Accumulator, Gate, Neuron, Node, Program, Projection, Relay, Source, Sum
 from snncc.program.bounds import emitted_payload
-from snncc.program.nodes.gate import MOST
+from snncc.program.nodes.gate import MOST_COUNT
 from snncc.program.timing import firing_window
 
 __all__ = ["gate_cases", "gate_programs"]
@@ -80,18 +80,16 @@ class _GateBuilder(_Builder):
     def gate(self) -> None:
         """Of a train there is and another, of its shape or of one position."""
         trains = [n for n in self.nodes if self.window(n) is not None]
-        fitting = [n for n in trains if emitted_payload(n) <= MOST]
+        fitting = [n for n in trains if emitted_payload(n) <= MOST_COUNT]
         if not fitting:
             return
         one = self.pick(fitting)
-        most = MOST // emitted_payload(one)
+        most = MOST_COUNT // emitted_payload(one)
         single = (one.shape[0], *(1 for _ in one.shape[1:]))
         others = [n for n in fitting if emitted_payload(n) <= most and n.shape == one.shape]
         shape = single if self.flip(3) else one.shape
         two = self.pick(others) if others and self.flip() else self.population(shape, most)
         a, b = self.together(*((one, two) if self.flip() else (two, one)))
-        if self.window(a) != self.window(b):
-            return  # graded, which no relay repeats
         binary = b.tick_reach(self.seen) == 1
         kind = "and-not" if binary and self.flip() else "and"
         payload = emitted_payload(a) * emitted_payload(b)
@@ -104,7 +102,7 @@ class _GateBuilder(_Builder):
 
     def relayed(self, node: Node, window: int) -> Node:
         payload = emitted_payload(node)
-        if self.window(node) == window or payload > self.ticks:
+        if self.window(node) == window:
             return node
         self.nodes.append(Relay(self.name("r"), node.shape, node.name, window, payload, "m.relay"))
         return self.last
@@ -118,7 +116,7 @@ class _GateBuilder(_Builder):
         ]
         one = self.pick(whole)
         alike = [node for node in whole if node.shape == one.shape]
-        two = self.pick(alike) if self.flip() else self.population(one.shape, MOST)
+        two = self.pick(alike) if self.flip() else self.population(one.shape, MOST_COUNT)
         payload = emitted_payload(one) + emitted_payload(two)
         self.nodes.append(Sum(self.name("s"), one.shape, one.name, two.name, payload, "m.sum"))
 

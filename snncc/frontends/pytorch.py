@@ -188,7 +188,8 @@ def _export(
     """The program, for all sizes of the batch.
 
     torch.export proves that its conditions hold for all of them. It gives up on some that do, as
-    n * min(c, c * n) == c * n: then they are tried, and one that does not hold is its refusal.
+    n * min(c, c * n) == c * n: then they are tried on many sizes, and one that does not hold for
+    one of them is its refusal.
     """
     try:
         with swapped(leaves):
@@ -199,18 +200,20 @@ def _export(
         any_size = tuple({0: torch.export.Dim.AUTO} for _ in args)
         with swapped(leaves):
             program = torch.export.export(module, args, dynamic_shapes=any_size, strict=False)
-        if not _holds_for_all_batches(program, args):
+        if not _holds_for_many_batches(program, args):
             raise
         return program
 
 
-def _holds_for_all_batches(
+def _holds_for_many_batches(
     program: torch.export.ExportedProgram, args: Sequence[torch.Tensor]
 ) -> bool:
     read = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"][-len(args) :]
     if any(isinstance(value.shape[0], int) for value in read):
         return False
-    conditions = program.module().get_submodule("_guards_fn")
+    conditions = getattr(program.module(), "_guards_fn", None)
+    if conditions is None:
+        return False
     try:
         for size in _BATCHES:
             conditions(*(torch.empty(size, *arg.shape[1:], device="meta") for arg in args))

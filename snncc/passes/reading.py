@@ -34,6 +34,7 @@ __all__ = [
     "holds_counts",
     "identity_layer",
     "is_branch_sum",
+    "is_train",
     "linear_behind",
     "read_affine",
     "read_linear",
@@ -497,8 +498,17 @@ def holds_counts(value: ir.Value) -> bool:
     node = value.producer()
     if node is None or traits(node).emits in (Numbers.COUNTS, Numbers.SOURCE):
         return True
-    x = node.inputs[0]
-    return traits(node).keeps_counts and x is not None and holds_counts(x)
+    read = node.inputs if traits(node).joins else node.inputs[:1]
+    return traits(node).keeps_counts and all(x is not None and holds_counts(x) for x in read)
+
+
+def is_train(value: ir.Value | None) -> bool:
+    """Whether a value is what neurons or gates fire, or the maximum of that."""
+    node = value.producer() if value is not None else None
+    while node is not None and traits(node).takes_maximum:
+        x = node.inputs[0]
+        node = x.producer() if x is not None else None
+    return node is not None and traits(node).makes_counts
 
 
 def identity_layer(

@@ -72,7 +72,7 @@ def test_attention_that_cannot_be_is_refused(values: dict[str, Any], what: str) 
         ({"source": "x"}, "reads 'x', which fires no spike train"),
         ({"shape": (3, 6, 4)}, "reads (6, 3, 4) as (3, 6, 4)"),
         ({"payload": 3}, "payload 3, not 4"),
-        ({"payload": 5}, "payload 5, not 4"),
+        ({"payload": 256}, "payload 256, not 4"),
         ({"depth": 1}, "fires too early at depth 1"),
         ({"depth": 99}, "fires too late at depth 99"),
     ],

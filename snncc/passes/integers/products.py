@@ -18,7 +18,7 @@ from snncc.ir.metadata import APART
 from snncc.ir.ops import having, summed, traits
 from snncc.ir.traits import Numbers
 from snncc.program.attention import reach_of
-from snncc.program.nodes.gate import MOST
+from snncc.program.nodes.gate import MOST_COUNT
 
 __all__ = [
     "PRODUCTS",
@@ -66,6 +66,16 @@ def fault_of_product(node: ir.Node) -> tuple[str, str] | None:
 
 def largest_count(value: ir.Value) -> int:
     """The most that a value of counts or pixels holds; of an average, what it averages."""
+    return _largest(value, {})
+
+
+def _largest(value: ir.Value, known: dict[ir.Value, int]) -> int:
+    if value not in known:
+        known[value] = _largest_of(value, known)
+    return known[value]
+
+
+def _largest_of(value: ir.Value, known: dict[ir.Value, int]) -> int:
     node = value.producer()
     if node is None:
         return _PIXEL
@@ -75,9 +85,9 @@ def largest_count(value: ir.Value) -> int:
     if asked.emits is Numbers.SOURCE:
         return int(attribute(node, "top", _PIXEL))
     if asked.multiplies:
-        return reach_of_product(node, [*map(largest_count, trains_of(node))])[1]
+        return reach_of_product(node, [_largest(train, known) for train in trains_of(node)])[1]
     read = node.inputs if asked.joins else node.inputs[:1]
-    return summed(node) * sum(largest_count(x) for x in read if x is not None)
+    return summed(node) * sum(_largest(x, known) for x in read if x is not None)
 
 
 def _attention_reach(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
@@ -113,11 +123,11 @@ def _gate_reach(node: ir.Node, payloads: Sequence[int]) -> tuple[int, int]:
 
 def _gate_fault(node: ir.Node) -> tuple[str, str] | None:
     reach = largest_count(node.outputs[0])
-    if reach <= MOST:
+    if reach <= MOST_COUNT:
         return None
     return (
         f"multiplies bursts to up to {reach} spikes",
-        f"neurons whose D multiply to {MOST} at most",
+        f"neurons whose D multiply to {MOST_COUNT} at most",
     )
 
 

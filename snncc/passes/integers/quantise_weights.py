@@ -42,7 +42,7 @@ from snncc.passes.integers.shared_grids import QuantisedLayer, plan, slices
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.program import SLICE_LIMIT
 from snncc.program.attention import EXACT_PRODUCTS
-from snncc.program.nodes.gate import MOST as MOST_COUNT
+from snncc.program.nodes.gate import MOST_COUNT
 
 __all__ = ["QuantiseWeights", "squeezed"]
 

@@ -154,7 +154,7 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
         return SHAPE
     asked = traits(node)
     if asked.makes_counts:
-        return "spikes" if asked.fires or largest_count(node.outputs[0]) == 1 else "sums"
+        return "spikes"
     if asked.multiplies:
         return "attention"
     if asked.weighs or read_linear(node.outputs[0]) is not None:
@@ -265,7 +265,7 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
     found = {kinds.get(left, "real"), kinds.get(right, "real")}
     if "real" in found or found == {"potential"}:  # what is real is reported already
         return None
-    if found == {"spikes"}:
+    if found <= {"spikes", "sums"}:
         return "a sum of spikes that no layer reads", "a layer or neuron after it"
     return "adds spikes to a potential", "add after the linear layer, or after the neuron"
 
@@ -303,9 +303,19 @@ def _judge_max_pool(node: ir.Node, kind: str) -> tuple[str, str] | None:
     after = read_affine(reader) if kind == "potential" and reader is not None else None
     if after is not None and (after[1].scale <= 0).any():
         return "max-pool turned into a min-pool by a negative scale", "pool after the neuron"
+    if kind == "spikes" and _graded(node.inputs[0]):
+        return "max-pool of products of bursts", "max-pool what is multiplied"
     if kind == "sums" and not _only_neurons_read(node.outputs[0]):
         return "max-pool of averages or sums of spikes", "max-pool first, then average or add"
     return None
+
+
+def _graded(value: ir.Value | None) -> bool:
+    """Whether a product makes it whose maximum is no sum of the maxima of ticks."""
+    node = value.producer() if value is not None else None
+    if node is not None and traits(node).is_view:
+        return _graded(node.inputs[0])
+    return node is not None and traits(node).multiplies and largest_count(node.outputs[0]) > 1
 
 
 def _only_neurons_read(value: ir.Value) -> bool:

@@ -118,11 +118,11 @@ def _judge_product(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
     """The trains of a product must be spikes: counts of neurons, max-pooled or not."""
     named = zip(map(str.lower, OPS[node.op_type].inputs), node.inputs, strict=True)
     found, product = [(letter, kinds.get(x, "")) for letter, x in named if x], node.op_type.lower()
-    wrong = [letter for letter, kind in found if kind not in ("spikes", "real")]
+    wrong = [letter for letter, kind in found if kind not in ("spikes", "real", TOKENS)]
+    if why := fault_of_product(node):
+        return Verdict(why if wrong or traits(node).makes_counts else None)
     if not wrong:
         return Verdict()
-    if why := fault_of_product(node):
-        return Verdict(why)
     return Verdict((f"{', '.join(wrong)} of {product} are no spikes", "a neuron after each"))
 
 

@@ -61,8 +61,9 @@ ADVICE: dict[str, tuple[str, str]] = {
     "Concat": ("joins potentials or results", "join the spikes of neurons instead"),
     "MatMul": ("a product of two live values", "convolutions and linear layers with weights"),
     "Mul": (
-        "a product of two live values that are not both spikes",
-        "a neuron after each, and no factor between: products of spikes are gates",
+        "a product of two live values that is no gate",
+        "spikes of two neurons, of one shape or with one number per channel, nothing between but a "
+        "max-pool; or 1 - x of a neuron whose spikes count 1",
     ),
 }
 ADVICE |= dict.fromkeys(

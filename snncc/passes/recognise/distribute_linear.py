@@ -1,7 +1,7 @@
 """distribute-linear: a layer that reads a sum or a concatenation of spikes becomes a sum of layers.
 
-W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. After this pass spikes travel from one
-population each, and branches meet only in membrane potentials, as Add.
+W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. After this pass layers read the spikes of a
+population or a gate, or a sum that recognise-sum has made; other branches meet in potentials.
 """
 
 from __future__ import annotations
@@ -48,17 +48,30 @@ class DistributeLinear(Pass):
         return total
 
 
+def _is_sum(node: ir.Node | None) -> bool:
+    """Whether it adds two values number by number: one that is repeated is none of its own."""
+    if node is None or not is_branch_sum(node):
+        return False
+    sizes = {static_shape(v) for v in node.inputs if v is not None}
+    return len(sizes) == 1
+
+
 def carries_spikes(value: ir.Value | None) -> bool:
     """Whether ``value`` is made of spike counts: of neurons, pooled, added, joined, regrouped."""
-    node = value.producer() if value is not None else None
-    if node is None:
-        return False
-    asked = traits(node)
-    if asked.makes_counts:
-        return True
-    if asked.joins:
-        return all(carries_spikes(v) for v in node.inputs)
-    return asked.keeps_counts and carries_spikes(node.inputs[0])
+    pending, seen = [value], set()
+    while pending:  # thousands may be added up: this is no recursion
+        one = pending.pop()
+        node = one.producer() if one is not None else None
+        if node is None:
+            return False
+        asked = traits(node)
+        if one in seen or asked.makes_counts:
+            continue
+        seen.add(one)
+        if not asked.joins and not asked.keeps_counts:
+            return False
+        pending += node.inputs if asked.joins else node.inputs[:1]
+    return True
 
 
 def _joined(value: ir.Value | None) -> ir.Node | None:
@@ -94,7 +107,7 @@ def _move_sum(node: ir.Node, made_by: str) -> bool:
     """op(a + b) = op(a) + op(b) for averages and regrouping; not for maxima."""
     x, out, asked = node.inputs[0], node.outputs[0], traits(node)
     total = x.producer() if x is not None else None
-    if total is None or not is_branch_sum(total) or not carries_spikes(x):
+    if total is None or not _is_sum(total) or not carries_spikes(x):
         return False
     if not (asked.averages or asked.sums or asked.regroups):
         return False
@@ -118,7 +131,7 @@ def _drive_sum(node: ir.Node, made_by: str) -> bool:
     """A neuron over a sum of spikes: an identity layer for each, added."""
     x = node.inputs[0]
     total = x.producer() if x is not None else None
-    if total is None or not is_branch_sum(total) or not carries_spikes(x):
+    if total is None or not _is_sum(total) or not carries_spikes(x):
         return False
     drives = [
         identity_layer(node, v, static_shape(v) or (1,), made_by, name=f"{node.name}/drive{i}")
@@ -155,7 +168,7 @@ def _spread_layer(node: ir.Node, made_by: str, _: Lineage) -> bool:
     source = linear.x.producer() if linear is not None else None
     if linear is None or source is None or not carries_spikes(linear.x):
         return False
-    if source.op_type == "Add":
+    if _is_sum(source):
         parts = [replace(linear, x=v) for v in source.inputs if v is not None]
     elif _joined(linear.x) is not None and linear.group == 1:
         parts = _split(linear, source)

@@ -17,6 +17,7 @@ from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, replace_val
 from snncc.ir.names import NEW
 from snncc.ir.ops import NEURONS, traits
 from snncc.passes.base import Pass
+from snncc.passes.reading import is_train
 
 __all__ = ["RecogniseGate"]
 
@@ -34,21 +35,13 @@ class RecogniseGate(Pass):
         return sum(_recognise(node, self.name) for node in nodes(model, "Mul"))
 
 
-def _is_train(value: ir.Value | None) -> bool:
-    """Whether a value is what neurons or gates fire, or the maximum of that."""
-    node = value.producer() if value is not None else None
-    if node is None:
-        return False
-    return traits(node).makes_counts or (traits(node).takes_maximum and _is_train(node.inputs[0]))
-
-
 def _recognise(node: ir.Node, made_by: str) -> bool:
     one, two = node.inputs
     if one is None or two is None or constant(one) is not None or constant(two) is not None:
         return False
     for a, b in ((one, two), (two, one)):
-        rule, train = (AND, b) if _is_train(b) else (AND_NOT, _silent(b))
-        if train is not None and _is_train(a) and _fit(a, train):
+        rule, train = (AND, b) if is_train(b) else (AND_NOT, _silent(b))
+        if train is not None and is_train(a) and _fit(a, train):
             _write(node, a, train, rule, made_by)
             return True
     return False
@@ -69,24 +62,24 @@ def _silent(value: ir.Value) -> ir.Value | None:
     if node is None or not is_op(node, "Sub"):
         return None
     top, x = Exact.of(node.inputs[0]), node.inputs[1]
-    if top is None or top.values.size != 1 or not _is_train(x):
+    if top is None or top.values.size != 1 or not is_train(x):
         return None
     return x if top.fractions()[0] == _most(x) else None
 
 
-def _most(value: ir.Value | None) -> int:
-    """The most spikes of a train, if each of them counts one; 0: of a neuron with a norm, none."""
+def _most(value: ir.Value | None) -> int | None:
+    """The most spikes of a neuron's train, if each of them counts one; None: of anything else."""
     node = value.producer() if value is not None else None
     while node is not None and traits(node).takes_maximum:
         x = node.inputs[0]
         node = x.producer() if x is not None else None
     if node is None or not is_op(node, *NEURONS):
-        return 0
-    return int(attribute(node, "D")) if attribute(node, "norm") == 1 else 0
+        return None
+    return int(attribute(node, "D")) if attribute(node, "norm") == 1 else None
 
 
 def _write(node: ir.Node, a: ir.Value, b: ir.Value, rule: str, made_by: str) -> None:
-    out, most = node.outputs[0], _most(b) if rule == AND_NOT else 0
+    out, most = node.outputs[0], (_most(b) or 0) if rule == AND_NOT else 0
     made = Edit(node, made_by).own(
         "Gate", a, b, name=f"{out.name}{NEW}", like=out, attributes={"rule": rule, "most": most}
     )

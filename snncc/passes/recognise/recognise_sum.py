@@ -35,10 +35,10 @@ class RecogniseSum(Pass):
     def run(self, model: ir.Model) -> int:
         """How many sums were found."""
         bursts: dict[ir.Value, _Burst] = {}
-        count = 0
+        streams, count = _streams(model), 0
         for node in list(model.graph):
             if node.op_type == "Add":
-                count += _join(node, bursts, self.name)
+                count += node.outputs[0] in streams and _join(node, bursts, self.name)
             elif (found := _burst(node, bursts)) is not None:
                 bursts[node.outputs[0]] = found
         return count
@@ -76,11 +76,11 @@ def _burst(node: ir.Node, bursts: dict[ir.Value, _Burst]) -> _Burst | None:
 
 
 def _join(node: ir.Node, bursts: dict[ir.Value, _Burst], made_by: str) -> bool:
-    one, two = (bursts.get(v) if v is not None else None for v in node.inputs)
-    out = node.outputs[0]
-    if one is None or one != two or one.shape is None or not is_branch_sum(node):
+    left, right = node.inputs
+    if left is None or right is None or static_shape(left) != static_shape(right):
         return False
-    if static_shape(node.inputs[0]) != static_shape(node.inputs[1]) or not _is_read(out):  # type: ignore[arg-type]
+    one, two, out = bursts.get(left), bursts.get(right), node.outputs[0]
+    if one is None or one != two or one.shape is None or not is_branch_sum(node):
         return False
     made = Edit(node, made_by).own("TrainSum", *node.inputs, name=f"{out.name}{NEW}", like=out)
     replace_value(out, made)
@@ -88,15 +88,31 @@ def _join(node: ir.Node, bursts: dict[ir.Value, _Burst], made_by: str) -> bool:
     return True
 
 
-def _is_read(value: ir.Value) -> bool:
-    """Whether layers read it at last, and neurons not alone: these add potentials as well."""
-    if value.is_graph_output():
-        return False
+def _streams(model: ir.Model) -> set[ir.Value]:
+    """What layers read in the end, through sums, averages and reshapes; results are none of it.
+
+    Where neurons alone read a sum they add potentials, which needs no stream.
+    """
+    found: set[ir.Value] = set()
+    for node in reversed(list(model.graph)):
+        found.update(out for out in node.outputs if _is_read(out, found))
+    return found
+
+
+def _is_read(value: ir.Value, found: set[ir.Value]) -> bool:
     readers = [user for user, _ in value.uses()]
-    if any(traits(user).ends_time for user in readers):
+    if value.is_graph_output() or any(traits(user).ends_time for user in readers):
         return False
     passing = [user for user in readers if traits(user).keeps_counts or is_branch_sum(user)]
-    ends = [user for user in readers if user not in passing]
-    return all(_is_read(user.outputs[0]) for user in passing) and (
-        bool(passing) or not all(traits(user).fires for user in ends)
-    )
+    if not all(_leads_on(user, found) for user in passing):
+        return False
+    return bool(passing) or not all(traits(user).fires for user in readers)
+
+
+def _leads_on(user: ir.Node, found: set[ir.Value]) -> bool:
+    """Whether a stream goes on there: before a neuron an average gets a layer of its own."""
+    out = user.outputs[0]
+    after = [reader for reader, _ in out.uses()]
+    if traits(user).averages and after and not out.is_graph_output():
+        return out in found or all(traits(reader).fires for reader in after)
+    return out in found

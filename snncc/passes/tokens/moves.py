@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant
-from snncc.ir.ops import NEURONS, having, traits
+from snncc.ir.ops import NEURONS, having
+from snncc.passes.reading import is_train
 from snncc.passes.tokens.products import NotAttentionError, Product, Tokens
 from snncc.passes.tokens.views import regrouped, selected, spread
 from snncc.passes.tokens.work import (
@@ -150,7 +151,7 @@ def _arithmetic(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views
     if view is None or (index == 1 and node.op_type == "Div"):
         return None
     by_number = array.size == 1 and node.op_type in ("Mul", "Div") and float(array.item()) != 0
-    if by_number and (isinstance(view, Product) or _holds_spikes(view.twin)):
+    if by_number and (isinstance(view, Product) or is_train(view.twin)):
         (factor,) = exact.fractions() if (exact := Exact.of(node.inputs[1 - index])) else (1,)
         scale = view.scale * factor if node.op_type == "Mul" else view.scale / factor
         return [replace(view, scale=scale)]
@@ -207,12 +208,6 @@ def _covers(whole: Tokens, other: Tokens) -> bool:
         return True
     bare = tuple(tuple(d for d in group if d.axis != "P") for group in whole.groups)
     return single == (sizes[0], *(1 for _ in sizes[1:])) and bare == other.groups
-
-
-def _holds_spikes(value: ir.Value) -> bool:
-    node = value.producer()
-    x = node.inputs[0] if node is not None and traits(node).takes_maximum else None
-    return traits(node).makes_counts or (x is not None and _holds_spikes(x))
 
 
 def _on_grid(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:

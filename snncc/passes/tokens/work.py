@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact
-from snncc.ir.graphs import Edit, static_shape
+from snncc.ir.graphs import Edit, constant, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.metadata import MAP_OF
 from snncc.ir.names import MAP, SCALED
@@ -62,7 +62,7 @@ class Work:
         domain: str = "", attributes: dict[str, Any] | None = None, name: str = "",
     ) -> ir.Value:  # fmt: skip
         """A new map (C, H, W), or a new vector, before ``node`` and named after its result."""
-        out, x = node.outputs[0], inputs[0]
+        out, x = node.outputs[0], next((v for v in inputs if constant(v) is None), None)
         samples = x.shape[0] if x is not None and x.shape is not None else None
         made = Edit(node, self.made_by).op(
             op_type, *inputs, name=name or f"{out.name}{MAP}", dtype=ir.DataType.FLOAT,

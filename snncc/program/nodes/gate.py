@@ -24,10 +24,10 @@ from snncc.program.nodes.base import (
 )
 from snncc.program.timing import firing_window
 
-__all__ = ["MOST", "Gate"]
+__all__ = ["MOST_COUNT", "Gate"]
 
 #: Counts travel in a byte.
-MOST = 255
+MOST_COUNT = 255
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ class Gate(Node):
         binary = other.tick_reach(nodes) == 1 and other.reach <= program.ticks
         require(binary or self.kind == "and", f"reads the silence of '{self.b}', no binary train")
         reach = prod(nodes[name].reach for name in self.sources)
-        require(reach <= self.payload <= MOST, f"payload {self.payload}, not {reach}, up to {MOST}")
+        require(
+            reach <= self.payload <= MOST_COUNT,
+            f"payload {self.payload}, not {reach}, up to {MOST_COUNT}",
+        )
 
     # -- what it emits -------------------------------------------------------------------------
 

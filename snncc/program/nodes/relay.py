@@ -12,6 +12,7 @@ from snncc.program.nodes.base import (
     NODE_READERS,
     Array,
     Network,
+    Node,
     Nodes,
     Readers,
     Shape,
@@ -20,6 +21,8 @@ from snncc.program.nodes.base import (
     require,
 )
 from snncc.program.nodes.firing import Firing
+from snncc.program.nodes.gate import MOST_COUNT
+from snncc.program.nodes.pool import Pool
 from snncc.program.timing import firing_window
 
 __all__ = ["Relay"]
@@ -32,9 +35,9 @@ class Relay(Firing):
     Attributes:
         name: Unique in the Program.
         shape: That of the source.
-        source: A neuron, another relay, or a max-pool of one.
+        source: A neuron, another relay, a gate, or a max-pool of one.
         depth: Firing window of the repetition; the source's burst is over before it.
-        payload: Spikes per element and timestep at most: the ticks of the source's burst.
+        payload: Spikes per element and timestep at most.
         module: Torch module path, for people.
     """
 
@@ -54,7 +57,7 @@ class Relay(Firing):
         require(train, f"reads '{self.source}', which fires no spike train")
         require(self.shape == source.shape, f"reads {source.shape} as {self.shape}")
         reach = source.reach
-        require(reach <= self.payload <= program.ticks, f"payload {self.payload}, not {reach}")
+        require(reach <= self.payload <= MOST_COUNT, f"payload {self.payload}, not {reach}")
         self.check_depth(program, nodes)
 
     # -- what it emits -------------------------------------------------------------------------
@@ -63,6 +66,18 @@ class Relay(Firing):
     def reach(self) -> int:
         """See Node."""
         return self.payload
+
+    def tick_reach(self, nodes: Nodes) -> int:
+        """That of its source; of a product of bursts that is more than one: see Node."""
+        node: Node = self
+        while isinstance(node, Relay | Pool):  # through thousands, perhaps: this is no recursion
+            node = nodes[node.source]
+        return node.tick_reach(nodes)
+
+    @property
+    def has_tickwise_maximum(self) -> bool:
+        """It may repeat a product of bursts, which is no thermometer: see Node."""
+        return False
 
     @property
     def is_kept(self) -> bool:

@@ -109,8 +109,9 @@ class Sum(Node):
         if a is None or b is None:
             return a or b
         shared = {name: a.by[name] + b.by[name] for name in a.by.keys() & b.by.keys()}
-        values = np.add(a.values, b.values, dtype=np.min_scalar_type(self.payload))
-        return Spikes(values, {**a.by, **b.by, **shared})
+        values = np.add(a.values, b.values, dtype=np.int64)
+        narrow = values.astype(np.min_scalar_type(self.payload))
+        return Spikes(narrow, {**a.by, **b.by, **shared})
 
     def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """No synapses lead into it: see Node."""

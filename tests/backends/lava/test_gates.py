@@ -349,7 +349,7 @@ def test_what_a_sum_reads_arrives_within_the_ticks_of_a_frame() -> None:
     program, _ = sums()
     plan = schedule(program)
     entries = {entry["name"]: entry for entry in plan.entries}
-    of_sums = [name for name, entry in entries.items() if entry["process"] == "SpikeSum"]
+    of_sums = [name for name, entry in entries.items() if entry["process"] == "TrainSum"]
     assert max(plan.emissions[name].burst for name in of_sums) <= program.ticks
     assert entries["two"]["inputs"][0].startswith("n1 + ")
     assert entries["same"]["inputs"] == ["n2", "n2 + 0"]

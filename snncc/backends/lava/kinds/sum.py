@@ -18,7 +18,7 @@ def _add(plan: Plan, node: Sum) -> None:
     bits = node.payload.bit_length()
     emission = Emission(node.name, node.shape[::-1], first, last - first + 1, bits)
     plan.emissions[node.name] = plan.add(
-        "SpikeSum", emission, a, plan.once(b, [a]), module=node.module
+        "TrainSum", emission, a, plan.once(b, [a]), module=node.module
     )
 
 

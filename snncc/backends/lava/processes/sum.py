@@ -15,10 +15,10 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from snncc.backends.lava.processes.base import EmittedProcess
 
-__all__ = ["SpikeSum"]
+__all__ = ["TrainSum"]
 
 
-class SpikeSum(EmittedProcess):
+class TrainSum(EmittedProcess):
     """Sends in the same tick the sum of what arrives, as graded spikes; it keeps nothing.
 
     Args:
@@ -31,11 +31,11 @@ class SpikeSum(EmittedProcess):
         self.s_in, self.s_out = InPort(shape=shape), OutPort(shape=shape)
 
 
-@implements(proc=SpikeSum, protocol=LoihiProtocol)
+@implements(proc=TrainSum, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySpikeSum(PyLoihiProcessModel):
-    """See SpikeSum."""
+class PyTrainSum(PyLoihiProcessModel):
+    """See TrainSum."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
