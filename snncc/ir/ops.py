@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 import onnx.defs
 import onnx.parser
+import onnx.reference  # tabulates all schemas by bare name when first imported: before ours are in
 import onnx.shape_inference
 
 from snncc.ir.attention_ops import ATTENTION_OPS

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
 from typing import Any
 
@@ -131,6 +133,13 @@ def run(name: str, *arrays: Array, **attributes: Any) -> Array:
 def check(model: onnx.ModelProto) -> None:
     register_schemas()
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_what_is_imported_first_does_not_matter() -> None:
+    """Ours is not the only Attention: a process may run a network, and compile one after that."""
+    code = "import snncc.ir.ops as o; o.register_schemas(); import onnxscript.optimizer"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_operator_has_an_example() -> None:
