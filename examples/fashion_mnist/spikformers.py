@@ -282,7 +282,7 @@ _NETWORKS = {"spikformer": spikformer, "cml_spikingformer": cml_spikingformer, "
 @click.option("--arch", default="spikformer", type=click.Choice(list(_NETWORKS)))
 @click.option("--t", "T", default=4, help="Timesteps.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
-@click.option("--epochs", default=3, type=click.IntRange(min=1))
+@click.option("--epochs", default=2, type=click.IntRange(min=1))
 @click.option(
     "--short-epochs",
     default=0,
