@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from command_line import run_cli
+from command_line import CALIBRATION, EXAMPLE, ROOT, run_cli
 from fashion_files import write_folder
 from PIL import Image
 
@@ -98,6 +98,47 @@ def test_the_same_network_trains_on_colour_pictures(tmp_path, run):
     said = run(EXAMPLES / "cifar10", "spikeformer_cifar.py", "--data", tmp_path, *few, "--out", out)
     assert "382,826 parameters, D=4" in said
     assert np.load(out.with_suffix(".npz"))["x"].shape == (16, 3, 32, 32)
+
+
+#: Of each spiking transformer: what else its report counts, and options to compile it with.
+TRANSFORMERS = {
+    "spikformer": ("37,632 sums of spikes per sample", ()),
+    "cml_spikingformer": ("169,344 comparisons of potentials per sample", ("--host=head",)),
+    "sdt_v1": ("112,896 comparisons of potentials, 25,088 gates per sample", ()),
+}
+
+
+#: Gates, maxima of potentials and membrane shortcuts are met without them.
+LONGER = {"spikformer", "cml_spikingformer"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONGER)) for n in TRANSFORMERS]
+)
+def test_a_shipped_spiking_transformer_compiles_and_verifies(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    besides, options = TRANSFORMERS[name]
+    arch, out = f"--arch={EXAMPLE}/spikformers.py:{name}", tmp_path / "net.snn"
+    few = ("--weight-bits=24", f"--calibration={CALIBRATION}", "--calibration-limit=4")
+    done = run_cli(
+        tmp_path, "compile", f"{EXAMPLE}/{name}_t4.pt", arch, *options, *few, "-o", out
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert besides in done.stdout
+    assert "same class for 100 % of 4 samples" in done.stdout
+    found = run_cli(tmp_path, "verify", out, f"--input={CALIBRATION}", "--limit=2", "--json").json
+    assert found["mismatched"] == 0
+    assert {"clocked", "event", "spike-form"} <= found["engines"].keys()
+    assert found["coverage"]["silent"] == []
+
+
+def test_a_spiking_transformer_is_trained_on_one_timestep_first(data, run):
+    few = ("--data", data, "--epochs", "2", "--short-epochs", "1", "--batch", "16")
+    said = run(FASHION, "spikformers.py", "--arch", "sdt_v1", *few, "--out", data / "sdt.pt")
+    assert "81,082 parameters, T=4" in said
+    shipped = torch.load(FASHION / "sdt_v1_t4.pt")
+    made = torch.load(data / "sdt.pt")
+    assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
 
 
 def test_the_pretrained_network_that_is_shipped_is_the_constructors():

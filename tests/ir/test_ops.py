@@ -135,10 +135,11 @@ def check(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def test_other_libraries_may_be_imported_after_registration() -> None:
-    """As by a program that loads a file and compiles a network then."""
-    code = "import snncc.ir.ops as o; o.register_schemas(); import onnx.reference, onnxscript"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_what_is_imported_first_does_not_matter() -> None:
+    """Ours is not the only Attention: a process may run a network, and compile one after that."""
+    code = "import snncc.ir.ops as o; o.register_schemas(); import onnxscript.optimizer"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_operator_has_an_example() -> None:
