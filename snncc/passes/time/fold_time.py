@@ -32,6 +32,7 @@ from snncc.ir.graphs import (
 )
 from snncc.ir.lineage import Lineage
 from snncc.ir.metadata import SEQUENCE, TIMESTEPS
+from snncc.ir.names import NEW
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import restate
@@ -131,7 +132,9 @@ class _Folding(Work):
         live = [v for v in live if self.seen[v].layout is not Layout.SHAPE]
         if (layout := self._plumbing(node, live)) is not None:
             self.seen[node.outputs[0]] = Seen(layout, first.twin)
-        elif node.op_type in SHAPING and self._rejoined(node, live[0]):
+        elif (node.op_type in SHAPING and self._rejoined(node, live[0])) or (
+            node.op_type == "Split" and self._parted(node, live[0])
+        ):
             return
         elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=True):
             self._reduce(node, first.twin)
@@ -171,6 +174,45 @@ class _Folding(Work):
             self.seen.update(dict.fromkeys(node.outputs, first))
         else:
             self._compute(node, live, found)
+
+    def _regroups(self, node: ir.Node, x: ir.Value) -> bool:
+        """Whether the node moves elements of single timesteps alone; it is computed then."""
+        if node.op_type == "Split":
+            return self._parted(node, x)
+        return node.op_type in SHAPING and self._rejoined(node, x)
+
+    def _parted(self, node: ir.Node, x: ir.Value) -> bool:
+        """A split along an axis that holds no timesteps: a slice for each part."""
+        found, rank = self.seen[x], len(x.shape or ())
+        lead, axis = len(found.layout.leading), attribute(node, "axis", 0) % max(rank, 1)
+        sizes = [(sizes_of(out) or ())[axis : axis + 1] for out in node.outputs]
+        whole = all(size and size[0] is not None for size in sizes)
+        if axis < lead or not whole or found.layout in (Layout.ONE, Layout.CUT, Layout.PART):
+            return False
+        start = 0
+        for out, (size,) in zip(node.outputs, sizes, strict=True):
+            end, along = start + (size or 0), axis - lead + 1
+            key = "part", id(found.twin), start, end, along
+            if key not in self.made:
+                self.made[key] = self._part(node, out, found, (start, end, along))
+            self.seen[out] = found.renamed(found.layout, *found.when, twin=self.made[key])
+            self._note(out, self.seen[out])
+            start = end
+        return True
+
+    def _part(
+        self, node: ir.Node, out: ir.Value, found: Seen, bounds: tuple[int, int, int]
+    ) -> ir.Value:
+        edit = Edit(node, self.made_by)
+        given = [
+            edit.const(f"{out.name}.{what}", np.array([number], np.int64))
+            for what, number in zip(("start", "end", "axis"), bounds, strict=True)
+        ]
+        part = edit.op("Slice", found.twin, *given, name=f"{out.name}{NEW}", dtype=out.dtype)
+        # [T*N, ...] is the same quantity under the same name; other layouts are another one
+        part.name = out.name if found.layout is Layout.FLAT else f"{out.name}/folded"
+        part.shape = _folded(tuple(out.shape or ())[len(found.layout.leading) :])
+        return part
 
     def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> Layout | None:
         """The layout of the result if the node only regroups or repeats timesteps."""

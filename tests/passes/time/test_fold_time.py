@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from float_networks import Case, Net, case_of, front, imported, lowered
+from onnx import helper
 from state_networks import apart, carried, flat, mean_over_time, repeated, sequence, unrolled
 
 from snncc.errors import UnsupportedModelError
@@ -306,3 +307,18 @@ def test_a_refusal_says_which_axes_there_are(spoil, what):
     with pytest.raises(UnsupportedModelError) as caught:
         folded(net)
     assert caught.value.faults[0].what.startswith(what)
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_parts_of_channels_are_slices_of_all_timesteps(is_apart):
+    """As one layer for q, k and v is split: chunk."""
+    net = carried(network().conv(6, 3, 1, 1), T)
+    if is_apart:
+        apart(net, T)
+    axis = 2 if is_apart else 1
+    parts = [f"part{i}" for i in range(3)]
+    net.nodes.append(helper.make_node("Split", [net.x], parts, "split", axis=axis, num_outputs=3))
+    net.x, net.shape = net.node("Add", net.node("Sub", parts[0], parts[1]), parts[2]), (2, 4, 4)
+    found = kinds(folded(flat(net) if is_apart else net))
+    assert found.count("Slice") == 3
+    assert "Split" not in found
