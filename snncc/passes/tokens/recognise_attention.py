@@ -54,7 +54,8 @@ class RecogniseAttention(Pass):
         lineage.write(model)
         if pull_out(model, self.name) or reader.changed or reader.views:
             common.RemoveUnusedNodesPass()(model)
-        return len(list(nodes(model, *having("imported", lambda t: t.multiplies))))
+        found = having("imported", lambda t: t.multiplies and not t.makes_counts)
+        return len(list(nodes(model, *found)))
 
 
 @dataclass

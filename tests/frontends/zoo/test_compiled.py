@@ -81,7 +81,12 @@ def large(encoder: Compiled) -> Compiled:
     return compiled(net, host="head")
 
 
-@pytest.mark.parametrize("name", ["base", "encoder", "large"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", ["base", pytest.param("encoder", marks=SLOW), pytest.param("large", marks=SLOW)]
+)
 def test_a_network_is_compiled_and_engines_agree(name, request):
     _, model = request.getfixturevalue(name)
     assert model.report.verify.mismatched == 0
@@ -89,6 +94,7 @@ def test_a_network_is_compiled_and_engines_agree(name, request):
     assert coverage.fired == coverage.populations == len(model.program.neurons)
 
 
+@SLOW
 def test_weights_trained_behind_masks_compile_to_the_network_of_plain_convolutions(sparse, base):
     (one, arrays), (other, others) = (m.program.to_json() for _, m in (compiled(sparse), base))
     assert one == other
@@ -107,7 +113,7 @@ def test_a_masked_encoder_fires_as_the_network_it_is_trained_for(encoder, large)
     assert all(np.array_equal(counts[0][name], counts[1][name]) for name in counts[0])
 
 
-@pytest.mark.parametrize("distilled", [False, True])
+@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=SLOW)])
 def test_branches_that_never_fired_in_training_leave_the_stream_its_bits(distilled):
     """Attention so small that it is silent: the three norms after it have variance 0."""
     torch.manual_seed(0)
@@ -133,7 +139,7 @@ def test_branches_that_never_fired_in_training_leave_the_stream_its_bits(distill
 
 # norms of HARDVS and of Gesture: neither is D
 @pytest.mark.parametrize(
-    ("norm", "batch_first"), [pytest.param(1.0, None, marks=pytest.mark.slow), (8.0, True)]
+    ("norm", "batch_first"), [pytest.param(1.0, None, marks=SLOW), (8.0, True)]
 )
 def test_frames_of_an_event_camera_are_a_sequence(norm, batch_first):
     torch.manual_seed(0)
@@ -150,6 +156,7 @@ def test_frames_of_an_event_camera_are_a_sequence(norm, batch_first):
     np.testing.assert_allclose(scores, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
+@SLOW
 def test_a_segmentation_backbone_divides_by_norms_that_it_has_learnt():
     """Layer scales, and a norm for each channel, of q and k for each head, after its neurons."""
     torch.manual_seed(0)

@@ -152,6 +152,8 @@ def payload_of(model: ir.Model) -> dict[ir.Value, int]:
         out, x = node.outputs[0], node.inputs[0]
         if node.op_type == "FireCount":
             found[out] = int(node.inputs[1].shape[1])  # type: ignore[union-attr,index,arg-type]
+        elif node.op_type == "CountGate":
+            found[out] = prod(found[v] for v in node.inputs)  # type: ignore[index]
         elif node.op_type == "CountSum":
             found[out] = sum(found[v] for v in node.inputs)  # type: ignore[index]
         elif node.op_type == "SumPool" and x in found:

@@ -132,6 +132,7 @@ def test_a_layer_reads_a_sum_of_spikes_once(name: str) -> None:
     assert rates(snncc.Session(model, engine="event").trace(X), model.program).sops > 0
 
 
+@pytest.mark.slow
 def test_long_chains_of_sums_are_no_recursion() -> None:
     def chain(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         for _ in range(450):
