@@ -95,8 +95,8 @@ _COUNT_GATE = Op(
 _SPIKE_GATE = Op(
     "SpikeGate",
     "spiking",
-    "A gate of spike trains [D, N, ...]: in each tick what their product has grown by. B fires at "
-    "most one spike a tick where its silence counts.",
+    "A gate of spike trains [D, N, ...]: in each tick what their product has grown by. Where its "
+    "silence counts, B fires one spike a tick at most, so that no body needs 'most'.",
     {"A": U8, "B": U8},
     {"Y": U8},
     _ATTRIBUTES,

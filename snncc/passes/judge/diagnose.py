@@ -1,7 +1,7 @@
 """What cannot become spikes, and why: the one judge of ``compile`` and ``check``.
 
-Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron,
-max-pooled or not), ``sums`` (averages of these), ``potential`` (a linear layer's result),
+Every value is of a kind: ``source`` (the input, affinely mapped), ``spikes`` (counts of a neuron or
+a gate, max-pooled or not), ``sums`` (averages and sums of these), ``potential`` (a linear layer's),
 ``attention``, ``tokens`` and ``product`` (of maps that were regrouped, see judge_tokens), ``shape``
 (arithmetic on sizes) or ``real`` (anything else). A node that makes something real out of the rest
 is a fault, and so is whatever stage ``integer`` does not allow.

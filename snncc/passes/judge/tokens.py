@@ -115,7 +115,7 @@ def _between(node: ir.Node) -> tuple[str, str]:
 
 
 def _judge_product(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict:
-    """The trains of a product must be spikes: counts of neurons, max-pooled or not."""
+    """The trains of a product must be spikes, of neurons or gates; of tokens others tell."""
     named = zip(map(str.lower, OPS[node.op_type].inputs), node.inputs, strict=True)
     found, product = [(letter, kinds.get(x, "")) for letter, x in named if x], node.op_type.lower()
     wrong = [letter for letter, kind in found if kind not in ("spikes", "real", TOKENS)]
