@@ -161,8 +161,11 @@ def _add(work: Work, node: ir.Node) -> bool:
     left, right = node.inputs
     out = node.outputs[0]
     for zero, value in ((left, right), (right, left)):
-        if value in work.seen and is_zero(zero) and sizes_of(value) == sizes_of(out):
-            work.seen[out] = work.seen[value]
+        found = work.seen.get(value) if value is not None else None
+        if value is None or found is None or found.layout not in (Layout.STEP, Layout.PART):
+            continue
+        if is_zero(zero) and sizes_of(value) == sizes_of(out):
+            work.seen[out] = found
             return True
     if left not in work.seen or right not in work.seen:
         return False

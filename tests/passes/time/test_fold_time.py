@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from float_networks import Case, Net, case_of, front, imported, lowered
 from onnx import helper
 from state_networks import apart, carried, flat, mean_over_time, repeated, sequence, unrolled
+from torch import nn
 
+import snncc
+from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import attribute
 from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.oracle import evaluate
+from snncc.nn import LIF
 from snncc.passes.integers.quantise_input import QuantiseInput
 from snncc.passes.time.fold_time import FoldTime
 
@@ -322,3 +327,26 @@ def test_parts_of_channels_are_slices_of_all_timesteps(is_apart):
     found = kinds(folded(flat(net) if is_apart else net))
     assert found.count("Slice") == 3
     assert "Split" not in found
+
+
+class EachTimestep(nn.Module):
+    """A classifier whose bias is zero, for every timestep."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lif, self.fc = nn.Conv2d(1, 4, 3), LIF(), nn.Linear(4, 3)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x):
+        spikes = self.lif(4 * self.conv(x).unsqueeze(0).repeat(T, 1, 1, 1, 1))
+        return self.fc(spikes.flatten(3).mean(3))
+
+
+def test_a_bias_of_zeros_is_no_start_of_a_running_sum():
+    """The result is known by its own name: what it is compared with is named so."""
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).integers(0, 256, (8, 1, 5, 5)).astype(np.uint8)
+    pixels = InputOptions(mode="u8", mean=(0.0,), std=(1.0,))
+    given = {"input_shape": (1, 5, 5), "weight_bits": 24, "input": pixels}
+    report = snncc.compile(EachTimestep().eval(), x, **given).report
+    assert (report.import_law.neurons, report.changed, report.verify.mismatched) == (1, 0, 0)
