@@ -290,7 +290,7 @@ class _Builder:
     def _gate(self, node: ir.Node, x: ir.Value) -> None:
         """A product of counts, or of one and what the other did not fire."""
         one, two = (self.made[train] for train in trains_of(node))
-        if attribute(node, "rule") == AND_NOT:
+        if attribute(node, "kind") == AND_NOT:
             two = self.graph.call_function(operator.sub, (float(attribute(node, "most")), two))
         self.made[node.outputs[0]] = self.graph.call_function(operator.mul, (one, two))
 

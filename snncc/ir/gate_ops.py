@@ -1,6 +1,6 @@
 """Gates: products of two spike trains, number by number, which are spike trains again.
 
-With rule ``and`` A meets B; with ``and-not`` the spikes that B did not fire, of ``most`` that it
+Of kind ``and`` A meets B; of ``and-not`` the spikes that B did not fire, of ``most`` that it
 could. One of the two may hold one number a channel, [N, C, 1, ...].
 """
 
@@ -11,13 +11,13 @@ from snncc.ir.traits import Numbers, Traits
 
 __all__ = ["AND", "AND_NOT", "GATE_OPS"]
 
-#: The two rules.
+#: The two kinds.
 AND, AND_NOT = "and", "and-not"
 
-_RULE = f"""
-    rule = Constant <value_string: string = @rule> ()
+_KIND = f"""
+    kind = Constant <value_string: string = @kind> ()
     named = Constant <value_string: string = "{AND_NOT}"> ()
-    is_not = Equal (rule, named)
+    is_not = Equal (kind, named)
 """
 
 _OF_COUNTS = """
@@ -62,18 +62,18 @@ _OF_TICKS = """
     Y = Cast <to: int = 2> (grown)
 """
 
-_ATTRIBUTES = {"rule": "string", "most": "int"}
+_ATTRIBUTES = {"kind": "string", "most": "int"}
 
 
 def _counted(dtype: int, result: int) -> str:
-    return _RULE + _OF_COUNTS.replace("TYPE", str(dtype)).replace("RESULT", str(result))
+    return _KIND + _OF_COUNTS.replace("TYPE", str(dtype)).replace("RESULT", str(result))
 
 
 _GATE = Op(
     "Gate",
     "imported",
-    "The product of two spike trains, rule 'and'; of A and the spikes that B did not fire, of "
-    "'most' that it could, rule 'and-not'.",
+    "The product of two spike trains, kind 'and'; of A and the spikes that B did not fire, of "
+    "'most' that it could, kind 'and-not'.",
     {"A": F32, "B": F32},
     {"Y": F32},
     _ATTRIBUTES,
@@ -100,7 +100,7 @@ _SPIKE_GATE = Op(
     {"A": U8, "B": U8},
     {"Y": U8},
     _ATTRIBUTES,
-    _RULE + _OF_TICKS,
+    _KIND + _OF_TICKS,
     Traits(Numbers.TICKS, Numbers.TICKS, multiplies=True),
 )
 

@@ -248,3 +248,41 @@ def test_all_faults_are_in_one_report(faulty: ir.Model, golden: str) -> None:
 @pytest.mark.parametrize("network", [Ordinary, NearMisses, LiveWeights])
 def test_a_report_says_where_why_and_what_to_do(network: type[nn.Module], golden: str) -> None:
     assert report_of(import_module(network(), (2, 8, 8))) == golden
+
+
+# -- conditions that torch.export cannot prove -------------------------------------------------
+
+
+class ByTheBatch(nn.Module):
+    """What it does depends on the number of samples."""
+
+    def __init__(self, holds):
+        super().__init__()
+        self.holds, self.fc = holds, nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.fc(x.flatten(1))
+        return 2 * y if self.holds(x.shape[0]) else y
+
+
+@pytest.mark.parametrize(
+    ("holds", "for_all"),
+    [
+        (lambda n: n == 2, False),
+        (lambda n: n % 2 == 0, False),
+        (lambda n: n < 300, False),
+        (lambda n: n * min(4096, 4096 * n) == 4096 * n, True),
+    ],
+    ids=["of two", "even", "few", "always"],
+)
+def test_conditions_on_the_batch_hold_for_all_sizes_or_are_refused(holds, for_all):
+    net = ByTheBatch(holds).eval()
+    if not for_all:
+        with pytest.raises(UnsupportedModelError, match="cannot follow the network"):
+            import_module(net, (4,))
+        return
+    model = import_module(net, (4,))
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    (found,) = evaluate(model, {model.graph.inputs[0].name: x}).values()
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net(torch.from_numpy(x)).numpy(), rtol=1e-5)

@@ -55,10 +55,10 @@ def counts(draw: st.DrawFn) -> tuple[Array, Array, int, int]:
 
 @settings(max_examples=60)
 @given(counts(), st.sampled_from(["and", "and-not"]))
-def test_all_forms_are_the_same_product(case: tuple[Array, Array, int, int], rule: str) -> None:
+def test_all_forms_are_the_same_product(case: tuple[Array, Array, int, int], kind: str) -> None:
     a, b, D, E = case
-    wide = a.astype(np.int64) * (b if rule == "and" else E - b.astype(np.int64))
-    settings: dict[str, Any] = {"rule": rule, "most": E}
+    wide = a.astype(np.int64) * (b if kind == "and" else E - b.astype(np.int64))
+    settings: dict[str, Any] = {"kind": kind, "most": E}
     floats = [x.astype(np.float32) for x in (a, b)]
     np.testing.assert_array_equal(run("Gate", *floats, **settings), wide)
     np.testing.assert_array_equal(run("CountGate", a, b, **settings), wide)
@@ -67,17 +67,17 @@ def test_all_forms_are_the_same_product(case: tuple[Array, Array, int, int], rul
     np.testing.assert_array_equal(ticks.sum(0), wide)
 
 
-@pytest.mark.parametrize("rule", ["and", "and-not"])
-def test_of_one_tick_a_gate_is_an_and(rule: str) -> None:
+@pytest.mark.parametrize("kind", ["and", "and-not"])
+def test_of_one_tick_a_gate_is_an_and(kind: str) -> None:
     a, b = (np.array([bits], np.uint8)[None] for bits in ([0, 0, 1, 1], [0, 1, 0, 1]))
-    expected = a & (b if rule == "and" else 1 - b)
-    np.testing.assert_array_equal(run("SpikeGate", a, b, rule=rule, most=1), expected)
+    expected = a & (b if kind == "and" else 1 - b)
+    np.testing.assert_array_equal(run("SpikeGate", a, b, kind=kind, most=1), expected)
 
 
 def test_spikes_meet_what_came_before_them() -> None:
     """Spikes of A in ticks 0, 1 and of B in tick 1: 2 * 1, all of it emitted in tick 1."""
     a, b = (np.array(bits, np.uint8).reshape(3, 1, 1) for bits in ([1, 1, 0], [0, 1, 0]))
-    ticks = run("SpikeGate", a, b, rule="and", most=0)
+    ticks = run("SpikeGate", a, b, kind="and", most=0)
     assert ticks.ravel().tolist() == [0, 2, 0]
 
 

@@ -40,6 +40,7 @@ class CommuteMaxPool(Pass):
 
 
 def _stay(pool: ir.Node, made_by: str) -> bool:
+    """A max-pool of potentials that stays where it is gets the operator that keeps integers."""
     out, x = pool.outputs[0], pool.inputs[0]
     if x is None or holds_counts(x):
         return False

@@ -41,7 +41,7 @@ class Product:
         reach: Of a node and the largest counts of its trains: the largest number that is formed on
             the way, and the largest of its result.
         macs: Of a node: multiply-accumulates per sample; 0 where shapes are not known.
-        fault: Of a node whose trains are spikes: why they do not multiply and what to do, or None.
+        fault: Of a node: why its trains do not multiply so and what to do, or None.
     """
 
     reach: Callable[[ir.Node, Sequence[int]], tuple[int, int]]

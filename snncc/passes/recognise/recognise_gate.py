@@ -40,9 +40,9 @@ def _recognise(node: ir.Node, made_by: str) -> bool:
     if one is None or two is None or constant(one) is not None or constant(two) is not None:
         return False
     for a, b in ((one, two), (two, one)):
-        rule, train = (AND, b) if is_train(b) else (AND_NOT, _silent(b))
+        kind, train = (AND, b) if is_train(b) else (AND_NOT, _silent(b))
         if train is not None and is_train(a) and _fit(a, train):
-            _write(node, a, train, rule, made_by)
+            _write(node, a, train, kind, made_by)
             return True
     return False
 
@@ -78,9 +78,9 @@ def _most(value: ir.Value | None) -> int | None:
     return int(attribute(node, "D")) if attribute(node, "norm") == 1 else None
 
 
-def _write(node: ir.Node, a: ir.Value, b: ir.Value, rule: str, made_by: str) -> None:
-    out, most = node.outputs[0], (_most(b) or 0) if rule == AND_NOT else 0
+def _write(node: ir.Node, a: ir.Value, b: ir.Value, kind: str, made_by: str) -> None:
+    out, most = node.outputs[0], (_most(b) or 0) if kind == AND_NOT else 0
     made = Edit(node, made_by).own(
-        "Gate", a, b, name=f"{out.name}{NEW}", like=out, attributes={"rule": rule, "most": most}
+        "Gate", a, b, name=f"{out.name}{NEW}", like=out, attributes={"kind": kind, "most": most}
     )
     replace_value(out, made)

@@ -338,11 +338,11 @@ def _gate(build: _Build, node: ir.Node) -> None:
             relay = Relay(name, train.shape, train.name, max(windows), payload, module)
             trains[i] = build.nodes[name] = relay
     a, b = trains
-    if attribute(node, "rule") == AND_NOT and attribute(node, "most") != emitted_payload(b):
+    if attribute(node, "kind") == AND_NOT and attribute(node, "most") != emitted_payload(b):
         raise SnnccError(f"build-program: '{node.name}' counts silence of another train")
     payload = emitted_payload(a) * emitted_payload(b)
-    rule, name = attribute(node, "rule"), str(out.name)
-    build.add(out, Gate(name, _shape(out), a.name, b.name, rule, payload, module))
+    kind, name = attribute(node, "kind"), str(out.name)
+    build.add(out, Gate(name, _shape(out), a.name, b.name, kind, payload, module))
 
 
 def _sum(build: _Build, node: ir.Node) -> None:

@@ -13,15 +13,16 @@ import onnx_ir as ir
 
 from snncc.errors import Fault
 from snncc.ir.graphs import Edit, label, provenance
+from snncc.ir.ops import having
 
 __all__ = ["Layout", "Seen", "Work"]
 
 
 #: What only moves elements.
 _MOVES = (
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Concat", "Slice",
-    "Split", "Gather",
-)  # fmt: skip
+    *having("imported", lambda t: t.regroups),
+    *("Transpose", "Expand", "Tile", "Concat", "Slice", "Split", "Gather"),
+)
 
 
 class Layout(Enum):

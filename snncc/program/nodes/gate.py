@@ -14,7 +14,6 @@ from snncc.program.nodes.base import (
     NODE_READERS,
     Array,
     Network,
-    Node,
     Nodes,
     Readers,
     Shape,
@@ -22,6 +21,7 @@ from snncc.program.nodes.base import (
     Taken,
     require,
 )
+from snncc.program.nodes.passing import Passing
 from snncc.program.timing import firing_window
 
 __all__ = ["MOST_COUNT", "Gate"]
@@ -31,7 +31,7 @@ MOST_COUNT = 255
 
 
 @dataclass(frozen=True)
-class Gate(Node):
+class Gate(Passing):
     """The product of two spike trains that are fired in one window, number by number.
 
     Its count is a * b, or a times the spikes that b did not fire. Tick by tick it emits what has
@@ -131,11 +131,6 @@ class Gate(Node):
         return self.payload == 1
 
     @property
-    def fires_at(self) -> int | None:
-        """It emits with its trains: see Node."""
-        return None
-
-    @property
     def train_window(self) -> int | str | None:
         """That of its trains: see Node."""
         return self.a
@@ -148,10 +143,6 @@ class Gate(Node):
         (population,) = a.by
         passed = self.product(a.values, b.values, nodes[self.b].reach).astype(np.uint8)
         return Spikes.of(population, passed)
-
-    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
-        """No synapses lead into it: see Node."""
-        return 0
 
     def besides(self, nodes: Nodes) -> tuple[str, int] | None:
         """See Node."""

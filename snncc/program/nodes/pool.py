@@ -23,6 +23,7 @@ from snncc.program.nodes.base import (
     Taken,
     require,
 )
+from snncc.program.nodes.passing import Passing
 from snncc.program.nodes.projection import check_window
 from snncc.program.windows import channels_first, channels_last, pooled_size, windows_of
 
@@ -32,7 +33,7 @@ _NO_MAXIMUM = "max-pool over sums: their maximum is no sum of the maxima of tick
 
 
 @dataclass(frozen=True)
-class Pool(Node):
+class Pool(Passing):
     """Maximum or sum over windows of what its source emits, at the moment it is emitted.
 
     Over binary spikes of one tick the maximum is an OR, and the OR of thermometer trains is the
@@ -149,11 +150,6 @@ class Pool(Node):
         return self.kind == "max"
 
     @property
-    def fires_at(self) -> int | None:
-        """It hands on at once: see Node."""
-        return None
-
-    @property
     def train_window(self) -> int | str | None:
         """See Node."""
         return self.source if self.kind == "max" else None
@@ -173,10 +169,6 @@ class Pool(Node):
 
     def _pooled(self, values: Array) -> Array:
         return channels_first(self.pooled(channels_last(values)))
-
-    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
-        """Spikes cross it before they cross synapses: see Node."""
-        return 0
 
     def besides(self, nodes: Nodes) -> tuple[str, int] | None:
         """Comparisons of potentials; those of spikes are ORs of what arrives: see Node."""

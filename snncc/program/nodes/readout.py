@@ -14,19 +14,19 @@ from snncc.program.nodes.base import (
     NODE_READERS,
     Array,
     Network,
-    Node,
     Nodes,
     Readers,
     Shape,
     Spikes,
     require,
 )
+from snncc.program.nodes.passing import Passing
 
 __all__ = ["Readout"]
 
 
 @dataclass(frozen=True)
-class Readout(Node):
+class Readout(Passing):
     """A result: integers of ``source`` times ``scale`` are what the trained network computes.
 
     Attributes:
@@ -119,11 +119,6 @@ class Readout(Node):
         return False
 
     @property
-    def fires_at(self) -> int | None:
-        """See Node."""
-        return None
-
-    @property
     def train_window(self) -> int | str | None:
         """See Node."""
         return None
@@ -133,10 +128,6 @@ class Readout(Node):
     ) -> Spikes | None:
         """See Node."""
         return None
-
-    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
-        """It is read, and costs nothing: see Node."""
-        return 0
 
     def taken(self, program: Network) -> None:
         """See Node."""

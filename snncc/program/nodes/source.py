@@ -11,13 +11,13 @@ from snncc.program.nodes.base import (
     NODE_READERS,
     Array,
     Network,
-    Node,
     Nodes,
     Readers,
     Shape,
     Spikes,
     require,
 )
+from snncc.program.nodes.passing import Passing
 
 __all__ = ["MASKED", "Source"]
 
@@ -26,7 +26,7 @@ MASKED = 255
 
 
 @dataclass(frozen=True)
-class Source(Node):
+class Source(Passing):
     """The network's input: integers 0..payload, sent once per timestep.
 
     Where accumulators are ``masked``, the last channel says which patches of the sample are: not 0
@@ -79,11 +79,6 @@ class Source(Node):
         return True
 
     @property
-    def fires_at(self) -> int | None:
-        """Windows are counted from the input's: see Node."""
-        return None
-
-    @property
     def train_window(self) -> int | str | None:
         """See Node."""
         return None
@@ -93,10 +88,6 @@ class Source(Node):
     ) -> Spikes | None:
         """Pixels are no spikes: see Node."""
         return None
-
-    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
-        """See Node."""
-        return 0
 
     def taken(self, program: Network) -> None:
         """The input comes from outside: see Node."""

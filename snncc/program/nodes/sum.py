@@ -15,7 +15,6 @@ from snncc.program.nodes.base import (
     TOTAL_LIMIT,
     Array,
     Network,
-    Node,
     Nodes,
     Readers,
     Shape,
@@ -23,12 +22,13 @@ from snncc.program.nodes.base import (
     Taken,
     require,
 )
+from snncc.program.nodes.passing import Passing
 
 __all__ = ["Sum"]
 
 
 @dataclass(frozen=True)
-class Sum(Node):
+class Sum(Passing):
     """What two nodes emit, added number by number in the tick in which it arrives.
 
     Nothing is kept: spikes of two populations cross the same synapses, each in its own window. A
@@ -92,11 +92,6 @@ class Sum(Node):
         return False
 
     @property
-    def fires_at(self) -> int | None:
-        """It hands on at once: see Node."""
-        return None
-
-    @property
     def train_window(self) -> int | str | None:
         """See Node."""
         return None
@@ -112,10 +107,6 @@ class Sum(Node):
         values = np.add(a.values, b.values, dtype=np.int64)
         narrow = values.astype(np.min_scalar_type(self.payload))
         return Spikes(narrow, {**a.by, **b.by, **shared})
-
-    def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
-        """No synapses lead into it: see Node."""
-        return 0
 
     def besides(self, nodes: Nodes) -> tuple[str, int] | None:
         """See Node."""

@@ -99,8 +99,9 @@ def test_a_product_that_no_byte_holds_is_refused_by_check() -> None:
     assert fault.what == "multiplies bursts to up to 400 spikes"
 
 
-def test_silence_of_spikes_that_count_less_than_one_is_refused() -> None:
-    net = Meeting(lambda net, a, b: a * (1 - b), D=4, norm=4.0)
+@pytest.mark.parametrize("top", [0, 1])
+def test_silence_of_spikes_that_count_less_than_one_is_refused(top: int) -> None:
+    net = Meeting(lambda net, a, b: a * (top - b), D=4, norm=4.0)
     with pytest.raises(UnsupportedModelError):
         snncc.compile(net, X, input_shape=(1, 6, 6), input=PIXELS)
 
