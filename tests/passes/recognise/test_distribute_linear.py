@@ -11,6 +11,7 @@ import snncc
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError
 from snncc.nn import LIF, IntegerFire
+from snncc.program import Sum
 
 PIXELS = InputOptions(mode="u8", mean=(0.0,), std=(1.0,))
 X = np.random.default_rng(0).integers(0, 256, (24, 1, 8, 8)).astype(np.uint8)
@@ -107,5 +108,30 @@ def test_a_stream_of_spikes_over_time_ends_in_a_mean():
 def test_a_maximum_of_sums_is_refused():
     """max(a + b) is not max(a) + max(b)."""
     net = Summed(nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), 64)
+    with pytest.raises(UnsupportedModelError, match="cannot become spikes"):
+        compiled(net)
+
+
+def unlike(between: nn.Module, features: int) -> Summed:
+    """Spikes of bursts of different lengths: no stream of their own, layers are moved to each."""
+    net = Summed(between, features)
+    net.fires[1] = IntegerFire(2, 1.0)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("between", "features"),
+    [(nn.Flatten(), 256), (nn.Sequential(nn.AvgPool2d(2), nn.Flatten()), 64), (Tokens(), 4)],
+    ids=["flatten", "pool", "tokens"],
+)
+def test_spikes_of_different_bursts_are_added_as_potentials(between, features):
+    model = compiled(unlike(between, features))
+    report = model.report
+    assert (report.import_law.neurons, report.changed, report.verify.mismatched) == (3, 0, 0)
+    assert not any(isinstance(node, Sum) for node in model.program.nodes)
+
+
+def test_nor_is_a_maximum_of_those_taken_apart():
+    net = unlike(nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), 64)
     with pytest.raises(UnsupportedModelError, match="cannot become spikes"):
         compiled(net)
