@@ -39,6 +39,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
+    if name == "nn":  # which needs torch
+        return import_module("snncc.nn")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'snncc' has no attribute '{name}'")

@@ -262,6 +262,15 @@ def _not_followed(e: Exception, running: Sequence[str]) -> UnsupportedModelError
     """What torch.export says, and the module in which it stopped."""
     text = _explain(_root(e))
     path, told = (running or [""])[-1], "torch.export cannot follow the network"
+    if isinstance(e, UserError) and e.error_type is UserErrorType.CONSTRAINT_VIOLATION:
+        what = (
+            ": its code fixes how many samples there are, or takes timesteps for samples; T comes "
+        )
+        return UnsupportedModelError(
+            Words(
+                told, what, "first in [T, N, ...], or ", Option("batch_first", True), " is needed"
+            )
+        )
     if not path:
         return UnsupportedModelError(f"{told}: {text}")
     known = next((OPERATORS[name] for name in OPERATORS if name in text), None)

@@ -223,7 +223,7 @@ class _Folding(Work):
         if layout is Layout.STILL and after == (1, None, *before[1:]):
             return Layout.ONE if node.op_type in (*SHAPING, "Expand") else None
         repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
-        if (repeated or node.op_type == "Slice") and after == before:
+        if (repeated or _takes_all(node)) and after == before:
             return layout
         if repeated and after[:1] == (self.T,):
             if layout is Layout.ONE and after[2:] == before[2:]:
@@ -421,6 +421,15 @@ def _may_wait(node: ir.Node, live: list[ir.Value], found: set[Layout]) -> bool:
 
 def _commuting(node: ir.Node) -> tuple[ir.Value | None, ...]:
     return tuple(node.inputs[:1]) if node.op_type == "Mul" else ()
+
+
+def _takes_all(node: ir.Node) -> bool:
+    """Whether it is a Slice that keeps the order; one backwards has the same sizes, too."""
+    if node.op_type != "Slice":
+        return False
+    given = node.inputs[4] if len(node.inputs) > 4 else None
+    steps = constant(given)
+    return given is None or (steps is not None and bool((steps == 1).all()))
 
 
 def _is_stack(node: ir.Node, live: list[ir.Value]) -> bool:

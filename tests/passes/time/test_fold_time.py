@@ -290,6 +290,12 @@ def _turned(net: Net) -> Net:
     return net.then("Transpose", perm=[1, 2, 0, 3, 4], module="turn")
 
 
+def _backwards_in_time(net: Net) -> Net:
+    """flip: a slice of the same sizes."""
+    bounds = [net.const([n], np.int64) for n in (-1, -(2**31), 0, -1)]
+    return net.then("Slice", *bounds, module="flip")
+
+
 def _summed_up(net: Net) -> Net:
     return net.then("CumSum", net.const(0, np.int64), module="cumulative")
 
@@ -303,6 +309,7 @@ def _of_two_layouts(net: Net) -> Net:
     ("spoil", "what"),
     [
         (_turned, "of [T, N, 2, 4, 4] makes a value in which timesteps cannot be followed"),
+        (_backwards_in_time, "of [T, N, 2, 4, 4] makes a value in which timesteps cannot be"),
         (_summed_up, "mixes the timesteps of [T, N, 2, 4, 4]"),
         (_of_two_layouts, "reads [T, N, 2, 4, 4] and [T·N, 2, 4, 4], whose timesteps are in"),
     ],
