@@ -195,8 +195,6 @@ def joined(views: Sequence[View], axis: int) -> View | None:
         return None
     name, distance = step
     group = (Digit(name, len(views), distance), *first.groups[axis])
-    if any(d.size is None for d in group):
-        return None
     return first._with(axis, group, {})
 
 

@@ -30,8 +30,8 @@ class Move:
     """How a value comes from others.
 
     Attributes:
-        kind: ``same``: under another name; ``folded``: one layout of timesteps and samples as
-            [T*N, ...]; ``steps``: timesteps that were computed one by one, one after the other;
+        kind: ``same``: under another name; ``folded``: timesteps and samples, wherever they are,
+            as [T*N, ...]; ``steps``: timesteps that were computed one by one, one after the other;
             ``map``: tokens as the map that they are a view of; ``channels``: some channels, axis 1;
             ``times``: the value times a fraction; ``counts``: what a quantiser counts, from 0.
         sources: Names of the values it comes from.
@@ -102,31 +102,42 @@ def _same(x: Array) -> Array:
     return x
 
 
-def _folded(x: Array, layout: str, T: int) -> Array:
-    """Returns [T*N, ...] of [T, N, ...] ``apart``, [N, T, ...] ``lined`` and so on."""
-    if layout == "rows":  # [N*T, ...]
-        x = x.reshape(-1, T, *x.shape[1:])
-    if layout in ("rows", "lined"):
-        x = np.moveaxis(x, 1, 0)
-    if layout in ("still", "one"):  # [N, ...] or [1, N, ...], the same in every timestep
-        return np.concatenate([x if layout == "still" else x[0]] * T)
-    return x if layout == "flat" else x.reshape(-1, *x.shape[2:])
+Groups = Sequence[Sequence[tuple[str, int, int]]]
+
+
+def _folded(x: Array, groups: Groups, sizes: Sequence[int], T: int) -> Array:
+    """Axes of timesteps, samples and others, however they are laid out, as [T*N, *sizes].
+
+    Without timesteps it is the same in each of them.
+    """
+    names = ["T", "N", *(str(axis) for axis in range(1, len(sizes) + 1))]
+    moved = _in_order(x, groups, names)
+    is_still = T > 1 and not any(axis == "T" for group in groups for axis, _, _ in group)
+    return np.concatenate([moved] * T if is_still else [moved]).reshape(-1, *sizes)
 
 
 def _steps(*steps: Array) -> Array:
     return np.concatenate(steps)
 
 
-def _map(x: Array, groups: Sequence[Sequence[tuple[str, int, int]]], sizes: Sequence[int]) -> Array:
-    """Tokens as the map [N, *sizes] that they are a view of; ``groups``: digits of each axis.
+def _map(x: Array, groups: Groups, sizes: Sequence[int]) -> Array:
+    """Tokens as the map [N, *sizes] that they are a view of."""
+    return _in_order(x, groups, ["N", "C", "P"]).reshape(-1, *sizes)
 
-    A digit is (axis of the map, size, stride), of the axis of samples ("N", 0, 1).
+
+def _in_order(x: Array, groups: Groups, names: Sequence[str]) -> Array:
+    """The digits of ``x`` as axes, in the order of what they index.
+
+    Args:
+        x: Any array.
+        groups: The digits of each axis: (what it indexes, size, stride); size 0: not known.
+        names: Of what there is to index, in order.
     """
     digits = [digit for group in groups for digit in group]
-    places = [("NCP".index(axis), -stride) for axis, _, stride in digits]
+    places = [(names.index(axis), -stride) for axis, _, stride in digits]
     apart = x.reshape([size or -1 for _, size, _ in digits])
     order = sorted(range(len(digits)), key=places.__getitem__)
-    return np.asarray(apart.transpose(order).reshape(-1, *sizes))
+    return np.asarray(apart.transpose(order))
 
 
 def _channels(x: Array, kept: Sequence[int]) -> Array:

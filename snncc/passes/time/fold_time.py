@@ -8,53 +8,52 @@ is moved past the affine maps that follow it, to the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import prod
+from hashlib import sha256
 from typing import Any, ClassVar
 
-import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from snncc.errors import Option, UnsupportedModelError, Words
+from snncc.ir.axes import Digit, View
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import (
     Edit,
     attribute,
     constant,
-    initializer,
-    is_op,
     nodes,
     provenance,
     set_provenance,
     static_shape,
 )
-from snncc.ir.lineage import Lineage
 from snncc.ir.metadata import SEQUENCE, TIMESTEPS
-from snncc.ir.names import NEW
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
 from snncc.passes.padding import restate
-from snncc.passes.time import unrolled as time_steps
-from snncc.passes.time.forms import SHAPING, form_of, sizes_of
-from snncc.passes.time.layout import Layout, Seen, Work
+from snncc.passes.time.forms import Form, MixedError, form_of, groups_of
+from snncc.passes.time.lay_out import Laid, laid_out
+from snncc.passes.time.layout import (
+    SAMPLES,
+    TIME,
+    Seen,
+    When,
+    Work,
+    folded_shape,
+    outer,
+    sizes_of,
+)
+from snncc.passes.time.moves import moved
+from snncc.passes.time.sums import REDUCTIONS, reduced, running_sum
 
 __all__ = ["FoldTime"]
 
 #: Affine with constant operands: a mean over time may wait until after them.
 _AFFINE = {
     "Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div", "AveragePool",
-    "GlobalAveragePool", "ReduceMean", "Identity", "Dropout", *SHAPING,
+    "GlobalAveragePool", "ReduceMean", "ReduceSum", "Identity", "Dropout",
 }  # fmt: skip
-_OVER_SAMPLES = (
-    "averages or adds up samples",
-    Words(
-        "over timesteps instead; a network that reads [N, T, ...] needs ",
-        Option("batch_first", True),
-        ", one that reads [T, N, ...] must not have it",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class FoldTime(Pass):
             model, sequence or attribute(neurons[0], "T"), self.name, is_sequence=sequence > 0
         )
         work.check(neurons)
+        work.begin()
         for node in list(model.graph):
             work.visit(node)
         work.finish()
@@ -87,20 +87,21 @@ class _Folding(Work):
     """The rewriting under way."""
 
     is_sequence: bool = False
-    made: dict[Any, ir.Value] = field(default_factory=dict)
-    steps: dict[str, dict[int, str]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.lineage = Lineage.of(self.model)
+    def begin(self) -> None:
+        """Lay the input out, or repeat it."""
         x = self.model.graph.inputs[0]
-        kind, layout = ("TimeFirst", Layout.LINED) if self.is_sequence else ("Repeat", Layout.STILL)
-        size = static_shape(x) or ()
-        twin = Edit(next(iter(self.model.graph)), self.made_by).own(
-            kind, x, name=f"{x.name}/{'steps' if self.is_sequence else 'repeated'}", like=x,
+        edit, size = Edit(next(iter(self.model.graph)), self.made_by), sizes_of(x) or ()
+        own = list(size[2:] if self.is_sequence else size[1:])
+        kind, name = ("TimeFirst", "steps") if self.is_sequence else ("Repeat", "repeated")
+        twin = edit.own(
+            kind, x, name=f"{x.name}/{name}", dtype=x.dtype, shape=folded_shape(own),
             attributes={"T": self.T},
         )  # fmt: skip
-        twin.shape = _folded(size[1:] if self.is_sequence else size)
-        self.seen[x] = Seen(Layout.FLAT if layout is Layout.STILL and self.T == 1 else layout, twin)
+        lead = [(SAMPLES, None), (TIME, self.T)] if self.is_sequence else [(SAMPLES, None)]
+        view = View.of([*lead, *((str(axis), size) for axis, size in enumerate(own, 1))])
+        is_still = not self.is_sequence and self.T > 1
+        self.seen[x] = Seen(view, twin, When.STILL if is_still else When.EACH)
 
     def check(self, neurons: list[ir.Node]) -> None:
         """Raise unless all neurons see T timesteps."""
@@ -119,238 +120,115 @@ class _Folding(Work):
     # -- one node --------------------------------------------------------------------------
 
     def visit(self, node: ir.Node) -> None:
-        """Give each result its layout and its folded twin."""
+        """Say of each result which folded value it is."""
         live = [v for v in node.inputs if v is not None and v in self.seen]
         if not live or traits(node).begins_time:
             return
-        if time_steps.visit(self, node, live):
+        if any(self.seen[v].when is When.LOST for v in live):
+            self.lose(node, live)
+        elif node.op_type == "Add" and running_sum(self, node):
             return
-        first = self.seen[live[0]]
-        if node.op_type == "Shape" or first.layout is Layout.SHAPE:
-            self.seen[node.outputs[0]] = Seen(Layout.SHAPE, first.twin)
-            return
-        live = [v for v in live if self.seen[v].layout is not Layout.SHAPE]
-        if (layout := self._plumbing(node, live)) is not None:
-            self.seen[node.outputs[0]] = Seen(layout, first.twin)
-        elif (node.op_type in SHAPING and self._rejoined(node, live[0])) or (
-            node.op_type == "Split" and self._parted(node, live[0])
-        ):
-            return
-        elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=True):
-            self._reduce(node, first.twin)
-        elif node.op_type in ("ReduceMean", "ReduceSum") and self._reduces(node, over_time=False):
-            self.fault(node, *_OVER_SAMPLES)
-            self.seen[node.outputs[0]] = Seen(Layout.MEAN, first.twin)
+        elif node.op_type == "Shape" or self.seen[live[0]].when is When.SHAPE:
+            self.seen[node.outputs[0]] = replace(self.seen[live[0]], when=When.SHAPE)
+        elif (found := moved(self, node)) is not None:
+            self.seen.update(zip(node.outputs, found, strict=True))
         else:
-            self._judge(node, live)
+            self._judge(node, [v for v in live if self.seen[v].when is not When.SHAPE])
 
     def _judge(self, node: ir.Node, live: list[ir.Value]) -> None:
         """Compute the node on folded values if it keeps timesteps apart."""
-        found = {self.seen[v].layout for v in live}
-        when = {self.seen[v].when for v in live if self.seen[v].layout is not Layout.STILL}
-        first = self.seen[live[0]]
-        if Layout.MEAN in found and not _may_wait(node, live, found):
+        found = {self.seen[v].when for v in live}
+        if When.MEAN in found and not _may_wait(node, live, found):
             self.fault(node, "reads a mean over time", "only affine layers after the mean")
-            self.seen[node.outputs[0]] = Seen(Layout.MEAN, first.twin)
-        elif traits(node).remembers and found != {Layout.FLAT}:
-            self.fault(
-                node,
-                "reads no timesteps",
-                Words(
-                    f"one static input, repeated over T = {self.T}, or a sequence (",
-                    Option("timesteps"),
-                    ")",
-                ),
-            )
-            self.seen[node.outputs[0]] = Seen(Layout.FLAT, first.twin)
-        elif (
-            found & {Layout.ONE, Layout.CUT, Layout.PART}
-            or len(found - {Layout.STILL}) > 1
-            or len(when) > 1
-        ):
+            self.lose(node, live)
+        elif When.PART in found:
             self.mixed(node, live)
         elif any(out.uses() for out in node.outputs[1:]):
             self.fault(node, "has several results", "a layer of one result")
-            self.seen.update(dict.fromkeys(node.outputs, first))
+            self.lose(node, live)
+        elif node.op_type in REDUCTIONS:
+            self._reduce(node)
         else:
-            self._compute(node, live, found)
+            self._compute(node, live)
 
-    def _regroups(self, node: ir.Node, x: ir.Value) -> bool:
-        """Whether the node moves elements of single timesteps alone; it is computed then."""
-        if node.op_type == "Split":
-            return self._parted(node, x)
-        return node.op_type in SHAPING and self._rejoined(node, x)
-
-    def _parted(self, node: ir.Node, x: ir.Value) -> bool:
-        """A split along an axis that holds no timesteps: a slice for each part."""
-        found, rank = self.seen[x], len(x.shape or ())
-        lead, axis = len(found.layout.leading), attribute(node, "axis", 0) % max(rank, 1)
-        sizes = [(sizes_of(out) or ())[axis : axis + 1] for out in node.outputs]
-        whole = all(size and size[0] is not None for size in sizes)
-        if axis < lead or not whole or found.layout in (Layout.ONE, Layout.CUT, Layout.PART):
-            return False
-        start = 0
-        for out, (size,) in zip(node.outputs, sizes, strict=True):
-            end, along = start + (size or 0), axis - lead + 1
-            key = "part", id(found.twin), start, end, along
-            if key not in self.made:
-                self.made[key] = self._part(node, out, found, (start, end, along))
-            self.seen[out] = found.renamed(found.layout, *found.when, twin=self.made[key])
-            self._note(out, self.seen[out])
-            start = end
-        return True
-
-    def _part(
-        self, node: ir.Node, out: ir.Value, found: Seen, bounds: tuple[int, int, int]
-    ) -> ir.Value:
-        edit = Edit(node, self.made_by)
-        given = [
-            edit.const(f"{out.name}.{what}", np.array([number], np.int64))
-            for what, number in zip(("start", "end", "axis"), bounds, strict=True)
-        ]
-        part = edit.op("Slice", found.twin, *given, name=f"{out.name}{NEW}", dtype=out.dtype)
-        # [T*N, ...] is the same quantity under the same name; other layouts are another one
-        part.name = out.name if found.layout is Layout.FLAT else f"{out.name}/folded"
-        part.shape = _folded(tuple(out.shape or ())[len(found.layout.leading) :])
-        return part
-
-    def _plumbing(self, node: ir.Node, live: list[ir.Value]) -> Layout | None:
-        """The layout of the result if the node only regroups or repeats timesteps."""
-        x, out = live[0], node.outputs[0]
-        layout, before, after = self.seen[x].layout, sizes_of(x), sizes_of(out)
-        if before is None or after is None:
-            return None
-        if layout is Layout.STILL and after == (1, None, *before[1:]):
-            return Layout.ONE if node.op_type in (*SHAPING, "Expand") else None
-        repeated = node.op_type in ("Expand", "Tile") or _is_stack(node, live)
-        if (repeated or _takes_all(node)) and after == before:
-            return layout
-        if repeated and after[:1] == (self.T,):
-            if layout is Layout.ONE and after[2:] == before[2:]:
-                return Layout.APART
-            if layout is Layout.STILL and after[1:] == before and node.op_type == "Expand":
-                return Layout.APART
-        if node.op_type == "Transpose" and layout.time_axis is not None:
-            return _turned(node, layout)
-        return self._regrouped(layout, before, after) if node.op_type in SHAPING else None
-
-    def _regrouped(
-        self, layout: Layout, before: tuple[int | None, ...], after: tuple[int | None, ...]
-    ) -> Layout | None:
-        """The layout after a reshape of the axes of timesteps and samples alone."""
-        joins = {Layout.APART: Layout.FLAT, Layout.ONE: Layout.STILL, Layout.LINED: Layout.ROWS}
-        if layout in joins and after == (None, *before[2:]):
-            return joins[layout]
-        if layout is Layout.FLAT and after == (self.T, None, *before[1:]):
-            return Layout.APART
-        if layout is Layout.ROWS and after == (None, self.T, *before[1:]):
-            return Layout.LINED
-        return None
-
-    def _rejoined(self, node: ir.Node, x: ir.Value) -> bool:
-        """A reshape that joins timesteps and samples, or parts them, and regroups the rest at once.
-
-        Computed on folded values, where only the rest is regrouped; whether that is what it does.
-        """
-        out, layout = node.outputs[0], self.seen[x].layout
-        before, after = sizes_of(x) or (), sizes_of(out) or ()
-        parts = {
-            Layout.FLAT: (Layout.APART, (self.T, None)),
-            Layout.ROWS: (Layout.LINED, (None, self.T)),
-        }
-        joins = {Layout.APART: (Layout.FLAT, (None,)), Layout.LINED: (Layout.ROWS, (None,))}
-        if layout not in parts and layout not in joins:
-            return False
-        made, head = (parts | joins)[layout]
-        rest, sizes = before[2 if layout in joins else 1 :], after[len(head) :]
-        if after[: len(head)] != head or None in (*rest, *sizes):
-            return False
-        known = tuple(s for s in sizes if s is not None)
-        if prod(known) != prod(s for s in rest if s is not None):
-            return False
-        target = initializer(
-            self.model.graph, f"{out.name}.folded", np.array([-1, *known], np.int64)
-        )
-        node.op_type = "Reshape"
-        twin = self._emit(node, made, {}, [self.seen[x].twin, target], known)
-        self.seen[out] = Seen(made, twin)
-        return True
-
-    def _reduces(self, node: ir.Node, over_time: bool) -> bool:
-        """Whether the node reduces exactly the axis of timesteps, or that of samples."""
-        x = node.inputs[0]
-        axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
-        time_axis = self.seen[x].layout.time_axis if x is not None else None
-        if x is None or axes is None or time_axis is None:
-            return False
-        rank, axis = len(x.shape or ()), time_axis if over_time else 1 - time_axis
-        return [int(a) % rank for a in axes] == [axis] and not attribute(node, "keepdims", 1)
-
-    def _reduce(self, node: ir.Node, twin: ir.Value) -> None:
+    def _reduce(self, node: ir.Node) -> None:
+        """A mean or sum; one over timesteps waits until the end."""
         out = node.outputs[0]
-        is_sum = node.op_type == "ReduceSum"
-        self.seen[out] = Seen(Layout.MEAN, self.times(node, twin, self.T) if is_sum else twin)
+        if (found := reduced(self, node)) is None:
+            return
+        form, seen = found
+        if form is not None:
+            seen = self._made(node, form, seen)
+        was = self.seen[node.inputs[0]].when  # type: ignore[index]
+        if node.op_type == "ReduceSum" and seen.when is When.MEAN is not was:
+            seen = replace(seen, twin=self.times(node, seen.twin, self.T))
+        self.seen[out] = seen
 
-    def _compute(self, node: ir.Node, live: list[ir.Value], found: set[Layout]) -> None:
+    def _compute(self, node: ir.Node, live: list[ir.Value]) -> None:
         """The same node on folded values, once for all timesteps that compute alike."""
-        out = node.outputs[0]
-        others = found - {Layout.STILL}
-        layout = Layout.MEAN if Layout.MEAN in found else next(iter(others), Layout.STILL)
-        key = time_steps.key_of(self, node) if layout in (Layout.STILL, Layout.STEP) else None
+        laid = {v: found for v in live if (found := laid_out(self, v)) is not None}
+        each = [found.seen for found in laid.values() if found.seen.when is not When.STILL]
+        starts = {tuple(found.view.starts.items()) for found in each}
+        if len(laid) < len(set(live)) or len(starts) > 1:
+            self.mixed(node, live)
+            return
+        if traits(node).remembers and not self._has_time_in_front(node, live[0], laid[live[0]]):
+            return
+        try:
+            form = form_of(self, node, laid)
+        except MixedError as error:
+            self.mixed(node, live, error.axis)
+            return
+        if form is None:
+            self.mixed(node, live)
+            return
+        lead = each[0] if each else next(iter(laid.values())).seen
+        self.seen[node.outputs[0]] = self._made(node, form, lead)
+
+    def _has_time_in_front(self, node: ir.Node, x: ir.Value, laid: Laid) -> bool:
+        """Whether a neuron with memory sees all timesteps in order, and each sample by itself."""
+        found, first = laid.seen, outer(laid.groups[0])
+        if found.when is not When.EACH or len(found.timesteps()) < self.T:
+            repeated = f"one static input, repeated over T = {self.T}, or a sequence ("
+            self.fault(node, "reads no timesteps", Words(repeated, Option("timesteps"), ")"))
+            flat = View(((Digit(TIME, self.T), Digit(SAMPLES, None)), *laid.groups[1:]))
+            self.seen[node.outputs[0]] = Seen(flat, laid.twin)
+            return False
+        whole = (Digit(TIME, self.T),) if self.T > 1 else ()
+        if first == (*whole, Digit(SAMPLES, None)) == laid.groups[0][: len(first)]:
+            return True
+        what = f"takes {self.axes(x)} for [T·N, ...], so that samples become timesteps"
+        self.fault(node, what, "timesteps in front of the samples")
+        self.lose(node, [x])
+        return False
+
+    def _made(self, node: ir.Node, form: Form, lead: Seen) -> Seen:
+        """The node's folded twin: that of another timestep, or a new one."""
+        out, own = node.outputs[0], [size for size in form.sizes if size is not None]
+        is_step = lead.when is When.EACH and len(lead.timesteps()) < self.T
+        starts = {name: start for name, start in lead.view.starts.items() if name == TIME}
+        found = replace(lead, view=View(groups_of(form), starts))
+        key = self._key(node, form) if is_step or lead.when is When.STILL else None
         if key is None or key not in self.made:
-            if (twin := self._computed(node, live, layout)) is None:
-                self.mixed(node, live)
-                return
+            new = ir.Node(
+                node.domain, node.op_type, form.inputs,
+                ir.convenience.convert_attributes(form.attributes),
+            )  # fmt: skip
+            set_provenance(new, provenance(node), self.made_by)
+            twin = new.outputs[0]
+            twin.type, twin.shape = out.type, folded_shape(own)
+            twin.name = new.name = self.name_of(out, found)
+            self.model.graph.insert_before(node, new)
             self.made[key] = twin
-        when = next((self.seen[v].when for v in live if self.seen[v].when), ())
-        self.seen[out] = Seen(layout, self.made[key], when)
-        self._note(out, self.seen[out])
+        found = replace(found, twin=self.made[key])
+        self.note(out, found)
+        return found
 
-    def _note(self, out: ir.Value, found: Seen) -> None:
-        """Say how the folded value comes from ``out``, or from one value for each timestep."""
-        twin, name = str(found.twin.name), str(out.name)
-        if found.layout is Layout.STEP:
-            self.steps.setdefault(twin, {}).setdefault(found.when[0], name)
-        elif found.layout not in (Layout.FLAT, Layout.MEAN, Layout.PART, Layout.CUT):
-            self.lineage.note(twin, "folded", name, layout=found.layout.value, T=self.T)
-
-    def _computed(self, node: ir.Node, live: list[ir.Value], layout: Layout) -> ir.Value | None:
-        if layout.time_axis is not None:
-            form = form_of(self, node)
-            return None if form is None else self._emit(node, layout, *form)
-        attributes = {k: a.value for k, a in node.attributes.items()}
-        sizes = static_shape(node.outputs[0])
-        inputs = [self.seen[v].twin if v in self.seen else v for v in node.inputs]
-        if node.op_type == "Reshape":
-            before = static_shape(live[0])
-            if before is None or sizes is None or prod(before) != prod(sizes):
-                return None
-            target, name = np.array([-1, *sizes], np.int64), f"{node.outputs[0].name}.folded"
-            inputs = [self.seen[live[0]].twin, initializer(self.model.graph, name, target)]
-        return self._emit(node, layout, attributes, inputs, sizes)
-
-    def _emit(
-        self,
-        node: ir.Node,
-        layout: Layout,
-        attributes: dict[str, Any],
-        inputs: list[ir.Value | None],
-        sizes: tuple[int, ...] | None,
-    ) -> ir.Value:
-        out = node.outputs[0]
-        new = ir.Node(
-            node.domain, node.op_type, inputs,
-            ir.convenience.convert_attributes(attributes),
-        )  # fmt: skip
-        set_provenance(new, provenance(node), self.made_by)
-        twin = new.outputs[0]
-        twin.type = out.type
-        # [T*N, ...] is the same quantity under the same name; other layouts are another one
-        twin.name = out.name if layout is Layout.FLAT else f"{out.name}/folded"
-        new.name = twin.name
-        twin.shape = _folded(sizes) if sizes is not None else None
-        self.model.graph.insert_before(node, new)
-        return twin
+    def _key(self, node: ir.Node, form: Form) -> Any:
+        """What a node computes from folded values; a constant is what it holds."""
+        inputs = [_input_key(value) for value in form.inputs]
+        attributes = sorted((name, repr(value)) for name, value in form.attributes.items())
+        return node.domain, node.op_type, *inputs, *attributes, form.groups, form.sizes
 
     # -- the result ------------------------------------------------------------------------
 
@@ -359,10 +237,10 @@ class _Folding(Work):
         graph = self.model.graph
         self._require_no_faults()
         for i, out in enumerate(graph.outputs):
-            found = self.seen.get(out)
-            if found is None or found.layout not in (Layout.APART, Layout.FLAT, Layout.MEAN):
-                raise UnsupportedModelError(_no_result(found))
-            is_mean = found.layout is Layout.MEAN
+            found = laid_out(self, out) if out in self.seen else None
+            if found is None or (why := self._no_result(out, found)):
+                raise UnsupportedModelError(why if found is not None else _STILL)
+            is_mean = found.seen.when is When.MEAN
             graph.outputs[i] = self._mean(out, found.twin) if is_mean else found.twin
         common.RemoveUnusedNodesPass()(self.model)
         self.model.metadata_props[TIMESTEPS] = str(self.T)
@@ -370,6 +248,26 @@ class _Folding(Work):
             if len(steps) == self.T:
                 self.lineage.note(twin, "steps", *(steps[t] for t in range(self.T)))
         self.lineage.write(self.model)
+
+    def _no_result(self, out: ir.Value, laid: Laid) -> str:
+        """Why this cannot be what the network returns; empty if it can."""
+        found, times = laid.seen, laid.seen.timesteps()
+        if found.when is When.STILL:
+            return _STILL
+        if found.when is When.PART or (found.when is When.EACH and len(times) < self.T):
+            which = ", ".join(map(str, found.summed or times))
+            return (
+                f"the result is that of timestep {which} alone; return all of them, or their mean"
+            )
+        digits = [d for group in laid.groups for d in group]
+        lead = [TIME, SAMPLES] if self.T > 1 and found.when is When.EACH else [SAMPLES]
+        if [d.axis for d in digits[: len(lead)]] == lead and not any(
+            outer(group) for group in laid.groups[len(lead) :]
+        ):
+            return ""
+        if found.when is When.EACH and digits[0].axis == SAMPLES:
+            return "the result has samples first; return [T, N, ...], or the mean over T"
+        return f"the result is {self.axes(out)}; return [T, N, ...], or the mean over T, [N, ...]"
 
     def _mean(self, out: ir.Value, twin: ir.Value) -> ir.Value:
         last = list(self.model.graph)[-1]
@@ -388,31 +286,19 @@ class _Folding(Work):
         return total
 
 
-def _no_result(found: Seen | None) -> str:
-    """Why this cannot be what the network returns."""
-    layout = found.layout if found is not None else None
-    if found is not None and layout in (Layout.STEP, Layout.PART):
-        which = ", ".join(map(str, found.when))
-        return f"the result is that of timestep {which} alone; return all of them, or their mean"
-    if layout in (Layout.LINED, Layout.ROWS):
-        return "the result has samples first; return [T, N, ...], or the mean over T"
-    return "the result does not depend on time; return it per timestep, or its mean"
+_STILL = "the result does not depend on time; return it per timestep, or its mean"
 
 
-def _folded(sizes: tuple[Any, ...]) -> ir.Shape:
-    return ir.Shape(["M", *sizes])
+def _input_key(value: ir.Value | None) -> Any:
+    array = constant(value)
+    if array is None:
+        return id(value)
+    return str(array.dtype), array.shape, sha256(array.tobytes()).digest()
 
 
-def _turned(node: ir.Node, layout: Layout) -> Layout | None:
-    """The layout after a swap of the axes of timesteps and samples."""
-    rank = len(node.outputs[0].shape or ())
-    swaps = list(attribute(node, "perm", [])) == [1, 0, *range(2, rank)]
-    return {Layout.APART: Layout.LINED, Layout.LINED: Layout.APART}[layout] if swaps else None
-
-
-def _may_wait(node: ir.Node, live: list[ir.Value], found: set[Layout]) -> bool:
+def _may_wait(node: ir.Node, live: list[ir.Value], found: set[When]) -> bool:
     """Whether the node is affine, so that the mean over time of its results is its result."""
-    if found != {Layout.MEAN} or node.op_type not in _AFFINE:
+    if found != {When.MEAN} or node.op_type not in _AFFINE:
         return False
     if node.op_type in ("Add", "Sub"):
         return True
@@ -421,23 +307,3 @@ def _may_wait(node: ir.Node, live: list[ir.Value], found: set[Layout]) -> bool:
 
 def _commuting(node: ir.Node) -> tuple[ir.Value | None, ...]:
     return tuple(node.inputs[:1]) if node.op_type == "Mul" else ()
-
-
-def _takes_all(node: ir.Node) -> bool:
-    """Whether it is a Slice that keeps the order; one backwards has the same sizes, too."""
-    if node.op_type != "Slice":
-        return False
-    given = node.inputs[4] if len(node.inputs) > 4 else None
-    steps = constant(given)
-    return given is None or (steps is not None and bool((steps == 1).all()))
-
-
-def _is_stack(node: ir.Node, live: list[ir.Value]) -> bool:
-    """A concatenation of one value with itself, along the first axis."""
-    same = all(_unsqueezed(v) is _unsqueezed(live[0]) for v in node.inputs)
-    return node.op_type == "Concat" and attribute(node, "axis") == 0 and same
-
-
-def _unsqueezed(value: ir.Value | None) -> ir.Value | None:
-    node = value.producer() if value is not None else None
-    return node.inputs[0] if is_op(node, "Unsqueeze") and node is not None else value

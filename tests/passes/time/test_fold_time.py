@@ -209,10 +209,64 @@ def _regrouped(net: Net) -> None:
     net.then("Reshape", net.const([*first, 4, 8], np.int64), module="part")
 
 
+def _norm(net: Net) -> None:
+    """BatchNorm3d, as it is trained over [N, C, T, H, W]."""
+    _channels_first(net, 0)
+    numbers = (net.const(net.rng.uniform(0.5, 2, 2)) for _ in range(4))
+    net.then("BatchNormalization", *numbers, module="norm")
+    _channels_first(net, 1)
+
+
+def _pool(net: Net) -> None:
+    """MaxPool3d of (1, 2, 2)."""
+    _channels_first(net, 0)
+    net.then("MaxPool", kernel_shape=[1, 2, 2], strides=[1, 2, 2], module="pool")
+    _channels_first(net, 1)
+
+
+def _pool_where_it_is(net: Net) -> None:
+    """Samples stand for channels, and channels for depth."""
+    net.then("AveragePool", kernel_shape=[1, 3, 2], pads=[0, 1, 0, 0, 1, 0], module="pool")
+
+
+def _conv(net: Net) -> None:
+    """Conv3d of (1, 3, 3)."""
+    _channels_first(net, 0)
+    weights = net.const(net.rng.normal(size=(3, 2, 1, 3, 3)))
+    net.then("Conv", weights, net.const([1, 2, 3]), pads=[0, 1, 1] * 2, module="conv")
+    _channels_first(net, 1)
+
+
+def _channels_first(net: Net, back: int) -> None:
+    """[T, N, C, H, W] or [N, T, C, H, W] as [N, C, T, H, W]; or that as before."""
+    lined = len(net.nodes) == 2 * back  # nothing has turned the input before
+    there = [0, 2, 1, 3, 4] if lined else [1, 2, 0, 3, 4]
+    order = [there.index(i) for i in range(5)] if back else there
+    net.then("Transpose", perm=order, module=f"turn{back}")
+
+
+def _padded(net: Net) -> None:
+    pads = net.const([0, 0, 0, 1, 0, 0, 0, 1, 0, 2], np.int64)
+    net.then("Pad", pads, net.const(0.5), mode="constant", module="pad")
+
+
+def _soft(net: Net) -> None:
+    net.then("Softmax", axis=2, module="soft")
+
+
+def _repeated_rows(net: Net) -> None:
+    net.then("ReduceMean", net.const([3], np.int64), keepdims=1, module="mean")
+    net.then("Expand", net.const([1, 1, 1, 5, 1], np.int64), module="repeat")
+    net.then("Mul", net.const(np.arange(5).reshape(5, 1)), module="scale")
+
+
 @pytest.mark.parametrize("lined", [False, True], ids=["[T, N, ...]", "[N, T, ...]"])
 @pytest.mark.parametrize(
     "what",
-    [_heads, _product, _linear, _from_the_left, _joined, _picked, _ranged, _added, _regrouped],
+    [
+        *(_heads, _product, _linear, _from_the_left, _joined, _picked, _ranged, _added),
+        *(_regrouped, _norm, _pool, _pool_where_it_is, _conv, _padded, _soft, _repeated_rows),
+    ],
 )
 def test_what_happens_behind_the_axes_of_timesteps_and_samples_folds(what, lined):
     net = Net((2, 4, 4), 0, False, 1.0)
@@ -261,6 +315,13 @@ def _backwards(net: Net, steps: list[str]) -> None:
     net.x = net.node("Concat", *steps[::-1], axis=0)
 
 
+def _rows(net: Net, steps: list[str]) -> None:
+    """A neuron that takes samples for timesteps."""
+    lined = [net.node("Unsqueeze", step, net.const([1], np.int64)) for step in steps]
+    net.x = net.node("Concat", *lined, axis=1)
+    carried(flat(net), T)
+
+
 def _twice(net: Net, steps: list[str]) -> None:
     net.x = net.node("Add", net.node("Add", steps[2], steps[1]), steps[1])
 
@@ -274,6 +335,7 @@ def _some(net: Net, steps: list[str]) -> None:
     [
         (_last_alone, "that of timestep 2 alone"),
         (_backwards, "has timesteps in another order"),
+        (_rows, r"takes \[N·T, 2, 4, 4\] for \[T·N, ...\], so that samples become timesteps"),
         (_twice, r"mixes the timesteps of \[N, 2, 4, 4\] of timestep 1, 2"),
         (_some, "that of timestep 1, 2 alone"),
     ],
@@ -285,9 +347,12 @@ def test_what_a_loop_may_not_do_with_its_timesteps_is_named(spoil, why):
         folded(net)
 
 
-def _turned(net: Net) -> Net:
-    """[T, N, C, H, W] as [N, C, T, H, W]."""
-    return net.then("Transpose", perm=[1, 2, 0, 3, 4], module="turn")
+def _as_channels(net: Net) -> Net:
+    """[T, N, C, H, W] as [N, T, C * H, W]; then a layer over "channels"."""
+    net.then("Transpose", perm=[1, 0, 2, 3, 4], module="turn")
+    net.then("Reshape", net.const([-1, T, 8, 4], np.int64), module="image")
+    weights = net.const(np.ones((2, T, 3, 3), np.float32))
+    return net.then("Conv", weights, module="conv")
 
 
 def _backwards_in_time(net: Net) -> Net:
@@ -308,7 +373,7 @@ def _of_two_layouts(net: Net) -> Net:
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
-        (_turned, "of [T, N, 2, 4, 4] makes a value in which timesteps cannot be followed"),
+        (_as_channels, "works along axis 1 of [N, T, 8, 4], which holds T"),
         (_backwards_in_time, "of [T, N, 2, 4, 4] makes a value in which timesteps cannot be"),
         (_summed_up, "mixes the timesteps of [T, N, 2, 4, 4]"),
         (_of_two_layouts, "reads [T, N, 2, 4, 4] and [T·N, 2, 4, 4], whose timesteps are in"),
