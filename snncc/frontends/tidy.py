@@ -65,6 +65,7 @@ def tidy(model: ir.Model) -> ir.Model:
     _check_input(inputs[0])
     _check_domains(model)
     _fold(model, origins)
+    _drop_false_biases(model)
     if dequantise(model):  # what else is done to weights, as scaling them, is constant now
         _fold(model, origins)
     gather_steps(model)
@@ -95,6 +96,14 @@ def _fold(model: ir.Model, origins: Mapping[str | None, Provenance]) -> None:
     for node in model.graph:  # what folding put in place of a node has no origin of its own
         if provenance(node) == Provenance():
             set_provenance(node, origins.get(node.outputs[0].name, Provenance()))
+
+
+def _drop_false_biases(model: ir.Model) -> None:
+    """PyTorch's exporter gives a Conv3d without a bias one of zeros [outputs, 2]."""
+    for node in nodes(model, "Conv"):
+        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        if bias is not None and bias.ndim != 1 and not bias.any():
+            node.replace_input_with(2, None)
 
 
 def _origin(node: ir.Node) -> Provenance:

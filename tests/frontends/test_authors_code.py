@@ -16,7 +16,7 @@ import snncc
 import snncc.compiler
 from snncc.compiler import InputOptions
 from snncc.errors import Fault, UnsupportedModelError
-from snncc.nn import IntegerFire
+from snncc.nn import LIF, IntegerFire
 
 X = np.random.default_rng(0).integers(0, 256, (12, 1, 7, 7), dtype=np.uint8)
 GIVEN: dict[str, Any] = {"input_shape": (1, 7, 7), "input": InputOptions(mean=(0.0,), std=(1.0,))}
@@ -33,6 +33,12 @@ class Of(nn.Module):
         return self.function(x)
 
 
+def over_time(net: nn.Module) -> nn.Module:
+    """A network of [N, 1, 7, 7] that gives potentials."""
+    torch.manual_seed(0)
+    return nn.Sequential(net, nn.Linear(4, 3)).eval()
+
+
 def network(*layers: nn.Module) -> nn.Module:
     """A convolution of some drive, the layers, and a linear layer."""
     torch.manual_seed(0)
@@ -47,6 +53,45 @@ def pooled(**settings: Any) -> nn.Module:
     settings = {"kernel_size": 2, **settings}
     pool = Of(lambda x: functional.avg_pool2d(x, **settings))
     return network(IntegerFire(4), pool, nn.Conv2d(4, 4, 1), IntegerFire(4))
+
+
+class TimeInside(nn.Module):
+    """Layers over [N, C, T, H, W], as three-dimensional batch norms are trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1), bias=False)
+        self.conv.weight.data.mul_(8)
+        self.norm, self.pool = nn.BatchNorm3d(4), nn.MaxPool3d((1, 2, 2))
+        self.layer, self.lif = nn.Conv3d(4, 4, 1), LIF(tau=2.0)
+        self.layer.weight.data.abs_().mul_(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(2).repeat(1, 1, 3, 1, 1)
+        x = self.fired(self.pool(self.norm(self.conv(x))))
+        return self.fired(self.layer(x)).mean((2, 3, 4))
+
+    def fired(self, x: Tensor) -> Tensor:
+        return self.lif(x.permute(2, 0, 1, 3, 4)).permute(1, 2, 0, 3, 4)
+
+
+class TimeLast(nn.Module):
+    """Spikes are [N, C, H, W, T]; layers see [N * T, C, H, W]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.conv.weight.data.mul_(8)
+        self.layer.weight.data.abs_().mul_(4)
+        self.lif = LIF(tau=2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1).expand(-1, -1, -1, -1, 3)
+        return self.fired(self.layer, self.fired(self.conv, x)).flatten(2).mean(2)
+
+    def fired(self, layer: nn.Module, x: Tensor) -> Tensor:
+        y = layer(x.permute(0, 4, 1, 2, 3).flatten(0, 1)).unflatten(0, (-1, 3))
+        return self.lif(y.transpose(0, 1)).permute(1, 2, 3, 4, 0)
 
 
 COMPILES: dict[str, Callable[[], nn.Module]] = {
@@ -72,6 +117,8 @@ COMPILES: dict[str, Callable[[], nn.Module]] = {
         IntegerFire(4), nn.Conv2d(4, 4, 4, padding="same"), IntegerFire(4)
     ),
     "dropout": lambda: network(IntegerFire(4), nn.Dropout(0.5), nn.Dropout2d(0.5)),
+    "timesteps after channels": lambda: over_time(TimeInside()),
+    "timesteps in the last axis": lambda: over_time(TimeLast()),
     "norm next to nothing": lambda: network(nn.BatchNorm2d(4, eps=1e-38), IntegerFire(4)),
 }
 

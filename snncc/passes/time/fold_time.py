@@ -128,7 +128,7 @@ class _Folding(Work):
             self.lose(node, live)
         elif node.op_type == "Add" and running_sum(self, node):
             return
-        elif node.op_type == "Shape" or self.seen[live[0]].when is When.SHAPE:
+        elif node.op_type == "Shape" or all(self.seen[v].when is When.SHAPE for v in live):
             self.seen[node.outputs[0]] = replace(self.seen[live[0]], when=When.SHAPE)
         elif (found := moved(self, node)) is not None:
             self.seen.update(zip(node.outputs, found, strict=True))

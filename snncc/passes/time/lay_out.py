@@ -84,8 +84,8 @@ def _with_time(work: Work, found: Seen) -> Seen:
     at = next((i for i, group in enumerate(groups) if Digit(SAMPLES, None) in group), None)
     if found.when is not When.STILL or at is None:
         return found
-    own = len(found.twin.shape or ()) - 1
-    places = range(at + 1 + (len(groups) == own + 2))  # an axis more than samples and its own
+    has_axis = len(groups) == len(found.twin.shape or ()) + 1  # one more than the twin
+    places = range(len(groups) if has_axis else at + 1)
     again = Digit("", work.T, 0)
     place = next((i for i in places if i < len(groups) and again in groups[i]), None)
     if place is None:
@@ -139,7 +139,7 @@ def _moved(work: Work, value: ir.Value, found: Seen, parts: list[Group]) -> ir.V
     if node is None or not _is_all_of(base, found):
         return None
     name, edit = work.name_of(value, found), Edit(node, work.made_by)
-    if name == found.twin.name:  # which was computed with an axis of size one that is none of its own
+    if name == found.twin.name:  # that was computed with an axis of size one more
         name = f"{name}/laid"
     twin, known = found.twin, (found.twin.shape or ())[1:]
 
