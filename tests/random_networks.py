@@ -102,7 +102,9 @@ class _Author:
     def branches(self, D: int) -> None:
         """Two branches that meet in potentials, or as spikes."""
         net, pick = self.net, self.pick
-        kind = pick("parallel", "stream", "sum", "concat", "gate", "silence", "channels")
+        kind = pick(
+            *("parallel", "stream", "shortcut", "sum", "concat", "gate", "silence", "channels")
+        )
         out = self.draw(st.integers(1, 3))
         start, shape, rms = net.x, net.shape, net.rms
         self.same(out, D * pick(1, 1, 1 / 16))  # a branch so small that it needs a shift, or not
@@ -119,6 +121,9 @@ class _Author:
             net.add(one)
             return
         self.neuron(D, norm=1.0 if kind == "silence" else None)
+        if kind == "shortcut":
+            self.shortcut(out, D)
+            return
         one, shape = net.x, net.shape
         self.same(out, D)
         if kind == "channels" and self.spatial:
@@ -137,6 +142,17 @@ class _Author:
             self.same(net.shape[0], D)
             self.maximum()
             self.same(self.draw(st.integers(1, 3)), D)
+
+    def shortcut(self, out: int, D: int) -> None:
+        """Spikes, or a sum of them, are added to the potential of a layer that reads them."""
+        one = self.net.x
+        self.same(out, D)
+        if self.flip(3):
+            self.neuron(D)
+            self.net.add(one)
+            one = self.net.x
+            self.same(out, D)
+        self.net.add(one)
 
     def sum(self, one: str) -> None:
         """A stream of spikes, of two populations or one of them twice."""

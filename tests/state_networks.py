@@ -203,11 +203,12 @@ def _neuron(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
 
 def _meeting(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
     """Spikes of two neurons meet in a sum or a gate, a membrane's maximum comes before one."""
-    kind = draw(st.sampled_from(["sum", "gate", "silence", "maximum", "none", "none"]))
+    kinds = ["sum", "gate", "silence", "shortcut", "maximum", "none", "none"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "maximum" and len(net.shape) == 3 and min(net.shape[1:]) > 1:
         net.pool("MaxPool", 2, draw(st.integers(1, 2)), draw(st.integers(0, 1)))
         return
-    if kind not in ("sum", "gate", "silence"):
+    if kind not in ("sum", "gate", "silence", "shortcut"):
         return
     carried(net, T)
     one, shape = net.x, net.shape
@@ -215,6 +216,9 @@ def _meeting(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
         net.conv(shape[0], 3, 1, 1)
     else:
         net.linear(shape[0])
+    if kind == "shortcut":
+        net.add(one)
+        return
     carried(net, T, decay=0.25, gain=1.0, reset="soft")
     net.add(one) if kind == "sum" else net.gate(one, most=float(kind == "silence"))
     _layer(draw, net)

@@ -267,7 +267,7 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
         return None
     if found <= {"spikes", "sums"}:
         return "a sum of spikes that no layer reads", "a layer or neuron after it"
-    return "adds spikes to a potential", "add after the linear layer, or after the neuron"
+    return "adds spikes to a potential of many features", "fewer features, or add after the neuron"
 
 
 def _judge_affine(node: ir.Node) -> tuple[str, str] | None:

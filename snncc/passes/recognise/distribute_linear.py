@@ -1,7 +1,8 @@
 """distribute-linear: a layer that reads a sum or a concatenation of spikes becomes a sum of layers.
 
 W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. After this pass layers read the spikes of a
-population or a gate, or a sum that recognise-sum has made; other branches meet in potentials.
+population or a gate, or a sum that recognise-sum has made; other branches meet in potentials, and
+spikes that are added to a potential do so through an identity layer.
 """
 
 from __future__ import annotations
@@ -143,6 +144,27 @@ def _drive_sum(node: ir.Node, made_by: str) -> bool:
     return True
 
 
+def _shortcut(node: ir.Node, made_by: str, _: Lineage) -> bool:
+    """Spikes added to a potential, as by a ResNet's shortcut: they get an identity layer."""
+    if not _is_sum(node):
+        return False
+    spikes = [carries_spikes(v) for v in node.inputs]
+    at = spikes.index(True) if True in spikes else 0
+    x, potential = node.inputs[at], node.inputs[1 - at]
+    size = static_shape(x) if x is not None else None
+    if all(spikes) or not any(spikes) or not size or potential is None:
+        return False
+    if x is None or potential.producer() is None or (len(size) < 3 and max(size) > _MOST_FEATURES):
+        return False
+    name = f"{node.name}/shortcut"
+    node.replace_input_with(at, identity_layer(node, x, size, made_by, name=name))
+    return True
+
+
+#: An identity layer over features has as many weights as the square of them.
+_MOST_FEATURES = 2048
+
+
 def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
     return _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
 
@@ -211,6 +233,7 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
 
 
 _RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
+    "Add": _shortcut,
     **dict.fromkeys(having("imported", lambda t: t.pools or t.regroups), _move),
     **dict.fromkeys(having("imported", lambda t: t.fires), _fire),
     **dict.fromkeys(having("imported", lambda t: t.weighs), _spread_layer),

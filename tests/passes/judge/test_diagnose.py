@@ -106,8 +106,9 @@ def dilated_max_pool(net: Net) -> Net:
 
 
 def spikes_plus_potential(net: Net) -> Net:
-    spikes = net.conv(2).fire().x
-    return net.conv(2, 3, pads=1).add(spikes).fire().flatten().linear(2)
+    """Of more features than an identity layer may have."""
+    spikes = net.flatten().linear(2049).fire().x
+    return net.linear(2049).add(spikes).fire().linear(2)
 
 
 def position_embedding(net: Net) -> Net:

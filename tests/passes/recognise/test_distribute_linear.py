@@ -135,3 +135,40 @@ def test_nor_is_a_maximum_of_those_taken_apart():
     net = unlike(nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), 64)
     with pytest.raises(UnsupportedModelError, match="cannot become spikes"):
         compiled(net)
+
+
+class Block(nn.Module):
+    """A ResNet's block: its shortcut adds the spikes that it reads to its last potential."""
+
+    def __init__(self, shortcut: nn.Module):
+        super().__init__()
+        self.conv0, self.conv1 = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.fires = nn.ModuleList(IntegerFire(4) for _ in range(3))
+        self.shortcut, self.fc = shortcut, nn.Linear(256, 5)
+
+    def forward(self, x):
+        a = self.fires[0](6 * self.conv0(x))
+        y = self.bn2(self.conv2(self.fires[1](3 * self.conv1(a))))
+        return self.fc(self.fires[2](4 * y + self.shortcut(a)).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "shortcut",
+    [
+        nn.Identity(),
+        nn.MaxPool2d(3, 1, padding=1),
+        nn.AvgPool2d(3, 1, padding=1),
+        nn.Sequential(nn.Conv2d(4, 4, 1), IntegerFire(2)),
+    ],
+    ids=["itself", "maximum", "average", "spikes of its own"],
+)
+def test_spikes_are_added_to_a_potential_by_an_identity_layer(shortcut):
+    model = compiled(Block(shortcut))
+    report = model.report
+    assert (report.import_law.changed, report.verify.mismatched) == (0, 0)
+    assert report.changed == 0
+    assert not report.silent
+    last = model.program.neurons[2 + isinstance(shortcut, nn.Sequential)]
+    fan_in = model.program.by_name[last.source].projections
+    assert len(fan_in) == 2
