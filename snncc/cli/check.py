@@ -59,6 +59,7 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             patch_mask=request.patch_mask,
             timesteps=request.timesteps,
             batch_first=request.batch_first or None,
+            leaves=request.described,
             until=request.until,
             host=request.host,
             trust_pickle=request.trust_pickle,

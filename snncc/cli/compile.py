@@ -201,6 +201,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         bias_correction=choices.bias_correction,
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
         patch_mask=request.patch_mask,
+        leaves=request.described,
         until=request.until,
         host=request.host,
         trust_pickle=request.trust_pickle,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 
 from snncc.errors import Fault, Option, Words
@@ -16,6 +19,7 @@ _FLAGS = {
     "input.range": "--input-range",
     "x": "--input",  # of verify
     "overwrite": "-f",
+    "leaves": "--leaf",
 }
 
 
@@ -35,5 +39,8 @@ def _flag(option: Option) -> str:
         return f"{flag} {option.like}"
     if option.value is None or option.value is True:
         return flag
+    if isinstance(option.value, Mapping):  # {"Class": fields}: one flag for each
+        each = (f"{name}={json.dumps(fields)}" for name, fields in option.value.items())
+        return " ".join(f"{flag} {shlex.quote(one)}" for one in each)
     values = option.value if isinstance(option.value, (list, tuple)) else (option.value,)
     return f"{flag} {','.join(map(str, values))}"

@@ -81,6 +81,14 @@ def json_object(value: str) -> dict[str, Any]:
     return found
 
 
+def leaf(value: str) -> tuple[str, dict[str, Any] | None]:
+    """A class and what its neurons do; ``auto`` alone has nothing to say."""
+    name, is_given, fields = value.partition("=")
+    if not is_given and name != "auto":
+        raise click.BadParameter(f"'{value}' is neither auto nor Class={{...}}, a JSON object")
+    return name.strip(), json_object(fields) if is_given else None
+
+
 _OPTIONS = (
     click.argument("model", metavar="WEIGHTS|MODEL", type=PATH),
     click.option(
@@ -132,6 +140,15 @@ _OPTIONS = (
         metavar="H,W",
         help="Of a network with sparse layers: let it take masks of so many patches.",
     ),
+    click.option(
+        "--leaf",
+        "leaves",
+        multiple=True,
+        type=leaf,
+        metavar="CLASS=JSON|auto",
+        help='What a neuron of the network\'s own code does: MultiSpike={"D": 4, "decay": 0.25}; '
+        "auto: what experiments find. Repeat for more.",
+    ),
     click.option("--until", metavar="NODE", help="Only up to this node or module."),
     click.option(
         "--host",
@@ -167,8 +184,21 @@ class Request:
     allow_missing: bool
     allow_unexpected: bool
     patch_mask: tuple[int, int] | None
+    leaves: tuple[tuple[str, dict[str, Any] | None], ...]
     until: str | None
     host: tuple[str, ...]
+
+    @property
+    def described(self) -> dict[str, dict[str, Any]] | str | None:
+        """Neurons as ``--leaf`` describes them, or ``auto``.
+
+        Raises:
+            UsageError: Both are given.
+        """
+        given = {name: fields for name, fields in self.leaves if fields is not None}
+        if len(given) < len(self.leaves) and given:
+            raise UsageError("--leaf auto finds all descriptions; give it alone, or not")
+        return given or ("auto" if self.leaves else None)
 
     @property
     def is_checkpoint(self) -> bool:
@@ -200,6 +230,7 @@ class Request:
         flags += ["trust_pickle"] if self.model.suffix != ".pt2" else []
         given = [n for n in names if getattr(self, n) is not None]
         given += [n for n in flags if getattr(self, n)]
+        given += ["leaf"] if self.leaves else []
         return [f"--{name.replace('_', '-')}" for name in given]
 
 

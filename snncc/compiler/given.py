@@ -110,6 +110,9 @@ def read(network: torch.nn.Module | str | Path, options: Options) -> Given:
         count = getattr(options, limit)
         if count is not None and count < 1:
             raise UsageError(Words(Option(limit, count), " is not positive"))
+    if isinstance(options.leaves, str) and options.leaves != "auto":
+        told = ' is neither "auto" nor descriptions by class, {"MultiSpike": {"D": 4}}'
+        raise UsageError(Words(Option("leaves", options.leaves), told))
     known = config if isinstance(config, Mapping) else {}
     return Given(network, options, options.name or default, bits, patches, known)
 

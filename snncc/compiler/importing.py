@@ -60,15 +60,22 @@ def import_network(given: Given) -> Imported:
 
 
 def _of_module(given: Given) -> tuple[ir.Model, Trained]:
+    from snncc.frontends.leaves import declared
     from snncc.frontends.pytorch import export_module
     from snncc.frontends.trained import TrainedModule
 
-    found = export_module(given.module, given.shape, given.patches, given.frames)
-    return found.model, TrainedModule(found, given.module, given.frames)
+    leaves, frames = given.options.leaves or {}, given.frames
+    is_auto = isinstance(leaves, str)
+    with declared(given.module, {} if isinstance(leaves, str) else leaves):
+        found = export_module(given.module, given.shape, given.patches, frames, is_auto)
+    return found.model, TrainedModule(found, given.module, frames)
 
 
 def _of_file(given: Given) -> tuple[ir.Model, Trained]:
-    modules_own = {"patch_mask": given.patches, "timesteps": given.options.timesteps}
+    options = given.options
+    modules_own = {
+        "patch_mask": given.patches, "timesteps": options.timesteps, "leaves": options.leaves
+    }  # fmt: skip
     for name, value in modules_own.items():
         if value is not None:
             told = " needs the network's module: a checkpoint and "

@@ -60,6 +60,9 @@ class Options:
         host: The network's last linear layer or layers, where one reads potentials without a neuron
             before it: the host computes them, and what is affine after them. The engines'
             results, bit-equal, are what that reads.
+        leaves: Neurons of the network's own code, by the name of their class: fields of an
+            IntegerFireSpec or StatefulFireSpec, as ``{"MultiSpike": {"D": 4}}``; or ``auto``: those
+            that experiments find. Both are proved.
         verify_samples: Compare engines on so many samples, as far as there are; default: 32, of
             large networks fewer.
         keep_stages: Store earlier graphs with their weights.
@@ -82,6 +85,7 @@ class Options:
     patch_mask: Sequence[int] | None = None
     until: str | None = None
     host: str | Sequence[str] | None = None
+    leaves: Mapping[str, Mapping[str, Any]] | str | None = None
     verify_samples: int | None = None
     keep_stages: bool = False
     dump_ir: str | Path | None = None

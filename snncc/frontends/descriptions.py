@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ _MAX_D = 255  # spike counts travel as uint8
 _ROUNDINGS = ("half-even", "half-up")
 _COMPARES = (">=", ">")
 _RESETS = ("hard", "soft", "delayed")
+_AXES = ("T,N", "N,T", "T*N", "N*T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class StatefulFireSpec:
 
     H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
     ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
-    names the attribute in which the module keeps V between calls, if it does.
+    names the attribute in which the module keeps V between calls, if it does. A module that reads
+    something else than [T, N, ...] says so: ``axes`` is ``N,T`` for [N, T, ...], ``T*N`` or ``N*T``
+    where one axis has both, and then ``T`` says how many timesteps these are.
 
     Numbers may be tensors of one value.
 
@@ -60,6 +63,8 @@ class StatefulFireSpec:
     rule: str = ">="
     reset: str = "hard"
     state: str = ""
+    axes: str = field(default="T,N", repr=False)
+    T: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         _take(self, "D", _levels(self.D))
@@ -75,6 +80,27 @@ class StatefulFireSpec:
             todo = "D=1, or rule='half-even' or 'half-up'"
             raise UsageError(f"rule {self.rule!r} fires one spike, but D is {self.D}; give {todo}")
         _require_name(self.state)
+        _require_word("axes", self.axes, _AXES)
+        if "*" in self.axes and self.T < 1:
+            raise UsageError(f"axes is {self.axes!r}, so that T must be given; give T=4 or so")
+
+    def over_time(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module reads or returns, as [T, N, ...]."""
+        if self.axes == "T*N":
+            return x.reshape(self.T, -1, *x.shape[1:])
+        if self.axes == "N*T":
+            x = x.reshape(-1, self.T, *x.shape[1:])
+        return x if self.axes == "T,N" else x.transpose(0, 1)
+
+    def for_module(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, N, ...] as the module reads it."""
+        turned = x.transpose(0, 1) if self.axes.startswith("N") else x
+        return turned.flatten(0, 1) if "*" in self.axes else turned
+
+    def numbers(self) -> dict[str, Any]:
+        """What the operator needs to know: all but where the module's timesteps are."""
+        apart = ("state", "axes", "T")
+        return {key: value for key, value in vars(self).items() if key not in apart}
 
 
 @dataclass(frozen=True)

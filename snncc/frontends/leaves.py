@@ -8,16 +8,18 @@ stays as it is. Register a class of your own by its qualified name:
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from itertools import count
 from typing import Any
 
 import torch
 
-from snncc.errors import Fault, SnnccError, UnsupportedModelError
+from snncc.errors import Fault, Option, SnnccError, UnsupportedModelError, UsageError, Words
 from snncc.frontends.descriptions import IntegerFireSpec, Spec, StatefulFireSpec, StepSpec
 from snncc.frontends.loop_leaves import stepping
 from snncc.ir.metadata import CALLS, CLASS
@@ -30,6 +32,7 @@ __all__ = [
     "Record",
     "StatefulFireSpec",
     "StepSpec",
+    "declared",
     "find_leaves",
     "forget",
     "qualified",
@@ -70,7 +73,8 @@ def register_leaf(cls: type | str, describe: Callable[[Any], Spec]) -> None:
     """Import modules of class ``cls`` (or its qualified name) as one neuron node.
 
     Args:
-        cls: The class, or ``package.module.Class`` so that it need not be imported here.
+        cls: The class, or ``package.module.Class`` so that it need not be imported here;
+            ``Class`` alone is one of that name in any module.
         describe: Reads the spec off an instance.
     """
     _LEAVES[cls if isinstance(cls, str) else qualified(cls)] = describe
@@ -84,9 +88,68 @@ def qualified(cls: type) -> str:
 def _description(module: torch.nn.Module) -> tuple[str, Callable[[Any], Spec]] | None:
     """The class that was registered for a module, its own or a base, and what describes it."""
     for cls in type(module).__mro__:
-        if (describe := _LEAVES.get(qualified(cls))) is not None:
-            return qualified(cls), describe
+        for name in (qualified(cls), cls.__qualname__):
+            if (describe := _LEAVES.get(name)) is not None:
+                return qualified(cls), describe
     return None
+
+
+def _spec_of(fields: Mapping[str, Any]) -> Spec:
+    """A description from its fields: of a neuron with memory where any of them speaks of one.
+
+    Raises:
+        UsageError: A field is not known, or not what it may be.
+    """
+    cls = IntegerFireSpec if fields.keys() <= {"D", "norm", "rounding"} else StatefulFireSpec
+    known = [f.name for f in dataclasses.fields(cls)]
+    if wrong := sorted(fields.keys() - set(known)):
+        raise UsageError(f"a neuron has no {', '.join(wrong)}; give some of {', '.join(known)}")
+    return cls(**fields)
+
+
+@contextmanager
+def declared(module: torch.nn.Module, leaves: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Within this context classes are known as ``leaves`` say, by name, qualified or not.
+
+    Raises:
+        UsageError: A description is none, or the network has no such class; it is named.
+    """
+    found: dict[str, Callable[[Any], Spec]] = {}
+    _require_classes(module, leaves)
+    for name, fields in leaves.items():
+        try:
+            spec = _spec_of(fields)
+        except UsageError as e:
+            raise UsageError(Words(Option("leaves", like=name), f": {e.message}")) from e
+        found[name] = _same(spec)
+    with _registered(found):
+        yield
+
+
+def _require_classes(module: torch.nn.Module, names: Collection[str]) -> None:
+    kinds = {cls for part in module.modules() for cls in type(part).__mro__}
+    known = {name for cls in kinds for name in (qualified(cls), cls.__qualname__)}
+    if wrong := sorted(set(names) - known):
+        near = get_close_matches(wrong[0], sorted(cls.__qualname__ for cls in kinds))
+        there = f"; it has {', '.join(near)}" if near else ""
+        told = f": the network has no module of this class{there}"
+        raise UsageError(Words(Option("leaves", like=wrong[0]), told))
+
+
+def _same(spec: Spec) -> Callable[[Any], Spec]:
+    """A description that does not look at the module."""
+    return lambda _: spec
+
+
+@contextmanager
+def _registered(found: Mapping[str, Callable[[Any], Spec]]) -> Iterator[None]:
+    before = dict(_LEAVES)
+    _LEAVES.update(found)
+    try:
+        yield
+    finally:
+        _LEAVES.clear()
+        _LEAVES.update(before)
 
 
 def _described(module: torch.nn.Module, describe: Callable[[Any], Spec]) -> Spec:
@@ -135,7 +198,7 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
 def _symbolic(leaf: Leaf, numbers: Iterator[int]) -> Callable[..., Any]:
     spec, own = leaf.spec, leaf.module.forward
     if isinstance(spec, StepSpec):
-        node = stepping(leaf.module, asdict(spec.neuron), spec.state, spec.alone, numbers)
+        node = stepping(leaf.module, spec.neuron.numbers(), spec.state, spec.alone, numbers)
     elif isinstance(spec, StatefulFireSpec):
         node = _over_time(leaf, spec, numbers)
     else:
@@ -172,15 +235,15 @@ def _arguments(
 def _over_time(
     leaf: Leaf, spec: StatefulFireSpec, numbers: Iterator[int]
 ) -> Callable[[torch.Tensor], Any]:
-    attributes = asdict(spec)
-    state = attributes.pop("state")
+    attributes = spec.numbers()
 
     def forward(x: torch.Tensor) -> Any:
-        if state:
-            _require_empty(leaf, state)
+        if spec.state:
+            _require_empty(leaf, spec.state)
+        x = spec.over_time(x)
         T = int(x.shape[0])
         fired = _node("StatefulFire", x.flatten(0, 1), {"T": T, **attributes}, next(numbers), leaf)
-        return fired.unflatten(0, (T, x.shape[1]))
+        return spec.for_module(fired.unflatten(0, (T, x.shape[1])))
 
     return forward
 

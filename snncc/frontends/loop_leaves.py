@@ -28,7 +28,6 @@ def stepping(
         numbers: Of the calls.
     """
     held: torch.Tensor | None = None
-    attributes = {key: value for key, value in attributes.items() if key != "state"}
     own = _marked(module, state)
     name = f"{type(module).__module__}.{type(module).__qualname__}"
 

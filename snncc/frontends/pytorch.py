@@ -31,6 +31,7 @@ from snncc.errors import (
 )
 from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
+from snncc.frontends.prober import own_neurons
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
 from snncc.frontends.results import one_result, tensors_of
@@ -88,6 +89,7 @@ def export_module(
     shape: Sequence[int],
     patches: tuple[int, int] | None = None,
     frames: Frames = STATIC,
+    probes: bool = False,
 ) -> Exported:
     """Export a module with every leaf as one node; the batch axis stays free.
 
@@ -98,6 +100,7 @@ def export_module(
         patches: Let the graph take a second input, ``mask`` f32 [N, 1, *patches], which masks the
             first one and all sparse layers.
         frames: Whether the input is a sequence; the graph takes it as [N, T, ...].
+        probes: Neurons of the module's own code are what experiments find them to be.
 
     Raises:
         BadInputError: The module does not run on an input of that shape.
@@ -109,7 +112,7 @@ def export_module(
         _require_sparse_layers(module, frames)
     example = torch.zeros(2, *frames.sample(tuple(shape)))
     with untouched(module), holding(module, None), frames.given_to(module), one_result(module):
-        program, leaves = _exported(module, example, patches)
+        program, leaves = _exported(module, example, patches, probes)
     model = tidy(program.model)
     take_numbers(model, program.exported_program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
@@ -122,7 +125,10 @@ def export_module(
 
 
 def _exported(
-    module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    patches: tuple[int, int] | None,
+    probes: bool,
 ) -> tuple[Any, Sequence[Leaf]]:
     """The module as ONNX with every leaf as one node, which does what it was described to do."""
     leaves = find_leaves(module)
@@ -130,6 +136,7 @@ def _exported(
         _try_forward(module, example)
     record.require_described()
     require_described(leaves, record.calls)
+    leaves += own_neurons(module, leaves, example, probes)
     return _converted(_captured(module, leaves, example, patches)), leaves
 
 

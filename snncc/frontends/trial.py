@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,8 +27,8 @@ __all__ = ["require_described"]
 _MARGIN = 1e-5
 #: Timesteps of neurons that are called once for each.
 _STEPS = 8
-#: Sequences of drives for neurons with memory, at least.
-_SEQUENCES = 1024
+#: Sequences of drives for neurons with memory, at least, and drives in all of them.
+_SEQUENCES, _DRIVES = 1024, 10_000
 #: Every channel meets drives as often as this for each of them, by chance ...
 _TIMES = 4
 #: ... unless that are more numbers in all.
@@ -64,11 +64,15 @@ def require_described(leaves: Sequence[Leaf], calls: Sequence[Call]) -> None:
 
 def _tried(leaf: Leaf, calls: Sequence[Call]) -> list[Fault]:
     call, neuron = calls[0], _neuron(leaf)
-    is_whole = isinstance(leaf.spec, StatefulFireSpec)
-    if is_whole and call.drive.ndim < 2:
+    steps = min(len(calls), _STEPS)
+    if isinstance(leaf.spec, StatefulFireSpec):
         shape = list(call.drive.shape)
-        return [_fault(leaf, f"reads {shape}, where a StatefulFireSpec stands for [T, N, ...]")]
-    steps = len(call.drive) if is_whole else min(len(calls), _STEPS)
+        if leaf.spec.axes in ("T,N", "N,T") and call.drive.ndim < 2:
+            return [_fault(leaf, f"reads {shape}, where a StatefulFireSpec stands for [T, N, ...]")]
+        if "*" in leaf.spec.axes and shape[0] % leaf.spec.T:
+            return [_fault(leaf, f"reads {shape}, of which the first axis is no multiple of T")]
+        call = replace(call, drive=leaf.spec.over_time(call.drive))
+        steps = len(call.drive)
     T = 1 if isinstance(leaf.spec, IntegerFireSpec) else steps
     drives = _sequences(neuron, T).to(call.drive.dtype)
     hands_on = any(call.others for call in calls)
@@ -106,7 +110,7 @@ def _sequences(neuron: StatefulFireSpec, T: int) -> torch.Tensor:
     ramp, chance = _ramp(neuron), torch.Generator().manual_seed(0)
     if T == 1:
         return ramp.unsqueeze(0)
-    times = math.ceil(_SEQUENCES / len(ramp))
+    times = math.ceil(max(_SEQUENCES, _DRIVES / T) / len(ramp))
     shape = (T - 1, times * len(ramp))
     ties = ramp[torch.randint(len(ramp), shape, generator=chance)]
     u = torch.rand(shape, generator=chance) * (neuron.D + 2) - 1
@@ -261,9 +265,8 @@ class _Trial:
         forget([self.leaf])
         forward: Callable[..., Any] = self.leaf.module.forward
         x = self.drives[:, which]
-        if self._is_whole:
-            out: torch.Tensor = forward(x)
-            return out
+        if isinstance(self.leaf.spec, StatefulFireSpec):
+            return self.leaf.spec.over_time(forward(self.leaf.spec.for_module(x)))
         given = [_begun(value, self.call.drive, x[0]) for value in self.call.others.values()]
         spikes = []
         for drive in x:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Digit", "Group", "View", "joined", "merged", "stacked"]
+__all__ = ["Digit", "Group", "View", "joined", "merged"]
 
 Array = npt.NDArray[Any]
 Sizes = Sequence[int | None]
@@ -185,7 +185,8 @@ class View:
 def joined(views: Sequence[View], axis: int) -> View | None:
     """Views of one base beside each other along an axis, as one view; None where they are none.
 
-    They must be alike but for where an axis of the base starts, and that by equal steps.
+    They must be alike but for where an axis of the base starts, and that by equal steps. What is
+    stacked along a new axis has an axis of size one there, as an empty group.
     """
     first = views[0]
     if len(views) == 1:
@@ -196,12 +197,6 @@ def joined(views: Sequence[View], axis: int) -> View | None:
     name, distance = step
     group = (Digit(name, len(views), distance), *first.groups[axis])
     return first._with(axis, group, {})
-
-
-def stacked(views: Sequence[View], axis: int) -> View | None:
-    """Views of one base along a new axis, as one; None where they are none."""
-    apart = [replace(view, groups=(*view.groups[:axis], (), *view.groups[axis:])) for view in views]
-    return joined(apart, axis)
 
 
 # -- digits ----------------------------------------------------------------------------------

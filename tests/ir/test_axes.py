@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -10,12 +11,18 @@ import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from snncc.ir.axes import Digit, View, joined, stacked
+from snncc.ir.axes import Digit, View, joined
 
 Pair = tuple[View, np.ndarray]
 Draw = Callable[..., object]
 #: Of samples, whose number views do not know.
 N = 3
+
+
+def stacked(views: list[View], axis: int) -> View | None:
+    """Along a new axis, as torch.stack."""
+    apart = [replace(v, groups=(*v.groups[:axis], (), *v.groups[axis:])) for v in views]
+    return joined(apart, axis)
 
 
 def base(sizes: dict[str, int]) -> tuple[View, np.ndarray]:

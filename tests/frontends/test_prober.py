@@ -1,0 +1,222 @@
+"""Neurons of a network's own code: found by experiment, proved, declared, or refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import snncc
+import snncc.compiler
+from snncc.compiler import InputOptions
+from snncc.errors import UnsupportedModelError, UsageError
+from snncc.frontends.descriptions import StatefulFireSpec
+from snncc.frontends.prober import NotANeuronError, probe
+
+N, T = 7, 4
+X = np.random.default_rng(0).integers(0, 256, (8, 1, 6, 6), dtype=np.uint8)
+GIVEN: dict[str, Any] = {"input_shape": (1, 6, 6), "input": InputOptions(mean=(0.0,), std=(1.0,))}
+
+
+class FilledByIndex(nn.Module):
+    """As MS-ResNet's authors write it: mem = mem * decay * (1 - spike) + x, strictly above."""
+
+    def forward(self, x: Tensor, decay: float = 0.25) -> Tensor:
+        out = torch.zeros_like(x)
+        for t in range(x.shape[0]):
+            membrane = membrane * decay * (1 - spike) + x[t] if t else x[t]  # noqa: F821
+            spike = (membrane > 0.5).float()
+            out[t] = spike
+        return out
+
+
+class SeveralSpikes(nn.Module):
+    """As SpikeYOLO's I-LIF: round(clamp(mem, 0, 4)), soft reset, and the decay after it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, membrane, spike = torch.zeros_like(x), torch.zeros_like(x[0]), torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            membrane = (membrane - spike) * 0.25 + x[t]
+            spike = membrane.clamp(0, 4).round()
+            out[t] = spike
+        return out
+
+
+class Trained(nn.Module):
+    """A trained time constant, v += (x - v) / tau; timesteps and samples are one axis."""
+
+    T = 4
+
+    def __init__(self, order: str = "T*N", value: float = 1.0) -> None:
+        super().__init__()
+        self.tau, self.order, self.value = nn.Parameter(torch.tensor(2.0)), order, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.order == "T*N":
+            steps = x.view(self.T, -1, *x.shape[1:])
+        else:
+            steps = x.view(-1, self.T, *x.shape[1:]).transpose(0, 1)
+        v, out = torch.zeros_like(steps[0]), []
+        for u in steps:
+            v = v + (u - v) / self.tau
+            spike = (v >= 1.0).float()
+            v = v - spike
+            out.append(spike * self.value)
+        return torch.stack(out, 0 if self.order == "T*N" else 1).flatten(0, 1)
+
+
+class Lined(nn.Module):
+    """On [N, T, ...], with the reset a timestep late."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spike, out = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            v = 0.9 * v + x[:, t] - 0.6 * spike
+            spike = (v > 0.6).float()
+            out.append(spike)
+        return torch.stack(out, 1)
+
+
+FOUND = {
+    "filled by index": (FilledByIndex(), (T, N, 3, 2), {
+        "decay": 0.25, "gain": 1.0, "threshold": 0.5, "rule": ">", "reset": "hard"}),
+    "several spikes": (SeveralSpikes(), (T, N, 5), {
+        "D": 4, "decay": 0.25, "gain": 1.0, "rule": "half-even", "reset": "soft"}),
+    "time-major": (Trained(), (T * N, 3, 2), {
+        "decay": 0.5, "gain": 1.0, "threshold": 2.0, "reset": "soft", "axes": "T*N", "T": T}),
+    "batch-major": (Trained("N*T", 0.5), (T * N, 3, 2), {
+        "decay": 0.5, "gain": 1.0, "threshold": 2.0, "reset": "soft", "norm": 2.0,
+        "axes": "N*T", "T": T}),
+    "samples first": (Lined(), (N, T, 3, 2), {
+        "decay": 0.9, "gain": 1.0, "threshold": 0.6, "rule": ">", "reset": "delayed",
+        "axes": "N,T"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_experiments_find_what_a_neuron_does(name: str) -> None:
+    module, shape, fields = FOUND[name]
+    assert probe(module, torch.zeros(shape), N) == StatefulFireSpec(**fields)
+
+
+class Real(nn.Module):
+    """PLIAF: fires what the membrane has above its threshold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for u in x:
+            v = v + (u - v) / 2
+            out.append(torch.relu(v - 0.3))
+        return torch.stack(out)
+
+
+class ResetElsewhere(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for u in x:
+            v = v / 2 + u
+            spike = (v >= 1).float()
+            v = v * (1 - spike) + 0.2 * spike
+            out.append(spike)
+        return torch.stack(out)
+
+
+class Refractory(FilledByIndex):
+    """Silent for two timesteps after a spike: one of two tells nothing of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, rest, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for u in x:
+            v = v / 2 + u
+            spike = ((v >= 1) & (rest != 1)).float()
+            rest = torch.where(spike > 0, 2, rest - 1)
+            v = v * (1 - spike)
+            out.append(spike)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (Real(), "it returns real values"),
+        (ResetElsewhere(), "after a spike at 1.3 it takes 0.9 to fire again"),
+        (Refractory(), "drives of .* fire .* in PyTorch and .* by the description"),
+    ],
+)
+def test_what_is_no_neuron_of_ours_is_refused_with_what_shows_it(module, why) -> None:
+    with pytest.raises(NotANeuronError, match=why):
+        probe(module, torch.zeros(T, N, 8), N)
+
+
+class Normed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.pow(2).mean(-1, keepdim=True).sqrt().clamp_min(1e-5)
+
+
+class Rounded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(0, 4).round()
+
+
+@pytest.mark.parametrize("module", [Normed(), Rounded(), nn.Identity()])
+def test_what_has_no_memory_over_timesteps_is_left_alone(module) -> None:
+    assert probe(module, torch.zeros(T, N, 8), N) is None
+
+
+class Network(nn.Module):
+    def __init__(self, neuron: type[nn.Module], flat: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fire = nn.Conv2d(1, 4, 3, padding=1), neuron()
+        self.layer, self.last = nn.Conv2d(4, 4, 3, padding=1), neuron()
+        self.fc, self.flat = nn.Linear(144, 3), flat
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)
+        for layer, neuron in ((self.conv, self.fire), (self.layer, self.last)):
+            y = 6 * layer(x)
+            x = neuron(y) if self.flat else neuron(y.unflatten(0, (T, -1))).flatten(0, 1)
+        return self.fc(x.flatten(1)).unflatten(0, (T, -1)).mean(0)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "flat"), [(FilledByIndex, False), (SeveralSpikes, False), (Trained, True)]
+)
+def test_a_network_with_such_neurons_says_what_to_give_and_compiles_with_it(neuron, flat) -> None:
+    net = Network(neuron, flat)
+    with pytest.raises(UnsupportedModelError) as caught:
+        snncc.compiler.check(net, **GIVEN)
+    (fault,) = caught.value.faults
+    assert (fault.kind, fault.module) == (neuron.__name__, "fire")
+    option = next(piece for piece in fault.todo.pieces if not isinstance(piece, str))
+    for leaves in (option.value, "auto"):
+        report = snncc.compile(net, X, weight_bits=24, leaves=leaves, **GIVEN).report
+        assert report.import_law.neurons == 2
+        assert (report.import_law.changed, report.verify.mismatched) == (0, 0)
+        assert not report.silent
+
+
+@pytest.mark.parametrize(
+    ("leaves", "told"),
+    [
+        ("any", "is neither"),
+        ({"FilledByIndexes": {"decay": 0.25}}, "no module of this class; it has FilledByIndex"),
+        ({"FilledByIndex": {"decai": 0.25}}, "a neuron has no decai; give some of D, decay"),
+        ({"FilledByIndex": {"rule": ">>"}}, "rule is '>>'"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_named(leaves, told) -> None:
+    with pytest.raises(UsageError, match=told):
+        snncc.compiler.check(Network(FilledByIndex), leaves=leaves, **GIVEN)
+
+
+def test_a_declaration_that_does_not_hold_is_refused_with_a_drive() -> None:
+    spec = replace(StatefulFireSpec(**FOUND["filled by index"][2]), rule=">=")
+    fields = {name: getattr(spec, name) for name in ("decay", "gain", "threshold", "rule")}
+    with pytest.raises(UnsupportedModelError) as caught:
+        snncc.compiler.check(Network(FilledByIndex), leaves={"FilledByIndex": fields}, **GIVEN)
+    assert "a drive of 0.5" in str(caught.value) or "drives of 0.5" in str(caught.value)
