@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -120,13 +121,28 @@ def _steps(*steps: Array) -> Array:
 def _map(x: Array, groups: Sequence[Sequence[tuple[str, int, int]]], sizes: Sequence[int]) -> Array:
     """Tokens as the map [N, *sizes] that they are a view of; ``groups``: digits of each axis.
 
-    A digit is (axis of the map, size, stride), of the axis of samples ("N", 0, 1).
+    A digit is (axis of the map, size, stride), of the axis of samples ("N", 0, 1). Numbers of the
+    map that differ in a digit that no axis has are copies.
     """
     digits = [digit for group in groups for digit in group]
+    if prod(size or 1 for _, size, _ in digits) != prod(sizes):
+        return _copied(x, digits, sizes)
     places = [("NCP".index(axis), -stride) for axis, _, stride in digits]
     apart = x.reshape([size or -1 for _, size, _ in digits])
     order = sorted(range(len(digits)), key=places.__getitem__)
     return np.asarray(apart.transpose(order).reshape(-1, *sizes))
+
+
+def _copied(x: Array, digits: Sequence[tuple[str, int, int]], sizes: Sequence[int]) -> Array:
+    """As ``_map``, where a digit of the map is missing; see there."""
+    samples = [axis for axis, _, _ in digits].index("N")
+    apart = np.moveaxis(x.reshape([size or -1 for _, size, _ in digits]), samples, 0)
+    index = {"C": np.arange(sizes[0])[:, None], "P": np.arange(prod(sizes[1:]))[None, :]}
+    kept = [digit for digit in digits if digit[0] != "N"]
+    places = [index[axis] // stride % size for axis, size, stride in kept]
+    at = tuple(np.broadcast_arrays(index["C"], index["P"], *places)[2:])
+    found = [sample[at] for sample in apart]
+    return np.stack(found).reshape(-1, *sizes)
 
 
 def _channels(x: Array, kept: Sequence[int]) -> Array:
