@@ -60,6 +60,7 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             timesteps=request.timesteps,
             batch_first=request.batch_first or None,
             until=request.until,
+            results=request.results,
             host=request.host,
             trust_pickle=request.trust_pickle,
         )
@@ -108,6 +109,9 @@ def _show_faults(screen: Screen, found: Diagnosis) -> None:
     if found.until:
         prefix = f"longest exact prefix ends at {found.until} (--until {found.until})"
     screen.text(f"{_macs(found)}; {prefix}")
+    if found.results:
+        names = ",".join(found.results)
+        screen.text(f"nothing stands in the way of these results: --results {names}")
 
 
 def _macs(found: Diagnosis) -> str:

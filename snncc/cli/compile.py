@@ -202,6 +202,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
         patch_mask=request.patch_mask,
         until=request.until,
+        results=request.results,
         host=request.host,
         trust_pickle=request.trust_pickle,
         verify_samples=choices.verify_samples,
@@ -251,6 +252,8 @@ def _to_json(
     return {
         **model.report.to_json(),
         "name": model.name,
+        "results": [result.to_json() for result in model.results],
+        "besides_sops_per_sample": dict(model.program.besides),
         "path": str(out),
         "bytes": out.stat().st_size,
         "seconds": round(seconds, 3),

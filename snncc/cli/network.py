@@ -70,6 +70,14 @@ def patch_numbers(value: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def result_names(value: str) -> tuple[str, ...]:
+    """Names of results."""
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter(f"'{value}' is not A,B, names of results")
+    return names
+
+
 def json_object(value: str) -> dict[str, Any]:
     """A JSON object as a dict."""
     try:
@@ -134,6 +142,12 @@ _OPTIONS = (
     ),
     click.option("--until", metavar="NODE", help="Only up to this node or module."),
     click.option(
+        "--results",
+        type=result_names,
+        metavar="A,B",
+        help="Only these of several results, in this order.",
+    ),
+    click.option(
         "--host",
         metavar="NODE",
         multiple=True,
@@ -168,6 +182,7 @@ class Request:
     allow_unexpected: bool
     patch_mask: tuple[int, int] | None
     until: str | None
+    results: tuple[str, ...] | None
     host: tuple[str, ...]
 
     @property

@@ -247,14 +247,16 @@ def _size(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
-def _build(manager: PassManager, given: Given, host: HostPart | None, steps: Steps) -> Program:
+def _build(
+    manager: PassManager, given: Given, host: Mapping[str, HostPart], steps: Steps
+) -> Program:
     """The Program, which fits the target if there is one."""
     from snncc.passes.cut.host_head import hosted
     from snncc.passes.spikes.build_program import build_program
 
     steps.begin("build-program")
     program = build_program(manager.stages["quantised"], given.name)
-    if host is not None:
+    if host:
         program = hosted(program, host)
     if given.options.target is not None:
         require_fit(program, given.options.target)

@@ -19,6 +19,7 @@ import onnxscript.optimizer
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import UserError, UserErrorType
+from torch.utils._pytree import tree_unflatten
 
 from snncc.errors import (
     BadInputError,
@@ -33,7 +34,7 @@ from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
-from snncc.frontends.results import one_result, tensors_of
+from snncc.frontends.results import flat_results, named_results
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
@@ -43,6 +44,7 @@ from snncc.frontends.untouched import untouched
 from snncc.ir.graphs import label, nodes, provenance, static_shape
 from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import OPSET, having, traits
+from snncc.ir.results import name_results
 from snncc.passes.recognise.advice import OPERATORS, OTHER
 from snncc.system.damage import damaged, open_regular, require_whole_zip
 
@@ -108,8 +110,14 @@ def export_module(
     if patches is not None:
         _require_sparse_layers(module, frames)
     example = torch.zeros(2, *frames.sample(tuple(shape)))
-    with untouched(module), holding(module, None), frames.given_to(module), one_result(module):
+    with (
+        untouched(module),
+        holding(module, None),
+        frames.given_to(module),
+        flat_results(module) as returned,
+    ):
         program, leaves = _exported(module, example, patches)
+    name_results(program.model, returned.names)
     model = tidy(program.model)
     take_numbers(model, program.exported_program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
@@ -318,10 +326,10 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
         hint = ("; give the right ", Option("input_shape"), ", and ", Option("timesteps"))
         text = Words(told, _first_line(e), *hint, " if it reads sequences")
         raise BadInputError(text) from e
-    if not isinstance(out, torch.Tensor):
+    if out == ():
         raise UnsupportedModelError(
-            f"the network returns {type(out).__name__} of {len(tensors_of(out))} tensors, one is "
-            "expected; wrap it in a module that returns the result you want"
+            "the network returns no tensor, alone or in tuples, lists, dicts, named tuples or "
+            "dataclasses; wrap it in a module that returns the results you want"
         )
 
 
@@ -405,9 +413,17 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
         UnsupportedModelError: It has an operator without an ONNX form.
     """
     found = _converted(program)
+    name_results(found.model, _names_of(program))
     model = tidy(_standardised(found.model))
     take_numbers(model, found.exported_program)
     return Exported(model, found.exported_program)
+
+
+def _names_of(program: torch.export.ExportedProgram) -> list[str]:
+    """Names of what a program returns."""
+    returned, returns = program.graph_signature.user_outputs, program.call_spec.out_spec
+    marks = [torch.empty(0) if isinstance(name, str) else None for name in returned]
+    return [*named_results(tree_unflatten(marks, returns))]
 
 
 def _standardised(model: ir.Model) -> ir.Model:

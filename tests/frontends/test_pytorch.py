@@ -19,7 +19,6 @@ from torch_networks import (
     Published,
     Spelled,
     Transformer,
-    Two,
     small,
 )
 
@@ -187,9 +186,9 @@ def test_a_wrong_input_shape_is_bad_input(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-def test_two_results_are_unsupported() -> None:
-    with pytest.raises(UnsupportedModelError, match="returns tuple of 2 tensors, one is"):
-        import_module(Two(), (8,))
+def test_a_network_without_a_result_is_unsupported() -> None:
+    with pytest.raises(UnsupportedModelError, match="returns no tensor, alone or in tuples"):
+        import_module(Returning(lambda _: (None, 3.5)), (8,))
 
 
 class Returning(nn.Module):
