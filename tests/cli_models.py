@@ -21,6 +21,15 @@ class Tiny(nn.Module):
         return self.head(self.fire(8 * self.conv(x)).flatten(1))
 
 
+class Several(Tiny):
+    """Scores, spikes, and a softmax, which no engine computes."""
+
+    def forward(self, x):
+        spikes = self.fire(8 * self.conv(x))
+        scores = self.head(spikes.flatten(1))
+        return {"features": spikes, "scores": scores, "shares": scores.softmax(-1)}
+
+
 class Clamp(nn.Module):
     """Almost a neuron."""
 
@@ -144,6 +153,10 @@ def film(**more):
 
 def tiny():
     return Tiny()
+
+
+def several():
+    return Several()
 
 
 def sparse():

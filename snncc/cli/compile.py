@@ -14,7 +14,15 @@ import click
 
 from snncc.cli import report_lines
 from snncc.cli.files import check_dump_folder, check_input_file, check_output_file, output_file
-from snncc.cli.network import Network, Request, network_options, numbers, read_network
+from snncc.cli.network import (
+    Network,
+    Request,
+    mean_option,
+    network_options,
+    numbers,
+    read_network,
+    std_option,
+)
 from snncc.cli.screen import Screen, file_size, steps, write_json
 from snncc.cli.shared_options import PATH
 from snncc.compiler.progress import Step
@@ -75,10 +83,8 @@ def _bits(value: str) -> int | str:
     type=click.Choice(["u8", "f32"]),
     help="u8: raw pixels; f32: real values on 256 steps. Default: u8 if mean or std is known.",
 )
-@click.option(
-    "--mean", type=numbers, metavar="A,B,C", help="Of pixel / 255, per channel or one for all."
-)
-@click.option("--std", type=numbers, metavar="A,B,C", help="Likewise; folded into the first layer.")
+@mean_option
+@std_option
 @click.option(
     "--input-range",
     "limits",

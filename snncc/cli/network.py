@@ -25,10 +25,12 @@ __all__ = [
     "Network",
     "Request",
     "json_object",
+    "mean_option",
     "network_options",
     "numbers",
     "read_network",
     "sample_shape",
+    "std_option",
 ]
 
 _ALONE = (".onnx", ".pt2")  # files that hold the graph, too
@@ -88,6 +90,13 @@ def json_object(value: str) -> dict[str, Any]:
         raise click.BadParameter(f'not a JSON object such as {{"D": 4}}: {value}')
     return found
 
+
+mean_option = click.option(
+    "--mean", type=numbers, metavar="A,B,C", help="Of pixel / 255, per channel or one for all."
+)
+std_option = click.option(
+    "--std", type=numbers, metavar="A,B,C", help="Likewise; folded into the first layer."
+)
 
 _OPTIONS = (
     click.argument("model", metavar="WEIGHTS|MODEL", type=PATH),
@@ -297,10 +306,28 @@ def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
 
     found = read_weights(request.model, which, request.trust_pickle)
     built = zoo.build(arch, arguments, found.tensors, found.told, request.timesteps)
-    told = {
-        "name": arch, "options": built.options, "read": built.read, "left_out": built.left_out
-    }  # fmt: skip
+    options = built.options | _given_size(request, built.options)
+    told = {"name": arch, "options": options, "read": built.read, "left_out": built.left_out}
     return built.module, found, {"zoo": told}
+
+
+def _given_size(
+    request: Request, options: Mapping[str, tuple[Any, str]]
+) -> dict[str, tuple[Any, str]]:
+    """The input's height and width, where the command line gives them, as an option of the zoo.
+
+    Raises:
+        UsageError: They are given twice and differently.
+    """
+    if "size" not in options or request.input_shape is None:
+        return {}
+    sizes, (size, origin) = request.input_shape[1:], options["size"]
+    if origin == "given" and {*sizes} != {size}:
+        shape = ",".join(map(str, request.input_shape))
+        told = f"size is given twice and differently: {size} by --arch-args, --input-shape {shape}"
+        raise UsageError(f"--arch {request.arch}: {told}; give one")
+    return {"size": (size if {*sizes} == {size} else sizes[0] if len({*sizes}) == 1 else sizes,
+                     "given")}  # fmt: skip
 
 
 def _frames_origin(request: Request, config: Mapping[str, Any]) -> dict[str, str]:

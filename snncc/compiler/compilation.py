@@ -109,10 +109,22 @@ def check(
     given = read(network, merged(options, more))
     passes = front(masked=given.patches is not None)
     manager = PassManager(passes, dump_dir=given.dump_dir)
-    found = diagnose(manager.run(import_network(given).model))
+    imported = import_network(given)
+    _check_pixels(given, imported)
+    found = diagnose(manager.run(imported.model))
     if not found.faults and not found.activations_lowered:
         raise UnsupportedModelError(_NO_NEURON)
     return found
+
+
+def _check_pixels(given: Given, imported: Imported) -> None:
+    """Mean and standard deviation go with the network's channels, where they are given."""
+    if given.options.input.mean is None and given.options.input.std is None:
+        return
+    if given.module is not None:
+        inputs_of_module(given, None)
+    else:
+        inputs_of_file(given, imported.model, None)
 
 
 # -- from the network to the Program -------------------------------------------------------

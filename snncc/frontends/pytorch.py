@@ -116,7 +116,7 @@ def export_module(
         frames.given_to(module),
         flat_results(module) as returned,
     ):
-        program, leaves = _exported(module, example, patches)
+        program, leaves = _exported(module, example, patches, frames)
     name_results(program.model, returned.names)
     model = tidy(program.model)
     take_numbers(model, program.exported_program)
@@ -130,12 +130,15 @@ def export_module(
 
 
 def _exported(
-    module: torch.nn.Module, example: torch.Tensor, patches: tuple[int, int] | None
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    patches: tuple[int, int] | None,
+    frames: Frames,
 ) -> tuple[Any, Sequence[Leaf]]:
     """The module as ONNX with every leaf as one node, which does what it was described to do."""
     leaves = find_leaves(module)
     with recorded(leaves) as record:
-        _try_forward(module, example)
+        _try_forward(module, example, frames)
     record.require_described()
     require_described(leaves, record.calls)
     return _converted(_captured(module, leaves, example, patches)), leaves
@@ -311,7 +314,7 @@ def _name_masked_input(model: ir.Model) -> None:
             user.name = user.outputs[0].name = f"{x.name}/masked"
 
 
-def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
+def _try_forward(module: torch.nn.Module, example: torch.Tensor, frames: Frames) -> None:
     try:
         with _quiet():
             out = module(example)
@@ -322,9 +325,14 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
             raise BadInputError(
                 f"the network is not float32, but in part {others}; give it as net.float()"
             ) from e
-        told = f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
+        axes = ["T", "N"] if frames.timesteps and not frames.batch_first else ["N"]
+        axes += ["T"] if frames.timesteps and frames.batch_first else []
+        steps = f" of T = {frames.timesteps}" if frames.timesteps else ""
+        sizes = example.shape[2 if frames.timesteps else 1 :]
+        told = f"the network does not run on an input of shape [{_csv([*axes, *sizes])}]{steps}: "
         hint = ("; give the right ", Option("input_shape"), ", and ", Option("timesteps"))
-        text = Words(told, _first_line(e), *hint, " if it reads sequences")
+        more = "; leave that out if it reads one picture" if steps else ""
+        text = Words(told, _first_line(e), *hint, f" if it reads sequences{more}")
         raise BadInputError(text) from e
     if out == ():
         raise UnsupportedModelError(
@@ -486,7 +494,7 @@ def _first_line(e: BaseException) -> str:
     return (str(e).splitlines() or [type(e).__name__])[0]
 
 
-def _csv(sizes: Sequence[int]) -> str:
+def _csv(sizes: Sequence[int | str]) -> str:
     return ", ".join(str(s) for s in sizes)
 
 

@@ -26,6 +26,7 @@ import snncc
 from snncc.errors import BadInputError, UnsupportedModelError
 from snncc.frontends.leaves import IntegerFireSpec, register_leaf
 from snncc.frontends.pytorch import import_module
+from snncc.frontends.sequences import Frames
 from snncc.ir.graphs import attribute, nodes, provenance
 from snncc.ir.oracle import evaluate
 from snncc.ir.text import dump
@@ -184,6 +185,16 @@ def test_a_wrong_input_shape_is_bad_input(capfd: pytest.CaptureFixture[str]) -> 
     ):
         import_module(small(IntegerFire(4)), (3, 8, 8))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("first", "axes"), [(False, "T, N"), (True, "N, T")])
+def test_timesteps_of_a_network_for_pictures_are_said_to_be_too_many(
+    first: bool, axes: str
+) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), IntegerFire(4), nn.Flatten(), nn.Linear(72, 3))
+    told = rf"shape \[{axes}, 1, 8, 8\] of T = 5: .* timesteps if it .*; leave that out if"
+    with pytest.raises(BadInputError, match=told):
+        import_module(net, (1, 8, 8), frames=Frames(5, batch_first=first))
 
 
 def test_a_network_without_a_result_is_unsupported() -> None:
