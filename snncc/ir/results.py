@@ -38,8 +38,8 @@ def places_of(stored: str | None, outputs: int) -> dict[str, tuple[int, ...]]:
         found = {str(name): tuple(places) for name, places in json.loads(stored).items()}
     except (ValueError, TypeError, AttributeError) as e:
         raise BadInputError(f"graph: results are malformed: {e}") from e
-    known = {place for places in found.values() for place in places}
-    if any(type(place) is not int for place in known) or known != {*range(outputs)}:
+    places = [place for own in found.values() for place in own]
+    if any(type(place) is not int for place in places) or {*places} != {*range(outputs)}:
         raise BadInputError(f"graph: results {stored[:80]} are not its {outputs} outputs")
     return found
 

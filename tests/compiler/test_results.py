@@ -200,6 +200,15 @@ def test_results_without_layers_are_refused_by_name_and_can_be_left_out():
         snncc.compile(net, **OPTIONS)
 
 
+def test_a_result_of_tokens_is_refused_by_name():
+    net = Returns(
+        lambda net, u, early, late, y: {"y": y, "tokens": late.flatten(2).transpose(1, 2)}
+    )
+    found = check(net, input_shape=(1, 6, 6))
+    assert [fault.what for fault in found.faults] == ["the result 'tokens' is tokens, not a map"]
+    assert found.results == ("y",)
+
+
 def test_the_class_is_that_of_the_first_result_that_is_no_map():
     def put(net, u, early, late, y):
         return {"map": early, "scores": y, "features": late.flatten(1)}

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from snncc.frontends.pytorch import export_program, import_module
 from snncc.frontends.results import named_results
+from snncc.ir.results import results_of
+from snncc.nn import IntegerFire
 
 A, B, C = (torch.full((1,), float(i)) for i in range(3))
 Pair = namedtuple("Pair", "logits hidden")
@@ -56,3 +59,24 @@ def test_a_result_is_named_by_key_attribute_or_position(returned, names):
     found = named_results(returned)
     assert [*found] == [*names]
     assert all(found[name] is names[name] for name in names)
+
+
+class Nested(torch.nn.Module):
+    """Scores, and what they are made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.fire, self.head = torch.nn.Linear(4, 3), IntegerFire(4), torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        spikes = self.fire(self.fc(x))
+        return {"scores": self.head(spikes), "maps": (None, [spikes, spikes])}
+
+
+def test_a_saved_program_says_the_names_as_well():
+    net, x = Nested().eval(), torch.zeros(2, 4)
+    samples = torch.export.Dim("N", min=2)
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: samples},))
+    names = {"scores": (0,), "maps.1.0": (1,), "maps.1.1": (1,)}
+    assert results_of(export_program(program).model) == names
+    assert results_of(import_module(net, (4,))) == names

@@ -95,11 +95,12 @@ def diagnose(model: ir.Model) -> Diagnosis:
     near: list[Fault] = []
     calls: set[str] = set()
     until = ""
+    names = _names_of_results(model)
     for node in model.graph:
         live = [v for v in node.inputs if v is not None and v in kinds]
         if not live:
             continue  # nothing that the network reads arrives there
-        why = _verdict(node, kinds)
+        why = _named(node, _verdict(node, kinds), names)
         bad = why is not None or any(v in tainted for v in live)
         for out in node.outputs:
             kinds[out] = "real" if why is not None else _kind(node, live, kinds)
@@ -129,6 +130,26 @@ def _left_over(model: ir.Model) -> list[Fault]:
 
 
 # -- results -------------------------------------------------------------------------------
+
+
+_RESULT = "the result is"
+
+
+def _names_of_results(model: ir.Model) -> dict[ir.Value, str]:
+    """Of each output the result that it is, where there are several."""
+    outs, results = model.graph.outputs, results_of(model)
+    named = {outs[place]: name for name, places in results.items() for place in places}
+    return named if len(results) > 1 else {}
+
+
+def _named(
+    node: ir.Node, why: tuple[str, str] | None, names: dict[ir.Value, str]
+) -> tuple[str, str] | None:
+    """The verdict; one on a result says which."""
+    name = next((names[out] for out in node.outputs if out in names), None)
+    if why is None or name is None or not why[0].startswith(_RESULT):
+        return why
+    return why[0].replace(_RESULT, f"the result '{name}' is", 1), why[1]
 
 
 def _empty_results(model: ir.Model) -> dict[str, ir.Value]:

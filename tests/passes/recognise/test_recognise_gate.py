@@ -96,6 +96,10 @@ REFUSED: dict[str, tuple[Meet, str]] = {
     "maximum": (
         lambda net, a, b: max_pool2d(a * b, 2), "max-pool of products of bursts"
     ),
+    "maximum over a table of tokens and channels": (
+        lambda net, a, b: max_pool2d((a * b).flatten(2).unflatten(1, (2, 2)), 3, 1, 1),
+        "takes maxima over a table of tokens and channels",
+    ),
     "repeated": (lambda net, a, b: net.again(a.mean((2, 3), keepdim=True) + b), "different shapes"),
 }  # fmt: skip
 
