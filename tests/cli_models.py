@@ -21,15 +21,6 @@ class Tiny(nn.Module):
         return self.head(self.fire(8 * self.conv(x)).flatten(1))
 
 
-class Several(Tiny):
-    """Scores, spikes, and a softmax, which no engine computes."""
-
-    def forward(self, x):
-        spikes = self.fire(8 * self.conv(x))
-        scores = self.head(spikes.flatten(1))
-        return {"features": spikes, "scores": scores, "shares": scores.softmax(-1)}
-
-
 class Clamp(nn.Module):
     """Almost a neuron."""
 
@@ -155,10 +146,6 @@ def tiny():
     return Tiny()
 
 
-def several():
-    return Several()
-
-
 def sparse():
     """Weights that make it fire."""
     net = Sparse()
@@ -212,3 +199,16 @@ def idle(norms=5):
     for layer in net.branch[::2]:
         nn.init.zeros_(layer.bias)
     return net
+
+
+class Several(Tiny):
+    """Scores, spikes, and a softmax, which no engine computes."""
+
+    def forward(self, x):
+        spikes = self.fire(8 * self.conv(x))
+        scores = self.head(spikes.flatten(1))
+        return {"features": spikes, "scores": scores, "shares": scores.softmax(-1)}
+
+
+def several():
+    return Several()
