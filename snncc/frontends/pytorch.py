@@ -469,7 +469,7 @@ def _not_converted(
     """Calls of the operator that has no ONNX form, where it is named."""
     faults = []
     for name in dict.fromkeys(re.findall(r"op='aten\.(\w+)'", str(e))):
-        what = OPERATORS.get(name, ("has no ONNX form", OTHER[1]))
+        what = OPERATORS.get(name.lstrip("_"), ("has no ONNX form", OTHER[1]))
         faults += faults_of(program, (name, name.lstrip("_")), *what)
     if faults:
         return UnsupportedModelError("parts of the network have no ONNX form", faults)

@@ -298,3 +298,27 @@ def test_conditions_on_the_batch_hold_for_all_sizes_or_are_refused(holds, for_al
     (found,) = evaluate(model, {model.graph.inputs[0].name: x}).values()
     with torch.no_grad():
         np.testing.assert_allclose(found, net(torch.from_numpy(x)).numpy(), rtol=1e-5)
+
+
+class Pooled3d(nn.Module):
+    """Averages over timesteps, height and width at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fire, self.pool = (
+            nn.Conv2d(1, 2, 3),
+            IntegerFire(4),
+            nn.AdaptiveAvgPool3d((1, 3, 3)),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.fire(self.conv(x)).unsqueeze(2)).flatten(1)
+
+
+def test_a_pool_over_three_axes_is_named_with_its_module() -> None:
+    with pytest.raises(UnsupportedModelError) as refused:
+        import_module(Pooled3d(), (1, 8, 8))
+    (fault,) = refused.value.faults
+    assert (fault.module, fault.kind) == ("pool", "adaptive_avg_pool3d")
+    assert fault.what == "averages over three axes at once"
+    assert "x.mean((3, 4))" in fault.todo
