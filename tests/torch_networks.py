@@ -146,10 +146,3 @@ class Branching(nn.Module):
         if x.sum() > 0:
             x = x * 2
         return self.head(x)
-
-
-class Two(nn.Module):
-    """Two results."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x + 1

@@ -17,10 +17,11 @@ from onnx.helper import make_tensor_value_info
 from snncc.backends.base import Abilities, Activity, Batch, Engine, PerProcess, Wanted
 from snncc.errors import BadInputError, SnnccError, UsageError
 from snncc.ir.fed import FedGraph
-from snncc.ir.metadata import TIMESTEPS
+from snncc.ir.metadata import RESULTS, TIMESTEPS
 from snncc.ir.names import SPIKES
 from snncc.ir.ops import traits
 from snncc.ir.oracle import session
+from snncc.ir.results import places_of
 from snncc.ir.traits import Numbers
 from snncc.program import Accumulator, Array, Neuron, Program, Readout
 
@@ -55,7 +56,7 @@ class _OnnxEngine(Engine):
         given = graph if isinstance(graph, FedGraph) else FedGraph(graph)
         self._model, self._weights = onnx.ModelProto(), given.weights
         self._model.CopyFrom(given.proto)
-        self._results = [str(value.name) for value in self._model.graph.output]
+        self._results = _by_readout(self._model)
         _feed_integers(self._model.graph, program)
         #: Whether the graph itself goes through the timesteps, folded into its batch axis.
         self._folded = any(p.key == TIMESTEPS for p in self._model.metadata_props)
@@ -120,18 +121,22 @@ class _OnnxEngine(Engine):
 
         A result may be named like an inner value, so that its place says more than its name.
         """
-        if readout.over_time == "sum":
-            return self._summand(readout)
         same_number = len(self._results) == len(self.program.readouts)
         by_place = [self._results[index]] if same_number else []
+        if readout.over_time == "sum":
+            return self._summand(readout, by_place)
         for name in (*by_place, readout.name, readout.source):
             if name in self._names:
                 return name
         raise BadInputError(f"{self.name}: the graph has no output '{readout.name}'")
 
-    def _summand(self, readout: Readout) -> str:
-        """What the graph sums over time: the engine gives it timestep by timestep."""
-        found = [n.input[0] for n in self._model.graph.node if traits(n).ends_time]
+    def _summand(self, readout: Readout, at: list[str]) -> str:
+        """What the graph sums over time: the engine gives it timestep by timestep.
+
+        ``at`` has the output at the readout's place, if it is known; it is no other sum.
+        """
+        sums = {n.output[0]: n.input[0] for n in self._model.graph.node if traits(n).ends_time}
+        found = [x for out, x in sums.items() if len(sums) == 1 or out in at]
         if len(found) != 1:
             raise BadInputError(f"{self.name}: the graph has no sum over time '{readout.name}'")
         return str(found[0])
@@ -188,6 +193,13 @@ class SpikeFormEngine(_OnnxEngine):
         activity.tick_spikes[neuron.name] = by_tick.sum(axis=2, dtype=np.int64)
         if neuron.name in probes:
             activity.spikes[neuron.name] = trains
+
+
+def _by_readout(model: onnx.ModelProto) -> list[str]:
+    """Names of the outputs, in the order of the Program's readouts; two may read one."""
+    names = [str(value.name) for value in model.graph.output]
+    stored = next((p.value for p in model.metadata_props if p.key == RESULTS), None)
+    return [names[place] for places in places_of(stored, len(names)).values() for place in places]
 
 
 def _stacked(steps: list[dict[str, Array]]) -> dict[str, Array]:

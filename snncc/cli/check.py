@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.failures import fault_json, show_faults
-from snncc.cli.network import Network, Request, network_options, read_network
+from snncc.cli.network import (
+    Network,
+    Request,
+    mean_option,
+    network_options,
+    read_network,
+    std_option,
+)
 from snncc.cli.report_lines import network_line, renamed_lines, zoo_lines
 from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
 from snncc.cli.shared_options import json_option
@@ -26,8 +33,15 @@ _UNSUPPORTED = 3
 
 @click.command("check", short_help="Say what would compile and what would not.")
 @network_options
+@mean_option
+@std_option
 @json_option
-def check(as_json: bool, **given: Any) -> None:
+def check(
+    as_json: bool,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    **given: Any,
+) -> None:
     """Say what of a network can become spikes, in seconds; nothing is written.
 
     WEIGHTS|MODEL is a checkpoint (with --arch), an .onnx file or a .pt2 program. Exit code 3 if
@@ -35,7 +49,7 @@ def check(as_json: bool, **given: Any) -> None:
     """
     request = Request(**given)
     request.check()
-    network, found = _diagnose(request)
+    network, found = _diagnose(request, mean, std)
     if as_json:
         write_json(_to_json(network, found))
     else:
@@ -45,11 +59,14 @@ def check(as_json: bool, **given: Any) -> None:
         raise click.exceptions.Exit(_UNSUPPORTED)
 
 
-def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
+def _diagnose(
+    request: Request, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> tuple[Network, Diagnosis]:
     # the network's code may print, and import what it finds on a path of its own
     with spinner() as say, redirect_stdout(sys.stderr), restored_paths():
         say("read the network")
         network = read_network(request)
+        from snncc.compiler import InputOptions
         from snncc.compiler import check as judge
 
         say("check")
@@ -61,7 +78,9 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             batch_first=request.batch_first or None,
             leaves=request.described,
             until=request.until,
+            results=request.results,
             host=request.host,
+            input=InputOptions(mean=mean, std=std),
             trust_pickle=request.trust_pickle,
         )
     return network, found
@@ -109,6 +128,9 @@ def _show_faults(screen: Screen, found: Diagnosis) -> None:
     if found.until:
         prefix = f"longest exact prefix ends at {found.until} (--until {found.until})"
     screen.text(f"{_macs(found)}; {prefix}")
+    if found.results:
+        names = ",".join(found.results)
+        screen.text(f"nothing stands in the way of these results: --results {names}")
 
 
 def _macs(found: Diagnosis) -> str:

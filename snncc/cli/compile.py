@@ -14,7 +14,15 @@ import click
 
 from snncc.cli import report_lines
 from snncc.cli.files import check_dump_folder, check_input_file, check_output_file, output_file
-from snncc.cli.network import Network, Request, network_options, numbers, read_network
+from snncc.cli.network import (
+    Network,
+    Request,
+    mean_option,
+    network_options,
+    numbers,
+    read_network,
+    std_option,
+)
 from snncc.cli.screen import Screen, file_size, steps, write_json
 from snncc.cli.shared_options import PATH
 from snncc.compiler.progress import Step
@@ -75,10 +83,8 @@ def _bits(value: str) -> int | str:
     type=click.Choice(["u8", "f32"]),
     help="u8: raw pixels; f32: real values on 256 steps. Default: u8 if mean or std is known.",
 )
-@click.option(
-    "--mean", type=numbers, metavar="A,B,C", help="Of pixel / 255, per channel or one for all."
-)
-@click.option("--std", type=numbers, metavar="A,B,C", help="Likewise; folded into the first layer.")
+@mean_option
+@std_option
 @click.option(
     "--input-range",
     "limits",
@@ -203,6 +209,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         patch_mask=request.patch_mask,
         leaves=request.described,
         until=request.until,
+        results=request.results,
         host=request.host,
         trust_pickle=request.trust_pickle,
         verify_samples=choices.verify_samples,
@@ -252,6 +259,8 @@ def _to_json(
     return {
         **model.report.to_json(),
         "name": model.name,
+        "results": [result.to_json() for result in model.results],
+        "besides_sops_per_sample": dict(model.program.besides),
         "path": str(out),
         "bytes": out.stat().st_size,
         "seconds": round(seconds, 3),

@@ -13,6 +13,7 @@ from snncc.cli.files import check_input_file, check_output_file, write_file
 from snncc.cli.screen import Screen, plural, printable, progress_bar, size, write_json
 from snncc.cli.shared_options import PATH, data_option, file_argument
 from snncc.errors import UsageError
+from snncc.ir.names import RESULT
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
@@ -181,6 +182,7 @@ def _summary_json(model: CompiledModel) -> dict[str, Any]:
     return {
         **{k: v for k, v in model.manifest.items() if k != "members"},
         "report": model.report.to_json(),
+        "results": [result.to_json() for result in model.results],
         "besides_sops_per_sample": dict(model.program.besides),
         "neurons": tables.rows(model, "neurons"),
         "stages": _stages(model),
@@ -243,7 +245,8 @@ _LINES = {"summary": _summary, "bounds": _seen, "resources": _demand}
 def _output(output: Output) -> tuple[str, str]:
     kind = "membrane potentials" if output.kind == "potential" else "spike counts"
     host = f", then {output.host} on the host: {size(output.real_shape)}" if output.host else ""
-    return "output", f"{output.name}: {size(output.shape)} {kind}, times {output.scale:.4g}{host}"
+    name = output.name.removesuffix(RESULT)
+    return "output", f"{name}: {size(output.shape)} {kind}, times {output.scale:.4g}{host}"
 
 
 def _sums(model: CompiledModel) -> list[tuple[str, ...]]:

@@ -25,10 +25,12 @@ __all__ = [
     "Network",
     "Request",
     "json_object",
+    "mean_option",
     "network_options",
     "numbers",
     "read_network",
     "sample_shape",
+    "std_option",
 ]
 
 _ALONE = (".onnx", ".pt2")  # files that hold the graph, too
@@ -70,6 +72,14 @@ def patch_numbers(value: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def result_names(value: str) -> tuple[str, ...]:
+    """Names of results."""
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter(f"'{value}' is not A,B, names of results")
+    return names
+
+
 def json_object(value: str) -> dict[str, Any]:
     """A JSON object as a dict."""
     try:
@@ -88,6 +98,13 @@ def leaf(value: str) -> tuple[str, dict[str, Any] | None]:
         raise click.BadParameter(f"'{value}' is neither auto nor Class={{...}}, a JSON object")
     return name.strip(), json_object(fields) if is_given else None
 
+
+mean_option = click.option(
+    "--mean", type=numbers, metavar="A,B,C", help="Of pixel / 255, per channel or one for all."
+)
+std_option = click.option(
+    "--std", type=numbers, metavar="A,B,C", help="Likewise; folded into the first layer."
+)
 
 _OPTIONS = (
     click.argument("model", metavar="WEIGHTS|MODEL", type=PATH),
@@ -151,6 +168,12 @@ _OPTIONS = (
     ),
     click.option("--until", metavar="NODE", help="Only up to this node or module."),
     click.option(
+        "--results",
+        type=result_names,
+        metavar="A,B",
+        help="Only these of several results, in this order.",
+    ),
+    click.option(
         "--host",
         metavar="NODE",
         multiple=True,
@@ -186,6 +209,7 @@ class Request:
     patch_mask: tuple[int, int] | None
     leaves: tuple[tuple[str, dict[str, Any] | None], ...]
     until: str | None
+    results: tuple[str, ...] | None
     host: tuple[str, ...]
 
     @property
@@ -313,10 +337,28 @@ def _constructed(request: Request) -> tuple[Any, Weights, dict[str, Any]]:
 
     found = read_weights(request.model, which, request.trust_pickle)
     built = zoo.build(arch, arguments, found.tensors, found.told, request.timesteps)
-    told = {
-        "name": arch, "options": built.options, "read": built.read, "left_out": built.left_out
-    }  # fmt: skip
+    options = built.options | _given_size(request, built.options)
+    told = {"name": arch, "options": options, "read": built.read, "left_out": built.left_out}
     return built.module, found, {"zoo": told}
+
+
+def _given_size(
+    request: Request, options: Mapping[str, tuple[Any, str]]
+) -> dict[str, tuple[Any, str]]:
+    """The input's height and width, where the command line gives them, as an option of the zoo.
+
+    Raises:
+        UsageError: They are given twice and differently.
+    """
+    if "size" not in options or request.input_shape is None:
+        return {}
+    sizes, (size, origin) = request.input_shape[1:], options["size"]
+    if origin == "given" and {*sizes} != {size}:
+        shape = ",".join(map(str, request.input_shape))
+        told = f"size is given twice and differently: {size} by --arch-args, --input-shape {shape}"
+        raise UsageError(f"--arch {request.arch}: {told}; give one")
+    return {"size": (size if {*sizes} == {size} else sizes[0] if len({*sizes}) == 1 else sizes,
+                     "given")}  # fmt: skip
 
 
 def _frames_origin(request: Request, config: Mapping[str, Any]) -> dict[str, str]:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from snncc.cli.screen import number, percent, plural, size
 from snncc.compiler.inputs import OWN_GRID
+from snncc.runtime.contract import class_result
 
 if TYPE_CHECKING:
     from snncc.program import Program
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.coding import Dataset
-    from snncc.runtime.contract import InputContract
+    from snncc.runtime.contract import InputContract, Result
     from snncc.runtime.report import CoverageReport, PassReport, Report, TargetReport, VerifyReport
     from snncc.runtime.result import Coverage
 
 __all__ = [
+    "KINDS_OF_RESULTS",
     "all_lines",
     "besides_lines",
     "fired",
@@ -33,6 +35,10 @@ __all__ = [
 ]
 
 Line = tuple[str, ...]
+
+KINDS_OF_RESULTS = {
+    "potential": "membrane potentials", "counts": "spike counts", "host": "of the host"
+}  # fmt: skip
 
 _PARTS = ("exact", "analog", "host", "approximate")
 _MOST_NAMES = 3
@@ -49,6 +55,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_calibration(model),
         *_mask(model),
         _lowered(model),
+        *_results(model.results, model.program.timesteps),
         *_attention(model),
         *besides_lines(model.program.besides),
         _weights(model),
@@ -285,6 +292,20 @@ def _lowered(model: CompiledModel) -> Line:
         _folded(report.passes),
         " · ".join(parts),
     )
+
+
+def _results(results: Sequence[Result], timesteps: int) -> list[Line]:
+    """What a network gives that gives more than one thing."""
+    if len(results) == 1:
+        return []
+    scores = class_result(results)
+    told = f"class: of {scores.name}" if scores else "no class scores"
+    return [("results", ", ".join(_result(r, timesteps) for r in results), told)]
+
+
+def _result(result: Result, timesteps: int) -> str:
+    steps = f"{timesteps} of " if timesteps > 1 and result.over_time == "each" else ""
+    return f"{result.name} {steps}{size(result.shape)} {KINDS_OF_RESULTS[result.kind]}"
 
 
 def _resets(program: Program) -> str:

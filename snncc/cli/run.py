@@ -15,7 +15,13 @@ import click
 from snncc.cli.accuracy import accuracy, accuracy_text
 from snncc.cli.files import check_input_file, check_output_file, output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
-from snncc.cli.report_lines import besides_lines, mask_json, mask_line, note_lines
+from snncc.cli.report_lines import (
+    KINDS_OF_RESULTS,
+    besides_lines,
+    mask_json,
+    mask_line,
+    note_lines,
+)
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, size, write_json
 from snncc.cli.shared_options import PATH, data_option, file_argument, json_option, limit_option
 from snncc.errors import BadInputError, UsageError
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
     from snncc.cli.tally import Tally
     from snncc.runtime.coding import Dataset
+    from snncc.runtime.contract import Result
     from snncc.runtime.result import PopulationRates, Rates
     from snncc.runtime.session import Session
     from snncc.system.outputs import FileClaim
@@ -130,6 +137,7 @@ def run(as_json: bool, **given: Any) -> None:
         tally = _simulate(session, read, chosen.probes)
         seconds = time.perf_counter() - start
         found = _result(session, read, tally, seconds)
+        results = _results_table(session, tally)
         if claim is not None:
             _write(tally, session, claim)
             found["path"] = str(out)
@@ -137,7 +145,7 @@ def run(as_json: bool, **given: Any) -> None:
     if as_json:
         write_json(found)
     else:
-        _show(Screen(), found, tally.rates())
+        _show(Screen(), found, tally.rates(), results)
 
 
 @dataclass(frozen=True)
@@ -193,10 +201,15 @@ def _read(chosen: _Chosen, session: Session) -> Dataset:
 
 
 def _classes(session: Session) -> int:
-    """How many classes the only result scores; 0 if it is something else."""
-    results = session.model.results
-    shape = results[0].shape
-    return shape[0] if len(results) == 1 and len(shape) == 1 else 0
+    """How many classes a result scores; 0 if none does."""
+    found = _class_result(session)
+    return found.shape[0] if found is not None else 0
+
+
+def _class_result(session: Session) -> Result | None:
+    from snncc.runtime.contract import class_result
+
+    return class_result(session.model.results)
 
 
 def _check_labels(read: Dataset, session: Session, labels: Path | None) -> None:
@@ -253,6 +266,7 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "seconds": round(seconds, 3),
         "samples_per_second": round(len(read) / max(seconds, 1e-9), 1),
         "outputs": {r.name: list(r.shape) for r in session.model.results},
+        "class_of": None,
         "predictions": None,
         "accuracy": None,
         "standard_error": None,
@@ -262,8 +276,9 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
         "besides_sops_per_sample": dict(session.model.program.besides),
         "rates": rates.to_json(),
     }
-    if _classes(session):
-        classes = _scores(session, tally).argmax(axis=1)
+    if (result := _class_result(session)) is not None:
+        found["class_of"] = result.name
+        classes = _scores(result, tally).argmax(axis=1)
         found["predictions"] = classes.tolist()
         if read.y is not None:
             found |= accuracy(classes, read.y)
@@ -272,10 +287,10 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
     return found | ({"notes": list(read.notes)} if read.notes else {})
 
 
-def _scores(session: Session, tally: Tally) -> Array:
+def _scores(result: Result, tally: Tally) -> Array:
     """Of each sample, integers where they say it all, summed over timesteps."""
-    (result,), integers = session.model.results, tally.readouts()
-    return result.real(integers) if result.hosts else integers[result.name].sum(axis=0)
+    integers, (first, *_) = tally.readouts(), result.parts
+    return result.real(integers) if result.hosts else integers[first.name].sum(axis=0)
 
 
 def _told_by_engine(session: Session, tally: Tally, is_pipelined: bool) -> dict[str, Any]:
@@ -303,14 +318,17 @@ def _clock(session: Session, tally: Tally) -> dict[str, int | float]:
     }
 
 
-def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
+def _show(
+    screen: Screen, found: Mapping[str, Any], rates: Rates, results: Sequence[list[str]]
+) -> None:
     screen.line("ran", f"{found['name']} on {found['engine']}", _count(found), found["data"])
     for line in note_lines(found.get("notes", ())):
         screen.line(*line)
     if mask := found.get("mask"):
         screen.line(*mask_line(mask))
     if found["predictions"] is not None:
-        screen.line("accuracy", accuracy_text(found))
+        which = f"by {found['class_of']}" if len(found["outputs"]) > 1 else ""
+        screen.line("accuracy", accuracy_text(found), which)
         _show_classes(screen, found["predictions"])
     else:
         outputs = (f"{name} {size(shape)}" for name, shape in found["outputs"].items())
@@ -330,6 +348,9 @@ def _show(screen: Screen, found: Mapping[str, Any], rates: Rates) -> None:
     if path := found.get("path"):
         screen.line("wrote", path)
     screen.text("")
+    if results:
+        screen.table(_RESULT_HEAD, results, right=(3, 4, 5))
+        screen.text("")
     head, rows = _rates_table(rates)
     screen.table(head, rows, right=range(1, len(head)))
     if silent := [p.module or p.name for p in rates.populations if not p.spikes]:
@@ -354,6 +375,26 @@ def _show_classes(screen: Screen, predictions: Sequence[int]) -> None:
     screen.line("classes", "  ".join(f"{c}: {counts[c]}" for c in sorted(shown)), more)
     first = " ".join(str(c) for c in predictions[:_FIRST])
     screen.line("first", first + (" …" if len(predictions) > _FIRST else ""))
+
+
+_RESULT_HEAD = ("result", "numbers", "what", "nonzero", "smallest", "largest")
+
+
+def _results_table(session: Session, tally: Tally) -> list[list[str]]:
+    """Of each of several results what it holds; nothing of a single one."""
+    results, integers = session.model.results, tally.readouts()
+    return [_result_row(r, r.real(integers)) for r in results] if len(results) > 1 else []
+
+
+def _result_row(result: Result, values: Array) -> list[str]:
+    steps = f"{len(values)} of " if values.ndim > len(result.shape) + 1 else ""
+    head = [result.name, f"{steps}{size(result.shape)}", KINDS_OF_RESULTS[result.kind]]
+    return [
+        *head,
+        percent(float((values != 0).mean())),
+        f"{values.min():.4g}",
+        f"{values.max():.4g}",
+    ]
 
 
 def _rates_table(rates: Rates) -> tuple[list[str], list[list[str]]]:

@@ -75,7 +75,7 @@ def verify_(
         head = {"path": str(file), "name": model.name, **told}
         write_json({**head, **found.to_json(), "not_run": absent})
     else:
-        _show(Screen(), found, absent, told)
+        _show(Screen(), found, absent, told, [result.name for result in model.results])
     if found.mismatched:
         raise click.exceptions.Exit(_MISMATCH)
 
@@ -133,7 +133,11 @@ def _verify(
 
 
 def _show(
-    screen: Screen, found: Verification, absent: dict[str, str], told: dict[str, Any]
+    screen: Screen,
+    found: Verification,
+    absent: dict[str, str],
+    told: dict[str, Any],
+    results: list[str],
 ) -> None:
     stored = sum(m.mismatched for m in found.stored)
     against = f"{stored:,} differ from the vectors" if found.stored else "there are no vectors"
@@ -143,11 +147,12 @@ def _show(
         screen.line(*line)
     if mask := told.get("mask"):
         screen.line(*mask_line(mask))
+    also = f"results {', '.join(results)}, " if len(results) > 1 else ""
     for name, verdict in found.engines.items():
         screen.line(
             name,
             f"{plural(verdict.populations, 'population')}, {plural(verdict.spikes, 'spike')}, "
-            f"{verdict.mismatched:,} mismatched",
+            f"{also}{verdict.mismatched:,} mismatched",
             *(ran_pieces(verdict.ran) if verdict.ran else ()),
         )
     for name, why in absent.items():

@@ -109,10 +109,22 @@ def check(
     given = read(network, merged(options, more))
     passes = front(masked=given.patches is not None)
     manager = PassManager(passes, dump_dir=given.dump_dir)
-    found = diagnose(manager.run(import_network(given).model))
+    imported = import_network(given)
+    _check_pixels(given, imported)
+    found = diagnose(manager.run(imported.model))
     if not found.faults and not found.activations_lowered:
         raise UnsupportedModelError(_NO_NEURON)
     return found
+
+
+def _check_pixels(given: Given, imported: Imported) -> None:
+    """Mean and standard deviation go with the network's channels, where they are given."""
+    if given.options.input.mean is None and given.options.input.std is None:
+        return
+    if given.module is not None:
+        inputs_of_module(given, None)
+    else:
+        inputs_of_file(given, imported.model, None)
 
 
 # -- from the network to the Program -------------------------------------------------------
@@ -247,14 +259,16 @@ def _size(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
-def _build(manager: PassManager, given: Given, host: HostPart | None, steps: Steps) -> Program:
+def _build(
+    manager: PassManager, given: Given, host: Mapping[str, HostPart], steps: Steps
+) -> Program:
     """The Program, which fits the target if there is one."""
     from snncc.passes.cut.host_head import hosted
     from snncc.passes.spikes.build_program import build_program
 
     steps.begin("build-program")
     program = build_program(manager.stages["quantised"], given.name)
-    if host is not None:
+    if host:
         program = hosted(program, host)
     if given.options.target is not None:
         require_fit(program, given.options.target)

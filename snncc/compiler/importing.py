@@ -31,16 +31,16 @@ class Imported:
     Attributes:
         model: The graph in stage ``imported``, without what is not compiled.
         trained: The network itself, which computes what the graph is compared with.
-        host: What the host computes after the graph, if anything.
+        host: What the host computes after the graph, by the name of the result.
     """
 
     model: ir.Model
     trained: Trained
-    host: HostPart | None
+    host: Mapping[str, HostPart]
 
 
 def import_network(given: Given) -> Imported:
-    """The graph, cut at ``until`` or without what the host computes.
+    """The graph, cut at ``until``, or of some results, or without what the host computes.
 
     Raises:
         BadInputError: It cannot be read.
@@ -48,15 +48,19 @@ def import_network(given: Given) -> Imported:
         UsageError: An option does not go with the network.
     """
     from snncc.passes.cut.host_head import split_off
+    from snncc.passes.cut.some_results import keep_results
     from snncc.passes.cut.until import cut
 
     model, trained = _of_module(given) if given.module is not None else _of_file(given)
-    until, host = given.options.until, given.options.host
-    if until and host:
-        told = (Option("host"), " is the network's end, and ", Option("until"))
-        raise UsageError(Words(*told, " leaves it out; give one"))
-    part = split_off(model, host) if host else None
-    return Imported(cut(model, until) if until else model, trained, part)
+    until, host, wanted = given.options.until, given.options.host, given.options.results
+    for name, value in (("host", host), ("results", wanted)):
+        if until and value:
+            told = (Option(name), " is the network's end, and ", Option("until"))
+            raise UsageError(Words(*told, " leaves it out; give one"))
+    if wanted:
+        keep_results(model, (wanted,) if isinstance(wanted, str) else wanted)
+    parts = split_off(model, host) if host else {}
+    return Imported(cut(model, until) if until else model, trained, parts)
 
 
 def _of_module(given: Given) -> tuple[ir.Model, Trained]:

@@ -22,6 +22,7 @@ from snncc.ir.gate_ops import AND_NOT
 from snncc.ir.graphs import attribute, constant, label, only_reader, provenance, static_shape
 from snncc.ir.metadata import TIMESTEPS
 from snncc.ir.ops import traits
+from snncc.ir.results import ALONE, results_of
 from snncc.nn import IntegerFire
 from snncc.nn.grid import (
     GridConv2d,
@@ -73,7 +74,8 @@ def on_grid(
     timesteps takes its input as before, repeats a static one itself, and has the surrogate
     gradients of ``LIF`` and ``ILIF``; time constants are not trained further. Its spikes and
     results are the compiled network's, bit for bit; a report, which compares in float64, may count
-    a few where a membrane meets a threshold exactly.
+    a few where a membrane meets a threshold exactly. What returns several results returns them in a
+    dict, by the names that compiling gives them.
 
     Args:
         module: A trained network that compiles, with raw pixels as its input; stays untouched.
@@ -91,13 +93,13 @@ def on_grid(
     if not 4 <= weight_bits <= 24:
         raise UsageError(f"on_grid: weight_bits={weight_bits}; 4 to 24 are possible")
     trained = _read(module, input_shape, mean, std, timesteps, batch_first)
-    model, is_apart = _integer_graph(trained)
+    model, apart = _integer_graph(trained)
     planned, faults = plan(model, weight_bits)
     if faults:
         raise UnsupportedModelError("the weights do not fit their bits", faults)
     layers = round_for_pixels(planned)
     builder = _Builder(model, layers, weight_bits, trained.frames.batch_first)
-    net = builder.build(type(trained.module).__name__, is_apart)
+    net = builder.build(type(trained.module).__name__, apart)
     net.default_cfg = _config_of(trained)  # type: ignore[assignment]
     return net
 
@@ -151,17 +153,18 @@ def _read(
     return _Trained(module, tuple(shape), means, stds, frames)
 
 
-def _integer_graph(trained: _Trained) -> tuple[ir.Model, bool]:
-    """The graph in which every layer reads integers; whether the module returns [T, N, ...]."""
+def _integer_graph(trained: _Trained) -> tuple[ir.Model, list[bool]]:
+    """The graph in which every layer reads integers; which results the module has with T apart."""
     from snncc.frontends.pytorch import import_module
     from snncc.passes import PassManager, to_integer
     from snncc.passes.integers.quantise_input import QuantiseInput
 
     source = QuantiseInput(tuple(1 / (255 * trained.std)), tuple(-trained.mean / trained.std))
     imported = import_module(trained.module, trained.shape, frames=trained.frames)
-    rank = len(imported.graph.outputs[0].shape or ())
+    ranks = [len(out.shape or ()) for out in imported.graph.outputs]
     model = PassManager(to_integer(source)).run(imported)
-    return model, rank > len(model.graph.outputs[0].shape or ())
+    pairs = zip(ranks, model.graph.outputs, strict=True)
+    return model, [rank > len(out.shape or ()) for rank, out in pairs]
 
 
 def _config_of(trained: _Trained) -> dict[str, Any]:
@@ -197,15 +200,13 @@ class _Builder:
         parts = (_identifiers(label(node)).split(".") for node in model.graph)
         self.containers = {".".join(p[:i]) for p in parts for i in range(1, len(p))}
 
-    def build(self, name: str, is_apart: bool) -> fx.GraphModule:
+    def build(self, name: str, apart: Sequence[bool]) -> fx.GraphModule:
         """The network; the root holds its layers under the module paths of their origin.
 
         Args:
             name: Of the class of the network.
-            is_apart: It is to return [T, N, ...] where the graph has [T*N, ...].
+            apart: Of each result, whether it is [T, N, ...] where the graph has [T*N, ...].
         """
-        from snncc.passes.fold.fold_scale import output_scales
-
         self.made[self.model.graph.inputs[0]] = self.graph.placeholder("x")
         self.grids[self.model.graph.inputs[0]] = Grid.counts(_PIXEL)
         for node in self.model.graph:
@@ -214,15 +215,21 @@ class _Builder:
             self._follow(node)
         if self.faults:
             raise UnsupportedModelError("the network cannot be put on a grid", self.faults)
-        out = self.made[self.model.graph.outputs[0]]
-        scale = output_scales(self.model)[0]
+        named = results_of(self.model)
+        found = {key: self._result(place, apart[place]) for key, (place,) in named.items()}
+        self.graph.output(found[ALONE] if [*found] == [ALONE] else found)
+        return fx.GraphModule(self.root, self.graph, f"{name}OnGrid")
+
+    def _result(self, place: int, is_apart: bool) -> fx.Node:
+        from snncc.passes.fold.fold_scale import output_scales
+
+        out, scale = self.made[self.model.graph.outputs[place]], output_scales(self.model)[place]
         if scale != 1.0:
             out = self.graph.call_function(operator.mul, (out, scale))
         if is_apart:
             T = int(self.model.metadata_props[TIMESTEPS])
             out = self.graph.call_method("unflatten", (out, 0, (T, -1)))
-        self.graph.output(out)
-        return fx.GraphModule(self.root, self.graph, f"{name}OnGrid")
+        return out
 
     def _visit(self, node: ir.Node) -> None:
         x, out = node.inputs[0], node.outputs[0]

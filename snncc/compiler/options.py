@@ -57,6 +57,8 @@ class Options:
             second input; None: they run on whole images. Image and sparse layers are masked, as
             ``with snncc.nn.masked(net, mask): net(apply_patch_mask(x, mask))`` does.
         until: Compile only up to this node or module; its value is the result.
+        results: Of a network that returns several, the names of those to compile, in their order;
+            default: all.
         host: The network's last linear layer or layers, where one reads potentials without a neuron
             before it: the host computes them, and what is affine after them. The engines'
             results, bit-equal, are what that reads.
@@ -84,6 +86,7 @@ class Options:
     input: InputOptions = field(default_factory=InputOptions)
     patch_mask: Sequence[int] | None = None
     until: str | None = None
+    results: str | Sequence[str] | None = None
     host: str | Sequence[str] | None = None
     leaves: Mapping[str, Mapping[str, Any]] | str | None = None
     verify_samples: int | None = None

@@ -182,8 +182,23 @@ def _running(what: Option) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         place = _place(error)
-        told = f": {type(error).__name__} at {place}: {error}; it must run in plain Python first"
+        told = f": {type(error).__name__} at {place}: {error}; {_remedy(error)}"
         raise BadInputError(Words(what, told)) from error
+
+
+#: Extensions that old networks import, by what they are needed for, which is nothing here.
+_EXTENSIONS = {
+    "_C_neuron": "an extension of old SpikingJelly for GPUs; take the nodes of the same names from "
+    "spikingjelly.clock_driven.neuron, which PyTorch computes",
+    "cupy": "for GPUs alone; leave the import out: PyTorch computes nodes with backend='cupy'",
+}
+
+
+def _remedy(error: BaseException) -> str:
+    name = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name in _EXTENSIONS:
+        return f"{name} is {_EXTENSIONS[name]}"
+    return "it must run in plain Python first"
 
 
 def _place(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from snncc.frontends.tidy import tidy
 from snncc.ir.metadata import PREFIX
 from snncc.ir.names import MARKS, TRAINED
 from snncc.ir.ops import DOMAIN, OPSET, functions_of, register_schemas
+from snncc.ir.results import name_results
 from snncc.system.damage import damaged, open_regular
 
 __all__ = ["at_opset", "import_onnx", "inlined", "read_onnx", "with_functions"]
@@ -41,7 +42,7 @@ def import_onnx(path: str | Path) -> ir.Model:
     Raises:
         BadInputError: Not ONNX, damaged, its external data lies outside its folder, or it asks for
             more nodes, bytes or time than a network may.
-        UnsupportedModelError: More than one input or output, or an opset that cannot be converted.
+        UnsupportedModelError: More than one input, no output, or an opset that cannot be converted.
     """
     path = Path(path)
     proto = read_onnx(path)
@@ -49,6 +50,8 @@ def import_onnx(path: str | Path) -> ir.Model:
     require_qdq(proto)
     model = ir.from_proto(_convert(proto, path))
     model.functions.clear()  # of our own operators, which stay one node each
+    if len(model.graph.outputs) > 1:
+        name_results(model, [str(value.name) for value in model.graph.outputs])
     return tidy(model)
 
 
@@ -228,10 +231,10 @@ def _rename_values(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 def _check_ports(proto: onnx.ModelProto) -> None:
     inputs = [v.name for v in proto.graph.input]
     outputs = [v.name for v in proto.graph.output]
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1 or not outputs:
         raise UnsupportedModelError(
-            f"one input and one output are expected; the graph has inputs {inputs} and outputs "
-            f"{outputs}; cut it with onnx.utils.extract_model"
+            f"one input and at least one output are expected; the graph has inputs {inputs} and "
+            f"outputs {outputs}; cut it with onnx.utils.extract_model"
         )
 
 
@@ -241,8 +244,9 @@ def _fix_batch(proto: onnx.ModelProto) -> None:
     if sizes and not sizes[0].HasField("dim_value"):
         sizes[0].dim_value = _BATCH
         del proto.graph.value_info[:]
-        for size in proto.graph.output[0].type.tensor_type.shape.dim:
-            size.ClearField("dim_param")
+        for out in proto.graph.output:
+            for size in out.type.tensor_type.shape.dim:
+                size.ClearField("dim_param")
 
 
 def with_functions(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ import onnxscript.optimizer
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
 from torch._dynamo.exc import UserError, UserErrorType
+from torch.utils._pytree import tree_unflatten
 
 from snncc.errors import (
     BadInputError,
@@ -34,7 +35,7 @@ from snncc.frontends.loops import require_loops
 from snncc.frontends.prober import own_neurons
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
-from snncc.frontends.results import one_result, tensors_of
+from snncc.frontends.results import flat_results, named_results
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding, sparse_layers, taking_mask
 from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (registers leaves)
@@ -44,6 +45,7 @@ from snncc.frontends.untouched import untouched
 from snncc.ir.graphs import label, nodes, provenance, static_shape
 from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import OPSET, having, traits
+from snncc.ir.results import name_results
 from snncc.passes.recognise.advice import OPERATORS, OTHER
 from snncc.system.damage import damaged, open_regular, require_whole_zip
 
@@ -111,8 +113,14 @@ def export_module(
     if patches is not None:
         _require_sparse_layers(module, frames)
     example = torch.zeros(2, *frames.sample(tuple(shape)))
-    with untouched(module), holding(module, None), frames.given_to(module), one_result(module):
-        program, leaves = _exported(module, example, patches, probes)
+    with (
+        untouched(module),
+        holding(module, None),
+        frames.given_to(module),
+        flat_results(module) as returned,
+    ):
+        program, leaves = _exported(module, example, patches, frames, probes)
+    name_results(program.model, returned.names)
     model = tidy(program.model)
     take_numbers(model, program.exported_program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
@@ -128,12 +136,13 @@ def _exported(
     module: torch.nn.Module,
     example: torch.Tensor,
     patches: tuple[int, int] | None,
+    frames: Frames,
     probes: bool,
 ) -> tuple[Any, Sequence[Leaf]]:
     """The module as ONNX with every leaf as one node, which does what it was described to do."""
     leaves = find_leaves(module)
     with recorded(leaves) as record:
-        _try_forward(module, example)
+        _try_forward(module, example, frames)
     record.require_described()
     require_described(leaves, record.calls)
     leaves += own_neurons(module, leaves, example, probes)
@@ -310,7 +319,7 @@ def _name_masked_input(model: ir.Model) -> None:
             user.name = user.outputs[0].name = f"{x.name}/masked"
 
 
-def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
+def _try_forward(module: torch.nn.Module, example: torch.Tensor, frames: Frames) -> None:
     try:
         with _quiet():
             out = module(example)
@@ -321,14 +330,19 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> None:
             raise BadInputError(
                 f"the network is not float32, but in part {others}; give it as net.float()"
             ) from e
-        told = f"the network does not run on an input of shape [N, {_csv(example.shape[1:])}]: "
+        axes = ["T", "N"] if frames.timesteps and not frames.batch_first else ["N"]
+        axes += ["T"] if frames.timesteps and frames.batch_first else []
+        steps = f" of T = {frames.timesteps}" if frames.timesteps else ""
+        sizes = example.shape[2 if frames.timesteps else 1 :]
+        told = f"the network does not run on an input of shape [{_csv([*axes, *sizes])}]{steps}: "
         hint = ("; give the right ", Option("input_shape"), ", and ", Option("timesteps"))
-        text = Words(told, _first_line(e), *hint, " if it reads sequences")
+        more = "; leave that out if it reads one picture" if steps else ""
+        text = Words(told, _first_line(e), *hint, f" if it reads sequences{more}")
         raise BadInputError(text) from e
-    if not isinstance(out, torch.Tensor):
+    if out == ():
         raise UnsupportedModelError(
-            f"the network returns {type(out).__name__} of {len(tensors_of(out))} tensors, one is "
-            "expected; wrap it in a module that returns the result you want"
+            "the network returns no tensor, alone or in tuples, lists, dicts, named tuples or "
+            "dataclasses; wrap it in a module that returns the results you want"
         )
 
 
@@ -412,9 +426,17 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
         UnsupportedModelError: It has an operator without an ONNX form.
     """
     found = _converted(program)
+    name_results(found.model, _names_of(program))
     model = tidy(_standardised(found.model))
     take_numbers(model, found.exported_program)
     return Exported(model, found.exported_program)
+
+
+def _names_of(program: torch.export.ExportedProgram) -> list[str]:
+    """Names of what a program returns."""
+    returned, returns = program.graph_signature.user_outputs, program.call_spec.out_spec
+    marks = [torch.empty(0) if isinstance(name, str) else None for name in returned]
+    return [*named_results(tree_unflatten(marks, returns))]
 
 
 def _standardised(model: ir.Model) -> ir.Model:
@@ -452,7 +474,7 @@ def _not_converted(
     """Calls of the operator that has no ONNX form, where it is named."""
     faults = []
     for name in dict.fromkeys(re.findall(r"op='aten\.(\w+)'", str(e))):
-        what = OPERATORS.get(name, ("has no ONNX form", OTHER[1]))
+        what = OPERATORS.get(name.lstrip("_"), ("has no ONNX form", OTHER[1]))
         faults += faults_of(program, (name, name.lstrip("_")), *what)
     if faults:
         return UnsupportedModelError("parts of the network have no ONNX form", faults)
@@ -477,7 +499,7 @@ def _first_line(e: BaseException) -> str:
     return (str(e).splitlines() or [type(e).__name__])[0]
 
 
-def _csv(sizes: Sequence[int]) -> str:
+def _csv(sizes: Sequence[int | str]) -> str:
     return ", ".join(str(s) for s in sizes)
 
 

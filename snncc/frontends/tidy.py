@@ -70,7 +70,8 @@ def tidy(model: ir.Model) -> ir.Model:
         _fold(model, origins)
     gather_steps(model)
     _free_batch(model)
-    _check_result(model.graph.outputs[0])
+    for out in model.graph.outputs:
+        _check_result(out)
     _check_finite(model)
     _check_variances(model)
     _rename(model)

@@ -25,7 +25,7 @@ from snncc.errors import Fault, VerificationError
 from snncc.frontends.leaves import Call, Record, recorded
 from snncc.frontends.own_operators import compute
 from snncc.frontends.pytorch import Exported
-from snncc.frontends.results import one_result
+from snncc.frontends.results import flat_results
 from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding
 from snncc.frontends.untouched import untouched
@@ -113,13 +113,14 @@ class TrainedModule:
         with (
             untouched(module),
             self.frames.given_to(module),
-            one_result(module),
+            flat_results(module),
             holding(module, mask),
             recorded(leaves) as record,
             _Roundings(record) as roundings,
         ):
-            result = module(x)
-        return _Done(record.calls, roundings.found, result.detach().clone())
+            returned = module(x)
+        results = returned if isinstance(returned, tuple) else (returned,)
+        return _Done(record.calls, roundings.found, [r.detach().clone() for r in results])
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,11 @@ class _Rounding:
 
 @dataclass(frozen=True)
 class _Done:
-    """What eager PyTorch did: calls of neurons, roundings outside of these, the result."""
+    """What eager PyTorch did: calls of neurons, roundings outside of these, the results."""
 
     calls: Sequence[Call] = ()
     roundings: Sequence[_Rounding] = ()
-    result: torch.Tensor | None = None
+    results: Sequence[torch.Tensor] | None = None
 
 
 def _rounding_of(func: Any) -> str:
@@ -190,9 +191,9 @@ class _Replay(Interpreter):
         given = iter(inputs)
         signature = self.program.graph_signature
         self.run(*(self._constant(spec, given) for spec in signature.input_specs))
-        for spec in signature.output_specs:
-            if spec.kind == OutputKind.USER_OUTPUT and self.done.result is not None:
-                self._keep(spec.arg.name, self.done.result)
+        outs = [s.arg.name for s in signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
+        for name, result in zip(outs, self.done.results or (), strict=False):
+            self._keep(name, result)
 
     def _constant(self, spec: InputSpec, given: Iterator[torch.Tensor]) -> Any:
         if spec.kind == InputKind.USER_INPUT:
@@ -206,7 +207,7 @@ class _Replay(Interpreter):
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         if n.op == "call_function" and "onnx_symbolic" in str(n.target):
             value = self._own(n, args[0], _settings(args, kwargs))
-        elif n.op == "call_function" and self.done.result is not None and _rounding_of(n.target):
+        elif n.op == "call_function" and self.done.results is not None and _rounding_of(n.target):
             value = self._rounded(n, args[0], super().run_node(n))
         else:
             value = super().run_node(n)

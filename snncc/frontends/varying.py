@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from snncc.errors import Fault, UnsupportedModelError
 from snncc.frontends.leaves import Leaf, find_leaves, forget
-from snncc.frontends.results import one_result
+from snncc.frontends.results import flat_results
 from snncc.frontends.sequences import Frames
 from snncc.frontends.sparse_leaves import holding
 from snncc.frontends.tidy import users_line
@@ -36,7 +36,7 @@ def require_one_network(
         UnsupportedModelError: Of the same input it makes different values; the first module that
             does is named.
     """
-    with untouched(module), holding(module, None), frames.given_to(module), one_result(module):
+    with untouched(module), holding(module, None), frames.given_to(module), flat_results(module):
         leaves, given = find_leaves(module), torch.from_numpy(np.ascontiguousarray(x))
         first, second = (_calls_of(module, leaves, given) for _ in range(2))
     if first == second:

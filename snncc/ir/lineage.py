@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,13 @@ def _steps(*steps: Array) -> Array:
 
 
 def _map(x: Array, groups: Groups, sizes: Sequence[int]) -> Array:
-    """Tokens as the map [N, *sizes] that they are a view of."""
+    """Tokens as the map [N, *sizes] that they are a view of.
+
+    Numbers of the map that differ in a digit that no axis has are copies.
+    """
+    digits = [digit for group in groups for digit in group]
+    if prod(size or 1 for _, size, _ in digits) != prod(sizes):
+        return _copied(x, digits, sizes)
     return _in_order(x, groups, ["N", "C", "P"]).reshape(-1, *sizes)
 
 
@@ -138,6 +145,18 @@ def _in_order(x: Array, groups: Groups, names: Sequence[str]) -> Array:
     apart = x.reshape([size or -1 for _, size, _ in digits])
     order = sorted(range(len(digits)), key=places.__getitem__)
     return np.asarray(apart.transpose(order))
+
+
+def _copied(x: Array, digits: Sequence[tuple[str, int, int]], sizes: Sequence[int]) -> Array:
+    """As ``_map``, where a digit of the map is missing; see there."""
+    samples = [axis for axis, _, _ in digits].index("N")
+    apart = np.moveaxis(x.reshape([size or -1 for _, size, _ in digits]), samples, 0)
+    index = {"C": np.arange(sizes[0])[:, None], "P": np.arange(prod(sizes[1:]))[None, :]}
+    kept = [digit for digit in digits if digit[0] != "N"]
+    places = [index[axis] // stride % size for axis, size, stride in kept]
+    at = tuple(np.broadcast_arrays(index["C"], index["P"], *places)[2:])
+    found = [sample[at] for sample in apart]
+    return np.stack(found).reshape(-1, *sizes)
 
 
 def _channels(x: Array, kept: Sequence[int]) -> Array:

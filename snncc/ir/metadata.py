@@ -19,6 +19,7 @@ __all__ = [
     "OUTPUT_SCALES",
     "PASS",
     "PREFIX",
+    "RESULTS",
     "ROUNDING",
     "SEQUENCE",
     "SOURCE",
@@ -42,6 +43,8 @@ LINEAGE = "snncc.lineage"
 SEQUENCE = "snncc.sequence"
 #: T, where timesteps are folded into its batch axis.
 TIMESTEPS = "snncc.timesteps"
+#: Names of its results, and which outputs each is made of (``snncc.ir.results``).
+RESULTS = "snncc.results"
 #: Real value of one unit of each of its outputs.
 OUTPUT_SCALES = "snncc.output_scales"
 #: Bits of weights, by the name of the layer's result.

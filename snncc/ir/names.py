@@ -19,6 +19,7 @@ __all__ = [
     "PIXELS",
     "POTENTIAL",
     "REPLACED",
+    "RESULT",
     "SCALED",
     "SOURCE",
     "SPIKES",
@@ -44,6 +45,8 @@ SUM = ":sum"
 POTENTIAL = ":v"
 #: The integers that stand for a float32 value, until that is gone and its name is free.
 INTEGER = "~int"
+#: A result where a population has its name.
+RESULT = ":result"
 #: A population's spikes, tick by tick [D, N, ...].
 SPIKES = ":spikes"
 #: A value of ticks, which are samples [D*N, ...].

@@ -18,7 +18,7 @@ from snncc.program.nodes import KINDS
 from snncc.program.nodes.base import MAX_ELEMENTS, InvalidError, Item, Network, Node, Nodes, require
 from snncc.program.nodes.neuron import MAX_TICKS
 from snncc.program.nodes.projection import Projection
-from snncc.program.nodes.readout import Readout
+from snncc.program.nodes.readout import Readout, joined
 from snncc.program.nodes.source import Source
 
 __all__ = ["faults_of"]
@@ -53,11 +53,14 @@ def _global_faults(program: Network) -> Iterator[str]:
         yield "no readout"
     if not 0 < program.timesteps <= _MAX_TIMESTEPS or not 0 < program.ticks <= MAX_TICKS:
         yield f"timesteps {program.timesteps} and ticks {program.ticks} out of range"
-    if any(r.host for r in readouts) and len({*map(_result, readouts)}) > 1:
-        yield "readouts that the host adds are of different shape or time"
+    for name, parts in joined(readouts).items():
+        if len({*map(_meaning, parts)}) > 1:
+            yield "readouts that the host adds are of different shape or time"
+        if len(parts) > 1 and not any(part.host for part in parts):
+            yield f"the host adds nothing to the readouts of '{name}'"
 
 
-def _result(readout: Readout) -> tuple[Any, str]:
+def _meaning(readout: Readout) -> tuple[Any, str]:
     """What a readout is after the host's layer: shape, and which timesteps."""
     w = readout.weight
     return readout.shape if w is None else w.shape[:1], readout.over_time
@@ -93,6 +96,7 @@ _FIELD_TYPES: dict[Any, Callable[[Any], bool]] = {
     "int": lambda v: type(v) is int,
     "float": lambda v: isinstance(v, (int, float)) and bool(np.isfinite(v)),
     "Shape": lambda v: type(v) is tuple and _integers(v, len(v)),
+    "str | None": lambda v: v is None or type(v) is str,
     "tuple[int, int]": lambda v: _integers(v, 2),
     "tuple[int, int] | None": lambda v: v is None or _integers(v, 2),
     "tuple[int, int, int, int]": lambda v: _integers(v, 4),

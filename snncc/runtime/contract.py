@@ -11,10 +11,19 @@ import numpy.typing as npt
 
 from snncc.errors import BadInputError
 from snncc.program import Accumulator, Program, Readout, Shape
+from snncc.program.nodes.readout import joined
 from snncc.runtime.coding import check_input, normalise, pieces
 from snncc.runtime.masks import MASK, check_mask, with_planes
 
-__all__ = ["InputContract", "Output", "Result", "by_timestep", "outputs_of", "results_of"]
+__all__ = [
+    "InputContract",
+    "Output",
+    "Result",
+    "by_timestep",
+    "class_result",
+    "outputs_of",
+    "results_of",
+]
 
 Array = npt.NDArray[Any]
 
@@ -262,7 +271,7 @@ class Result:
     """What the network computes: an output, or the sum of several that the host joins.
 
     Attributes:
-        name: That of the output; of a sum ``output``.
+        name: A key, attribute or position in what the network returns; ``output``: all of it.
         parts: What it is a sum of, all of one shape after what the host computes.
     """
 
@@ -284,6 +293,16 @@ class Result:
         """Layers that the host computes, by module path."""
         return tuple(part.host for part in self.parts if part.host)
 
+    @property
+    def kind(self) -> str:
+        """``potential`` or ``counts``; ``host``: what the host computes of such."""
+        return "host" if self.hosts or len(self.parts) > 1 else self.parts[0].kind
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        head = {"name": self.name, "shape": list(self.shape), "kind": self.kind}
+        return {**head, "over_time": self.over_time, "sources": [p.source for p in self.parts]}
+
     def real(self, integers: Mapping[str, Array]) -> npt.NDArray[np.float32]:
         """The outputs' integers (T, N, ...) as real values; see ``Output.real``."""
         values = [part.real(integers[part.name]) for part in self.parts]
@@ -291,11 +310,15 @@ class Result:
 
 
 def results_of(program: Program) -> tuple[Result, ...]:
-    """The results of a Program: one if the host has a part in it, else one for each output."""
-    outputs = outputs_of(program)
-    if len(outputs) > 1 and any(output.host for output in outputs):
-        return (Result("output", outputs),)
-    return tuple(Result(output.name, (output,)) for output in outputs)
+    """The results of a Program, in the order of the network's."""
+    outputs = {output.name: output for output in outputs_of(program)}
+    found = joined(program.readouts)
+    return tuple(Result(name, tuple(outputs[r.name] for r in rs)) for name, rs in found.items())
+
+
+def class_result(results: Sequence[Result]) -> Result | None:
+    """The result whose largest number is the class: the first of one axis; None: all are maps."""
+    return next((result for result in results if len(result.shape) == 1), None)
 
 
 def outputs_of(program: Program) -> tuple[Output, ...]:

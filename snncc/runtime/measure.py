@@ -25,12 +25,14 @@ from snncc.ir.names import TRAINED
 from snncc.ir.neurons import ties
 from snncc.ir.ops import NEURONS, traits
 from snncc.ir.oracle import affordable, evaluate, teacher_forced
+from snncc.ir.results import results_of
 from snncc.passes.fold.fold_scale import output_scales
 
 __all__ = ["LayerChange", "Measured", "Trained", "measure", "require_spikes"]
 
 Array = npt.NDArray[Any]
 Head = Callable[[Sequence[Array]], Array]
+Heads = Mapping[str, Head]
 Meaning = Callable[[Mapping[str, Array]], dict[str, Array]]
 _BATCH = 64
 
@@ -92,8 +94,9 @@ class Measured:
             taken as the integers it is.
         float32_changed: Activations that the trained network's own float32 has otherwise.
         float32_classes: Samples that it puts into another class; None as ``same_class``.
-        same_class: Samples whose class is the trained network's; None where the result is a map,
-            of potentials or spikes at many positions, which has no class.
+        same_class: Samples whose class is the trained network's, by the first result that is no
+            map; None where all are maps, of potentials or spikes at many positions, which have no
+            class.
     """
 
     against: str = ""
@@ -119,7 +122,7 @@ def measure(
     integer: ir.Model,
     quantised: ir.Model,
     feeds: Mapping[str, Array],
-    head: Head | None = None,
+    heads: Heads | None = None,
     progress: Progress | None = None,
     is_real: bool = False,
     exactly: Meaning | None = None,
@@ -131,8 +134,7 @@ def measure(
         integer: Float graph after fold-scale: the same integers, input on its grid.
         quantised: Integer graph; its lineage leads back to the trained network.
         feeds: Inputs under all their names, with the same number of samples.
-        head: What the host makes of the graph's results, real values; the class is that of its own
-            result. Without, of the first.
+        heads: By result, what the host makes of the real values that it is made of.
         progress: Called with the number of samples done.
         is_real: The input is real, and quantised by our choice: its change is measured as well.
         exactly: What a batch of feeds stands for, float64, where float32 does not hold it: a pixel
@@ -141,7 +143,7 @@ def measure(
     Raises:
         VerificationError: A population cannot be compared, as nobody knows what it comes from.
     """
-    work = _Work(trained, integer, quantised, head, is_real, exactly)
+    work = _Work(trained, integer, quantised, heads or {}, is_real, exactly)
     for batch in _batches(feeds, affordable(integer, _BATCH)):
         work.add(batch)
         if progress is not None:
@@ -232,12 +234,12 @@ class _Work:
         trained: Trained,
         integer: ir.Model,
         quantised: ir.Model,
-        head: Head | None,
+        heads: Heads,
         is_real: bool,
         exactly: Meaning | None,
     ) -> None:
         self.exactly = exactly or (lambda _: {})
-        self.trained, self.integer, self.quantised, self.head = trained, integer, quantised, head
+        self.trained, self.integer, self.quantised, self.heads = trained, integer, quantised, heads
         self.lineage = Lineage.of(quantised)
         self.wide_integer = in_float64(integer) if is_real else None
         self.fires = list(nodes(integer, *NEURONS))
@@ -289,6 +291,18 @@ class _Work:
         self._add_input(wide, given)
         self._add_classes(double, single, [free[out] for out in outs], _size(feeds))
 
+    def _scores(self, outs: Sequence[Array]) -> Array:
+        """The result that has a class, of the real values of all outputs: the first that is no map.
+
+        Where all are maps, it is the first.
+        """
+        named = results_of(self.integer)
+        found = [
+            self.heads[name]([outs[p] for p in places]) if name in self.heads else outs[places[0]]
+            for name, places in named.items()
+        ]
+        return next((result for result in found if result.ndim == 2), found[0])
+
     def _fired(self) -> list[ir.Value]:
         return [node.outputs[0] for node in self.fires]
 
@@ -319,7 +333,7 @@ class _Work:
             [out * unit for out, unit in zip(outs, units, strict=True)],
             [single.real(name, scale) for name, scale in pairs],
         ]
-        real, ours, float32 = (x[0] if self.head is None else self.head(x) for x in found)
+        real, ours, float32 = map(self._scores, found)
         self.result.samples += samples
         self.result.same_class = _sum(self.result.same_class, _same_class(real, ours, samples))
         same = _same_class(real, float32, samples)

@@ -41,7 +41,7 @@ _HOLDS = {ir.DataType.UINT8: 2**8, ir.DataType.INT32: 2**31, ir.DataType.INT64: 
 _DTYPES = {"tensor(uint8)": ir.DataType.UINT8, "tensor(int32)": ir.DataType.INT32,
            "tensor(int64)": ir.DataType.INT64}  # fmt: skip
 #: What a result says that the Program says otherwise: its name, and what the host makes of it.
-_OF_RESULTS = {"name", "scale", "host", "weight", "bias"}
+_OF_RESULTS = {"name", "scale", "host", "weight", "bias", "result"}
 
 
 class _OtherNetworkError(Exception):

@@ -109,6 +109,10 @@ def test_a_container_and_a_name_are_enough(snncc, saved, tmp_path, name, shape, 
         ),
         ("sdt-v1", "", GATED, ["--timesteps", "2"], 2, "it reads pictures, no sequences"),
         (
+            "sdt-v1", "", GATED, ["--arch-args", '{"size": 32}', "--input-shape", "3,16,16"], 2,
+            "size is given twice and differently: 32 by --arch-args, --input-shape 3,16,16; give",
+        ),
+        (
             "sdt-v1-gesture", "", GATED_EVENTS, ["--timesteps", "4"], 2,
             "4 by --timesteps, 2 by the file's args",
         ),
@@ -120,6 +124,15 @@ def test_what_is_refused_by_name(snncc, saved, own, arch, shape, options, code, 
     assert screen.code == code
     assert message in " ".join(screen.stderr.split())
     assert screen.stderr.count("error:") == 1
+
+
+def test_a_shape_on_the_command_line_is_the_size(snncc, saved):
+    file = saved("sdt-v1", GATED, pooling_stat="0011")
+    screen = snncc("check", file, "--arch=sdt-v1", "--input-shape", "3,32,32")
+    assert screen.code == 0, screen.stderr
+    shown = " ".join(screen.stdout.split())
+    assert "size=32 (given)" in shown
+    assert "size=16" not in shown
 
 
 MODELS = '''

@@ -239,3 +239,19 @@ def test_a_constructor_must_return_a_module(models):
 def test_a_folder_is_no_file():
     with pytest.raises(BadInputError, match="no such file"):
         load_constructor(f"{Path.cwd()}:fn")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("_C_neuron", "take the nodes of the same names from spikingjelly.clock_driven.neuron"),
+        ("cupy", "leave the import out: PyTorch computes nodes with backend='cupy'"),
+        ("no_such_library", "it must run in plain Python first"),
+    ],
+)
+def test_an_import_of_what_only_gpus_need_says_what_to_write_instead(tmp_path, name, instead):
+    (tmp_path / "old.py").write_text(f"import {name}\n")
+    with pytest.raises(BadInputError) as refused:
+        construct(f"{tmp_path / 'old.py'}:net", {})
+    assert f"No module named '{name}'; " in refused.value.message
+    assert refused.value.message.endswith(instead) or instead in refused.value.message

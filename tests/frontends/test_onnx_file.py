@@ -339,12 +339,6 @@ def two_inputs(folder: Path) -> Path:
     return saved(proto, folder)
 
 
-def two_results(folder: Path) -> Path:
-    proto = cnn().proto()
-    proto.graph.output.append(helper.make_tensor_value_info("t0", 1, ["N", 2, 6, 6]))
-    return saved(proto, folder)
-
-
 def doubles(folder: Path) -> Path:
     proto = cnn().proto(dtype=TensorProto.DOUBLE)
     for tensor in proto.graph.initializer:
@@ -406,7 +400,6 @@ BAD: list[Callable[[Path], Path]] = [
     a_folder,
     nan_weights,
     two_inputs,
-    two_results,
     doubles,
     half_precision,
     pixels,

@@ -19,7 +19,6 @@ from torch_networks import (
     Published,
     Spelled,
     Transformer,
-    Two,
     small,
 )
 
@@ -27,6 +26,7 @@ import snncc
 from snncc.errors import BadInputError, UnsupportedModelError
 from snncc.frontends.leaves import IntegerFireSpec, register_leaf
 from snncc.frontends.pytorch import import_module
+from snncc.frontends.sequences import Frames
 from snncc.ir.graphs import attribute, nodes, provenance
 from snncc.ir.oracle import evaluate
 from snncc.ir.text import dump
@@ -187,9 +187,19 @@ def test_a_wrong_input_shape_is_bad_input(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-def test_two_results_are_unsupported() -> None:
-    with pytest.raises(UnsupportedModelError, match="returns tuple of 2 tensors, one is"):
-        import_module(Two(), (8,))
+@pytest.mark.parametrize(("first", "axes"), [(False, "T, N"), (True, "N, T")])
+def test_timesteps_of_a_network_for_pictures_are_said_to_be_too_many(
+    first: bool, axes: str
+) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), IntegerFire(4), nn.Flatten(), nn.Linear(72, 3))
+    told = rf"shape \[{axes}, 1, 8, 8\] of T = 5: .* timesteps if it .*; leave that out if"
+    with pytest.raises(BadInputError, match=told):
+        import_module(net, (1, 8, 8), frames=Frames(5, batch_first=first))
+
+
+def test_a_network_without_a_result_is_unsupported() -> None:
+    with pytest.raises(UnsupportedModelError, match="returns no tensor, alone or in tuples"):
+        import_module(Returning(lambda _: (None, 3.5)), (8,))
 
 
 class Returning(nn.Module):
@@ -288,3 +298,27 @@ def test_conditions_on_the_batch_hold_for_all_sizes_or_are_refused(holds, for_al
     (found,) = evaluate(model, {model.graph.inputs[0].name: x}).values()
     with torch.no_grad():
         np.testing.assert_allclose(found, net(torch.from_numpy(x)).numpy(), rtol=1e-5)
+
+
+class Pooled3d(nn.Module):
+    """Averages over timesteps, height and width at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fire, self.pool = (
+            nn.Conv2d(1, 2, 3),
+            IntegerFire(4),
+            nn.AdaptiveAvgPool3d((1, 3, 3)),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.fire(self.conv(x)).unsqueeze(2)).flatten(1)
+
+
+def test_a_pool_over_three_axes_is_named_with_its_module() -> None:
+    with pytest.raises(UnsupportedModelError) as refused:
+        import_module(Pooled3d(), (1, 8, 8))
+    (fault,) = refused.value.faults
+    assert (fault.module, fault.kind) == ("pool", "adaptive_avg_pool3d")
+    assert fault.what == "averages over three axes at once"
+    assert "x.mean((3, 4))" in fault.todo

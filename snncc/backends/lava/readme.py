@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from snncc.backends.lava.plan import Entry, Plan
+from snncc.program.nodes.readout import joined
 
 __all__ = ["readme"]
 
@@ -65,7 +66,7 @@ def readme(plan: Plan, name: str) -> str:
         samples=f"(N, {shape}){sequence}",
         frame=_ticks(program.ticks),
         carried=_carried(program.timesteps),
-        results=_results([e for e in plan.entries if e.get("writes") == "readout"]),
+        results=_results(plan),
         interval=_ticks(program.timesteps * program.ticks),
         latency=_ticks(plan.latency + (program.timesteps - 1) * program.ticks),
         rows="\n".join(_row(plan, entry) for entry in plan.entries),
@@ -83,10 +84,18 @@ def _carried(timesteps: int) -> str:
     return f"one of {timesteps} timesteps of a sample" if timesteps > 1 else "one sample"
 
 
-def _results(entries: list[Entry]) -> str:
-    is_sum = len(entries) > 1 and any(entry["host"] for entry in entries)
-    added = ["- the network's result is the sum of them all, on the host"] if is_sum else []
-    return "\n".join([*(_result(entry, is_sum) for entry in entries), *added])
+def _results(plan: Plan) -> str:
+    """All results, and which of them are sums."""
+    entries = {e["of"]: e for e in plan.entries if e.get("writes") == "readout"}
+    lines = []
+    for name, readouts in joined(plan.program.readouts).items():
+        is_sum = len(readouts) > 1
+        lines += [_result(entries[readout.name], is_sum) for readout in readouts]
+        all_of_it = len(readouts) == len(entries)
+        which = "the network's result" if all_of_it else f"the result `{name}`"
+        parts = "them all" if all_of_it else ", ".join(f"`{r.name}`" for r in readouts)
+        lines += [f"- {which} is the sum of {parts}, on the host"] if is_sum else []
+    return "\n".join(lines)
 
 
 def _result(entry: Entry, is_sum: bool) -> str:

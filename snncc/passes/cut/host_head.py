@@ -9,7 +9,7 @@ y = sum_i (x_i weight_iᵀ) + bias, or x_i alone where no layer of the host read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ import onnx_ir.passes.common as common
 from snncc.errors import Option, UsageError, Words
 from snncc.ir.exact import Exact
 from snncc.ir.graphs import attribute, constant, label, static_shape
+from snncc.ir.results import ALONE, results_of, write_results
 from snncc.passes.reading import Affine, Linear, read_affine, read_linear
 from snncc.program import Program, Readout
 
@@ -67,35 +68,52 @@ class HostPart:
         return np.asarray(np.sum(parts, axis=0) + self.bias)
 
 
-def split_off(model: ir.Model, names: str | Iterable[str]) -> HostPart:
-    """Take the affine end off the graph, which then ends with what that end reads.
+def split_off(model: ir.Model, names: str | Iterable[str]) -> dict[str, HostPart]:
+    """Take the affine ends off the graph, which then ends with what these read.
 
     Args:
         model: In stage ``imported``.
         names: Nodes or modules of the linear layers that the host may compute.
 
+    Returns:
+        Of each result that one of these layers leads to, what the host computes.
+
     Raises:
         UsageError: The network does not end in linear layers of these names.
     """
     work = _Split(model, (names,) if isinstance(names, str) else tuple(names))
-    found = work.end()
-    model.graph.outputs[:] = [*found.terms]
+    outs, read, parts = list[ir.Value](), dict[str, list[int]](), dict[str, HostPart]()
+    for name, (place,) in results_of(model).items():
+        found = work.end(model.graph.outputs[place])
+        if found is not None:
+            parts[name] = _part(found)
+        values = [model.graph.outputs[place]] if found is None else [*found.terms]
+        outs += [value for value in values if value not in outs]
+        read[name] = [outs.index(value) for value in values]
+    model.graph.outputs[:] = outs
+    write_results(model, read)
     common.RemoveUnusedNodesPass()(model)
+    return parts
+
+
+def _part(found: _Sum) -> HostPart:
     terms = [_term(value, term) for value, term in found.terms.items()]
     size = next(len(term.weight) for term in terms if term.weight is not None)
     bias = np.broadcast_to(found.bias, (size,)).astype(np.float32)
     return HostPart(tuple(terms), bias)
 
 
-def hosted(program: Program, part: HostPart) -> Program:
-    """The Program whose results the host's part reads; its bias goes with the first layer."""
-    terms, bias = iter(part.terms), part.bias
+def hosted(program: Program, parts: Mapping[str, HostPart]) -> Program:
+    """The Program whose results the host's parts read; a bias goes with the first layer of each."""
+    terms = {name: iter(part.terms) for name, part in parts.items()}
+    biases = {name: part.bias for name, part in parts.items()}
     nodes = []
     for node in program.nodes:
-        if isinstance(node, Readout):
-            term = next(terms)
+        name = (node.result or ALONE) if isinstance(node, Readout) else ""
+        if isinstance(node, Readout) and name in parts:
+            term, bias = next(terms[name]), biases[name]
             node = _hosted(node, term, bias)
-            bias = np.zeros_like(bias) if term.weight is not None else bias
+            biases[name] = np.zeros_like(bias) if term.weight is not None else bias
         nodes.append(node)
     made = Program(program.name, tuple(nodes), program.timesteps, program.ticks)
     made.validate()
@@ -145,7 +163,6 @@ class _Split:
 
     def __init__(self, model: ir.Model, names: tuple[str, ...]) -> None:
         self.model, self.names = model, names
-        self.out = model.graph.outputs[0]
         self.after: set[ir.Value] = set()  # results of the named layers, and all that reads them
         found = set()
         for node in model.graph:
@@ -153,12 +170,15 @@ class _Split:
             found |= named
             if named or any(x in self.after for x in node.inputs):
                 self.after.update(node.outputs)
-        if lost := [name for name in names if name not in found]:
-            raise self._error(lost[0])
+        lost = [name for name in names if name not in found]
+        if lost or not any(out in self.after for out in model.graph.outputs):
+            raise self._error((lost or names)[0])
 
-    def end(self) -> _Sum:
-        """What the network's result is; a named layer goes into it."""
-        found = self._sum(self.out)
+    def end(self, out: ir.Value) -> _Sum | None:
+        """What a result is; None: no named layer goes into it."""
+        if out not in self.after:
+            return None
+        found = self._sum(out)
         if all(term.weight is None for term in found.terms.values()):
             raise self._error(self.names[0])
         return found
@@ -196,7 +216,8 @@ class _Split:
             raise UsageError(Words(Option("host", names), told))
 
     def _error(self, name: str) -> UsageError:
-        ends = " and ".join(dict.fromkeys(_last_layers(self.out)))
+        outs = self.model.graph.outputs
+        ends = " and ".join(dict.fromkeys(layer for out in outs for layer in _last_layers(out)))
         told = f": the network ends in {ends}; only its end can be hosted"
         return UsageError(Words(Option("host", name), told))
 

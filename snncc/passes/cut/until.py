@@ -7,6 +7,7 @@ import onnx_ir.passes.common as common
 
 from snncc.errors import Option, UsageError, Words
 from snncc.ir.graphs import label
+from snncc.ir.results import ALONE, write_results
 
 __all__ = ["cut"]
 
@@ -27,5 +28,6 @@ def cut(model: ir.Model, until: str) -> ir.Model:
         told = f": no such node; there are {', '.join(dict.fromkeys(names))}"
         raise UsageError(Words(Option("until", until), told))
     model.graph.outputs[:] = [found[-1].outputs[0]]
+    write_results(model, {ALONE: [0]})
     common.RemoveUnusedNodesPass()(model)
     return model

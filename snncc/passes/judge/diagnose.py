@@ -17,6 +17,7 @@ import onnx_ir as ir
 from snncc.errors import Fault, Option, Words
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
 from snncc.ir.ops import NEURONS, traits
+from snncc.ir.results import results_of
 from snncc.ir.stages import forbidden
 from snncc.ir.standard_ops import ROUNDINGS
 from snncc.ir.traits import Numbers
@@ -58,7 +59,7 @@ from snncc.passes.recognise.recognise_integer_fire import (
 )
 from snncc.passes.recognise.recognise_qdq import why_no_pair
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "diagnose", "only"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Diagnosis:
         macs, macs_lowerable: Multiply-accumulates of all linear layers, attention and products; of
             those whose input and output are of the right kind.
         until: Label of the last neuron with nothing faulty upstream, if there is any fault.
+        results: Names of those of several results that have nothing faulty upstream, likewise.
     """
 
     faults: tuple[Fault, ...]
@@ -82,6 +84,7 @@ class Diagnosis:
     macs: int
     macs_lowerable: int
     until: str
+    results: tuple[str, ...] = ()
 
 
 def diagnose(model: ir.Model) -> Diagnosis:
@@ -92,11 +95,12 @@ def diagnose(model: ir.Model) -> Diagnosis:
     near: list[Fault] = []
     calls: set[str] = set()
     until = ""
+    names = _names_of_results(model)
     for node in model.graph:
         live = [v for v in node.inputs if v is not None and v in kinds]
         if not live:
             continue  # nothing that the network reads arrives there
-        why = _verdict(node, kinds)
+        why = _named(node, _verdict(node, kinds), names)
         bad = why is not None or any(v in tainted for v in live)
         for out in node.outputs:
             kinds[out] = "real" if why is not None else _kind(node, live, kinds)
@@ -108,24 +112,85 @@ def diagnose(model: ir.Model) -> Diagnosis:
             faults += [miss] if miss else _faults_of_call(node, why, calls)
         elif traits(node).fires and not bad:
             until = label(node)
-    left = _of_loops(faults) or _left_over(model, kinds)
-    return _summary(model, kinds, tainted, left, near, until)
+    empty = _empty_results(model)
+    tainted |= {*empty.values()}
+    clean = _clean_results(model, tainted)
+    left = _of_loops(faults) or _left_over(model)
+    left += [_not_a_result(name, out, kinds, clean) for name, out in empty.items()]
+    return replace(
+        _summary(model, kinds, tainted, left, near, until), results=clean if left else ()
+    )
 
 
-def _left_over(model: ir.Model, kinds: dict[ir.Value, str]) -> list[Fault]:
-    """Where nothing was found, what the next stage does not allow all the same.
-
-    Nor is a value a result that nothing leads to which the network reads: it is not in ``kinds``.
-    """
+def _left_over(model: ir.Model) -> list[Fault]:
+    """Where nothing was found, what the next stage does not allow all the same."""
     calls: set[str] = set()
     left = forbidden(model, "integer")
-    found = [f for n in left for f in _faults_of_call(n, ADVICE.get(n.op_type, OTHER), calls)]
-    return found + [_not_a_result(v) for v in model.graph.outputs if v not in kinds]
+    return [f for n in left for f in _faults_of_call(n, ADVICE.get(n.op_type, OTHER), calls)]
 
 
-def _not_a_result(value: ir.Value) -> Fault:
-    what = "the result is the same for every input"
-    return Fault(what, str(value.name), "result", todo="return what the layers compute")
+# -- results -------------------------------------------------------------------------------
+
+
+_RESULT = "the result is"
+
+
+def _names_of_results(model: ir.Model) -> dict[ir.Value, str]:
+    """Of each output the result that it is, where there are several."""
+    outs, results = model.graph.outputs, results_of(model)
+    named = {outs[place]: name for name, places in results.items() for place in places}
+    return named if len(results) > 1 else {}
+
+
+def _named(
+    node: ir.Node, why: tuple[str, str] | None, names: dict[ir.Value, str]
+) -> tuple[str, str] | None:
+    """The verdict; one on a result says which."""
+    name = next((names[out] for out in node.outputs if out in names), None)
+    if why is None or name is None or not why[0].startswith(_RESULT):
+        return why
+    return why[0].replace(_RESULT, f"the result '{name}' is", 1), why[1]
+
+
+def _empty_results(model: ir.Model) -> dict[str, ir.Value]:
+    """Results that no layer and no neuron has a part in: there is nothing to spike for."""
+    computed, outs = _computed(model), model.graph.outputs
+    named = ((name, outs[p]) for name, places in results_of(model).items() for p in places)
+    return {name: out for name, out in named if out not in computed}
+
+
+def _computed(model: ir.Model) -> set[ir.Value]:
+    """Values that layers or neurons have a part in, which read the input."""
+    live, computed = {*model.graph.inputs}, set[ir.Value]()
+    for node in model.graph:
+        if not any(v in live for v in node.inputs):
+            continue
+        live |= {*node.outputs}
+        works = traits(node).weighs or traits(node).fires or node.op_type == "MatMul"
+        if works or any(v in computed for v in node.inputs):
+            computed |= {*node.outputs}
+    return computed
+
+
+def _clean_results(model: ir.Model, tainted: set[ir.Value]) -> tuple[str, ...]:
+    """Those of several that nothing faulty leads to; none where all are."""
+    outs, places = model.graph.outputs, results_of(model)
+    clean = [name for name, own in places.items() if not any(outs[p] in tainted for p in own)]
+    return tuple(clean) if len(clean) < len(places) else ()
+
+
+def only(names: tuple[str, ...]) -> Option:
+    """The option that keeps these results alone."""
+    return Option("results", names[0] if len(names) == 1 else names)
+
+
+def _not_a_result(
+    name: str, out: ir.Value, kinds: dict[ir.Value, str], clean: tuple[str, ...]
+) -> Fault:
+    of_input = "the result is the input, or computed from it without a layer"
+    what = of_input if out in kinds else "the result is the same for every input"
+    leave = Words("leave it out, with ", only(clean))
+    return Fault(what, name, "result", todo=leave if clean else "return what the layers compute")
 
 
 def _faults_of_call(node: ir.Node, why: tuple[str, str], calls: set[str]) -> list[Fault]:
@@ -212,7 +277,31 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
             return LINEAR
         if node.op_type in ("Add", "Mul"):
             return CONSTANT
+    elif node.op_type == "Mul":
+        return _judge_gate(node, kinds)
     return ADVICE.get(node.op_type, OTHER)
+
+
+_FACTORS = {
+    "source": "the input",
+    "sums": "an average or sum of spikes",
+    "potential": "a membrane potential",
+    "attention": "a membrane potential",
+}
+
+
+def _judge_gate(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str]:
+    """No gate: says which of the factors are not spikes, and what they are."""
+    what, todo = ADVICE["Mul"]
+    factors = dict.fromkeys(x for x in node.inputs if x is not None)
+    found = [(_known(x), _FACTORS.get(kinds.get(x, ""))) for x in factors]
+    told = " and ".join(f"'{name}' is {kind}" for name, kind in found if kind)
+    return (f"{what}: {told}" if told else what), todo
+
+
+def _known(value: ir.Value) -> str:
+    node = value.producer()
+    return label(node) if node is not None else str(value.name)
 
 
 def _judge_reshape(node: ir.Node) -> tuple[str, str] | None:

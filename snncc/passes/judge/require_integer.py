@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from snncc.errors import Option, UnsupportedModelError, Words
 from snncc.passes.base import Pass
-from snncc.passes.judge.diagnose import diagnose
+from snncc.passes.judge.diagnose import diagnose, only
 
 __all__ = ["RequireInteger"]
 
@@ -31,7 +31,9 @@ class RequireInteger(Pass):
             what = f"{nodes} of {kind} cannot become spikes"
             until = (f" {found.until} (", Option("until", found.until), ")")
             prefix = ("; the longest exact prefix ends at", *until) if found.until else ()
-            raise UnsupportedModelError(Words(what, *prefix), found.faults)
+            others = found.results
+            clean = ("; nothing stands in the way of ", only(others)) if others else ()
+            raise UnsupportedModelError(Words(what, *prefix, *clean), found.faults)
         return 0
 
 

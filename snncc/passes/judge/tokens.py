@@ -81,6 +81,10 @@ def judge_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> Verdict | None
     return None
 
 
+_TABLE = (
+    "takes maxima over a table of tokens and channels, which no max-pool of a map does",
+    "MaxPool2d on (N, C, H, W)",
+)
 _NAMES = {TOKENS: "tokens, not a map", PRODUCT: "a product of two of q, k and v"}
 
 
@@ -88,6 +92,8 @@ def read_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> tuple[str, str]
     """Why a node that would do on a map cannot read tokens."""
     for value in node.inputs:
         if value is not None and kinds.get(value) == TOKENS and value.producer() is not None:
+            if traits(node).takes_maximum:
+                return _TABLE
             return f"reads '{_maker(value)}', which regroups channels and positions", _MAPS
     return None
 

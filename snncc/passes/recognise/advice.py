@@ -90,6 +90,10 @@ OPERATORS: dict[str, tuple[str, str]] = {
         "averages windows of different sizes",
         "an output size that divides the map's, or a mean over all of it",
     ),
+    "adaptive_avg_pool3d": (
+        "averages over three axes at once",
+        "a mean over height and width, x.mean((3, 4)), or AdaptiveAvgPool2d on [T·N, C, H, W]",
+    ),
     "adaptive_max_pool2d": (
         "takes maxima of windows of different sizes",
         "an output size that divides the map's, or MaxPool2d",

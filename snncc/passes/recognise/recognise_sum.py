@@ -7,19 +7,22 @@ of both count the same, and come in as many ticks, it is a stream of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.exact import unit_of
 from snncc.ir.graphs import Edit, attribute, replace_value, static_shape
+from snncc.ir.lineage import Lineage
 from snncc.ir.names import NEW
 from snncc.ir.ops import traits
 from snncc.passes.base import Pass
-from snncc.passes.reading import is_branch_sum
+from snncc.passes.reading import is_branch_sum, read_affine
 
 __all__ = ["RecogniseSum"]
 
@@ -35,13 +38,80 @@ class RecogniseSum(Pass):
     def run(self, model: ir.Model) -> int:
         """How many sums were found."""
         bursts: dict[ir.Value, _Burst] = {}
-        streams, count = _streams(model), 0
+        count = sum(_read_result(model, i, self.name) for i in range(len(model.graph.outputs)))
+        streams = _streams(model)
         for node in list(model.graph):
             if node.op_type == "Add":
                 count += node.outputs[0] in streams and _join(node, bursts, self.name)
             elif (found := _burst(node, bursts)) is not None:
                 bursts[node.outputs[0]] = found
         return count
+
+
+def _read_result(model: ir.Model, place: int, made_by: str) -> bool:
+    """Where a result is a sum of spikes, a layer of ones reads it: engines keep potentials."""
+    out, reader = model.graph.outputs[place], None
+    value: ir.Value = out
+    while (found := _before_the_end(value)) is not None:
+        reader, value = value.producer(), found
+    sizes = static_shape(value)
+    if not _is_sum_of_spikes(value) or sizes is None or len(sizes) not in (1, 3):
+        return False
+    edit = Edit(reader or list(model.graph)[-1], made_by)
+    layer = _ones(value, sizes, f"{out.name}/read", edit)
+    if reader is None:  # it comes last, after all that it reads
+        made = layer.producer()
+        assert made is not None
+        model.graph.remove(made)
+        model.graph.append(made)
+        model.graph.outputs[place] = layer
+        lineage = Lineage.of(model)
+        lineage.note(str(layer.name), "same", str(out.name))
+        lineage.write(model)
+    else:
+        reader.replace_input_with(list(reader.inputs).index(value), layer)
+    return True
+
+
+def _before_the_end(value: ir.Value) -> ir.Value | None:
+    """What a factor, a reshape or the sum over timesteps makes ``value`` of."""
+    node = value.producer()
+    if node is not None and (traits(node).ends_time or traits(node).regroups):
+        return node.inputs[0]
+    affine = read_affine(node) if node is not None else None
+    return affine[0] if affine is not None else None
+
+
+def _is_sum_of_spikes(value: ir.Value) -> bool:
+    """Whether spikes, pooled or regrouped, were added on the way to a value, and nothing else."""
+    todo, seen, has_sum = [value], set[ir.Value](), False
+    while todo:
+        made = todo.pop()
+        if made in seen:
+            continue
+        seen.add(made)
+        node = made.producer()
+        if node is None:
+            return False
+        if is_branch_sum(node):
+            has_sum = True
+            todo += [x for x in node.inputs if x is not None]
+        elif traits(node).keeps_counts and node.inputs[0] is not None:
+            todo.append(node.inputs[0])
+        elif not traits(node).makes_counts:
+            return False
+    return has_sum
+
+
+def _ones(value: ir.Value, sizes: Sequence[int], name: str, edit: Edit) -> ir.Value:
+    """The same numbers as the potentials of a layer."""
+    if len(sizes) == 1:
+        weight = edit.const(f"{name}.ones", np.eye(*sizes, dtype=np.float32))
+        return edit.op("Gemm", value, weight, name=name, like=value, attributes={"transB": 1})
+    weight = edit.const(f"{name}.ones", np.ones((sizes[0], 1, 1, 1), np.float32))
+    one: dict[str, Any] = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1]}
+    whole = one | {"pads": [0] * 4, "group": sizes[0]}
+    return edit.op("Conv", value, weight, name=name, like=value, attributes=whole)
 
 
 class _Burst(NamedTuple):

@@ -19,8 +19,9 @@ from snncc.ir.graphs import (
     static_shape,
 )
 from snncc.ir.metadata import NORM, ROUNDING, TIMESTEPS
-from snncc.ir.names import POTENTIAL
+from snncc.ir.names import POTENTIAL, RESULT
 from snncc.ir.ops import having, summed, traits
+from snncc.ir.results import ALONE, results_of
 from snncc.passes.fold.fold_scale import output_scales
 from snncc.passes.integers.neurons import program_fields
 from snncc.program import (
@@ -74,14 +75,18 @@ def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> P
 
 
 def _readouts(model: ir.Model, work: _Build) -> Iterator[Readout]:
-    """The graph's results; one alone is named ``output``, several are numbered."""
-    outs, scales = model.graph.outputs, output_scales(model)
-    for i, (out, scale) in enumerate(zip(outs, scales, strict=True)):
-        source = work.names[out]
-        module = getattr(work.nodes[source], "module", "")
-        over_time = "sum" if traits(out.producer()).ends_time else "each"
-        name = "output" if len(outs) == 1 else f"output{i}"
-        yield Readout(name, _shape(out), source, scale, module, over_time)
+    """The graph's results, each by its name; what one is the sum of is numbered."""
+    outs, scales, results = model.graph.outputs, output_scales(model), results_of(model)
+    for result, places in results.items():
+        for i, place in enumerate(places):
+            out, source = outs[place], work.names[outs[place]]
+            module = getattr(work.nodes[source], "module", "")
+            over_time = "sum" if traits(out.producer()).ends_time else "each"
+            own = result if len(places) == 1 else f"{result}{i}"
+            name = f"{own}{RESULT}" if own in work.nodes else own
+            is_plain = own == name and [*results] == [ALONE]
+            named = None if is_plain else result
+            yield Readout(name, _shape(out), source, scales[place], module, over_time, result=named)
 
 
 def _known_as(node: ir.Node) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact
-from snncc.ir.graphs import Edit, constant, static_shape
+from snncc.ir.graphs import Edit, constant, provenance, set_provenance, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.ops import having
 
@@ -50,11 +50,14 @@ class Parts:
         shape = [out.shape[0] if out.shape else None, len(channels), *(static_shape(out) or ())[1:]]
         name = f"{out.name}/{channels[0]}..{channels[-1]}"
         self.lineage.note(name, "channels", str(out.name), kept=channels.tolist())
-        return Edit(anchor, self.made_by).op(
+        made = Edit(anchor, self.made_by).op(
             node.op_type, *inputs, name=name,
             dtype=out.dtype, shape=shape, domain=node.domain,
             attributes={k: a.value for k, a in node.attributes.items()},
         )  # fmt: skip
+        if (part := made.producer()) is not None:
+            set_provenance(part, provenance(node), self.made_by)
+        return made
 
     def constant(
         self, value: ir.Value | None, array: Array | Exact, anchor: ir.Node

@@ -118,7 +118,7 @@ def _batch_norm(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views
 
 
 def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
-    """The mean or sum over all positions: a global pool, flattened."""
+    """The mean or sum over all positions: a global pool, flattened. Or a sum over channels."""
     view, axes = first_of(seen), _reduced(node)
     if not isinstance(view, Tokens) or axes is None:
         return None
@@ -127,6 +127,8 @@ def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
     if all(view.groups[a] == () for a in gone) and not attribute(node, "keepdims", 1):
         return [replace(view, groups=tuple(g for i, g in enumerate(view.groups) if i not in gone))]
     summed, sizes = [d for a in gone for d in view.groups[a]], sizes_of(view)
+    if node.op_type == "ReduceSum" and {d.axis for d in summed} == {"C"}:
+        return _sum_of_channels(work, node, view, gone)
     positions = prod(d.size or 1 for d in summed)
     if any(d.axis != "P" for d in summed) or positions != prod(sizes[1:]):
         return None
@@ -143,6 +145,32 @@ def _mean(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
         groups = tuple(() if i in gone else g for i, g in enumerate(view.groups))
     scale = Fraction(positions) if node.op_type == "ReduceSum" else Fraction(1)
     return [Tokens(groups, pooled, scale)]
+
+
+def _sum_of_channels(work: Work, node: ir.Node, view: Tokens, gone: set[int]) -> Views:
+    """A sum over the channels of heads that lie side by side, once for each of these channels.
+
+    So what it is multiplied with, channel by channel, meets it where it is.
+    """
+    digits = [d for a in gone for d in view.groups[a]]
+    channels, *rest = sizes_of(view)
+    if view.has_copies or len(digits) != 1 or digits[0].stride != 1:
+        return None
+    (size,) = (d.size or 1 for d in digits)
+    twin = work.map(
+        node, "Conv", work.scaled(view, node),
+        work.const(node, "ones", np.ones((channels, size, *(1 for _ in rest)))),
+        shape=(channels, *rest),
+        attributes={
+            "kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1],
+            "group": channels // size,
+        },
+    )  # fmt: skip
+    if attribute(node, "keepdims", 1):
+        groups = tuple(() if i in gone else g for i, g in enumerate(view.groups))
+    else:
+        groups = tuple(g for i, g in enumerate(view.groups) if i not in gone)
+    return [Tokens(groups, twin)]
 
 
 def _reduced(node: ir.Node) -> list[int] | None:

@@ -150,6 +150,8 @@ def _arithmetic(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views
         return (_gate if node.op_type == "Mul" else _sum)(work, node, seen)
     if view is None or (index == 1 and node.op_type == "Div"):
         return None
+    if array.size != 1 and isinstance(view, Tokens) and view.has_copies:
+        return None
     by_number = array.size == 1 and node.op_type in ("Mul", "Div") and float(array.item()) != 0
     if by_number and (isinstance(view, Product) or is_train(view.twin)):
         (factor,) = exact.fractions() if (exact := Exact.of(node.inputs[1 - index])) else (1,)
@@ -202,8 +204,11 @@ def _gate(work: Work, node: ir.Node, seen: Sequence[View | None]) -> Views:
 
 
 def _covers(whole: Tokens, other: Tokens) -> bool:
-    """Whether the other is a view alike, or one alike of a map with one position."""
+    """Whether the other is a view alike, with copies or not, or one alike of one position."""
     sizes, single = sizes_of(whole), sizes_of(other)
+    if not whole.has_copies and sizes == single and len(whole.groups) == len(other.groups):
+        pairs = zip(whole.groups, other.groups, strict=True)
+        return all(b in (a, ()) and {d.axis for d in a if d not in b} <= {"C"} for a, b in pairs)
     if whole.groups == other.groups and sizes == single:
         return True
     bare = tuple(tuple(d for d in group if d.axis != "P") for group in whole.groups)

@@ -21,6 +21,7 @@ from snncc.passes.tokens.views import BATCH, Groups
 __all__ = ["Attended", "Labels", "NotAttentionError", "Product", "Tokens", "attended", "multiplied"]
 
 Labels = tuple[str, ...]
+COPIES = "multiplies what was summed over channels"
 
 
 class NotAttentionError(Exception):
@@ -32,7 +33,7 @@ class Tokens:
     """A view of a map, times a number.
 
     Attributes:
-        groups: Digits of each axis.
+        groups: Digits of each axis. Channels that differ in a digit that no axis has are copies.
         twin: The map, [N, C, H, W].
         scale: The value is that of the map times this.
     """
@@ -45,6 +46,12 @@ class Tokens:
     def channels(self) -> int:
         """C of the map."""
         return (static_shape(self.twin) or (1,))[0]
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether the map holds numbers more than once."""
+        held = prod(d.size or 1 for group in self.groups for d in group if d.axis in ("C", "P"))
+        return held < prod(static_shape(self.twin) or ())
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ def multiplied(one: Tokens, two: Tokens, labels: tuple[Labels, Labels, Labels]) 
         NotAttentionError: It is none of attention's.
     """
     first, second, out = labels
+    if one.has_copies or two.has_copies:
+        raise NotAttentionError(COPIES)
     shared = [x for x in first if x in second and x in out]
     summed = [x for x in first if x in second and x not in out]
     heads = prod(d.size or 1 for d in _digits(one, first, shared) if d.axis == "C")
@@ -120,6 +129,8 @@ def attended(
     shared = [x for x in first if x in second and x in out]
     summed = [x for x in first if x in second and x not in out]
     heads = product.heads
+    if third.has_copies:
+        raise NotAttentionError(COPIES)
     if third.channels % heads:
         raise NotAttentionError(f"{third.channels} channels for {heads} heads")
     each = third.channels // heads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -22,7 +22,7 @@ from snncc.program.nodes.base import (
 )
 from snncc.program.nodes.passing import Passing
 
-__all__ = ["Readout"]
+__all__ = ["Readout", "joined"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Readout(Passing):
         scale: Real value of one integer unit, or of what that adds to the host's sum.
         over_time: ``each``: a result per timestep; ``sum``: the integers are summed over T.
         host, weight, bias: A linear layer that the host, no engine, computes of the real values:
-            its torch module path, float32 (F_out, F_in) and (F_out,). Where any readout has one,
-            the network's result is the sum of all readouts.
+            its torch module path, float32 (F_out, F_in) and (F_out,).
+        result: Of the network's results the one that this is; that is the sum of all readouts that
+            say so. None: of a network with one result, to which the host adds all readouts.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Readout(Passing):
     host: str = ""
     weight: Array | None = None
     bias: Array | None = None
+    result: str | None = None
 
     emits: ClassVar[bool] = False
     readers: ClassVar[Readers] = {
@@ -59,6 +61,7 @@ class Readout(Passing):
         "host": ("host",),
         "weight": ("host",),
         "bias": ("host",),
+        "result": ALL,
     }
     variants: ClassVar[tuple[str, tuple[str, ...]]] = ("variant", ("own", "host"))
 
@@ -132,3 +135,12 @@ class Readout(Passing):
     def taken(self, program: Network) -> None:
         """See Node."""
         return
+
+
+def joined(readouts: Sequence[Readout]) -> dict[str, list[Readout]]:
+    """The network's results by name, and the readouts that each is, or is the sum of."""
+    alone = "output" if any(r.host for r in readouts if r.result is None) else None
+    found: dict[str, list[Readout]] = {}
+    for readout in readouts:
+        found.setdefault(readout.result or alone or readout.name, []).append(readout)
+    return found

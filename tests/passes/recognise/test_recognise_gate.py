@@ -48,6 +48,13 @@ def tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (flat * (2 - other)).unflatten(2, (6, 6))
 
 
+def head_of_tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Token attention, QKFormer's: what sums over channels of a head fires opens those of b."""
+    q, k = (each.flatten(2).unflatten(1, (2, 2)) for each in (a, b))  # [N, heads, d, P]
+    opened = net.fires[2](q.sum(2, keepdim=True))
+    return (k * opened).flatten(1, 2).unflatten(2, (6, 6))
+
+
 GATES: dict[str, tuple[Meet, int]] = {
     "and": (lambda net, a, b: a * b, 1),
     "square": (lambda net, a, b: a * a, 1),
@@ -62,6 +69,7 @@ GATES: dict[str, tuple[Meet, int]] = {
     ),
     "a factor, which is a norm": (lambda net, a, b: a * (0.5 * b), 1),
     "tokens": (tokens, 1),
+    "a sum over channels of a head": (head_of_tokens, 1),
 }
 
 
@@ -78,9 +86,19 @@ def test_a_product_of_spikes_is_a_gate(name: str) -> None:
 REFUSED: dict[str, tuple[Meet, str]] = {
     "silence of nothing": (lambda net, a, b: a * (0 - b), NO_GATE),
     "silence of both": (lambda net, a, b: (2 - a) * (2 - b), NO_GATE),
-    "a potential": (lambda net, a, b: a * net.again(b), NO_GATE),
+    "a potential": (
+        lambda net, a, b: a * net.again(b), f"{NO_GATE}: 'again' is a membrane potential"
+    ),
+    "an average": (
+        lambda net, a, b: avg_pool2d(a, 3, 1, 1) * b,
+        f"{NO_GATE}: 'avg_pool2d' is an average or sum of spikes",
+    ),
     "maximum": (
         lambda net, a, b: max_pool2d(a * b, 2), "max-pool of products of bursts"
+    ),
+    "maximum over a table of tokens and channels": (
+        lambda net, a, b: max_pool2d((a * b).flatten(2).unflatten(1, (2, 2)), 3, 1, 1),
+        "takes maxima over a table of tokens and channels",
     ),
     "repeated": (lambda net, a, b: net.again(a.mean((2, 3), keepdim=True) + b), "different shapes"),
 }  # fmt: skip
