@@ -30,6 +30,7 @@ from snncc.ir.graphs import (
 )
 from snncc.ir.metadata import SEQUENCE, TIMESTEPS
 from snncc.ir.ops import having, traits
+from snncc.ir.results import results_of
 from snncc.passes.base import Pass
 from snncc.passes.padding import restate
 from snncc.passes.time.forms import Form, MixedError, form_of, groups_of
@@ -236,10 +237,10 @@ class _Folding(Work):
         """Make the twins the graph; sum the result over time if a mean is due."""
         graph = self.model.graph
         self._require_no_faults()
+        self._require_results()
         for i, out in enumerate(graph.outputs):
-            found = laid_out(self, out) if out in self.seen else None
-            if found is None or (why := self._no_result(out, found)):
-                raise UnsupportedModelError(why if found is not None else _STILL)
+            found = laid_out(self, out)
+            assert found is not None
             is_mean = found.seen.when is When.MEAN
             graph.outputs[i] = self._mean(out, found.twin) if is_mean else found.twin
         common.RemoveUnusedNodesPass()(self.model)
@@ -249,8 +250,20 @@ class _Folding(Work):
                 self.lineage.note(twin, "steps", *(steps[t] for t in range(self.T)))
         self.lineage.write(self.model)
 
-    def _no_result(self, out: ir.Value, laid: Laid) -> str:
+    def _require_results(self) -> None:
+        """Raise where a result is none over timesteps; all of them are told, by name if several."""
+        outs, names = self.model.graph.outputs, results_of(self.model)
+        found = {name: self._no_result(outs[places[0]]) for name, places in names.items()}
+        if not (wrong := {name: why for name, why in found.items() if why}):
+            return
+        told = [why if len(names) == 1 else f"'{name}': {why}" for name, why in wrong.items()]
+        raise UnsupportedModelError("; ".join(told))
+
+    def _no_result(self, out: ir.Value) -> str:
         """Why this cannot be what the network returns; empty if it can."""
+        laid = laid_out(self, out) if out in self.seen else None
+        if laid is None:
+            return _STILL
         found, times = laid.seen, laid.seen.timesteps()
         if found.when is When.STILL:
             return _STILL
