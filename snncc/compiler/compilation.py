@@ -34,6 +34,7 @@ from snncc.runtime.verify import (
     require_agreement,
     verify,
 )
+from snncc.system.collection import seldom_collected
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -109,7 +110,8 @@ def check(
     given = read(network, merged(options, more))
     passes = front(masked=given.patches is not None)
     manager = PassManager(passes, dump_dir=given.dump_dir)
-    found = diagnose(manager.run(import_network(given).model))
+    with seldom_collected():
+        found = diagnose(manager.run(import_network(given).model))
     if not found.faults and not found.activations_lowered:
         raise UnsupportedModelError(_NO_NEURON)
     return found
@@ -144,7 +146,8 @@ def _lower(given: Given, calibration: Calibration | None, steps: Steps) -> _Lowe
     """
     early = inputs_of_module(given, calibration) if given.module is not None else None
     steps.begin("import")
-    imported = import_network(given)
+    with seldom_collected():
+        imported = import_network(given)
     inputs = early or inputs_of_file(given, imported.model, calibration)
     inputs = inputs.of(imported.model, given.patches)
     neurons = _require_supported(imported.model, given)

@@ -23,9 +23,12 @@ from snncc.frontends.tidy import users_line
 from snncc.ir.exact import Exact, fraction_of
 from snncc.ir.graphs import Provenance, constant, set_provenance
 
-__all__ = ["faults_of", "name_calls", "prepare", "take_numbers"]
+__all__ = ["CALL", "faults_of", "first_call", "module_of", "name_calls", "prepare", "take_numbers"]
 
 _aten = torch.ops.aten
+
+#: In the metadata of a node of a decomposed program: ``first_call`` of what it is a part of.
+CALL = "snncc_call"
 
 
 def prepare(program: torch.export.ExportedProgram) -> None:
@@ -111,22 +114,22 @@ def name_calls(model: ir.Model, program: torch.export.ExportedProgram) -> None:
         model: As exported, not changed since.
         program: The decomposed one; its nodes know those that the author's code made.
     """
-    calls = {node.name: _origin(node) for node in program.graph.nodes}
+    calls = {node.name: first_call(node) for node in program.graph.nodes}
     for node in model.graph:
         name = re.match(r"%(\w+)", node.metadata_props.get("pkg.torch.onnx.fx_node", ""))
         if name is not None and (found := calls.get(name[1])) is not None:
             set_provenance(node, Provenance(operator=found[0], call=found[1]))
 
 
-def _origin(node: Node) -> tuple[str, str] | None:
-    """Operator and name of the call, before it was decomposed."""
+def first_call(node: Node) -> tuple[str, str]:
+    """Operator and name of the call that the author's code made, of which a node is a part."""
+    if (known := node.meta.get(CALL)) is not None:
+        return known  # type: ignore[no-any-return]
+    first: Any = node
     sources = node.meta.get("from_node") or ()
-    first: Any = sources[0] if sources else node
-    while getattr(first, "from_node", None):
-        deeper = first.from_node[0]
-        if not str(deeper.target).startswith("aten."):
-            break
-        first = deeper
+    while sources and str(sources[0].target).startswith("aten."):
+        first = sources[0]
+        sources = getattr(first, "from_node", None) or ()
     return operator_of(first.target), first.name
 
 

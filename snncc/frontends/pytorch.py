@@ -29,6 +29,7 @@ from snncc.errors import (
     UsageError,
     Words,
 )
+from snncc.frontends.decompositions import by_calls
 from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
@@ -421,6 +422,7 @@ def _standardised(model: ir.Model) -> ir.Model:
 def _converted(program: torch.export.ExportedProgram) -> Any:
     """The program as ONNX, beside the program of which each node is one of its values."""
     prepare(program)
+    by_calls(program)
     try:
         with _quiet():
             found = torch.onnx.export(
