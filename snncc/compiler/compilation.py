@@ -34,6 +34,7 @@ from snncc.runtime.verify import (
     require_agreement,
     verify,
 )
+from snncc.system.collection import seldom_collected
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -109,9 +110,10 @@ def check(
     given = read(network, merged(options, more))
     passes = front(masked=given.patches is not None)
     manager = PassManager(passes, dump_dir=given.dump_dir)
-    imported = import_network(given)
-    _check_pixels(given, imported)
-    found = diagnose(manager.run(imported.model))
+    with seldom_collected():
+        imported = import_network(given)
+        _check_pixels(given, imported)
+        found = diagnose(manager.run(imported.model))
     if not found.faults and not found.activations_lowered:
         raise UnsupportedModelError(_NO_NEURON)
     return found
@@ -156,7 +158,8 @@ def _lower(given: Given, calibration: Calibration | None, steps: Steps) -> _Lowe
     """
     early = inputs_of_module(given, calibration) if given.module is not None else None
     steps.begin("import")
-    imported = import_network(given)
+    with seldom_collected():
+        imported = import_network(given)
     inputs = early or inputs_of_file(given, imported.model, calibration)
     inputs = inputs.of(imported.model, given.patches)
     neurons = _require_supported(imported.model, given)
