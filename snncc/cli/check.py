@@ -26,8 +26,15 @@ _UNSUPPORTED = 3
 
 @click.command("check", short_help="Say what would compile and what would not.")
 @network_options
+@click.option(
+    "--no-neuron-between",
+    "between",
+    type=click.Choice(["merge", "graded", "auto"]),
+    default="auto",
+    help="Of two layers, as for compile. Default: auto.",
+)
 @json_option
-def check(as_json: bool, **given: Any) -> None:
+def check(as_json: bool, between: str, **given: Any) -> None:
     """Say what of a network can become spikes, in seconds; nothing is written.
 
     WEIGHTS|MODEL is a checkpoint (with --arch), an .onnx file or a .pt2 program. Exit code 3 if
@@ -35,7 +42,7 @@ def check(as_json: bool, **given: Any) -> None:
     """
     request = Request(**given)
     request.check()
-    network, found = _diagnose(request)
+    network, found = _diagnose(request, between)
     if as_json:
         write_json(_to_json(network, found))
     else:
@@ -45,7 +52,7 @@ def check(as_json: bool, **given: Any) -> None:
         raise click.exceptions.Exit(_UNSUPPORTED)
 
 
-def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
+def _diagnose(request: Request, between: str) -> tuple[Network, Diagnosis]:
     # the network's code may print, and import what it finds on a path of its own
     with spinner() as say, redirect_stdout(sys.stderr), restored_paths():
         say("read the network")
@@ -61,6 +68,7 @@ def _diagnose(request: Request) -> tuple[Network, Diagnosis]:
             batch_first=request.batch_first or None,
             until=request.until,
             host=request.host,
+            no_neuron_between=between,
             trust_pickle=request.trust_pickle,
         )
     return network, found

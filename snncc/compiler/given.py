@@ -110,8 +110,16 @@ def read(network: torch.nn.Module | str | Path, options: Options) -> Given:
         count = getattr(options, limit)
         if count is not None and count < 1:
             raise UsageError(Words(Option(limit, count), " is not positive"))
+    if options.no_neuron_between != Options.no_neuron_between:
+        _require_form(options.no_neuron_between)
     known = config if isinstance(config, Mapping) else {}
     return Given(network, options, options.name or default, bits, patches, known)
+
+
+def _require_form(name: str) -> None:
+    from snncc.passes.fold.no_neuron_between import require_form
+
+    require_form(name)
 
 
 def frames_of(timesteps: int | None, batch_first: bool | None, config: Mapping[str, Any]) -> Frames:

@@ -155,12 +155,14 @@ def _integer_graph(trained: _Trained) -> tuple[ir.Model, bool]:
     """The graph in which every layer reads integers; whether the module returns [T, N, ...]."""
     from snncc.frontends.pytorch import import_module
     from snncc.passes import PassManager, to_integer
+    from snncc.passes.fold.merge_linear import MergeLinear
+    from snncc.passes.fold.no_neuron_between import MERGE
     from snncc.passes.integers.quantise_input import QuantiseInput
 
     source = QuantiseInput(tuple(1 / (255 * trained.std)), tuple(-trained.mean / trained.std))
     imported = import_module(trained.module, trained.shape, frames=trained.frames)
     rank = len(imported.graph.outputs[0].shape or ())
-    model = PassManager(to_integer(source)).run(imported)
+    model = PassManager(to_integer(source, merge=MergeLinear(MERGE))).run(imported)
     return model, rank > len(model.graph.outputs[0].shape or ())
 
 

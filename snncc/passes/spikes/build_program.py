@@ -104,13 +104,16 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 class _Build:
     """Program nodes so far, and which of them each graph value is emitted by.
 
-    ``lead`` is the number of axes before a timestep's in the input's shape per sample.
+    ``lead`` is the number of axes before a timestep's in the input's shape per sample; ``digits``
+    are the places of digits of potentials, ``places`` those of what products make of them.
     """
 
     lead: int = 0
     nodes: dict[str, Node] = field(default_factory=dict)
     names: dict[ir.Value, str] = field(default_factory=dict)
     products: dict[ir.Value, Projection] = field(default_factory=dict)
+    digits: dict[ir.Value, int] = field(default_factory=dict)
+    places: dict[ir.Value, int] = field(default_factory=dict)
     sums: dict[ir.Value, tuple[Array, _Parts]] = field(default_factory=dict)
 
     def add(self, value: ir.Value, node: Node) -> None:
@@ -138,6 +141,12 @@ def _view(build: _Build, node: ir.Node) -> None:
         build.names[node.outputs[0]] = build.names[x]
 
 
+def _digit(build: _Build, node: ir.Node) -> None:
+    """A digit of a potential is emitted by its accumulator, which hands all of it on at once."""
+    _view(build, node)
+    build.digits[node.outputs[0]] = attribute(node, "place")
+
+
 def _product(build: _Build, node: ir.Node) -> None:
     x, weight = node.inputs[0], constant(node.inputs[1])
     if x is None or weight is None:
@@ -158,10 +167,14 @@ def _product(build: _Build, node: ir.Node) -> None:
             groups=attribute(node, "group"),
         )
     build.products[node.outputs[0]] = made
+    build.places[node.outputs[0]] = build.digits.get(x, 0)
 
 
 def _slice_sum(build: _Build, node: ir.Node) -> None:
-    """Collect a chain of slices; the last one is the accumulator."""
+    """Collect a chain of slices; the last one is the accumulator.
+
+    Every digit of a potential meets all slices: those of the lowest are the layer's.
+    """
     base, acc = node.inputs
     out, shift = node.outputs[0], attribute(node, "shift")
     place = shift, attribute(node, "slice")
@@ -171,13 +184,24 @@ def _slice_sum(build: _Build, node: ir.Node) -> None:
     bias, parts = (start, {}) if start is not None else build.sums[base]
     parts = dict(parts)
     product = replace(build.products[acc], shift=shift)
-    if place in parts:  # a chunk: split over inputs for float32, one slice here
-        product = replace(product, weights=(parts[place].weights[0] + product.weights[0],))
-    parts[place] = product
+    if build.places[acc] > 0:
+        _require_same(node, parts, product)
+    elif place in parts:  # a chunk: split over inputs for float32, one slice here
+        added = parts[place].weights[0] + product.weights[0]
+        parts[place] = replace(product, weights=(added,))
+    else:
+        parts[place] = product
     build.sums[out] = (bias, parts)
     readers = [user.op_type for user, _ in out.uses()]
     if "SliceSum" not in readers:
         _accumulator(build, node, bias, parts)
+
+
+def _require_same(node: ir.Node, parts: _Parts, product: Projection) -> None:
+    """A further digit meets weights of the layer."""
+    rest = product.weights[0]
+    if not any(((rest == 0) | (p.weights[0] == rest)).all() for p in parts.values()):
+        raise SnnccError(f"build-program: '{node.name}' reads a digit with weights of its own")
 
 
 def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: _Parts) -> None:
@@ -366,6 +390,7 @@ _VISITORS: dict[str, Callable[[_Build, ir.Node], None]] = {
     **dict.fromkeys(having("quantised", lambda t: t.fires), _fire),
     "QuantizeInput": _source,
     "SliceSum": _slice_sum,
+    "PayloadDigit": _digit,
     "QAttention": _attention,
     "CountGate": _gate,
     "CountSum": _sum,

@@ -51,10 +51,11 @@ def model(network, pixels):
 
 def test_without_consent_it_is_refused(network):
     with pytest.raises(snncc.errors.UnsupportedModelError) as refused:
-        snncc.compile(network)
+        snncc.compile(network, no_neuron_between="merge")
     (fault,) = refused.value.faults
     assert "without a neuron between" in fault.what
-    assert fault.todo == "put a neuron between them, or give it to the host, host='head'"
+    graded = "or compile with no_neuron_between='graded'"
+    assert fault.todo == f"put a neuron between them, {graded}, or give it to the host, host='head'"
 
 
 class OverTime(nn.Module):
