@@ -20,8 +20,9 @@ from snncc.ir.graphs import static_shape
 from snncc.passes.integers.grid import Grid
 from snncc.passes.integers.products import largest_input
 from snncc.passes.reading import Affine, Linear, absorb_affine_before, holds_counts, is_branch_sum
+from snncc.program.bounds import DIGIT
 
-__all__ = ["DIGIT", "digits_of", "potential_grid", "reading", "reads_potential"]
+__all__ = ["PLACES", "digits_of", "potential_grid", "reading", "reads_potential"]
 
 
 class Planned(Protocol):
@@ -53,8 +54,8 @@ class Planned(Protocol):
         ...
 
 
-#: Largest digit, -128 to 127, that both signs have.
-DIGIT = 127
+#: Potentials have 64 bits: what counts 256^8 times is nothing in them.
+PLACES = 8
 
 
 def digits_of(payload: int) -> int:

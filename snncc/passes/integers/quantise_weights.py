@@ -35,7 +35,7 @@ from snncc.passes.integers.fit_weights import Fit, fit
 from snncc.passes.integers.grid import Grid
 from snncc.passes.integers.heavy_weights import reach
 from snncc.passes.integers.neurons import Refusal, kind_of
-from snncc.passes.integers.payloads import DIGIT, digits_of, potential_grid
+from snncc.passes.integers.payloads import PLACES, digits_of, potential_grid
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
@@ -43,14 +43,13 @@ from snncc.passes.integers.shared_grids import QuantisedLayer, plan, slices
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
 from snncc.program import SLICE_LIMIT, TOTAL_LIMIT
 from snncc.program.attention import EXACT_PRODUCTS
+from snncc.program.bounds import DIGIT
 from snncc.program.nodes.gate import MOST_COUNT
 
 __all__ = ["QuantiseWeights", "squeezed"]
 
 #: ONNX Runtime convolves in float32: exact below this, proved per layer and slice.
 _FLOAT_EXACT = 2**24
-#: Potentials have 64 bits: what counts 256^8 times is nothing in them.
-_PLACES = 8
 #: And takes maxima of potentials in float64.
 _DOUBLE_EXACT = 2**53
 
@@ -325,7 +324,7 @@ class _Work:
             (place + p, shift, x, weight)
             for (p, shift, _), weight in zip(chunks, weights, strict=True)
             for place, x in read
-            if place + p < _PLACES
+            if place + p < PLACES
         ]
         for i, (p, shift, x, weight) in enumerate(pairs):
             acc = self._multiply(edit, linear, x, weight, f"{base}/acc{i}")
