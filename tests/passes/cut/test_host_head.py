@@ -76,7 +76,7 @@ def test_the_host_is_offered_where_the_mean_over_time_follows(pixels):
     torch.manual_seed(0)
     net, given = OverTime().eval(), InputOptions(mode="u8", mean=(0.5,), std=(0.25,))
     with pytest.raises(snncc.errors.UnsupportedModelError) as refused:
-        snncc.compile(net, input_shape=(1, 8, 8), input=given)
+        snncc.compile(net, input_shape=(1, 8, 8), input=given, no_neuron_between="merge")
     (fault,) = refused.value.faults
     assert str(fault.todo).endswith("host='head', the mean over timesteps taken before it")
     model = snncc.compile(net, pixels, input_shape=(1, 8, 8), input=given, host="head")
