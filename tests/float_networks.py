@@ -21,6 +21,8 @@ from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import DOMAIN, OPSET, VERSION, register_schemas
 from snncc.ir.oracle import values_of
 from snncc.passes import FRONT, PassManager, QuantiseInput, RequireInteger, pipeline
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.no_neuron_between import AUTO
 
 __all__ = [
     "Case",
@@ -284,9 +286,10 @@ class Case:
         return {"x": self.x, "x:u8": self.q}
 
 
-def lowered(case: Case, bits: int = 8, check: bool = True) -> PassManager:
-    """All passes, validated."""
-    manager = PassManager(pipeline(case.source, bits), feeds=case.feeds if check else None)
+def lowered(case: Case, bits: int = 8, check: bool = True, form: str = AUTO) -> PassManager:
+    """All passes, validated; ``form``: of layers with no neuron between."""
+    passes = pipeline(case.source, bits, merge=MergeLinear(form, bits))
+    manager = PassManager(passes, feeds=case.feeds if check else None)
     manager.run(imported(case.net))
     return manager
 

@@ -18,15 +18,22 @@ __all__ = ["networks"]
 
 
 @st.composite
-def networks(draw: st.DrawFn, max_layers: int = 3) -> Case:
-    """Feed-forward networks of everything that has a spiking form, with inputs."""
+def networks(draw: st.DrawFn, max_layers: int = 3, between: bool = False) -> Case:
+    """Feed-forward networks of everything that has a spiking form, with inputs.
+
+    Args:
+        draw: Of hypothesis.
+        max_layers: Neurons one after the other, but for those of branches.
+        between: All neurons read layers that have none between them.
+    """
     ties = draw(st.booleans())
     spatial = draw(st.integers(0, 4)) > 0
     size = st.integers(3, 7)
     shape = (draw(st.integers(1, 3)), draw(size), draw(size)) if spatial else (draw(size),)
     source = _source(draw, shape[0], ties)
     rms = 128 * float(np.mean(source.scale))
-    author = _Author(draw, Net(shape, draw(st.integers(0, 2**16)), ties, rms))
+    net = Net(shape, draw(st.integers(0, 2**16)), ties, rms)
+    author = _Author(draw, net, between)
     author.before()
     for _ in range(draw(st.integers(1, max_layers))):
         author.layer()
@@ -49,8 +56,8 @@ def _source(draw: st.DrawFn, channels: int, ties: bool) -> QuantiseInput:
 class _Author:
     """Writes a network layer by layer, as hypothesis decides."""
 
-    def __init__(self, draw: st.DrawFn, net: Net) -> None:
-        self.draw, self.net = draw, net
+    def __init__(self, draw: st.DrawFn, net: Net, between: bool = False) -> None:
+        self.draw, self.net, self.between = draw, net, between
 
     def flip(self, one_in: int = 2) -> bool:
         return bool(self.draw(st.integers(0, one_in - 1)) == one_in - 1)
@@ -80,6 +87,8 @@ class _Author:
         direct = self.net.nodes[-1:] and self.net.nodes[-1].op_type in ("MaxPool", "AveragePool")
         if (direct or not self.net.nodes) and self.flip(4):
             pass  # the neuron reads the source, or counts, directly
+        elif self.between or self.flip(8):
+            self.chain(D)
         elif self.flip(4):
             self.branches(D)
         elif self.spatial and not self.flip(8):
@@ -91,6 +100,40 @@ class _Author:
         self.neuron(D)
         if self.spatial and self.flip(4):
             self.pool()
+
+    def chain(self, D: int) -> None:
+        """Layers with no neuron between: some in a row, of any kind, or a sum of what some make."""
+        net, pick = self.net, self.pick
+        kind = pick("row", "row", "depthwise", "shortcut", "shared", "pool")
+        self.same(self.draw(st.integers(1, 4)), D)
+        if kind == "pool" and self.spatial:
+            self.pool()
+        if kind == "depthwise" and self.spatial:
+            net.conv(net.shape[0], 3, pads=1, group=net.shape[0], bias=self.flip(), D=D)
+        if kind in ("shortcut", "shared"):
+            self.shortcut(D, kind == "shared")
+            return
+        for _ in range(pick(1, 1, 2)):
+            self.convolution(D) if self.spatial and not self.flip(6) else self.dense(D)
+
+    def shortcut(self, D: int, is_shared: bool) -> None:
+        """A layer that reads a potential, added to one that reads spikes; their sum may be read."""
+        net, out = self.net, self.draw(st.integers(1, 4))
+        stream, shape, rms = net.x, net.shape, net.rms
+        self.neuron(D)
+        self.same(out, D)
+        direct = net.x
+        net.x, net.shape, net.rms = stream, shape, rms
+        self.same(out, D)
+        net.add(direct)
+        if is_shared:
+            one = net.x
+            self.same(net.shape[0], D)
+            two = net.x
+            net.x = one
+            self.neuron(D)
+            self.same(net.shape[0], D)
+            net.add(two)
 
     def neuron(self, D: int, norm: float | None = None) -> None:
         """A neuron in any spelling."""
@@ -122,7 +165,7 @@ class _Author:
             return
         self.neuron(D, norm=1.0 if kind == "silence" else None)
         if kind == "shortcut":
-            self.shortcut(out, D)
+            self.identity(out, D)
             return
         one, shape = net.x, net.shape
         self.same(out, D)
@@ -143,7 +186,7 @@ class _Author:
             self.maximum()
             self.same(self.draw(st.integers(1, 3)), D)
 
-    def shortcut(self, out: int, D: int) -> None:
+    def identity(self, out: int, D: int) -> None:
         """Spikes, or a sum of them, are added to the potential of a layer that reads them."""
         one = self.net.x
         self.same(out, D)

@@ -29,6 +29,7 @@ MEASURED = Report(
     layer_bits={"conv": 8},
     squeezed=(Squeezed("conv", 8, 6.5, "fc", 1.25),),
     still_norms=("bn",),
+    no_neuron_between=(),
     samples=4,
     compared=144,
     agreement=None,

@@ -260,7 +260,12 @@ def norm_of_spikes() -> nn.Module:
             "patch_mask is for raw pixels: give input.mean and input.std, or input.mode='u8'",
         ),
         (Remembering, {}, UnsupportedModelError, r"neurons with memory \(fire\) do not go togeth"),
-        (norm_of_spikes, {}, UnsupportedModelError, "without a neuron between"),
+        (
+            norm_of_spikes,
+            {"no_neuron_between": "merge"},
+            UnsupportedModelError,
+            "without a neuron between",
+        ),
     ],
 )
 def test_what_has_no_masked_form_is_refused(

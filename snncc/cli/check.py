@@ -35,11 +35,19 @@ _UNSUPPORTED = 3
 @network_options
 @mean_option
 @std_option
+@click.option(
+    "--no-neuron-between",
+    "between",
+    type=click.Choice(["merge", "graded", "auto"]),
+    default="auto",
+    help="Of two layers, as for compile. Default: auto.",
+)
 @json_option
 def check(
     as_json: bool,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    between: str,
     **given: Any,
 ) -> None:
     """Say what of a network can become spikes, in seconds; nothing is written.
@@ -49,7 +57,7 @@ def check(
     """
     request = Request(**given)
     request.check()
-    network, found = _diagnose(request, mean, std)
+    network, found = _diagnose(request, {"mean": mean, "std": std}, between)
     if as_json:
         write_json(_to_json(network, found))
     else:
@@ -59,9 +67,7 @@ def check(
         raise click.exceptions.Exit(_UNSUPPORTED)
 
 
-def _diagnose(
-    request: Request, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
-) -> tuple[Network, Diagnosis]:
+def _diagnose(request: Request, pixels: dict[str, Any], between: str) -> tuple[Network, Diagnosis]:
     # the network's code may print, and import what it finds on a path of its own
     with spinner() as say, redirect_stdout(sys.stderr), restored_paths():
         say("read the network")
@@ -80,7 +86,8 @@ def _diagnose(
             until=request.until,
             results=request.results,
             host=request.host,
-            input=InputOptions(mean=mean, std=std),
+            input=InputOptions(**pixels),
+            no_neuron_between=between,
             trust_pickle=request.trust_pickle,
         )
     return network, found

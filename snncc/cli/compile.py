@@ -50,6 +50,7 @@ class _Choices:
     weight_bits: int | str | None
     rounding: str | None
     bias_correction: bool | None
+    no_neuron_between: str | None
     calibration: Path | None
     calibration_limit: int | None
     verify_samples: int | None
@@ -113,6 +114,11 @@ def _bits(value: str) -> int | str:
     "--bias-correction/--no-bias-correction",
     default=None,
     help="Take mean errors on the calibration data off biases. Default: with --rounding data.",
+)
+@click.option(
+    "--no-neuron-between",
+    type=click.Choice(["merge", "graded", "auto"]),
+    help="Of two layers: merged weights, graded payloads, or what takes less. Default: auto.",
 )
 @click.option(
     "--calibration",
@@ -205,6 +211,7 @@ def _options(request: Request, choices: _Choices, network: Network, name: str) -
         weight_bits=choices.weight_bits,
         rounding=choices.rounding or "nearest",
         bias_correction=choices.bias_correction,
+        no_neuron_between=choices.no_neuron_between or "auto",
         input=InputOptions(choices.mode, choices.mean, choices.std, _pair(choices.limits)),
         patch_mask=request.patch_mask,
         leaves=request.described,

@@ -5,10 +5,11 @@ A figure that was not measured is called so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from snncc.cli.screen import number, percent, plural, size
+from snncc.cli.screen import file_size, human, number, percent, plural, size
 from snncc.compiler.inputs import OWN_GRID
 from snncc.runtime.contract import class_result
 
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract, Result
-    from snncc.runtime.report import CoverageReport, PassReport, Report, TargetReport, VerifyReport
+    from snncc.runtime.report import (
+        CoverageReport,
+        FormCost,
+        NoNeuronBetween,
+        PassReport,
+        Report,
+        TargetReport,
+        VerifyReport,
+    )
     from snncc.runtime.result import Coverage
 
 __all__ = [
@@ -42,6 +51,8 @@ KINDS_OF_RESULTS = {
 
 _PARTS = ("exact", "analog", "host", "approximate")
 _MOST_NAMES = 3
+#: Of layers with no neuron between that are named.
+_PAIRS = 6
 
 
 def all_lines(model: CompiledModel) -> list[Line]:
@@ -61,6 +72,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         _weights(model),
         *_trained(model),
         *_silent(model),
+        *between_lines(model.report.no_neuron_between),
         *_squeezed(model),
         _latency(model),
         _bounds(model),
@@ -73,6 +85,37 @@ def besides_lines(work: Mapping[str, int]) -> list[Line]:
     """What is computed beside synaptic operations, if anything is."""
     told = [f"{count:,} {what}" for what, count in work.items()]
     return [("besides", f"{', '.join(told)} per sample, counted apart from SOPs")] if work else []
+
+
+def between_lines(pairs: Sequence[NoNeuronBetween]) -> list[Line]:
+    """What became of layers with no neuron between, and what the other form would take of each."""
+    lines: list[Line] = []
+    for pair in pairs[:_PAIRS]:
+        other = "graded" if pair.form == "merged" else "merged"
+        costs = {form: getattr(pair, form) for form in (pair.form, other)}
+        name = pair.module if pair.first == pair.module else f"{pair.first}, {pair.module}"
+        told = [f"{form} {_cost(cost)}" for form, cost in costs.items() if cost is not None]
+        lines.append(("no neuron", f"{name}: {told[0]} ({_WHY[pair.why]})", *told[1:]))
+    if len(pairs) > _PAIRS:
+        counts = Counter(pair.form for pair in pairs)
+        many = ", ".join(f"{count} {form}" for form, count in sorted(counts.items()))
+        lines.append(
+            ("no neuron", f"{len(pairs)} pairs in all: {many}; either takes as many ticks")
+        )
+    return lines
+
+
+def _cost(cost: FormCost) -> str:
+    return f"{file_size(cost.weights)} and {human(cost.operations)} products"
+
+
+#: Why a form was taken.
+_WHY = {
+    "cheaper": "less bytes times time",
+    "asked": "as asked for",
+    "only": "no other is exact",
+    "room": "the other's potentials have too many bits",
+}
 
 
 def network_line(checkpoint: Mapping[str, Any] | None, origins: Mapping[str, str]) -> Line:

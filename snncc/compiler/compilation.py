@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from snncc.backends.chip.chips import require_fit
+from snncc.backends.chip.chips import chip, require_fit
 from snncc.backends.engines import make_engine
 from snncc.compiler.given import Given, merged, read
 from snncc.compiler.importing import Imported, import_network, require_import_law
 from snncc.compiler.inputs import OWN_GRID, Inputs, floats, inputs_of_file, inputs_of_module
-from snncc.compiler.options import InputOptions, Options
+from snncc.compiler.options import DEFAULT_BITS, InputOptions, Options
 from snncc.compiler.progress import Steps, Tell
 from snncc.compiler.report import Findings, findings_of, make_report
 from snncc.compiler.samples import CHECKED, Calibration, Feeds, feeds_for, halves
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from snncc.passes import Pass, PassManager
     from snncc.passes.cut.host_head import HostPart
+    from snncc.passes.fold.merge_linear import MergeLinear
     from snncc.passes.judge.diagnose import Diagnosis
     from snncc.program import Program
     from snncc.runtime.measure import Measured
@@ -108,7 +109,7 @@ def check(
     from snncc.passes.judge.diagnose import diagnose
 
     given = read(network, merged(options, more))
-    passes = front(masked=given.patches is not None)
+    passes = front(given.patches is not None, _merging(given))
     manager = PassManager(passes, dump_dir=given.dump_dir)
     with seldom_collected():
         imported = import_network(given)
@@ -192,7 +193,7 @@ def _require_supported(model: ir.Model, given: Given) -> list[list[str]]:
     from snncc.passes import PassManager, front
     from snncc.passes.judge.require_integer import RequireInteger
 
-    passes = (*front(masked=given.patches is not None), RequireInteger())
+    passes = (*front(given.patches is not None, _merging(given)), RequireInteger())
     made = PassManager(passes, begin=None, kept=()).run(model)
     lineage, known = Lineage.of(made), {str(v.name) for n in model.graph for v in n.outputs}
     fired = [str(node.outputs[0].name) for node in nodes(made, *NEURONS)]
@@ -219,7 +220,19 @@ def _passes(
     if fit is not None and given.bits == "auto":  # rounding flatters its own data
         first, judged = halves(fit.feeds)
         fit = replace(fit, feeds=first)
-    return pipeline(source, given.bits, judged, fit, given.patches is not None)
+    masked, merge = given.patches is not None, _merging(given)
+    return pipeline(source, given.bits, judged, fit, masked, merge)
+
+
+def _merging(given: Given) -> MergeLinear:
+    """What was chosen for layers with no neuron between: potentials have to fit the target, too."""
+    from snncc.passes.fold.merge_linear import MergeLinear
+    from snncc.passes.fold.no_neuron_between import POTENTIAL_BITS
+
+    target, bits = given.options.target, given.bits
+    room = POTENTIAL_BITS if target is None else chip(target).state_bits
+    form = given.options.no_neuron_between
+    return MergeLinear(form, DEFAULT_BITS if isinstance(bits, str) else bits, room)
 
 
 def _steps_after_import(passes: Sequence[Pass], feeds: Feeds) -> int:

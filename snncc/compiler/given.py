@@ -113,8 +113,16 @@ def read(network: torch.nn.Module | str | Path, options: Options) -> Given:
     if isinstance(options.leaves, str) and options.leaves != "auto":
         told = ' is neither "auto" nor descriptions by class, {"MultiSpike": {"D": 4}}'
         raise UsageError(Words(Option("leaves", options.leaves), told))
+    if options.no_neuron_between != Options.no_neuron_between:
+        _require_form(options.no_neuron_between)
     known = config if isinstance(config, Mapping) else {}
     return Given(network, options, options.name or default, bits, patches, known)
+
+
+def _require_form(name: str) -> None:
+    from snncc.passes.fold.no_neuron_between import require_form
+
+    require_form(name)
 
 
 def frames_of(timesteps: int | None, batch_first: bool | None, config: Mapping[str, Any]) -> Frames:

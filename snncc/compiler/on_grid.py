@@ -157,12 +157,14 @@ def _integer_graph(trained: _Trained) -> tuple[ir.Model, list[bool]]:
     """The graph in which every layer reads integers; which results the module has with T apart."""
     from snncc.frontends.pytorch import import_module
     from snncc.passes import PassManager, to_integer
+    from snncc.passes.fold.merge_linear import MergeLinear
+    from snncc.passes.fold.no_neuron_between import MERGE
     from snncc.passes.integers.quantise_input import QuantiseInput
 
     source = QuantiseInput(tuple(1 / (255 * trained.std)), tuple(-trained.mean / trained.std))
     imported = import_module(trained.module, trained.shape, frames=trained.frames)
     ranks = [len(out.shape or ()) for out in imported.graph.outputs]
-    model = PassManager(to_integer(source)).run(imported)
+    model = PassManager(to_integer(source, merge=MergeLinear(MERGE))).run(imported)
     pairs = zip(ranks, model.graph.outputs, strict=True)
     return model, [rank > len(out.shape or ()) for rank, out in pairs]
 

@@ -10,7 +10,7 @@ from typing import Any
 from snncc.backends.chip.chips import CHIPS, chip
 from snncc.errors import Option, UsageError, Words
 
-__all__ = ["InputOptions", "Options", "bits_of"]
+__all__ = ["DEFAULT_BITS", "InputOptions", "Options", "bits_of"]
 
 #: Weight bits where neither the user nor a target says how many.
 DEFAULT_BITS = 16
@@ -52,6 +52,10 @@ class Options:
             default: with rounding ``data``. Where calibration data chooses anything, its first
             half does that and changes are measured on the second; bits beside weights or biases
             are judged on the second half of that first half, which has not chosen the others.
+        no_neuron_between: What becomes of two layers with no neuron between: ``merge``: one, with
+            the product of their weights; what cannot be merged exactly is refused. ``graded``: the
+            second reads the first one's potential, a signed integer. ``auto``: whichever takes less
+            bytes times time, and the second form where the first is not exact.
         input: See InputOptions.
         patch_mask: Patches (h, w) of the patch mask that networks with sparse layers then take as
             second input; None: they run on whole images. Image and sparse layers are masked, as
@@ -83,6 +87,7 @@ class Options:
     weight_bits: int | str | None = None
     rounding: str = "nearest"
     bias_correction: bool | None = None
+    no_neuron_between: str = "auto"
     input: InputOptions = field(default_factory=InputOptions)
     patch_mask: Sequence[int] | None = None
     until: str | None = None

@@ -17,6 +17,7 @@ from snncc.runtime.report import (
     ImportReport,
     LayerReport,
     LayersCompared,
+    NoNeuronBetween,
     Observed,
     PassReport,
     Report,
@@ -30,6 +31,7 @@ from snncc.runtime.verify import Verification
 if TYPE_CHECKING:
     from snncc.frontends.import_law import ImportLaw
     from snncc.passes import PassManager
+    from snncc.passes.fold.no_neuron_between import Between
     from snncc.runtime.measure import Measured
 
 __all__ = ["Findings", "findings_of", "make_report"]
@@ -47,6 +49,7 @@ class Findings:
         macs: Multiply-accumulates of a sample.
         layer_bits: Module path -> bits of its weights.
         squeezed: Layers with fewer bits than were asked for.
+        between: What became of layers with no neuron between.
         still_norms: Batch norms with channels that did not vary in training.
         passes: What each did.
         import_law: The graph beside the trained network.
@@ -61,6 +64,7 @@ class Findings:
     macs: int
     layer_bits: Mapping[str, int]
     squeezed: tuple[Squeezed, ...]
+    between: tuple[NoNeuronBetween, ...]
     still_norms: tuple[str, ...]
     passes: tuple[PassReport, ...]
     import_law: ImportReport
@@ -78,6 +82,7 @@ def findings_of(
 ) -> Findings:
     """What the phases found, and what the graphs say of themselves."""
     from snncc.passes.fold.fold_batch_norm import still_norms
+    from snncc.passes.fold.no_neuron_between import pairs_of
     from snncc.passes.integers.quantise_weights import squeezed
     from snncc.passes.judge.diagnose import diagnose
 
@@ -91,12 +96,17 @@ def findings_of(
         macs=found.macs,
         layer_bits=_layer_bits(manager),
         squeezed=tuple(Squeezed(**row) for row in squeezed(manager.stages["quantised"])),
+        between=tuple(_between(pair) for pair in pairs_of(manager.stages["quantised"])),
         still_norms=tuple(still_norms(manager.stages["quantised"])),
         passes=tuple(PassReport(r.name, r.rewrites, r.checked, r.worst) for r in records),
         import_law=ImportReport(**asdict(law)),
         layers=layers,
         measured=measured,
     )
+
+
+def _between(pair: Between) -> NoNeuronBetween:
+    return decode(NoNeuronBetween, asdict(pair), "no_neuron_between")
 
 
 def _layer_bits(manager: PassManager) -> dict[str, int]:
@@ -135,6 +145,7 @@ def make_report(
         layer_bits=found.layer_bits,
         squeezed=found.squeezed,
         still_norms=found.still_norms,
+        no_neuron_between=found.between,
         **_changes(found.measured),
         layers=layers,
         analog=tuple(node.module or node.name for node in program.analog),

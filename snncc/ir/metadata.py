@@ -15,6 +15,7 @@ __all__ = [
     "MODULE",
     "NORM",
     "NO_ATTENTION",
+    "NO_NEURON",
     "OPERATOR",
     "OUTPUT_SCALES",
     "PASS",
@@ -51,6 +52,8 @@ OUTPUT_SCALES = "snncc.output_scales"
 LAYER_BITS = "snncc.layer_bits"
 #: Layers that lack bits, as others take the room of their potentials.
 SQUEEZED = "snncc.squeezed"
+#: What became of layers with no neuron between.
+NO_NEURON = "snncc.no_neuron_between"
 #: Batch norms with channels that hardly varied in training.
 STILL_NORMS = "snncc.still_norms"
 

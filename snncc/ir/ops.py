@@ -22,6 +22,7 @@ import onnx.shape_inference
 from snncc.ir.attention_ops import ATTENTION_OPS
 from snncc.ir.gate_ops import GATE_OPS
 from snncc.ir.op import COUNTS, F32, GAPS, I8, I32, I64, SUMMED, U8, Op
+from snncc.ir.payload_ops import PAYLOAD_OPS
 from snncc.ir.sparse_ops import SPARSE_OPS
 from snncc.ir.standard_ops import DOMAINS, STANDARD
 from snncc.ir.state_ops import STATE_OPS
@@ -399,6 +400,7 @@ OPS: dict[str, Op] = registry(
         *ATTENTION_OPS,
         *GATE_OPS,
         *SUM_OPS,
+        *PAYLOAD_OPS,
     )
 )
 

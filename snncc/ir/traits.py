@@ -29,6 +29,8 @@ class Numbers(enum.Enum):
     CURRENTS = "currents"
     #: Membrane potentials: what neurons fire by.
     POTENTIALS = "potentials"
+    #: Signed digits of potentials that are handed on to a layer as they are.
+    DIGITS = "digits"
     #: A patch mask: ones and zeros.
     MASK = "mask"
     #: Real numbers of which no network of integers knows anything.

@@ -30,6 +30,7 @@ from snncc.passes.tokens.recognise_attention import RecogniseAttention
 
 __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "front", "pipeline", "to_integer"]
 
+_MERGE = MergeLinear()
 _TO_LEVELS: tuple[Pass, ...] = (
     FoldTime(),  # T joins the batch: later passes treat timesteps as samples
     Canonicalise(),  # one spelling for each thing: later passes know only that one
@@ -41,33 +42,37 @@ _TO_LEVELS: tuple[Pass, ...] = (
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all
     FoldPadding(),  # while batch norms stand: the border of BN(0) is zeros before one
     FoldBatchNorm(),  # layers take their batch norm, so that a layer is all there is
-    MergeLinear(),  # one layer between two neurons: a membrane potential is one weighted sum
+    _MERGE,  # one layer between two neurons, where two cost more: a potential is a weighted sum
 )
 #: What runs on whole images; see ``front``.
 FRONT: tuple[Pass, ...] = (SparseToVanillaConv(), *_TO_LEVELS)
 
 
-def front(masked: bool = False) -> tuple[Pass, ...]:
+def front(masked: bool = False, merge: MergeLinear = _MERGE) -> tuple[Pass, ...]:
     """From whatever was imported to a network whose every activation has levels.
 
     ``check`` stops here.
 
     Args:
         masked: What was trained on patches runs on patches: the patch mask is an input.
+        merge: With what was chosen for layers with no neuron between.
     """
     # The mask comes first, as it is an input of its own.
-    return (KeepMask(), *_TO_LEVELS) if masked else FRONT
+    return (KeepMask() if masked else FRONT[0], *FRONT[1:-1], merge)
 
 
-def to_integer(source: QuantiseInput, masked: bool = False) -> tuple[Pass, ...]:
+def to_integer(
+    source: QuantiseInput, masked: bool = False, merge: MergeLinear = _MERGE
+) -> tuple[Pass, ...]:
     """From stage ``imported`` to ``integer``, in which every layer reads integers.
 
     Args:
         source: How the input becomes integers.
         masked: See ``front``.
+        merge: See ``front``.
     """
     return (
-        *front(masked),
+        *front(masked, merge),
         RequireInteger(),  # fail closed: all that has no spiking form, in one report
         CommuteMaxPool(),  # before levels exist: a pool of spikes is an OR
         source,  # offset and scale of the input enter the first layer while it is float
@@ -81,6 +86,7 @@ def pipeline(
     feeds: Mapping[str, Any] | None = None,
     fit: Fit | None = None,
     masked: bool = False,
+    merge: MergeLinear = _MERGE,
 ) -> Sequence[Pass]:
     """All passes from stage ``imported`` to ``spiking``; build-program reads ``quantised``.
 
@@ -90,12 +96,13 @@ def pipeline(
         feeds: Calibration data; ``auto`` needs it.
         fit: Data to choose weights with, if any.
         masked: See ``front``.
+        merge: See ``front``.
     """
     choose: tuple[Pass, ...] = ()
     if isinstance(weight_bits, str):
         weight_bits, choose = LOW, (ChooseBits(feeds or {}, fit),)
     return (
-        *to_integer(source, masked),
+        *to_integer(source, masked, merge),
         *choose,  # while everything is float: each layer's change can be measured alone
         QuantiseWeights(weight_bits, fit),  # the one lossy step on weights; exact levels
         LowerToSpikes(),  # counts become ticks; validated against the counts

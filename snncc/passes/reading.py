@@ -63,6 +63,9 @@ class Linear:
         border: A further bias (C_out, H, W), or none; a unit per row. Channels off a grid have all
             their bias in it where there is one.
         strides, pads, dilations, group: Of a conv; pads are (top, left, bottom, right).
+        payload: Of a layer that reads integers of a potential: the largest of them; its weights are
+            those that they meet. Of one that reads counts or real numbers: None.
+        steps_read: Bits of what is 1 in real numbers among these integers.
     """
 
     kind: str
@@ -76,6 +79,8 @@ class Linear:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilations: tuple[int, int] = (1, 1)
     group: int = 1
+    payload: int | None = None
+    steps_read: int = 0
 
     @property
     def weight(self) -> Array:

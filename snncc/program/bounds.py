@@ -10,7 +10,17 @@ from snncc.program import Accumulator, Neuron, Node, Program
 from snncc.program.nodes.base import Nodes
 from snncc.program.nodes.projection import weight_reach
 
-__all__ = ["bounded", "emitted_payload", "membrane_range", "potential_bounds", "weight_reach"]
+__all__ = [
+    "DIGIT",
+    "bounded",
+    "emitted_payload",
+    "membrane_range",
+    "potential_bounds",
+    "weight_reach",
+]
+
+#: A slice of 8 bits meets graded payloads in digits of 8 bits: the largest that both signs have.
+DIGIT = 127
 
 
 def emitted_payload(node: Node) -> int:

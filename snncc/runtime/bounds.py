@@ -13,6 +13,7 @@ from snncc.backends.base import Progress
 from snncc.backends.engines import make_engine
 from snncc.errors import Fault, VerificationError
 from snncc.program import Accumulator, Program
+from snncc.program.bounds import DIGIT
 from snncc.runtime.contract import by_timestep
 from snncc.runtime.report import Bound, Observed
 
@@ -28,7 +29,14 @@ _BATCH, _BYTES = 64, 2**28
 def bounds(program: Program) -> tuple[Bound, ...]:
     """Proved range of every accumulator, and the bits it needs."""
     return tuple(
-        Bound(a.module or a.name, a.name, a.low, a.high, bits_of(a.low, a.high), _slice_bits(a))
+        Bound(
+            a.module or a.name,
+            a.name,
+            a.low,
+            a.high,
+            bits_of(a.low, a.high),
+            _slice_bits(a, program),
+        )
         for a in program.accumulators
     )
 
@@ -38,8 +46,14 @@ def bits_of(low: int, high: int) -> int:
     return max(abs(low), abs(high)).bit_length() + 1
 
 
-def _slice_bits(accumulator: Accumulator) -> int:
-    reaches = (p.payload * _one_signed(w) for p in accumulator.projections for w in p.weights)
+def _slice_bits(accumulator: Accumulator, program: Program) -> int:
+    """Of the sums of a slice; with a digit at a time of a graded payload."""
+    nodes = program.by_name
+    reaches = (
+        (DIGIT + 1 if nodes[p.source].is_potential else p.payload) * _one_signed(w)
+        for p in accumulator.projections
+        for w in p.weights
+    )
     return max(reaches, default=0).bit_length() + 1
 
 

@@ -22,9 +22,11 @@ __all__ = [
     "CoverageReport",
     "EngineReport",
     "Float32Report",
+    "FormCost",
     "ImportReport",
     "LayerReport",
     "LayersCompared",
+    "NoNeuronBetween",
     "Observed",
     "PassReport",
     "Report",
@@ -156,6 +158,42 @@ class Squeezed:
     bits_left: float
     by: str
     reach: float
+
+
+@dataclass(frozen=True)
+class FormCost:
+    """What a form of two layers with no neuron between takes.
+
+    Attributes:
+        weights: Bytes of weights, in slices of 8 bits, and of bias maps.
+        operations: Multiplications per sample and timestep, if every input comes.
+        payloads: Those of them whose input is a graded payload.
+    """
+
+    weights: int
+    operations: int
+    payloads: int
+
+
+@dataclass(frozen=True)
+class NoNeuronBetween:
+    """What became of two layers with no neuron between; either form takes as many ticks.
+
+    Attributes:
+        first: Module path of the first; of a sum of layers that of its reader.
+        module: Module path of the second.
+        form: ``merged``: one layer; ``graded``: the second reads the first one's potential.
+        why: ``cheaper``, ``asked``, ``only``: no other form is exact, or ``room``: the other form's
+            potentials have too many bits.
+        merged, graded: Costs of both forms; None: there is no such form.
+    """
+
+    first: str
+    module: str
+    form: str
+    why: str
+    merged: FormCost | None
+    graded: FormCost | None
 
 
 @dataclass(frozen=True)
@@ -324,6 +362,7 @@ class Report:
         layer_bits: Module path -> bits of its weights.
         squeezed: Layers with fewer bits than were asked for.
         still_norms: Batch norms with channels of variance 0, which is mostly why.
+        no_neuron_between: What became of layers with no neuron between.
         samples: Calibration samples that changes were measured on; 0: none.
         compared: Activations compared on them.
         agreement: Share of samples with the trained network's class; None for results that are
@@ -357,6 +396,7 @@ class Report:
     layer_bits: Mapping[str, int]
     squeezed: tuple[Squeezed, ...]
     still_norms: tuple[str, ...]
+    no_neuron_between: tuple[NoNeuronBetween, ...]
     samples: int
     compared: int | None
     agreement: float | None

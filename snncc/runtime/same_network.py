@@ -28,7 +28,7 @@ from snncc.ir.traits import Numbers
 from snncc.passes.spikes.build_program import build_program
 from snncc.passes.spikes.lower_to_spikes import LowerToSpikes
 from snncc.program import Array, Node, Program, Projection, Readout, Shape
-from snncc.program.bounds import emitted_payload, weight_reach
+from snncc.program.bounds import DIGIT, emitted_payload, weight_reach
 from snncc.program.nodes.base import PEOPLE
 
 __all__ = ["require_same_network"]
@@ -136,7 +136,7 @@ class _Known:
         self.program = program
         self.types: dict[ir.Value | None, ir.DataType] = {}
         self.reach: dict[ir.Value | None, int] = {}
-        self.parts: dict[ir.Value | None, dict[tuple[int, int], Array]] = {}
+        self.parts: dict[ir.Value | None, dict[tuple[int, int, int], Array]] = {}
 
     def add(self, node: ir.Node) -> None:
         """What is known of the value that a node gives."""
@@ -171,6 +171,8 @@ class _Known:
         if asked.keeps_counts:
             return read * summed(node)
         emitter = self.program.by_name.get(str(out.name))
+        if asked.emits is Numbers.DIGITS:
+            return DIGIT + 1
         if asked.emits is Numbers.POTENTIALS or asked.masks:
             return _ANY if emitter is None else emitted_payload(emitter)
         if asked.emits in (Numbers.COUNTS, Numbers.MASK):
@@ -183,7 +185,10 @@ class _Known:
         producer = acc.producer() if acc is not None else None
         if producer is None:
             raise _OtherNetworkError(f"'{node.outputs[0].name}' sums no product")
-        place, weights = (attribute(node, "shift"), attribute(node, "slice")), _weights(producer)
+        digit = producer.inputs[0].producer() if producer.inputs[0] is not None else None
+        of = attribute(digit, "place", 0) if digit is not None else 0
+        place = attribute(node, "shift"), attribute(node, "slice"), of
+        weights = _weights(producer)
         parts = dict(self.parts.get(base, {}))
         if place in parts:
             whole = parts[place].astype(np.int16) + weights

@@ -150,15 +150,16 @@ def test_unknown_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         EventEngine(program)
 
 
-def test_a_sum_beyond_32_bits_is_refused_by_name() -> None:
+def test_a_potential_beyond_62_bits_is_refused_by_name() -> None:
     program, _ = chain()
     accumulator = next(n for n in program.nodes if isinstance(n, Accumulator))
     p = accumulator.projections[0]
-    huge = replace(accumulator, projections=(replace(p, weights=p.weights * 3, payload=2**31),))
+    heavy = replace(p, weights=p.weights * 3, payload=2**31, shift=20)
+    huge = replace(accumulator, projections=(heavy,))
     source = replace(program.source, payload=2**31 - 1)
     swap = {accumulator.name: huge, source.name: source}
     nodes = tuple(swap.get(n.name, n) for n in program.nodes)
-    with pytest.raises(BadInputError, match="a sum may exceed 32 bits") as caught:
+    with pytest.raises(BadInputError, match="the potential may exceed 62 bits") as caught:
         EventEngine(Program("huge", nodes, program.timesteps, program.ticks))
     assert accumulator.name in str(caught.value)
 

@@ -44,7 +44,7 @@ typedef struct {
 
 static int32_t value(const scene *s, size_t at)
 {
-    return s->conv.bytes == 1 ? ((uint8_t *)s->map)[at] : ((uint16_t *)s->map)[at];
+    return s->conv.bytes == 1 ? ((uint8_t *)s->map)[at] : ((int16_t *)s->map)[at];
 }
 
 static void set(const scene *s, size_t at, int32_t v)
@@ -52,7 +52,7 @@ static void set(const scene *s, size_t at, int32_t v)
     if (s->conv.bytes == 1)
         ((uint8_t *)s->map)[at] = (uint8_t)v;
     else
-        ((uint16_t *)s->map)[at] = (uint16_t)v;
+        ((int16_t *)s->map)[at] = (int16_t)v;
 }
 
 static int32_t any_payload(int32_t bytes)
@@ -84,16 +84,19 @@ static int16_t any_weight(int32_t most, int32_t kind)
     return (int16_t)between(-most, most);
 }
 
+/* Words have a sign, of which the map has both in half of the scenes. */
 static void fill_map(scene *s)
 {
     size_t count = (size_t)s->height * (size_t)s->width * (size_t)s->conv.channels;
     uint32_t density[] = {0, 2, 10, 30, 50, 100}, chosen = density[draw(6)];
-    int32_t extreme = (int32_t)draw(2);
+    int32_t extreme = (int32_t)draw(2), is_signed = s->conv.bytes == 2 && draw(2);
 
     s->map = room(count * (size_t)s->conv.bytes, EV_SLACK);
-    for (size_t i = 0; i < count; i++)
-        set(s, i, draw(100) >= chosen ? 0 : extreme ? s->conv.payload
-                                                    : between(1, s->conv.payload));
+    for (size_t i = 0; i < count; i++) {
+        int32_t some = extreme ? s->conv.payload : between(1, s->conv.payload);
+
+        set(s, i, draw(100) >= chosen ? 0 : is_signed && draw(2) ? -some : some);
+    }
 }
 
 static void fill_weights(scene *s, size_t count, int64_t taps)
@@ -125,7 +128,7 @@ static void put(const ev_events *events, size_t at, size_t position, int32_t pay
     if (bytes == 1)
         ((uint8_t *)events->payload)[at] = (uint8_t)payload;
     else
-        ((uint16_t *)events->payload)[at] = (uint16_t)payload;
+        ((int16_t *)events->payload)[at] = (int16_t)payload;
 }
 
 static void fill_events(scene *s)
@@ -357,6 +360,67 @@ static int test_nonzero(const ev_kernels *k)
     return got != want;
 }
 
+static int64_t any_value(int bits)
+{
+    uint64_t some = ((uint64_t)draw(1u << 31) << 32) ^ ((uint64_t)draw(1u << 31) << 1) ^ draw(2);
+    int64_t least = -(INT64_C(1) << (bits - 1));
+
+    return draw(8) ? least + (int64_t)(some >> (64 - bits)) : least + (int64_t)draw(2);
+}
+
+/* All digits of values of up to `bits` bits: each as it is defined, and together the values. */
+static int digits_of(const ev_kernels *k, int wide, int bits, int low_bits, size_t count)
+{
+    int64_t *values = room(count * 8, 0), *rest = room(count * 8, 0);
+    void *read = room(count * (wide ? 8 : 4), 0);
+    int16_t *got = room(count * 2, 0);
+    int64_t half = INT64_C(1) << (low_bits - 1);
+    int bad = 0, places = (bits + low_bits - 1) / low_bits;
+
+    for (size_t i = 0; i < count; i++) {
+        values[i] = rest[i] = any_value(bits);
+        if (wide)
+            ((int64_t *)read)[i] = values[i];
+        else
+            ((int32_t *)read)[i] = (int32_t)values[i];
+    }
+    for (int place = 0, last = 0; !last && !bad; place++) {
+        ev_digit digit = {.shift = place * low_bits, .mask = 2 * half - 1, .take = half};
+
+        last = place == places - 1;
+        for (int below = 0; below < place + !last; below++)
+            digit.add += half << below * low_bits;
+        if (last) {
+            digit.mask = -1;
+            digit.take = 0;
+        }
+        k->digits[wide](read, &digit, count, got);
+        for (size_t i = 0; i < count && !bad; i++) {
+            int64_t base = INT64_C(1) << low_bits;
+            int64_t want = last ? rest[i] : (rest[i] % base + base + half) % base - half;
+
+            bad = got[i] != want;
+            rest[i] = last ? 0 : (rest[i] - want) / base;
+            if (bad)
+                printf("%s digits: %lld has %d at place %d of %d bits, should be %lld\n", k->name,
+                       (long long)values[i], got[i], place, low_bits, (long long)want);
+        }
+    }
+    free(values);
+    free(rest);
+    free(read);
+    free(got);
+    return bad;
+}
+
+static int test_digits(const ev_kernels *k)
+{
+    int low_bits = between(1, 15);
+
+    return digits_of(k, 0, between(low_bits, 29), low_bits, draw(100)) ||
+           digits_of(k, 1, between(low_bits, 61), low_bits, draw(100));
+}
+
 static uint8_t naive_count(int32_t potential, const int32_t *levels, int32_t D, int32_t lanes,
                            int32_t c)
 {
@@ -412,9 +476,9 @@ static int test(const ev_kernels *k, int rounds)
     for (int i = 0; i < rounds && !bad; i++) {
         for (int32_t bytes = 1; bytes <= 2; bytes++)
             bad |= test_conv(k, bytes) | test_depthwise(k, bytes) | test_list(k, bytes);
-        bad |= test_nonzero(k) | test_fire(k);
+        bad |= test_nonzero(k) | test_fire(k) | test_digits(k);
     }
-    printf("%s: %d rounds of dense, events, depthwise, list, nonzero, fire: %s\n", k->name, rounds,
+    printf("%s: %d rounds of dense, events, depthwise, list, nonzero, fire, digits: %s\n", k->name, rounds,
            bad ? "WRONG" : "equal to naive loops");
     return bad;
 }

@@ -219,21 +219,53 @@ static void test_data(void)
     expect_of(&net, N2, "the membrane may exceed 62 bits");
 }
 
-/* Sums that may overflow are refused, ones that just do not are taken. */
+/* How many digits the only projection reads: the largest value is that of all digits together, and no
+ * product of one with the only weight exceeds 32 bits. */
+static void expect_digits(network *of, int64_t payload, int64_t weight, int32_t count)
+{
+    size_t size;
+    int64_t *bytes = network_bytes(of, &size);
+    ev_fault fault = {-1, NULL};
+    ev_net *net = NULL;
+
+    CHECK(ev_net_load(bytes, size, &net, &fault) == EV_OK);
+    const ev_digits *digits = &net->projection[0].digits;
+    int64_t largest = digits->top << digits->bits * (count - 1);
+
+    CHECK(digits->count == count);
+    for (int32_t digit = 0; digit < count - 1; digit++)
+        largest += (digits->low - 1) << digits->bits * digit;
+    CHECK(largest >= payload && digits->most >= payload);
+    CHECK(digits->top * weight < INT32_MAX && digits->low * weight < INT32_MAX);
+    CHECK(digits->top <= INT16_MAX && digits->low <= INT16_MAX);
+    ev_net_free(net);
+    free(bytes);
+}
+
+/* Sums that may overflow are taken in digits; potentials that may are refused. */
 static void test_bounds(void)
 {
+    static const struct {
+        int64_t payload;
+        int16_t weight;
+        int32_t digits;
+    } sums[] = {
+        {INT16_MAX, 127, 1},   {INT16_MAX + 1, 127, 2},     {INT32_MAX, 127, 3},
+        {INT16_MAX, 32767, 1}, {INT32_MAX, INT16_MIN, 3},   {INT32_MAX, 0, 3},
+    };
     network net;
     int16_t *weight;
 
-    for (int64_t payload = 2147483646 / 127; payload <= 2147483646 / 127 + 1; payload++) {
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
         rng r = {1};
 
-        network_start(&net, 1, (shape){1, 1, 1}, payload);
+        network_start(&net, 1, (shape){1, 1, 1}, sums[i].payload);
         add_accumulator(&net, &r, (shape){1, 1, 1}, 0, 0);
         weight = (int16_t *)(void *)((uint8_t *)net.data + net.data_bytes);
         add_projection(&net, &r, X, EV_CONV, (window){0});
-        *weight = 127;
-        expect_of(&net, V1, payload * 127 < INT32_MAX ? NULL : "a sum may exceed 32 bits");
+        *weight = sums[i].weight;
+        expect_of(&net, V1, NULL);
+        expect_digits(&net, sums[i].payload, labs(sums[i].weight), sums[i].digits);
     }
     network_start(&net, 1, (shape){1, 1, 1}, INT32_MAX);
     for (int32_t node = 0; node < 3; node++)

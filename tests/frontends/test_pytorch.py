@@ -31,7 +31,9 @@ from snncc.ir.graphs import attribute, nodes, provenance
 from snncc.ir.oracle import evaluate
 from snncc.ir.text import dump
 from snncc.nn import IntegerFire
-from snncc.passes import FRONT, PassManager, RequireInteger
+from snncc.passes import FRONT, PassManager, RequireInteger, front
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.no_neuron_between import MERGE
 
 ROOT = Path(__file__).parents[2]
 X = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -247,7 +249,7 @@ def test_control_flow_is_unsupported_and_quiet(capfd: pytest.CaptureFixture[str]
 
 def report_of(model: ir.Model) -> str:
     with pytest.raises(UnsupportedModelError) as caught:
-        PassManager((*FRONT, RequireInteger())).run(model)
+        PassManager((*front(merge=MergeLinear(MERGE)), RequireInteger())).run(model)
     return f"{caught.value}\n"
 
 

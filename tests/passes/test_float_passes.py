@@ -19,9 +19,20 @@ from random_networks import networks
 
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate
-from snncc.passes import FRONT, CommuteMaxPool, FoldScale, Pass, PassManager, RequireInteger
+from snncc.passes import (
+    FRONT,
+    CommuteMaxPool,
+    FoldScale,
+    Pass,
+    PassManager,
+    RequireInteger,
+    front,
+)
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.no_neuron_between import MERGE
 
-ALL: tuple[Pass, ...] = (*FRONT, RequireInteger(), CommuteMaxPool(), FoldScale())
+MERGED = front(merge=MergeLinear(MERGE))
+ALL: tuple[Pass, ...] = (*MERGED, RequireInteger(), CommuteMaxPool(), FoldScale())
 
 
 def conv_bn(net: Net) -> Net:
@@ -283,13 +294,13 @@ def test_behind_fold_scale_norms_are_1_and_averages_are_sums(author: Callable[[N
     ],
 )
 def test_one_layer_is_left_between_two_neurons(author: Callable[[Net], Net], layers: int) -> None:
-    found = kinds(run(author, FRONT).stages["imported"])
+    found = kinds(run(author, MERGED).stages["imported"])
     assert found["Conv"] + found["Gemm"] == layers
     assert not found["Mul"]
 
 
 def test_a_shift_ahead_of_a_padded_layer_becomes_a_map_of_biases() -> None:
-    model = run(norm_before_a_padded_conv, FRONT).stages["imported"]
+    model = run(norm_before_a_padded_conv, MERGED).stages["imported"]
     (border,) = nodes(model, "Add")
     bias = border.inputs[1]
     assert bias is not None

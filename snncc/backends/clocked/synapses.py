@@ -27,6 +27,8 @@ Ints = npt.NDArray[np.int64]
 
 #: Float types and the bound below which all integers, hence all partial sums, are exact in them.
 _FLOATS: tuple[tuple[type[np.floating[Any]], int], ...] = ((np.float32, 2**24), (np.float64, 2**53))
+#: Bits of graded payloads that are multiplied apart from those above them.
+_LOW_BITS = 28
 #: A convolution gathers its patches in chunks of about this size, which stay in the cache.
 _CHUNK_BYTES = 2**20
 
@@ -50,12 +52,31 @@ def all_synapses(program: Program) -> dict[str, list[Synapses]]:
 def _synapses(p: Projection, source: Node, nodes: Nodes) -> Synapses:
     if p.kind == "identity":
         return _deliver_identity
-    parts = _exact_parts(p, source.tick_reach(nodes))
-    return _WEIGHTED[p.kind](parts, p, source.shape)
+    payload = source.tick_reach(nodes)
+    if source.is_potential and payload * max(map(weight_reach, p.weights)) >= _FLOATS[-1][1]:
+        return _Halves(p, source.shape, payload)
+    return _WEIGHTED[p.kind](_exact_parts(p, payload), p, source.shape)
 
 
 def _deliver_identity(arrived: Array, potential: Ints) -> None:
     potential += arrived
+
+
+class _Halves:
+    """Graded payloads of more bits than a float holds beside weights: high ones and low ones."""
+
+    def __init__(self, p: Projection, shape: Shape, payload: int) -> None:
+        low, high = 1 << (_LOW_BITS - 1), (payload >> _LOW_BITS) + 1
+        above = replace(p, shift=p.shift + _LOW_BITS)
+        self.low, self.high = (
+            _WEIGHTED[p.kind](_exact_parts(q, most), q, shape)
+            for q, most in ((p, low), (above, high))
+        )
+
+    def __call__(self, arrived: Array, potential: Ints) -> None:
+        above = (arrived + (1 << (_LOW_BITS - 1))) >> _LOW_BITS
+        self.low(arrived - (above << _LOW_BITS), potential)
+        self.high(above, potential)
 
 
 class _Parts:

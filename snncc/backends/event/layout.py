@@ -184,7 +184,7 @@ class _Writer:
         kernel = p.weights[0].shape[2:] if p.kind == "conv" else (1, 1)
         fields |= _pair("kernel", kernel) | _pair("stride", p.strides)
         fields |= _pad(p.pads) | _pair("dilation", p.dilations) | {"groups": p.groups}
-        parts = _parts(p)
+        parts = _parts(p, self.program.by_name[p.source].is_potential)
         fields["parts"] = len(parts)
         for i, (weights, shift) in enumerate(parts):
             fields[f"part{i}"] = self._add(_channels_last(p, weights, shape), "<i2")
@@ -242,15 +242,28 @@ def _pad(pads: Sequence[int]) -> Fields:
     return {"pad_top": pads[0], "pad_left": pads[1]}
 
 
-def _parts(p: Projection) -> list[tuple[Array, int]]:
-    """Weights as parts of 16 bits, w = sum of part << shift: few, if their sums fit 32 bits."""
+def _parts(p: Projection, is_graded: bool = False) -> list[tuple[Array, int]]:
+    """Weights as parts of 16 bits, w = sum of part << shift: few, if their sums fit 32 bits.
+
+    Of graded payloads the core makes digits, so that they do: the parts with the fewest of these.
+    """
     total = p.total() >> p.shift
     low = ((total + 2**15) & 0xFFFF) - 2**15
     merged = [(low, 0), ((total - low) >> 16, 16)]
     found = [(w, shift) for w, shift in merged if shift == 0 or w.any()]
-    if any(p.payload * weight_reach(w) >= SLICE_LIMIT for w, _ in found):
-        found = [(w, 8 * i) for i, w in enumerate(p.weights)]
+    apart = [(w, 8 * i) for i, w in enumerate(p.weights)]
+    if is_graded:
+        found = min(found, apart, key=lambda parts: _products(p.payload, [w for w, _ in parts]))
+    elif any(p.payload * weight_reach(w) >= SLICE_LIMIT for w, _ in found):
+        found = apart
     return [(w, shift + p.shift) for w, shift in found]
+
+
+def _products(payload: int, parts: Sequence[Array]) -> int:
+    """About how many digits of a payload meet how many parts, if sums of each fit 32 bits."""
+    most = min(2**15, SLICE_LIMIT // max(1, *map(weight_reach, parts)))
+    bits = max(1, most.bit_length() - 1)
+    return len(parts) * max(1, -(-payload.bit_length() // bits))
 
 
 def _channels_last(p: Projection, weights: Array, shape: Shape) -> Array:

@@ -1,7 +1,8 @@
 """merge-linear: between two neurons one linear layer is left.
 
 Scales and shifts join the layer before or after them; two linear layers without a neuron between
-become one where that is exact; an affine map with no layer to join becomes a 1x1 depthwise one.
+become one where that is exact and wanted (see no_neuron_between), else the second reads the first
+one's potential; an affine map with no layer to join becomes a 1x1 depthwise one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,17 @@ from snncc.ir.graphs import Edit, is_op, nodes, only_reader, replace_value, stat
 from snncc.ir.names import NEW, SCALED
 from snncc.ir.ops import having, traits
 from snncc.passes.base import Pass
+from snncc.passes.fold.no_neuron_between import (
+    AUTO,
+    POTENTIAL_BITS,
+    Between,
+    Cost,
+    choose,
+    cost_of_weights,
+    left,
+    reading_potentials,
+    write_pairs,
+)
 from snncc.passes.padding import absorb_padding
 from snncc.passes.reading import (
     Affine,
@@ -44,7 +56,18 @@ _MOVERS = having("imported", lambda t: t.takes_maximum or t.averages or t.regrou
 
 @dataclass(frozen=True)
 class MergeLinear(Pass):
-    """Affine maps and chains of linear layers become single linear layers."""
+    """Affine maps and chains of linear layers become single linear layers, where that is wanted.
+
+    Attributes:
+        form: ``merge``: always, and others are refused; ``graded``: never; ``auto``: where no other
+            form is cheaper.
+        bits: Of weights.
+        room: Bits that potentials may have, with sign.
+    """
+
+    form: str = AUTO
+    bits: int = 16
+    room: int = POTENTIAL_BITS
 
     name: ClassVar[str] = "merge-linear"
     stage_in: ClassVar[str] = "imported"
@@ -52,12 +75,14 @@ class MergeLinear(Pass):
 
     def run(self, model: ir.Model) -> int:
         """Repeat the rules until none applies."""
-        total = 0
-        while count := self._sweep(model):
+        total, merged = 0, list[Between]()
+        while count := self._sweep(model, merged):
             total += count
+        pairs = [*merged, *(self._left(linear) for linear in reading_potentials(model))]
+        write_pairs(model, self.form, pairs)
         return total
 
-    def _sweep(self, model: ir.Model) -> int:
+    def _sweep(self, model: ir.Model, merged: list[Between]) -> int:
         count = 0
         for node in nodes(model, *_AFFINE, *_MOVERS):
             if is_op(node, *_MOVERS):
@@ -65,13 +90,48 @@ class MergeLinear(Pass):
             elif not is_inside(node):  # of a rounding that recognise-integer-fire left
                 count += any(rule(node, self.name) for rule in _AFFINE_RULES)
         for node in nodes(model, "Conv", "Gemm", "Add"):
-            count += _merge_pair(node, self.name)
+            count += self._merge_pair(node, merged)
         if not count:
             count = sum(absorb_padding(node, self.name) for node in nodes(model, "Conv"))
         if not count:
             rest = [node for node in nodes(model, *_AFFINE) if not is_inside(node)]
             count = sum(_materialise(node, self.name) for node in rest)
         return count
+
+    def _merge_pair(self, node: ir.Node, merged: list[Between]) -> bool:
+        """First -> second, nobody else reading first: one layer, if that is the form to take."""
+        second = read_linear(node.outputs[0])
+        if second is None or (node.op_type != "Add" and _with_border(second.out) is not second.out):
+            return False
+        first = _read_alone(second)
+        chosen = self._choice(first, second)
+        if first is None or (chosen is not None and chosen.form == "graded"):
+            return False
+        if (made := _merge(first, second)) is None:
+            return False
+        merged += [chosen] if chosen is not None else []
+        write_linear(made, self.name)
+        return True
+
+    def _choice(self, first: Linear | None, second: Linear) -> Between | None:
+        """What becomes of both; None: they are merged without a choice, or are never."""
+        whole = _merged_cost(first, second, self.bits) if first is not None else None
+        if first is None or whole is None:
+            return None
+        return choose(first, second, whole, self.form, self.bits, self.room)
+
+    def _left(self, second: Linear) -> Between:
+        """What became of a layer that reads a potential."""
+        return self._choice(_read_alone(second), second) or left(
+            read_linear(second.x), second, self.bits
+        )
+
+
+def _read_alone(second: Linear) -> Linear | None:
+    """The layer that a layer reads, if nobody else does."""
+    if len(second.x.uses()) != 1 or second.x.is_graph_output():
+        return None
+    return read_linear(second.x)
 
 
 def _affine_of(node: ir.Node) -> tuple[ir.Value, Affine] | None:
@@ -245,21 +305,6 @@ def _regrouped(affine: Affine, before: tuple[int, ...], after: tuple[int, ...]) 
     return Affine(*(numbers.rows(channels[:, 0]) for numbers in both))
 
 
-def _merge_pair(node: ir.Node, made_by: str) -> bool:
-    """First -> second, nobody else reading first: one layer."""
-    second = read_linear(node.outputs[0])
-    if second is None or (node.op_type != "Add" and _with_border(second.out) is not second.out):
-        return False
-    first = read_linear(second.x)
-    if first is None or len(second.x.uses()) != 1 or second.x.is_graph_output():
-        return False
-    merged = _merge(first, second)
-    if merged is None:
-        return False
-    write_linear(merged, made_by)
-    return True
-
-
 def _merge(first: Linear, second: Linear) -> Linear | None:
     """One layer that does both, or None where there is no exact one."""
     if first.kind == second.kind == "gemm":
@@ -272,6 +317,29 @@ def _merge(first: Linear, second: Linear) -> Linear | None:
     if first.weights.values.shape[2:] == (1, 1) and first.strides == (1, 1):
         return _pointwise_first(first, second)
     return None
+
+
+def _merged_cost(first: Linear, second: Linear, bits: int) -> Cost | None:
+    """What ``_merge`` would make of both, or None where it makes nothing."""
+    one, two = first.weights.values.shape, second.weights.values.shape
+    size, is_mapped = static_shape(second.out) or (1,), first.border is not None
+    if first.kind == second.kind == "gemm":
+        return cost_of_weights((two[0], one[1]), size, bits, False)
+    if first.kind != "conv" or second.kind != "conv":
+        return None
+    if second.pointwise and second.border is None:
+        return cost_of_weights((two[0], one[1] * first.group, *one[2:]), size, bits, is_mapped)
+    if one[2:] != (1, 1) or first.strides != (1, 1):
+        return None
+    is_mapped = second.border is not None or (second.padded and bool(first.bias.any()))
+    if _is_depthwise(first):
+        return cost_of_weights(two, size, bits, is_mapped)
+    return cost_of_weights((two[0], one[1] * first.group, *two[2:]), size, bits, is_mapped)
+
+
+def _is_depthwise(linear: Linear) -> bool:
+    """Of one output for each channel."""
+    return linear.group == len(linear.weights.values) and linear.weights.values.shape[1] == 1
 
 
 def _product(second: Linear, first: Linear, combine: Callable[[Any, Any], Any]) -> Exact:
@@ -323,8 +391,7 @@ def _pointwise_first(first: Linear, second: Linear) -> Linear | None:
     size = static_shape(second.x)
     if size is None:
         return None
-    depthwise = first.group == len(first.weights.values) and first.weights.values.shape[1] == 1
-    if depthwise:
+    if _is_depthwise(first):
         scales = Affine(first.weights.moved(lambda v: v.reshape(-1)), Exact(np.zeros(1)))
         weights, group = absorb_affine_before(second, scales, size).weights, second.group
     else:

@@ -84,10 +84,13 @@ def fit(
 
     Args:
         model: In stage ``integer``, after fold-scale.
-        planned: By result value; layers that lose nothing stay as they are.
+        planned: By result value; layers that lose nothing stay as they are, as do those that read
+            integers of potentials, which are not in the data.
         how: See Fit.
     """
-    lossy = [layer for layer in planned.values() if _loss(layer).any()]
+    lossy = [
+        layer for layer in planned.values() if layer.linear.payload is None and _loss(layer).any()
+    ]
     names = list(dict.fromkeys(str(layer.linear.x.name) for layer in lossy))
     few = {name: x[:_SAMPLES] for name, x in how.feeds.items()}
     inputs = evaluate(model, few, names)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncc.passes.integers.products import largest_count
+from snncc.passes.integers.products import largest_input
 from snncc.passes.reading import Linear
 
 __all__ = ["heavy", "needed_shifts", "reach", "row_maxima"]
@@ -48,7 +48,7 @@ def heavy(layers: Sequence[Linear], levels: int) -> list[Mask]:
         layers: Writers of one potential.
         levels: The most levels that a reader has; 0: it is read as a result alone.
     """
-    payloads = [largest_count(x.x) for x in layers]
+    payloads = [largest_input(x) for x in layers]
     farthest = max(p * np.abs(x.weight).max() for p, x in zip(payloads, layers, strict=True))
     if levels and farthest <= _THROUGH * levels:
         return [np.zeros(x.weight.shape, dtype=bool) for x in layers]
@@ -99,7 +99,7 @@ def reach(linear: Linear, chosen: Mask | None = None) -> Reals:
         chosen: Count these of its weights alone, and no bias.
     """
     size = np.abs(linear.weight)
-    moved = largest_count(linear.x) * _rows(size if chosen is None else size * chosen).sum(axis=1)
+    moved = largest_input(linear) * _rows(size if chosen is None else size * chosen).sum(axis=1)
     if chosen is not None:
         return np.asarray(moved)
     bias = _rows(np.abs(linear.bias)).max(axis=1, initial=0.0)

@@ -17,6 +17,7 @@ from snncc.ir.graphs import attribute, static_shape
 from snncc.ir.metadata import APART
 from snncc.ir.ops import having, summed, traits
 from snncc.ir.traits import Numbers
+from snncc.passes.reading import Linear
 from snncc.program.attention import reach_of
 from snncc.program.nodes.gate import MOST_COUNT
 
@@ -25,6 +26,7 @@ __all__ = [
     "Product",
     "fault_of_product",
     "largest_count",
+    "largest_input",
     "reach_of_product",
     "trains_of",
 ]
@@ -67,6 +69,11 @@ def fault_of_product(node: ir.Node) -> tuple[str, str] | None:
 def largest_count(value: ir.Value) -> int:
     """The most that a value of counts or pixels holds; of an average, what it averages."""
     return _largest(value, {})
+
+
+def largest_input(linear: Linear) -> int:
+    """The most that a layer reads: counts, pixels, or integers of a potential."""
+    return largest_count(linear.x) if linear.payload is None else linear.payload
 
 
 def _largest(value: ir.Value, known: dict[ir.Value, int]) -> int:

@@ -7,7 +7,7 @@ integer arithmetic.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -35,13 +35,15 @@ from snncc.passes.integers.fit_weights import Fit, fit
 from snncc.passes.integers.grid import Grid
 from snncc.passes.integers.heavy_weights import reach
 from snncc.passes.integers.neurons import Refusal, kind_of
+from snncc.passes.integers.payloads import PLACES, digits_of, potential_grid
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.products import reach_of_product, trains_of
 from snncc.passes.integers.round_for_pixels import round_for_pixels
 from snncc.passes.integers.shared_grids import QuantisedLayer, plan, slices
 from snncc.passes.reading import Linear, is_branch_sum, linear_behind, read_affine, read_linear
-from snncc.program import SLICE_LIMIT
+from snncc.program import SLICE_LIMIT, TOTAL_LIMIT
 from snncc.program.attention import EXACT_PRODUCTS
+from snncc.program.bounds import DIGIT
 from snncc.program.nodes.gate import MOST_COUNT
 
 __all__ = ["QuantiseWeights", "squeezed"]
@@ -152,18 +154,38 @@ class _Work:
         self.grids[out] = Grid.counts(255 if maker is None else attribute(maker, "top", 255))
 
     def _layer(self, layer: QuantisedLayer) -> None:
-        linear, w, b = layer.linear, layer.weight, layer.bias
+        linear, payload = layer.linear, self.grids[layer.linear.x].payload
         self._require_counts(linear)
-        payload = self.grids[linear.x].payload
-        moved = (np.abs(w) << layer.shift).reshape(len(w), -1).sum(1)
-        bound = payload * int(moved.max(initial=0)) + int(np.abs(b).max(initial=0))
-        self.grids[linear.out] = Grid(layer.grid.thresholds, layer.grid.shifts, bound)
-        self.twins[linear.out] = self._emit(layer, payload)
+        self.grids[linear.out] = grid = potential_grid(layer, payload)
+        if linear.payload is None:
+            self.twins[linear.out] = self._emit(layer, payload)
+            return
+        if grid.payload >= TOTAL_LIMIT:
+            what = f"reads a potential, and its own may reach {grid.payload:,}, beyond 62 bits"
+            self._fault(linear.node, what, "fewer weight bits, or a neuron between the layers")
+        self.twins[linear.out] = self._emit(layer, DIGIT + 1, self._digits(linear, payload))
+
+    def _digits(self, linear: Linear, payload: int) -> list[ir.Value]:
+        """What a layer reads of a potential: digits that its slices multiply, the lowest first."""
+        edit, base = Edit(linear.node, self.made_by), linear.out.name
+        return [
+            edit.own(
+                "PayloadDigit", self.twins[linear.x], name=f"{base}/digit{place}",
+                dtype=ir.DataType.INT64, shape=linear.x.shape, attributes={"place": place},
+            )
+            for place in range(digits_of(payload))
+        ]  # fmt: skip
 
     def _require_counts(self, linear: Linear) -> None:
-        """Weights were made for counts: a factor or shift on the way to them would be lost."""
+        """Weights were made for counts: a factor or shift on the way to them would be lost.
+
+        Those for integers of a potential know its thresholds; a shift would be lost there, too.
+        """
         grid = self.grids[linear.x]
-        if any(t != 1 for t in grid.thresholds) or any(grid.shifts):
+        if linear.payload is not None:
+            if any(grid.shifts):
+                self._fault(linear.node, "reads a shifted potential", "a layer right before it")
+        elif any(t != 1 for t in grid.thresholds) or any(grid.shifts):
             what = f"reads '{linear.x.name}', which are no counts but multiples of them"
             raise SnnccError("a layer of no counts", [Fault(what, label(linear.node))])
 
@@ -276,28 +298,46 @@ class _Work:
 
     # -- nodes -----------------------------------------------------------------------------
 
-    def _emit(self, layer: QuantisedLayer, payload: int) -> ir.Value:
+    def _emit(
+        self, layer: QuantisedLayer, payload: int, digits: Sequence[ir.Value] = ()
+    ) -> ir.Value:
+        """The layer's slices, with all digits of what it reads if that is a potential.
+
+        Args:
+            layer: In integers.
+            payload: The largest that a slice meets.
+            digits: Of what it reads, the lowest first; none: it reads counts.
+        """
         linear, b = layer.linear, layer.bias
         edit, base, out = Edit(linear.node, self.made_by), linear.out.name, linear.out
         tail = (1,) * (linear.weight.ndim - 2)
         v = edit.const(f"{base}.bias.int", b if b.ndim == 3 else b.reshape(-1, *tail))
-        parts = [
+        chunks = [
             (p, shift, chunk)
             for whole, shift in layer.parts()
             for p, digit in enumerate(_used(slices(whole, layer.bits)))
             for chunk in self._chunks(linear, digit, payload)
         ]
-        for i, (p, shift, chunk) in enumerate(parts):
-            weight = edit.const(f"{base}.slice{p}", chunk)
-            acc = self._multiply(edit, linear, weight, f"{base}/acc{i}")
-            name = f"{base}{POTENTIAL}" if i == len(parts) - 1 else f"{base}/sum{i}"
+        weights = [edit.const(f"{base}.slice{p}", chunk) for p, _, chunk in chunks]
+        read = list(enumerate(digits or [self.twins[linear.x]]))
+        pairs = [
+            (place + p, shift, x, weight)
+            for (p, shift, _), weight in zip(chunks, weights, strict=True)
+            for place, x in read
+            if place + p < PLACES
+        ]
+        for i, (p, shift, x, weight) in enumerate(pairs):
+            acc = self._multiply(edit, linear, x, weight, f"{base}/acc{i}")
+            name = f"{base}{POTENTIAL}" if i == len(pairs) - 1 else f"{base}/sum{i}"
             v = edit.own(
                 "SliceSum", v, acc, name=name, dtype=ir.DataType.INT64, shape=out.shape,
                 attributes={"slice": p, "shift": shift},
             )  # fmt: skip
         return v
 
-    def _multiply(self, edit: Edit, linear: Linear, weight: ir.Value, name: str) -> ir.Value:
+    def _multiply(
+        self, edit: Edit, linear: Linear, x: ir.Value, weight: ir.Value, name: str
+    ) -> ir.Value:
         is_conv = linear.kind == "conv"
         geometry = {
             "strides": list(linear.strides),
@@ -306,7 +346,7 @@ class _Work:
             "group": linear.group,
         }
         return edit.own(
-            traits(linear.node).becomes, self.twins[linear.x], weight, name=name,
+            traits(linear.node).becomes, x, weight, name=name,
             dtype=ir.DataType.INT32, shape=linear.out.shape,
             attributes=geometry if is_conv else {},
         )  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import product
 from math import ceil
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snncc.errors import Fault, Option, Words
+from snncc.errors import Fault, Option, UnsupportedModelError, Words
 from snncc.ir.graphs import (
     attribute,
     label,
@@ -34,9 +35,10 @@ from snncc.passes.integers.grid import Grid, frozen_thresholds
 from snncc.passes.integers.heavy_weights import heavy, needed_shifts, reach, row_maxima
 from snncc.passes.integers.neurons import kind_of
 from snncc.passes.integers.own_grids import Demands, Kept, common_step, kept_channels, shifts_for
+from snncc.passes.integers.payloads import reading, reads_potential
 from snncc.passes.integers.precision import Precision
-from snncc.passes.integers.products import largest_count
-from snncc.passes.integers.writers import error_of, writer_shifts
+from snncc.passes.integers.products import largest_input
+from snncc.passes.integers.writers import MOST_SHIFT, error_of, writer_shifts
 from snncc.passes.reading import Linear, linear_behind
 
 __all__ = [
@@ -96,6 +98,8 @@ class QuantisedLayer:
         shift: Of all its weights, or of each.
         squeezed: Bits of its weights that are missing, as potentials have no room for them.
         squeezed_by: The layer that takes the room.
+        lost: Bits that its grid, after graded payloads, lacks for it to fit: others before it must
+            lack some, too.
         kept: Channels in which nothing was rounded, bool (C,); or (1,), of all.
     """
 
@@ -107,6 +111,7 @@ class QuantisedLayer:
     shift: int | Integers = 0
     squeezed: float = 0.0
     squeezed_by: Linear | None = None
+    lost: float = 0.0
     kept: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, dtype=bool))
 
     def rows(self) -> npt.NDArray[np.bool_]:
@@ -147,19 +152,90 @@ def plan(
     """
     chosen = Precision(precision) if isinstance(precision, int) else precision
     layers = {linear.out: linear for linear in _layers(model)}
-    planned: dict[ir.Value, QuantisedLayer] = {}
     faults: list[Fault] = []
-    for group in _groups(model, layers):
-        bits = chosen.of(*(str(linear.out.name) for linear in group.layers))
-        for layer in _quantise(group, bits, faults):
-            planned[layer.linear.out] = replace(layer, bits=bits)
+    groups = _in_order(_groups(model, layers), faults)
+    less = dict.fromkeys((group.chain for group in groups), 0)
+    planned = _planned(groups, chosen, less, faults)
+    while not faults and (short := _short_of(groups, planned)):
+        for chain, bits in short.items():  # what one layer lacks all of its chain give
+            less[chain] += max(1, int(bits) // sum(group.chain == chain for group in groups))
+        planned = _planned(groups, chosen, less, faults)
     return planned, faults
+
+
+def _planned(
+    groups: list[_Group], chosen: Precision, less: Mapping[int, int], faults: list[Fault]
+) -> dict[ir.Value, QuantisedLayer]:
+    """The layers of all groups, one after the other.
+
+    Args:
+        groups: In order.
+        chosen: Bits of weights.
+        less: Bits that layers lack, of each chain.
+        faults: Gets what does not fit.
+    """
+    planned: dict[ir.Value, QuantisedLayer] = {}
+    for group in groups:
+        bits, lacking = chosen.of(*(str(x.out.name) for x in group.layers)), less[group.chain]
+        read = replace(group, layers=[reading(x, planned) for x in group.layers])
+        if lacking and bits - lacking < _LEAST_BITS:
+            faults.append(_no_room(group, read.widest, bits - lacking))
+            break
+        for layer in _quantise(read, bits - lacking, faults):
+            short = max(layer.squeezed, float(lacking))
+            by = layer.squeezed_by or (read.widest if lacking else None)
+            planned[layer.linear.out] = replace(layer, bits=bits, squeezed=short, squeezed_by=by)
+    return planned
+
+
+def _short_of(
+    groups: Sequence[_Group], planned: Mapping[ir.Value, QuantisedLayer]
+) -> dict[int, float]:
+    """Bits that weights lack as potentials after graded payloads have no room, of each chain."""
+    found: dict[int, float] = {}
+    for group in groups:
+        lost = max(planned[linear.out].lost for linear in group.layers)
+        if lost >= 1:
+            found[group.chain] = max(found.get(group.chain, 0.0), lost)
+    return found
 
 
 def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
     """The results of layers, those that share a grid together."""
     layers = {linear.out: linear for linear in _layers(model)}
     return [[linear.out for linear in group.layers] for group in _groups(model, layers)]
+
+
+def _in_order(groups: list[_Group], faults: list[Fault]) -> list[_Group]:
+    """Each after those whose potentials its layers read, else as they are.
+
+    Args:
+        groups: Of one network.
+        faults: Gets one where there is no such order.
+    """
+    order: nx.DiGraph[int] = nx.DiGraph()
+    order.add_nodes_from(range(len(groups)))
+    for i, group in enumerate(groups):
+        read = [linear for linear in group.layers if reads_potential(linear)]
+        for linear, (j, other) in product(read, enumerate(groups)):
+            if linear.x in other.potentials:
+                order.add_edge(j, i)
+    if nx.is_directed_acyclic_graph(order):
+        chains = {i: min(c) for c in nx.weakly_connected_components(order) for i in c if len(c) > 1}
+        topological = nx.lexicographical_topological_sort(order)
+        return [replace(groups[i], chain=chains.get(i, -1)) for i in topological]
+    for component in nx.strongly_connected_components(order):
+        first = min(component)
+        if len(component) > 1 or order.has_edge(first, first):
+            faults += [_own_reader(linear) for linear in groups[first].layers[-1:]]
+    raise UnsupportedModelError("layers read potentials that they are added to", faults)
+
+
+def _own_reader(linear: Linear) -> Fault:
+    origin = provenance(linear.node)
+    what = "is added, through layers with no neuron between, to a potential that it reads"
+    kind, todo = linear.node.op_type, "a neuron before the layer"
+    return Fault(what, label(linear.node), kind, origin.module, origin.source, todo)
 
 
 @dataclass(frozen=True)
@@ -173,6 +249,8 @@ class _Group:
         is_fixed: Something on the way to its readers takes no shift: a mask, a padded pool.
         levels: The most levels that a neuron after them has; 0: there is none.
         room: How far their potential may reach, so that it fits, and what it is added up to.
+        potentials: All that are on its grid.
+        chain: A number that all have whose layers read each other's potentials; -1: none of others.
         still: Batch norms of the network that may be why weights are heavy.
     """
 
@@ -182,7 +260,24 @@ class _Group:
     is_fixed: bool
     levels: int
     room: float
+    potentials: frozenset[ir.Value] = frozenset()
+    chain: int = -1
     still: tuple[str, ...] = ()
+
+    @property
+    def reads_payloads(self) -> bool:
+        """Whether layers of it read integers of potentials."""
+        return any(linear.payload is not None for linear in self.layers)
+
+    @property
+    def widest(self) -> Linear:
+        """The layer that takes potentials farthest."""
+        return max(self.layers, key=lambda linear: float(reach(linear).max()))
+
+    @property
+    def most_shift(self) -> int:
+        """Of a layer among others."""
+        return MOST_SHIFT + max(linear.steps_read for linear in self.layers)
 
     @property
     def has_one_scale(self) -> bool:
@@ -192,7 +287,7 @@ class _Group:
     def demands(self, bits: int) -> Demands:
         """What its readers need of a grid."""
         shift = not (self.is_result or self.is_carried or self.is_fixed or self.has_one_scale)
-        threshold = _most_threshold(bits) if self.is_carried else None
+        threshold = _most_threshold(bits, self) if self.is_carried else None
         return Demands(self.has_one_scale, shift, self.is_result, threshold)
 
 
@@ -227,7 +322,18 @@ def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
         kept = max((kind_of(r).membrane_bits(r) for r in readers), default=0)
         room = _ROOM / added / 2.0**kept
         writers = [layers[v] for v in members]
-        found.append(_Group(writers, is_result, is_carried, fixed, levels, room, still))
+        found.append(
+            _Group(
+                writers,
+                is_result,
+                is_carried,
+                fixed,
+                levels,
+                room,
+                frozenset(component),
+                still=still,
+            )
+        )
     return sorted(found, key=lambda g: order[g.layers[0].out])
 
 
@@ -249,9 +355,9 @@ def _growth(
 
 
 def _takes_no_shift(node: ir.Node) -> bool:
-    """Whether a shift of what the node reads is there at some places only."""
+    """Whether a shift of what the node reads is there at some places only, or would be lost."""
     padded = traits(node).sums and any(attribute(node, "pads", ()))
-    return bool(padded) or traits(node).masks
+    return bool(padded) or traits(node).masks or traits(node).weighs
 
 
 def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
@@ -341,7 +447,7 @@ def _worst(layers: Sequence[QuantisedLayer]) -> float:
     found = 0.0
     for x in layers:
         errors = np.abs(x.weight / x.steps() - x.linear.weight)
-        found = max(found, float(errors.max()) * largest_count(x.linear.x))
+        found = max(found, float(errors.max()) * largest_input(x.linear))
     return found
 
 
@@ -417,13 +523,14 @@ def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[Quantise
     masks = heavy(group.layers, group.levels)
     pairs = list(zip(group.layers, masks, strict=True))
     largest = np.array([row_maxima(linear, ~mask) for linear, mask in pairs])
-    shifts = writer_shifts(largest, [error_of(linear) for linear in group.layers])
+    shifts = writer_shifts(largest, [error_of(x) for x in group.layers], group.most_shift)
     most = (largest / 2.0 ** np.array(shifts)[:, np.newaxis]).max(axis=0)
     if any(mask.any() for mask in masks):
         most = _least(most, *(row_maxima(linear, mask) for linear, mask in pairs))
-    theta = odd_thresholds(most, bits)
+    theta, lost = _thresholds(group, most, bits)
     if (theta >= 1).all() and not any(mask.any() for mask in masks):
-        return [_rounded(linear, theta, s) for linear, s in zip(group.layers, shifts, strict=True)]
+        ways = zip(group.layers, shifts, strict=True)
+        return [replace(_rounded(linear, theta, s), lost=lost) for linear, s in ways]
     wanted = np.where(theta < 1, _few_steps(most, bits), theta)
     reached = np.sum([reach(linear) for linear in group.layers], axis=0)
     fits = np.minimum(wanted, group.room / np.maximum(reached, 1))
@@ -479,14 +586,30 @@ def _squeezed(
     return found
 
 
-def _most_threshold(bits: int) -> int:
-    return int(2 ** (12 + bits) - 1)
+def _most_threshold(bits: int, group: _Group | None = None) -> int:
+    """Finer by as much as what layers read is, where that are integers of potentials."""
+    finer = 1 << max((linear.steps_read for linear in group.layers), default=0) if group else 1
+    return int(2 ** (12 + bits) * finer - 1)
 
 
-def odd_thresholds(most: npt.NDArray[Any], bits: int) -> Integers:
+def _thresholds(group: _Group, most: npt.NDArray[np.float64], bits: int) -> tuple[Integers, float]:
+    """Those that weights fit, and of layers that read integers of potentials all that is added.
+
+    And how many bits that takes of them.
+    """
+    if not group.reads_payloads:
+        return odd_thresholds(most, bits), 0.0
+    reached = np.sum([reach(linear) for linear in group.layers], axis=0)
+    theta = odd_thresholds(most, bits, _most_threshold(bits, group))
+    fits = np.minimum(theta, group.room / np.maximum(reached, 1)).astype(np.int64)
+    lost = np.log2(np.maximum(theta, 1) / np.maximum(fits, 1))
+    return np.asarray(fits - (fits + 1) % 2), float(lost.max())
+
+
+def odd_thresholds(most: npt.NDArray[Any], bits: int, limit: int | None = None) -> Integers:
     """Largest odd theta with theta * most <= w_max, per channel; below 1 where there is none."""
     with np.errstate(divide="ignore"):
-        theta = np.minimum(largest_weight(bits) / most, _most_threshold(bits))
+        theta = np.minimum(largest_weight(bits) / most, limit or _most_threshold(bits))
     whole = np.floor(theta).astype(np.int64)
     return np.asarray(whole - (whole + 1) % 2)
 
@@ -501,7 +624,21 @@ def _one_scale(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedL
         fits = np.array([min(theta, group.room / reached)])
         lost = float(np.log2(theta / fits[0]))
         return _squeezed(group, masks, fits, lost, [0] * len(group.layers), bits, faults)
+    if group.reads_payloads:
+        return _one_scale_shifted(group, bits)
     return [_rounded(x, np.full(x.weight.shape[0], theta)) for x in group.layers]
+
+
+def _one_scale_shifted(group: _Group, bits: int) -> list[QuantisedLayer]:
+    """With shifts: weights that meet integers of potentials are much smaller than others."""
+    largest = np.array([[np.abs(x.weight).max(initial=0.0)] for x in group.layers])
+    shifts = writer_shifts(largest, [error_of(x) for x in group.layers], group.most_shift)
+    most = float((largest[:, 0] / 2.0 ** np.array(shifts)).max()) or 1.0
+    reached = sum(float(reach(linear).max()) for linear in group.layers)
+    fills = largest_weight(bits) / most
+    theta = np.full(len(group.layers[0].weight), min(fills, group.room / max(reached, 1.0)))
+    lost, pairs = float(np.log2(fills / theta[0])), zip(group.layers, shifts, strict=True)
+    return [replace(_rounded(x, theta[:1], shift), lost=lost) for x, shift in pairs]
 
 
 def _rounded(

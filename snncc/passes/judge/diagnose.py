@@ -16,11 +16,12 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, Option, Words
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
-from snncc.ir.ops import NEURONS, traits
+from snncc.ir.ops import NEURONS, having, traits
 from snncc.ir.results import results_of
 from snncc.ir.stages import forbidden
 from snncc.ir.standard_ops import ROUNDINGS
 from snncc.ir.traits import Numbers
+from snncc.passes.fold.no_neuron_between import GRADED, allows_payloads
 from snncc.passes.integers.neurons import kind_of
 from snncc.passes.integers.products import largest_count
 from snncc.passes.judge.macs import macs_of, multiplying
@@ -62,6 +63,11 @@ from snncc.passes.recognise.recognise_qdq import why_no_pair
 __all__ = ["Diagnosis", "diagnose", "only"]
 
 
+#: What lets layers read potentials.
+_GRADED = Option("no_neuron_between", GRADED)
+_LAYERS = having("imported", lambda t: t.weighs)
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """The verdict on a graph.
@@ -90,6 +96,7 @@ class Diagnosis:
 def diagnose(model: ir.Model) -> Diagnosis:
     """Judge a graph after canonicalise, recognise-integer-fire, fold-batch-norm, merge-linear."""
     kinds = dict.fromkeys(model.graph.inputs, "source")
+    graded = allows_payloads(model)
     tainted: set[ir.Value] = set()
     faults: list[Fault] = []
     near: list[Fault] = []
@@ -100,7 +107,7 @@ def diagnose(model: ir.Model) -> Diagnosis:
         live = [v for v in node.inputs if v is not None and v in kinds]
         if not live:
             continue  # nothing that the network reads arrives there
-        why = _named(node, _verdict(node, kinds), names)
+        why = _named(node, _verdict(node, kinds, graded), names)
         bad = why is not None or any(v in tainted for v in live)
         for out in node.outputs:
             kinds[out] = "real" if why is not None else _kind(node, live, kinds)
@@ -118,7 +125,7 @@ def diagnose(model: ir.Model) -> Diagnosis:
     left = _of_loops(faults) or _left_over(model)
     left += [_not_a_result(name, out, kinds, clean) for name, out in empty.items()]
     return replace(
-        _summary(model, kinds, tainted, left, near, until), results=clean if left else ()
+        _summary(model, kinds, tainted, left, near, until, graded), results=clean if left else ()
     )
 
 
@@ -229,20 +236,26 @@ def _kind(node: ir.Node, live: list[ir.Value], kinds: dict[ir.Value, str]) -> st
     return "sums" if adds and kind in ("source", "spikes") else kind
 
 
-def _verdict(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
-    """Why the node cannot be lowered and what to do, or None if it can."""
+def _verdict(node: ir.Node, kinds: dict[ir.Value, str], graded: bool) -> tuple[str, str] | None:
+    """Why the node cannot be lowered and what to do, or None if it can.
+
+    Args:
+        node: Which reads something live.
+        kinds: Of all values before it.
+        graded: Layers may read potentials.
+    """
     if (found := judge_tokens(node, kinds)) is not None:
         return found.why
-    return _judge(node, kinds) or read_tokens(node, kinds)
+    return _judge(node, kinds, graded) or read_tokens(node, kinds)
 
 
-def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
+def _judge(node: ir.Node, kinds: dict[ir.Value, str], graded: bool) -> tuple[str, str] | None:
     """The verdict on all that is no attention."""
     x = node.inputs[0]
     kind = kinds.get(x, "constant") if x is not None else "constant"
     kind, asked = "potential" if kind == "attention" else kind, traits(node)
     if asked.weighs:
-        return _judge_linear(node, kind)
+        return _judge_linear(node, kind, graded)
     if asked.fires:
         return kind_of(node).fault(node)
     if read_linear(node.outputs[0]) is not None:
@@ -258,7 +271,7 @@ def _judge(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | None:
     if node.op_type == "BatchNormalization" and read_affine(node) is None:
         return NORM_OF_BATCH if attribute(node, "training_mode", 0) else NO_SPREAD
     if node.op_type in ("Mul", "Add") and kind == "potential" and read_affine(node) is not None:
-        return _judge_affine(node)
+        return _judge_affine(node, graded)
     if kind == "real" and read_affine(node) is not None:
         return None  # innocent: what made the value real is reported
     if node.op_type == "Reshape":
@@ -315,19 +328,19 @@ def _judge_reshape(node: ir.Node) -> tuple[str, str] | None:
     return None
 
 
-def _judge_linear(node: ir.Node, kind: str) -> tuple[str, str] | None:
+def _judge_linear(node: ir.Node, kind: str, graded: bool) -> tuple[str, str] | None:
     if read_linear(node.outputs[0]) is None:
         if constant(node.inputs[1]) is None:
             return "its weights are not constant", "export in eval mode with fixed weights"
         return LINEAR
-    if kind == "potential":
+    if kind == "potential" and not graded:
         ends = node.op_type == "Gemm" and _is_the_end(node.outputs[0])
         # Where the mean was taken is not known any more: it waits for the end of the graph.
         mean = ", the mean over timesteps taken before it" if _ends_in_a_mean(node) else ""
         host = (", or give it to the host, ", Option("host", label(node)), mean) if ends else ()
         return (
             "follows a linear layer without a neuron between, and cannot be merged with it",
-            Words("put a neuron between them", *host),
+            Words("put a neuron between them, or compile with ", _GRADED, *host),
         )
     return None
 
@@ -359,12 +372,14 @@ def _judge_sum(node: ir.Node, kinds: dict[ir.Value, str]) -> tuple[str, str] | N
     return "adds spikes to a potential of many features", "fewer features, or add after the neuron"
 
 
-def _judge_affine(node: ir.Node) -> tuple[str, str] | None:
+def _judge_affine(node: ir.Node, graded: bool) -> tuple[str, str] | None:
     """What no layer could take must end in the levels of neurons, or be the result."""
     ends, found = _ends(node.outputs[0]), read_affine(node)
     if "PatchMask" in ends and found is not None and found[1].shift.any():
         return MASKED_SHIFT
-    if ends <= {*NEURONS, "output", "PatchMask"}:
+    scales = found is not None and not found[1].shift.any()
+    layers = _LAYERS if graded and scales else ()
+    if ends <= {*NEURONS, "output", "PatchMask", *layers}:
         return None
     return "scales a potential that other layers read as well", "a neuron right after it"
 
@@ -485,12 +500,13 @@ def _summary(
     faults: list[Fault],
     near: list[Fault],
     until: str,
+    graded: bool,
 ) -> Diagnosis:
     layers = multiplying(model)
     neurons = sum(traits(n).fires for n in model.graph)
     almost = [f for f in near if f.todo != LINEAR_ATTENTION]
     activations = sum(f in almost or ADVICE.get(f.kind, OTHER)[1] == NEURON for f in faults)
-    good = [n for n in layers if _lowerable(n, kinds)]
+    good = [n for n in layers if _lowerable(n, kinds, graded)]
     return Diagnosis(
         faults=tuple(faults),
         near_misses=tuple(near),
@@ -502,14 +518,15 @@ def _summary(
     )
 
 
-def _lowerable(node: ir.Node, kinds: dict[ir.Value, str]) -> bool:
+def _lowerable(node: ir.Node, kinds: dict[ir.Value, str], graded: bool) -> bool:
     """Whether integers come in and a neuron or the result takes what goes out."""
     out, read = node.outputs[0], {kinds.get(x) for x in node.inputs if x in kinds}
     if traits(node).multiplies:
         made = "spikes" if traits(node).makes_counts else "attention"
         is_read = made == "spikes" or _reaches_neuron(out)
         return read == {"spikes"} and kinds.get(out) == made and is_read
-    is_layer = traits(node).weighs and read <= {"source", "spikes", "sums"}
+    taken = {"source", "spikes", "sums", *(("potential",) if graded else ())}
+    is_layer = traits(node).weighs and read <= taken
     return is_layer and kinds.get(out) == "potential" and _reaches_neuron(out)
 
 
@@ -523,4 +540,4 @@ def _reaches_neuron(value: ir.Value) -> bool:
 
 
 def _passes_on(node: ir.Node) -> bool:
-    return traits(node).keeps_grid or traits(node).takes_maximum
+    return traits(node).keeps_grid or traits(node).takes_maximum or traits(node).weighs

@@ -24,6 +24,7 @@ from snncc.ir.ops import having, summed, traits
 from snncc.ir.results import ALONE, results_of
 from snncc.passes.fold.fold_scale import output_scales
 from snncc.passes.integers.neurons import program_fields
+from snncc.passes.integers.payloads import PLACES, digits_of
 from snncc.program import (
     Accumulator,
     Array,
@@ -94,8 +95,9 @@ def _known_as(node: ir.Node) -> str:
     return provenance(node).module or str(node.outputs[0].name).removesuffix(POTENTIAL)
 
 
-#: Slices of a layer, by shift and place.
+#: Slices of a layer, by shift and place; and products of these with digits of what is read.
 _Parts = dict[tuple[int, int], Projection]
+_Products = dict[tuple[int, int, int], Projection]
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:
@@ -109,14 +111,17 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 class _Build:
     """Program nodes so far, and which of them each graph value is emitted by.
 
-    ``lead`` is the number of axes before a timestep's in the input's shape per sample.
+    ``lead`` is the number of axes before a timestep's in the input's shape per sample; ``digits``
+    are the places of digits of potentials, ``places`` those of what products make of them.
     """
 
     lead: int = 0
     nodes: dict[str, Node] = field(default_factory=dict)
     names: dict[ir.Value, str] = field(default_factory=dict)
     products: dict[ir.Value, Projection] = field(default_factory=dict)
-    sums: dict[ir.Value, tuple[Array, _Parts]] = field(default_factory=dict)
+    digits: dict[ir.Value, int] = field(default_factory=dict)
+    places: dict[ir.Value, int] = field(default_factory=dict)
+    sums: dict[ir.Value, tuple[Array, _Products]] = field(default_factory=dict)
 
     def add(self, value: ir.Value, node: Node) -> None:
         """A node that emits ``value``."""
@@ -143,6 +148,12 @@ def _view(build: _Build, node: ir.Node) -> None:
         build.names[node.outputs[0]] = build.names[x]
 
 
+def _digit(build: _Build, node: ir.Node) -> None:
+    """A digit of a potential is emitted by its accumulator, which hands all of it on at once."""
+    _view(build, node)
+    build.digits[node.outputs[0]] = attribute(node, "place")
+
+
 def _product(build: _Build, node: ir.Node) -> None:
     x, weight = node.inputs[0], constant(node.inputs[1])
     if x is None or weight is None:
@@ -163,15 +174,20 @@ def _product(build: _Build, node: ir.Node) -> None:
             groups=attribute(node, "group"),
         )
     build.products[node.outputs[0]] = made
+    is_digit = x in build.digits
+    if build.nodes[source].is_potential != is_digit:
+        raise SnnccError(f"build-program: '{node.name}' reads no digit, or one of counts")
+    build.places[node.outputs[0]] = build.digits.get(x, 0)
 
 
 def _slice_sum(build: _Build, node: ir.Node) -> None:
     """Collect a chain of slices; the last one is the accumulator."""
     base, acc = node.inputs
     out, shift = node.outputs[0], attribute(node, "shift")
-    place = shift, attribute(node, "slice")
     if base is None or acc is None:
         raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    digit = build.places[acc]
+    place = shift, attribute(node, "slice") - digit, digit
     start = constant(base)
     bias, parts = (start, {}) if start is not None else build.sums[base]
     parts = dict(parts)
@@ -182,7 +198,22 @@ def _slice_sum(build: _Build, node: ir.Node) -> None:
     build.sums[out] = (bias, parts)
     readers = [user.op_type for user, _ in out.uses()]
     if "SliceSum" not in readers:
-        _accumulator(build, node, bias, parts)
+        _require_digits(build, node, parts)
+        lowest = {(s, p): part for (s, p, digit), part in parts.items() if digit == 0}
+        _accumulator(build, node, bias, lowest)
+
+
+def _require_digits(build: _Build, node: ir.Node, parts: _Products) -> None:
+    """All digits of a potential meet all slices: else it is not the potential that is read.
+
+    There may be more than it needs.
+    """
+    for (shift, p, _), part in parts.items():
+        needed = digits_of(part.payload) if build.nodes[part.source].is_potential else 1
+        found = sorted(d for s, q, d in parts if (s, q) == (shift, p))
+        whole = len(found) >= min(needed, PLACES - p) and found == [*range(len(found))]
+        if not whole or not np.array_equal(part.weights[0], parts[shift, p, 0].weights[0]):
+            raise SnnccError(f"build-program: '{node.name}' does not read all of a potential")
 
 
 def _accumulator(build: _Build, node: ir.Node, bias: Array, parts: _Parts) -> None:
@@ -371,6 +402,7 @@ _VISITORS: dict[str, Callable[[_Build, ir.Node], None]] = {
     **dict.fromkeys(having("quantised", lambda t: t.fires), _fire),
     "QuantizeInput": _source,
     "SliceSum": _slice_sum,
+    "PayloadDigit": _digit,
     "QAttention": _attention,
     "CountGate": _gate,
     "CountSum": _sum,

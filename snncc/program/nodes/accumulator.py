@@ -196,6 +196,14 @@ class Accumulator(Node):
         read = (p for p in self.projections if p.source == source)
         return sum(int((spikes * p.fan_out(spikes.shape, self.shape)).sum()) for p in read)
 
+    def besides(self, nodes: Nodes) -> tuple[str, int] | None:
+        """Products of weights with graded payloads: each synapse takes what it reads: see Node."""
+        read = [(p, nodes[p.source]) for p in self.projections if p.weights]
+        graded = [(p, source.shape) for p, source in read if source.is_potential]
+        each = (np.broadcast_to(p.fan_out(shape, self.shape), shape) for p, shape in graded)
+        count = sum(int(fans.sum()) for fans in each)
+        return ("products of graded payloads", count) if graded else None
+
     def taken(self, program: Network) -> Taken | None:
         """A neuron for each element, and one for each of a further population: see Node."""
         readers = [n for n in program.readers(self.name) if isinstance(n, Firing)]

@@ -51,10 +51,11 @@ def model(network, pixels):
 
 def test_without_consent_it_is_refused(network):
     with pytest.raises(snncc.errors.UnsupportedModelError) as refused:
-        snncc.compile(network)
+        snncc.compile(network, no_neuron_between="merge")
     (fault,) = refused.value.faults
     assert "without a neuron between" in fault.what
-    assert fault.todo == "put a neuron between them, or give it to the host, host='head'"
+    graded = "or compile with no_neuron_between='graded'"
+    assert fault.todo == f"put a neuron between them, {graded}, or give it to the host, host='head'"
 
 
 class OverTime(nn.Module):
@@ -75,7 +76,7 @@ def test_the_host_is_offered_where_the_mean_over_time_follows(pixels):
     torch.manual_seed(0)
     net, given = OverTime().eval(), InputOptions(mode="u8", mean=(0.5,), std=(0.25,))
     with pytest.raises(snncc.errors.UnsupportedModelError) as refused:
-        snncc.compile(net, input_shape=(1, 8, 8), input=given)
+        snncc.compile(net, input_shape=(1, 8, 8), input=given, no_neuron_between="merge")
     (fault,) = refused.value.faults
     assert str(fault.todo).endswith("host='head', the mean over timesteps taken before it")
     model = snncc.compile(net, pixels, input_shape=(1, 8, 8), input=given, host="head")

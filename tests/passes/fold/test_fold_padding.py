@@ -20,13 +20,17 @@ from snncc.frontends.pytorch import import_module
 from snncc.ir.graphs import attribute, nodes, to_proto
 from snncc.ir.oracle import evaluate
 from snncc.nn import LIF, IntegerFire
-from snncc.passes import FRONT, PassManager, QuantiseInput
+from snncc.passes import FRONT, PassManager, QuantiseInput, front
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.no_neuron_between import MERGE
 from snncc.passes.judge.diagnose import diagnose
 from snncc.passes.padding import read_padding
 from snncc.passes.spikes.build_program import build_program
 
 Pads = tuple[int, int, int, int]
 SCALE = QuantiseInput(scale=(1 / 64,), offset=(0.0,))
+
+MERGED = front(merge=MergeLinear(MERGE))
 
 
 # -- as users write it ----------------------------------------------------------------------
@@ -115,7 +119,7 @@ def feeds_of(model: ir.Model, q: np.ndarray) -> dict[str, np.ndarray]:
 def test_each_rep_conv_becomes_one_convolution_with_a_plain_bias(residual: Any) -> None:
     net, model, q = residual
     feeds = feeds_of(model, q)
-    after = PassManager(FRONT, feeds).run(model)  # validates every value within the float margin
+    after = PassManager(MERGED, feeds).run(model)  # validates every value within the float margin
     kinds = [node.op_type for node in after.graph]
     assert sorted(kinds) == sorted(["Conv"] * 3 + ["Add"] * 2 + ["IntegerFire"] * 3)
     (folded,) = [n for n in nodes(after, "Conv") if attribute(n, "pads") == [1, 1, 1, 1]]
@@ -164,7 +168,7 @@ def test_tokens_are_followed_behind_borders_of_batch_norms() -> None:
             nn.init.normal_(bn.bias, 0.6, 0.3)
     model = import_module(net, (2, 6, 6))
     q = np.random.default_rng(0).integers(0, 256, (3, 2, 6, 6)).astype(np.uint8)
-    after = PassManager(FRONT, feeds_of(model, q)).run(model)
+    after = PassManager(MERGED, feeds_of(model, q)).run(model)
     assert diagnose(after).faults == ()
     assert {node.op_type for node in after.graph} == {
         "Conv", "IntegerFire", "Add", "Attention", "Mul",
@@ -262,7 +266,7 @@ def test_a_border_of_constants_joins_the_convolution(
     BORDERS[spelling](net, pads, v)
     net.conv(3, (2, 3), stride=(1, 2), pads=seed % 2).batch_norm().fire()
     case = Case(net, SCALE, sample(net))
-    manager = lowered(case)
+    manager = lowered(case, form=MERGE)
     assert sum(1 for _ in nodes(manager.after["merge-linear"], "Conv")) == 1
     assert not list(nodes(manager.after["merge-linear"], "Pad", "Where", "Concat"))
 
@@ -275,7 +279,7 @@ def test_zeros_ahead_of_a_convolution_are_its_own_padding(pads: Pads, own: Pads,
     _grown(net, pads)
     net.conv(3, 3, stride=(2, 1), pads=own).fire()
     case = Case(net, SCALE, sample(net))
-    manager = PassManager(FRONT, case.feeds)
+    manager = PassManager(MERGED, case.feeds)
     after = manager.run(imported(net))
     (layer,) = nodes(after, "Conv")
     assert attribute(layer, "pads") == [a + b for a, b in zip(pads, own, strict=True)]
@@ -289,7 +293,7 @@ def test_a_border_other_than_BN_of_zero_stays_exact_as_a_bias_map() -> None:
     _where(net, (1, 1, 1, 1), np.array([0.5, -1, 2], np.float32))
     net.conv(3, 3, group=3, bias=False).conv(4, 1).batch_norm().fire()
     case = Case(net, SCALE, sample(net))
-    after = lowered(case).after["merge-linear"]
+    after = lowered(case, form=MERGE).after["merge-linear"]
     assert [n.op_type for n in after.graph] == ["Conv", "Add", "IntegerFire"]
 
 
@@ -303,7 +307,7 @@ def test_a_border_of_BN_of_zero_stays_uniform_through_scales(width: int) -> None
     _where(net, (width,) * 4, image[0, :, 0, 0])
     net.conv(3, 3, group=3, bias=False).conv(4, 1).batch_norm().fire()
     case = Case(net, SCALE, sample(net))
-    after = lowered(case).after["merge-linear"]
+    after = lowered(case, form=MERGE).after["merge-linear"]
     assert [n.op_type for n in after.graph] == ["Conv", "IntegerFire"]
 
 

@@ -14,6 +14,8 @@ from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate
 from snncc.passes import KeepMask, PassManager, QuantiseInput, RequireInteger, front
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.no_neuron_between import MERGE
 from snncc.passes.spikes.build_program import build_program
 from snncc.program import Accumulator, Program
 
@@ -196,7 +198,7 @@ def test_a_mask_that_spikes_cannot_keep_is_refused(
     made = net()
     author(made)
     with pytest.raises(UnsupportedModelError, match=what):
-        PassManager((*front(masked=True), RequireInteger())).run(imported(made))
+        PassManager((*front(True, MergeLinear(MERGE)), RequireInteger())).run(imported(made))
 
 
 @pytest.mark.parametrize("between", ["AveragePool", "Flatten"])

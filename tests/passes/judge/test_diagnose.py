@@ -11,17 +11,21 @@ from random_networks import networks
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
-from snncc.passes import FRONT, PassManager, RequireInteger
+from snncc.passes import FRONT, PassManager, RequireInteger, front
+from snncc.passes.fold.merge_linear import MergeLinear
+from snncc.passes.fold.no_neuron_between import MERGE
 from snncc.passes.judge.diagnose import Diagnosis, diagnose
+
+MERGED = front(merge=MergeLinear(MERGE))
 
 
 def diagnosis(net: Net) -> Diagnosis:
-    return diagnose(PassManager(FRONT).run(imported(net)))
+    return diagnose(PassManager(MERGED).run(imported(net)))
 
 
 def report_of(net: Net) -> str:
     with pytest.raises(UnsupportedModelError) as caught:
-        PassManager((*FRONT, RequireInteger())).run(imported(net))
+        PassManager((*MERGED, RequireInteger())).run(imported(net))
     return f"{caught.value}\n"
 
 

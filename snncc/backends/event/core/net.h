@@ -89,7 +89,8 @@ enum {
     EV_PROJECTION_WORDS = EV_PROJECTION_PART + 2 * EV_MAX_PARTS
 };
 
-/* How values are stored: the narrowest that holds all a node may emit. */
+/* How values are stored: the narrowest that holds all a node may emit. Words are up to INT16_MAX, so
+ * that maps may hold digits with sign in them. */
 typedef enum { EV_U8, EV_U16, EV_I32, EV_I64 } ev_format;
 
 /* How a projection's sums are computed. */
@@ -98,10 +99,18 @@ typedef enum { EV_BY_DENSITY, EV_DEPTHWISE, EV_PLAIN } ev_method;
 typedef struct {
     int32_t shift;
     const int16_t *weights; /* in the network's bytes until they are packed */
-    int64_t reach;          /* largest sum it may come to */
+    int64_t row;            /* largest sum of absolute weights of an output */
     ev_conv conv;
     int16_t *plain; /* [outputs][kernel_h][kernel_w][channels / groups], EV_PLAIN only */
 } ev_part;
+
+/* What is read in digits, the lowest first: value = sum of digit << bits * place. Their products with
+ * weights fit 32 bits each. One digit is the value itself. */
+typedef struct {
+    int32_t count, bits;
+    int64_t low, top; /* largest absolute digit, below the last one and of it */
+    int64_t most;     /* largest value, and what lower digits carry to the last one */
+} ev_digits;
 
 typedef struct {
     int32_t source, kind;
@@ -111,6 +120,8 @@ typedef struct {
     int32_t map_height, map_width, map_channels; /* of the padded map */
     ev_method method;
     ev_format map_format; /* EV_U8 or EV_U16, EV_I32 for EV_PLAIN */
+    int32_t is_graded;    /* its map has words with sign, or several digits */
+    ev_digits digits;
     int32_t parts;
     ev_part part[EV_MAX_PARTS];
 } ev_projection;

@@ -36,6 +36,10 @@ static inline void ev_put(void *values, ev_format format, size_t at, int64_t val
     }
 }
 
+/* Pixels next to each other: a row, or where rows do not matter about as many as the cache likes. */
+typedef struct {
+    size_t first, pixels;
+} ev_strip;
 
 /* Strips first..last - 1 of an accumulator, once its projections are prepared: what they bring is summed,
  * and the neurons that read it fire. */
@@ -47,8 +51,8 @@ void ev_fire_strip(ev_state *state, int32_t i, size_t first, size_t pixels, cons
 /* The padded map of projection k into `node`, and its events if it goes by them. */
 void ev_prepare_projection(ev_state *state, const ev_node *node, int32_t k);
 
-/* Adds to acc [pixels][lanes] what `part` of projection k into `node` brings to a strip of it. */
-void ev_deliver(ev_state *state, const ev_node *node, int32_t k, const ev_part *part, size_t first,
-                size_t pixels, int32_t *acc);
+/* Adds to acc [pixels][lanes] what `part` of projection k into `node` makes of a digit, for a strip. */
+void ev_deliver(ev_state *state, const ev_node *node, int32_t k, const ev_part *part, int32_t digit,
+                ev_strip s, int32_t *acc);
 
 #endif

@@ -120,11 +120,11 @@ static int weights_fit_a_byte(const ev_projection *p, int64_t count)
     return 1;
 }
 
-static ev_method method_of(const ev_projection *p, const ev_node *from, int32_t outputs)
+static ev_method method_of(const ev_projection *p, int32_t outputs)
 {
     int dilated = (p->dilation_h > 1 && p->kernel_h > 1) || (p->dilation_w > 1 && p->kernel_w > 1);
 
-    if (from->format >= EV_I32 || dilated)
+    if (dilated)
         return EV_PLAIN;
     if (p->groups == 1)
         return EV_BY_DENSITY;
@@ -136,15 +136,53 @@ static void choose(const ev_net *net, ev_projection *p, const ev_node *to)
 {
     const ev_node *from = &net->node[p->source];
     int64_t length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
-    int is_byte = from->payload <= UINT8_MAX && weights_fit_a_byte(p, length * to->channels);
+    int is_byte;
 
-    p->method = method_of(p, from, to->channels);
+    p->is_graded = from->format >= EV_I32 || p->digits.count > 1;
+    is_byte = !p->is_graded && from->payload <= UINT8_MAX &&
+              weights_fit_a_byte(p, length * to->channels);
     p->map_format = p->method == EV_PLAIN ? EV_I32 : is_byte ? EV_U8 : EV_U16;
     p->map_channels = p->channels;
     if (p->method == EV_BY_DENSITY)
         p->map_channels = ev_rounded(p->channels, EV_GRAIN);
     if (p->method == EV_DEPTHWISE)
         p->map_channels = ev_rounded(p->channels, EV_LANES);
+}
+
+/* The least digits that hold `payload`, of either sign, if none may exceed `most`; of count 0: there
+ * are none. Digits below the last one are -low .. low - 1. */
+static ev_digits digits_of(int64_t payload, int64_t most)
+{
+    ev_digits found = {.count = 1, .top = payload, .most = payload};
+
+    if (payload <= most)
+        return found;
+    for (found.low = 1; found.low <= most / 2; found.low *= 2)
+        found.bits++;
+    found.bits++;
+    if (most < 1)
+        found.count = 0;
+    for (; most >= 1 && found.top > most; found.count++) {
+        found.most += found.low << found.bits * (found.count - 1);
+        found.top = found.most >> found.bits * found.count;
+    }
+    return found;
+}
+
+/* What no digit may exceed, so that its products with any row of weights fit 32 bits, and it the map. */
+static int64_t most_of(const ev_projection *p)
+{
+    int64_t most = p->method == EV_PLAIN ? INT32_MAX - 1 : INT16_MAX;
+
+    for (int32_t i = 0; i < p->parts; i++)
+        if (p->part[i].row > 0 && (INT32_MAX - 1) / p->part[i].row < most)
+            most = (INT32_MAX - 1) / p->part[i].row;
+    return most;
+}
+
+int64_t ev_largest_digit(const ev_projection *p, int32_t digit)
+{
+    return digit == p->digits.count - 1 ? p->digits.top : p->digits.low;
 }
 
 int64_t ev_bound_projection(const ev_net *net, ev_projection *p, const ev_node *to)
@@ -154,14 +192,16 @@ int64_t ev_bound_projection(const ev_net *net, ev_projection *p, const ev_node *
     if (p->kind == EV_IDENTITY)
         return ev_added(0, payload, p->part[0].shift);
     length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
-    for (int32_t i = 0; i < p->parts; i++) {
-        int64_t row = widest_row(p->part[i].weights, to->channels, length);
-
-        if (payload > INT32_MAX || (row > 0 && payload > (INT32_MAX - 1) / row))
-            return -1;
-        p->part[i].reach = payload * row;
-        total = ev_added(total, p->part[i].reach, p->part[i].shift);
-    }
+    for (int32_t i = 0; i < p->parts; i++)
+        p->part[i].row = widest_row(p->part[i].weights, to->channels, length);
+    p->method = method_of(p, to->channels);
+    p->digits = digits_of(payload, most_of(p));
+    if (p->digits.count == 0)
+        return -1;
+    for (int32_t i = 0; i < p->parts; i++)
+        for (int32_t digit = 0; digit < p->digits.count; digit++)
+            total = ev_added(total, p->part[i].row * ev_largest_digit(p, digit),
+                             p->part[i].shift + digit * p->digits.bits);
     choose(net, p, to);
     return total;
 }
@@ -248,7 +288,7 @@ static int pack_part(ev_net *net, const ev_projection *p, ev_part *part, const e
         .stride_w = p->stride_w,
         .outputs = to->channels,
         .lanes = to->lanes,
-        .payload = (int32_t)net->node[p->source].payload,
+        .payload = (int32_t)(p->digits.count > 1 ? p->digits.low : p->digits.top),
         .bytes = p->map_format == EV_U8 ? 1 : 2,
     };
     if (p->method == EV_BY_DENSITY)

@@ -11,6 +11,9 @@ void ev_read_projection(ev_record *r, ev_net *net, const ev_node *to);
  * is computed. */
 int64_t ev_bound_projection(const ev_net *net, ev_projection *p, const ev_node *to);
 
+/* The largest absolute value of a digit of what it reads. */
+int64_t ev_largest_digit(const ev_projection *p, int32_t digit);
+
 /* Each output reads the pixel at its own place alone, so that rows do not matter; and then: all pixels
  * as one row. */
 int ev_is_pointwise(const ev_projection *p);

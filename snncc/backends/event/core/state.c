@@ -101,7 +101,7 @@ size_t ev_map_bytes(const ev_net *net, const ev_projection *p)
                p->map_channels == p->channels && p->pad_top == 0 && p->pad_left == 0 &&
                p->map_format == from->format;
 
-    if (p->kind == EV_IDENTITY || same)
+    if (p->kind == EV_IDENTITY || (same && p->digits.count == 1))
         return 0;
     return aligned((size_t)p->map_height * (size_t)p->map_width * (size_t)p->map_channels *
                    ev_bytes_of(p->map_format));
@@ -117,7 +117,7 @@ static size_t list_bytes(const ev_projection *p, size_t *index_at, size_t *paylo
 {
     size_t values = map_pixels(p) * (size_t)p->map_channels;
 
-    if (p->kind == EV_IDENTITY || p->method != EV_BY_DENSITY)
+    if (p->kind == EV_IDENTITY || p->method != EV_BY_DENSITY || p->is_graded)
         return 0;
     *index_at = aligned((map_pixels(p) + 1) * sizeof(uint32_t));
     *payload_at = *index_at + aligned(values * sizeof(uint32_t));
@@ -134,7 +134,8 @@ static void add_room(const ev_net *net, const ev_node *node, room *most)
     size_t maps = 0, lists = 0, index_at, payload_at;
 
     for (int32_t k = node->first; k < node->first + node->count; k++) {
-        maps += ev_map_bytes(net, &net->projection[k]);
+        maps += ev_map_bytes(net, &net->projection[k]) *
+                (size_t)net->projection[k].digits.count;
         lists += list_bytes(&net->projection[k], &index_at, &payload_at);
     }
     at_least(&most->maps, maps);
@@ -150,7 +151,7 @@ static void place_lists(ev_state *state, const ev_node *node)
 
     for (int32_t k = node->first; k < node->first + node->count; k++) {
         const ev_projection *p = &state->net->projection[k];
-        size_t bytes = ev_map_bytes(state->net, p), index_at = 0, payload_at = 0;
+        size_t bytes = ev_map_bytes(state->net, p) * (size_t)p->digits.count, index_at = 0, payload_at = 0;
         size_t listed = list_bytes(p, &index_at, &payload_at);
 
         state->map[k] = bytes > 0 ? map : ev_values(state, p->source);

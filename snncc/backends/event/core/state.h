@@ -69,7 +69,8 @@ void ev_state_free(ev_state *state);
 /* What ev_state_new would allocate, but for tables of a few words a node. */
 int ev_state_bytes(const ev_net *net, int64_t *bytes) EV_MUST_CHECK;
 
-/* Bytes of the projection's padded map; 0 if it reads its source's values where they are. */
+/* Bytes of the projection's padded map, of one for each digit; 0 if it reads its source's values where
+ * they are. */
 size_t ev_map_bytes(const ev_net *net, const ev_projection *p);
 
 static inline void *ev_values(const ev_state *state, int32_t node)

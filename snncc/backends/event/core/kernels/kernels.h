@@ -1,8 +1,9 @@
 /* The kernels: everything that takes time, in one table per instruction set.
  *
  * A map is what a node emits in one timestep, channels last: [height][width][channels], zero-padded
- * for the projection that reads it. A burst of n ticks is one value n. All kernels of a kind give
- * the same integers on every instruction set. */
+ * for the projection that reads it. A burst of n ticks is one value n. Words, of two bytes, have a
+ * sign: they may be digits of potentials. All kernels of a kind give the same integers on every
+ * instruction set. */
 #ifndef EV_KERNELS_H
 #define EV_KERNELS_H
 
@@ -23,7 +24,7 @@ typedef struct {
     int32_t kernel_h, kernel_w;
     int32_t stride_w;             /* pixels of the map from one output to the next */
     int32_t outputs, lanes;       /* lanes: outputs rounded up to a multiple of EV_LANES */
-    int32_t payload;              /* largest value in the map */
+    int32_t payload;              /* largest absolute value in the map */
     int32_t bytes;                /* of a weight and of a value in the map: 1 or 2 */
     void *dense;                  /* packed for dense(), or NULL */
     void *rows;                   /* packed for events(), or NULL */
@@ -35,8 +36,14 @@ typedef struct {
 typedef struct {
     uint32_t *start;    /* [height * width + 1] first event of each pixel */
     uint32_t *index;    /* EV_LANES times the position in its row: x * channels + channel */
-    void *payload;      /* uint8 or uint16, as the map */
+    void *payload;      /* uint8 or int16, as the map */
 } ev_events;
+
+/* One digit of each of many values: ((value + add) >> shift & mask) - take. */
+typedef struct {
+    int64_t add, mask, take;
+    int32_t shift;
+} ev_digit;
 
 /* What events and dense sums of an instruction set cost; crossover.c says how they are compared. */
 typedef struct {
@@ -51,7 +58,7 @@ typedef struct {
     int (*is_here)(void);
     const ev_tuning *(*tuning)(const ev_conv *conv);
     /* Adds to acc [pixels][lanes] what the map brings to `pixels` outputs next to each other in a
-     * row. `map` is where the window of the first one begins, uint8 or uint16 as conv->bytes says;
+     * row. `map` is where the window of the first one begins, uint8 or int16 as conv->bytes says;
      * `row` is the distance of rows, in values. By bytes - 1. */
     void (*dense[2])(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
                      int32_t *acc);
@@ -59,12 +66,15 @@ typedef struct {
     void (*events[2])(const ev_conv *conv, const ev_events *events, size_t first, size_t width,
                       int32_t pixels, int32_t *acc);
     /* Adds to acc [pixels][lanes] a convolution of each channel for itself; `lanes` == channels,
-     * conv->dense packed by ev_pack_depthwise, map uint8 or uint16. By bytes - 1. */
+     * conv->dense packed by ev_pack_depthwise, map uint8 or int16. By bytes - 1. */
     void (*depthwise[2])(const ev_conv *conv, const void *map, size_t row, int32_t pixels,
                          int32_t *acc);
     /* Lists the non-zero values of a padded map; by bytes - 1. */
     void (*list[2])(const void *map, size_t pixels, size_t width, int32_t channels,
                     ev_events *events);
+    /* Digits [count] of values with sign, int32 or int64; each digit fits 16 bits, and value + add its
+     * own type. By bytes / 4 - 1 of a value. */
+    void (*digits[2])(const void *values, const ev_digit *digit, size_t count, int16_t *to);
     /* Number of non-zero bytes. */
     size_t (*nonzero)(const uint8_t *values, size_t count);
     /* Adds `factor` times row [count] to `to`. */

@@ -110,22 +110,17 @@ static int32_t source_of(const ev_net *net, const ev_node *node, int32_t k)
 
 /* -- what it does ------------------------------------------------------------------------------- */
 
-/* Pixels next to each other: a row, or where rows do not matter about as many as the cache likes. */
-typedef struct {
-    size_t first, pixels;
-} strip;
-
-static strip strip_of(const ev_node *node, int32_t index)
+static ev_strip strip_of(const ev_node *node, int32_t index)
 {
     size_t all = (size_t)node->height * (size_t)node->width;
     size_t first = (size_t)index * (size_t)node->strip, left = all - first;
 
-    return (strip){first, left < (size_t)node->strip ? left : (size_t)node->strip};
+    return (ev_strip){first, left < (size_t)node->strip ? left : (size_t)node->strip};
 }
 
 /* -- in 32 bits: all projections add to one tile, which starts as the bias ---------------------- */
 
-static void start_tile(const ev_state *state, const ev_node *node, strip s)
+static void start_tile(const ev_state *state, const ev_node *node, ev_strip s)
 {
     size_t lanes = (size_t)node->lanes;
 
@@ -138,7 +133,7 @@ static void start_tile(const ev_state *state, const ev_node *node, strip s)
 }
 
 static void add_identity(const ev_state *state, const ev_node *node, const ev_projection *p,
-                         strip s)
+                         ev_strip s)
 {
     const ev_node *from = &state->net->node[p->source];
     const void *values = ev_values(state, p->source);
@@ -155,31 +150,39 @@ static void add_identity(const ev_state *state, const ev_node *node, const ev_pr
                     (int32_t)(ev_value(values, from->format, at + c) * factor);
 }
 
-/* What a part brings by itself, in state->part. */
+/* What a part makes of a digit by itself, in state->part. */
 static void fill_part(ev_state *state, const ev_node *node, int32_t k, const ev_part *part,
-                      strip s)
+                      int32_t digit, ev_strip s)
 {
     memset(state->part, 0, s.pixels * (size_t)node->lanes * sizeof(int32_t));
-    ev_deliver(state, node, k, part, s.first, s.pixels, state->part);
+    ev_deliver(state, node, k, part, digit, s, state->part);
+}
+
+/* Whether a part makes anything of a digit; if not its shift may be beyond all bits. */
+static int matters(const ev_projection *p, const ev_part *part, int32_t digit)
+{
+    return part->row > 0 && ev_largest_digit(p, digit) > 0;
 }
 
 static void add_part(ev_state *state, const ev_node *node, int32_t k, const ev_part *part,
-                     strip s)
+                     int32_t digit, ev_strip s)
 {
+    const ev_projection *p = &state->net->projection[k];
+    int32_t shift = part->shift + digit * p->digits.bits;
     size_t count = s.pixels * (size_t)node->lanes;
 
-    if (part->shift == 0) {
-        ev_deliver(state, node, k, part, s.first, s.pixels, state->tile);
+    if (!matters(p, part, digit))
+        return;
+    if (shift == 0) {
+        ev_deliver(state, node, k, part, digit, s, state->tile);
         return;
     }
-    if (part->reach == 0) /* its shift may be beyond 32 bits */
-        return;
-    fill_part(state, node, k, part, s);
+    fill_part(state, node, k, part, digit, s);
     for (size_t i = 0; i < count; i++)
-        state->tile[i] += state->part[i] * (INT32_C(1) << part->shift);
+        state->tile[i] += state->part[i] * (INT32_C(1) << shift);
 }
 
-static void sum_tile(ev_state *state, const ev_node *node, strip s)
+static void sum_tile(ev_state *state, const ev_node *node, ev_strip s)
 {
     start_tile(state, node, s);
     for (int32_t k = node->first; k < node->first + node->count; k++) {
@@ -188,13 +191,14 @@ static void sum_tile(ev_state *state, const ev_node *node, strip s)
         if (p->kind == EV_IDENTITY)
             add_identity(state, node, p, s);
         for (int32_t i = 0; i < p->parts; i++)
-            add_part(state, node, k, &p->part[i], s);
+            for (int32_t digit = 0; digit < p->digits.count; digit++)
+                add_part(state, node, k, &p->part[i], digit, s);
     }
 }
 
 /* -- in 64 bits: each part adds to a tile of its own -------------------------------------------- */
 
-static void start_wide(const ev_state *state, const ev_node *node, strip s)
+static void start_wide(const ev_state *state, const ev_node *node, ev_strip s)
 {
     size_t channels = (size_t)node->channels;
 
@@ -207,7 +211,7 @@ static void start_wide(const ev_state *state, const ev_node *node, strip s)
 }
 
 static void add_wide_identity(const ev_state *state, const ev_node *node, const ev_projection *p,
-                              strip s)
+                              ev_strip s)
 {
     ev_format format = state->net->node[p->source].format;
     const void *values = ev_values(state, p->source);
@@ -218,18 +222,22 @@ static void add_wide_identity(const ev_state *state, const ev_node *node, const 
 }
 
 static void add_wide_part(ev_state *state, const ev_node *node, int32_t k, const ev_part *part,
-                          strip s)
+                          int32_t digit, ev_strip s)
 {
+    const ev_projection *p = &state->net->projection[k];
+    int32_t shift = part->shift + digit * p->digits.bits;
     size_t lanes = (size_t)node->lanes, channels = (size_t)node->channels;
 
-    fill_part(state, node, k, part, s);
+    if (!matters(p, part, digit))
+        return;
+    fill_part(state, node, k, part, digit, s);
     for (size_t x = 0; x < s.pixels; x++)
         for (size_t c = 0; c < channels; c++)
             state->wide[x * channels + c] +=
-                state->part[x * lanes + c] * (INT64_C(1) << part->shift);
+                state->part[x * lanes + c] * (INT64_C(1) << shift);
 }
 
-static void sum_wide(ev_state *state, const ev_node *node, strip s)
+static void sum_wide(ev_state *state, const ev_node *node, ev_strip s)
 {
     start_wide(state, node, s);
     for (int32_t k = node->first; k < node->first + node->count; k++) {
@@ -238,7 +246,8 @@ static void sum_wide(ev_state *state, const ev_node *node, strip s)
         if (p->kind == EV_IDENTITY)
             add_wide_identity(state, node, p, s);
         for (int32_t i = 0; i < p->parts; i++)
-            add_wide_part(state, node, k, &p->part[i], s);
+            for (int32_t digit = 0; digit < p->digits.count; digit++)
+                add_wide_part(state, node, k, &p->part[i], digit, s);
     }
 }
 
@@ -254,7 +263,7 @@ static void widen(const ev_state *state, const ev_node *node, size_t pixels)
 /* -- strips ------------------------------------------------------------------------------------- */
 
 /* Masked outputs are 0. The source's last channel says which patches are: not 0 in masked ones. */
-static void mask_strip(const ev_state *state, const ev_node *node, strip s)
+static void mask_strip(const ev_state *state, const ev_node *node, ev_strip s)
 {
     const ev_node *source = &state->net->node[0];
     size_t row = s.first / (size_t)node->width;
@@ -278,7 +287,7 @@ static void mask_strip(const ev_state *state, const ev_node *node, strip s)
     }
 }
 
-static void keep_strip(const ev_state *state, const ev_node *node, int32_t i, strip s)
+static void keep_strip(const ev_state *state, const ev_node *node, int32_t i, ev_strip s)
 {
     size_t channels = (size_t)node->channels, lanes = (size_t)node->lanes;
     uint8_t *kept =
@@ -293,7 +302,7 @@ static void keep_strip(const ev_state *state, const ev_node *node, int32_t i, st
                channels * sizeof(int32_t));
 }
 
-static void fire_neurons(ev_state *state, const ev_node *node, strip s)
+static void fire_neurons(ev_state *state, const ev_node *node, ev_strip s)
 {
     int is_widened = node->is_wide;
 
@@ -317,7 +326,7 @@ static void fire_neurons(ev_state *state, const ev_node *node, strip s)
 void ev_run_strips(ev_state *state, const ev_node *node, int32_t i, int32_t first, int32_t last)
 {
     for (int32_t index = first; index < last; index++) {
-        strip s = strip_of(node, index);
+        ev_strip s = strip_of(node, index);
 
         if (node->is_wide)
             sum_wide(state, node, s);

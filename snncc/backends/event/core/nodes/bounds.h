@@ -28,7 +28,9 @@ static inline int64_t ev_largest(const int64_t *values, int64_t count)
 /* a + (b << shift) if that is below EV_LIMIT, else EV_LIMIT. */
 static inline int64_t ev_added(int64_t a, int64_t b, int32_t shift)
 {
-    if (a >= EV_LIMIT || b > (EV_LIMIT >> shift))
+    if (b == 0)
+        return a;
+    if (a >= EV_LIMIT || shift > 61 || b > (EV_LIMIT >> shift))
         return EV_LIMIT;
     a += b << shift;
     return a < EV_LIMIT ? a : EV_LIMIT;

@@ -124,6 +124,66 @@ EV_TARGET static void list16(const void *map, size_t pixels, size_t width, int32
     list(map, pixels, width, (size_t)channels, events, 2);
 }
 
+/* 8 values, as 32 bits each. */
+EV_INLINE __m256i digits_of(const int32_t *values, const __m256i how[3], __m128i shift)
+{
+    __m256i sum = _mm256_add_epi32(ev_load(values), how[0]);
+
+    return _mm256_sub_epi32(_mm256_and_si256(_mm256_sra_epi32(sum, shift), how[1]), how[2]);
+}
+
+EV_TARGET static void digits32(const void *values, const ev_digit *digit, size_t count, int16_t *to)
+{
+    const int32_t *from = values;
+    int32_t add = (int32_t)digit->add, mask = (int32_t)digit->mask, take = (int32_t)digit->take;
+    const __m256i how[3] = {_mm256_set1_epi32(add), _mm256_set1_epi32(mask),
+                            _mm256_set1_epi32(take)};
+    const __m128i shift = _mm_cvtsi32_si128(digit->shift);
+    size_t i = 0;
+
+    for (; i + 16 <= count; i += 16) {
+        __m256i both = _mm256_packs_epi32(digits_of(from + i, how, shift),
+                                          digits_of(from + i + 8, how, shift));
+
+        both = _mm256_permute4x64_epi64(both, 0xd8);
+        memcpy(to + i, &both, sizeof both);
+    }
+    for (; i < count; i++)
+        to[i] = (int16_t)((((from[i] + add) >> digit->shift) & mask) - take);
+}
+
+/* 4 values, as 32 bits each. AVX2 shifts 64 bits without sign alone, so that a value begins above all
+ * negative ones and what that makes of the digit is taken off again. */
+EV_INLINE __m128i digits_of_wide(const int64_t *values, const __m256i how[3], __m128i shift)
+{
+    const __m256i lower = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    __m256i sum = _mm256_add_epi64(ev_load(values), how[0]);
+
+    sum = _mm256_sub_epi64(_mm256_and_si256(_mm256_srl_epi64(sum, shift), how[1]), how[2]);
+    return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(sum, lower));
+}
+
+EV_TARGET static void digits64(const void *values, const ev_digit *digit, size_t count, int16_t *to)
+{
+    const int64_t *from = values;
+    const uint64_t start = UINT64_C(1) << 63;
+    uint64_t lifted = (start >> digit->shift) & (uint64_t)digit->mask;
+    const __m256i how[3] = {_mm256_set1_epi64x((int64_t)((uint64_t)digit->add + start)),
+                            _mm256_set1_epi64x(digit->mask),
+                            _mm256_set1_epi64x((int64_t)((uint64_t)digit->take + lifted))};
+    const __m128i shift = _mm_cvtsi64_si128(digit->shift);
+    size_t i = 0;
+
+    for (; i + 8 <= count; i += 8) {
+        __m128i both = _mm_packs_epi32(digits_of_wide(from + i, how, shift),
+                                       digits_of_wide(from + i + 4, how, shift));
+
+        memcpy(to + i, &both, sizeof both);
+    }
+    for (; i < count; i++)
+        to[i] = (int16_t)((((from[i] + digit->add) >> digit->shift) & digit->mask) - digit->take);
+}
+
 EV_TARGET static size_t nonzero(const uint8_t *values, size_t count)
 {
     size_t found = 0, i = 0;
@@ -266,6 +326,7 @@ const ev_kernels ev_kernels_avx2 = {
     .events = {ev_avx2_events, ev_avx2_events},
     .depthwise = {ev_avx2_depthwise, ev_avx2_depthwise},
     .list = {list8, list16},
+    .digits = {digits32, digits64},
     .nonzero = nonzero,
     .add_scaled = add_scaled,
     .fire = fire,

@@ -105,6 +105,39 @@ EV_TARGET static void list16(const void *map, size_t pixels, size_t width, int32
     list(map, pixels, width, (size_t)channels, events, 2);
 }
 
+EV_TARGET static void digits32(const void *values, const ev_digit *digit, size_t count, int16_t *to)
+{
+    const int32_t *from = values;
+    const __m512i add = _mm512_set1_epi32((int32_t)digit->add);
+    const __m512i mask = _mm512_set1_epi32((int32_t)digit->mask);
+    const __m512i take = _mm512_set1_epi32((int32_t)digit->take);
+    const __m128i shift = _mm_cvtsi32_si128(digit->shift);
+
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 left = (__mmask16)(count - i < 16 ? (1u << (count - i)) - 1 : UINT16_MAX);
+        __m512i sum = _mm512_add_epi32(_mm512_maskz_loadu_epi32(left, from + i), add);
+
+        sum = _mm512_sub_epi32(_mm512_and_si512(_mm512_sra_epi32(sum, shift), mask), take);
+        _mm512_mask_cvtepi32_storeu_epi16(to + i, left, sum);
+    }
+}
+
+EV_TARGET static void digits64(const void *values, const ev_digit *digit, size_t count, int16_t *to)
+{
+    const int64_t *from = values;
+    const __m512i add = _mm512_set1_epi64(digit->add), mask = _mm512_set1_epi64(digit->mask);
+    const __m512i take = _mm512_set1_epi64(digit->take);
+    const __m128i shift = _mm_cvtsi32_si128(digit->shift);
+
+    for (size_t i = 0; i < count; i += 8) {
+        __mmask8 left = (__mmask8)(count - i < 8 ? (1u << (count - i)) - 1 : UINT8_MAX);
+        __m512i sum = _mm512_add_epi64(_mm512_maskz_loadu_epi64(left, from + i), add);
+
+        sum = _mm512_sub_epi64(_mm512_and_si512(_mm512_sra_epi64(sum, shift), mask), take);
+        _mm512_mask_cvtepi64_storeu_epi16(to + i, left, sum);
+    }
+}
+
 EV_TARGET static size_t nonzero(const uint8_t *values, size_t count)
 {
     size_t found = 0;
@@ -245,6 +278,7 @@ const ev_kernels ev_kernels_avx512 = {
     .events = {ev_avx512_events, ev_avx512_events},
     .depthwise = {ev_avx512_depthwise, ev_avx512_depthwise},
     .list = {list8, list16},
+    .digits = {digits32, digits64},
     .nonzero = nonzero,
     .add_scaled = add_scaled,
     .fire = fire,

@@ -4,7 +4,7 @@
 
 static inline int32_t value_at(const void *values, size_t at, int32_t bytes)
 {
-    return bytes == 1 ? ((const uint8_t *)values)[at] : ((const uint16_t *)values)[at];
+    return bytes == 1 ? ((const uint8_t *)values)[at] : ((const int16_t *)values)[at];
 }
 
 static inline int32_t weight_at(const void *weights, size_t at, int32_t bytes)
@@ -166,7 +166,7 @@ static inline void put(void *values, size_t at, int32_t value, int32_t bytes)
     if (bytes == 1)
         ((uint8_t *)values)[at] = (uint8_t)value;
     else
-        ((uint16_t *)values)[at] = (uint16_t)value;
+        ((int16_t *)values)[at] = (int16_t)value;
 }
 
 /* The events of one pixel, whose first value is the `first` of the map and `at` in its row. Returns
@@ -211,6 +211,23 @@ static void list16(const void *map, size_t pixels, size_t width, int32_t channel
                    ev_events *events)
 {
     list(map, pixels, width, channels, 2, events);
+}
+
+static void digits32(const void *values, const ev_digit *digit, size_t count, int16_t *to)
+{
+    const int32_t *from = values;
+    int32_t add = (int32_t)digit->add, mask = (int32_t)digit->mask, take = (int32_t)digit->take;
+
+    for (size_t i = 0; i < count; i++)
+        to[i] = (int16_t)((((from[i] + add) >> digit->shift) & mask) - take);
+}
+
+static void digits64(const void *values, const ev_digit *digit, size_t count, int16_t *to)
+{
+    const int64_t *from = values;
+
+    for (size_t i = 0; i < count; i++)
+        to[i] = (int16_t)((((from[i] + digit->add) >> digit->shift) & digit->mask) - digit->take);
 }
 
 static size_t nonzero(const uint8_t *values, size_t count)
@@ -265,6 +282,7 @@ const ev_kernels ev_kernels_scalar = {
     .events = {events8, events16},
     .depthwise = {depthwise8, depthwise16},
     .list = {list8, list16},
+    .digits = {digits32, digits64},
     .nonzero = nonzero,
     .add_scaled = add_scaled,
     .fire = fire,
