@@ -156,6 +156,8 @@ def payload_of(model: ir.Model) -> dict[ir.Value, int]:
             found[out] = prod(found[v] for v in node.inputs)  # type: ignore[index]
         elif node.op_type == "CountSum":
             found[out] = sum(found[v] for v in node.inputs)  # type: ignore[index]
+        elif node.op_type == "PayloadDigit":
+            found[out] = 128
         elif node.op_type == "SumPool" and x in found:
             found[out] = found[x] * prod(attribute(node, "kernel_shape"))
         elif x in found and node.op_type in ("MaxPool", "Cast", "Reshape"):
