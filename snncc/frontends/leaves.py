@@ -374,6 +374,13 @@ class Call:
     spikes: torch.Tensor
     others: Mapping[str, Any] = field(default_factory=dict)
 
+    def over_time(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Drive and spikes with timesteps before samples, as the leaf's operator has them."""
+        spec = self.leaf.spec
+        if not isinstance(spec, StatefulFireSpec):
+            return self.drive, self.spikes
+        return spec.over_time(self.drive), spec.over_time(self.spikes)
+
 
 @dataclass
 class Record:

@@ -62,6 +62,15 @@ def _avg_pool(node: Node) -> None:
     node.kwargs = {}
 
 
+def _adaptive_avg_pool3d(node: Node) -> None:
+    """Global over the last two axes, and along the one before them every element by itself."""
+    x, sizes = node.args[0], list(node.args[1])  # type: ignore[arg-type]
+    before = x.meta["val"].shape[-3]  # type: ignore[union-attr]
+    if sizes[1:] == [1, 1] and (sizes[0] is None or sizes[0] == before):
+        node.target = _aten.mean.dim
+        node.args = (x, [-2, -1], True)
+
+
 def _batch_norm(node: Node) -> None:
     """A norm of the batch's own statistics keeps none: the exporter would take the kept ones."""
     if _argument(node, "training"):
@@ -94,6 +103,7 @@ def _is_real(node: Node) -> bool:
 _RULES: dict[Any, Callable[[Node], None]] = {
     _aten.clamp.default: _clamp,
     _aten.clamp_.default: _clamp,
+    _aten.adaptive_avg_pool3d.default: _adaptive_avg_pool3d,
     _aten.avg_pool2d.default: _avg_pool,
     _aten.batch_norm.default: _batch_norm,
 }

@@ -228,8 +228,9 @@ class _Replay(Interpreter):
         if call is None or call.drive.numel() != inputs[0].numel():
             self._fault(n, "PyTorch makes no such call of this neuron")
             return self._several(n, torch.zeros_like(inputs[0]))
-        self._keep(str(drive), call.drive.reshape(inputs[0].shape))  # as the module computed it
-        return self._several(n, call.spikes.reshape(inputs[0].shape))
+        x, spikes = (v.reshape(inputs[0].shape) for v in call.over_time())
+        self._keep(str(drive), x)  # as the module computed it
+        return self._several(n, spikes)
 
     @staticmethod
     def _several(n: Node, spikes: torch.Tensor) -> Any:

@@ -94,6 +94,27 @@ class TimeLast(nn.Module):
         return self.lif(y.transpose(0, 1)).permute(1, 2, 3, 4, 0)
 
 
+class Filled(nn.Module):
+    """Timesteps are put into tensors of zeros one by one, and may be read while that goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.conv.weight.data.mul_(8)
+        self.layer.weight.data.abs_().mul_(4)
+        self.lif = LIF(tau=2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, drives = torch.zeros(3, *x.shape), torch.zeros(3, x.shape[0], 4, 7, 7)
+        for t in range(3):
+            steps[t] = x
+            drives[t] = self.conv(steps[t])
+        spikes, out = self.lif(drives), torch.zeros_like(drives)
+        for t in range(2, -1, -1):
+            out[t] = self.layer(spikes[t])
+        return self.lif(out).flatten(3).mean(3).mean(0)
+
+
 COMPILES: dict[str, Callable[[], nn.Module]] = {
     "divisor of an average": lambda: pooled(divisor_override=3),
     "divisor of a padded average": lambda: pooled(kernel_size=3, padding=1, divisor_override=5),
@@ -119,6 +140,7 @@ COMPILES: dict[str, Callable[[], nn.Module]] = {
     "dropout": lambda: network(IntegerFire(4), nn.Dropout(0.5), nn.Dropout2d(0.5)),
     "timesteps after channels": lambda: over_time(TimeInside()),
     "timesteps in the last axis": lambda: over_time(TimeLast()),
+    "timesteps put in by index": lambda: over_time(Filled()),
     "norm next to nothing": lambda: network(nn.BatchNorm2d(4, eps=1e-38), IntegerFire(4)),
 }
 

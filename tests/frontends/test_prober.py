@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -168,30 +169,46 @@ def test_what_has_no_memory_over_timesteps_is_left_alone(module) -> None:
 
 
 class Network(nn.Module):
-    def __init__(self, neuron: type[nn.Module], flat: bool = False) -> None:
+    """``axes``: how its neurons read timesteps."""
+
+    def __init__(self, neuron: Callable[[], nn.Module], axes: str = "T,N") -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv, self.fire = nn.Conv2d(1, 4, 3, padding=1), neuron()
         self.layer, self.last = nn.Conv2d(4, 4, 3, padding=1), neuron()
-        self.fc, self.flat = nn.Linear(144, 3), flat
+        self.fc, self.axes = nn.Linear(144, 3), axes
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)
+        steps = x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)
         for layer, neuron in ((self.conv, self.fire), (self.layer, self.last)):
-            y = 6 * layer(x)
-            x = neuron(y) if self.flat else neuron(y.unflatten(0, (T, -1))).flatten(0, 1)
-        return self.fc(x.flatten(1)).unflatten(0, (T, -1)).mean(0)
+            y = (6 * layer(steps)).unflatten(0, (T, -1))
+            y = y.transpose(0, 1) if self.axes.startswith("N") else y
+            y = neuron(y.flatten(0, 1) if "*" in self.axes else y)
+            y = (
+                y.unflatten(0, (-1, T) if self.axes == "N*T" else (T, -1))
+                if "*" in self.axes
+                else y
+            )
+            steps = (y.transpose(0, 1) if self.axes.startswith("N") else y).flatten(0, 1)
+        return self.fc(steps.flatten(1)).unflatten(0, (T, -1)).mean(0)
 
 
 @pytest.mark.parametrize(
-    ("neuron", "flat"), [(FilledByIndex, False), (SeveralSpikes, False), (Trained, True)]
+    ("neuron", "axes"),
+    [
+        (FilledByIndex, "T,N"),
+        (SeveralSpikes, "T,N"),
+        (Trained, "T*N"),
+        (lambda: Trained("N*T"), "N*T"),
+        (Lined, "N,T"),
+    ],
 )
-def test_a_network_with_such_neurons_says_what_to_give_and_compiles_with_it(neuron, flat) -> None:
-    net = Network(neuron, flat)
+def test_a_network_with_such_neurons_says_what_to_give_and_compiles_with_it(neuron, axes) -> None:
+    net = Network(neuron, axes)
     with pytest.raises(UnsupportedModelError) as caught:
         snncc.compiler.check(net, **GIVEN)
     (fault,) = caught.value.faults
-    assert (fault.kind, fault.module) == (neuron.__name__, "fire")
+    assert (fault.kind, fault.module) == (type(net.fire).__name__, "fire")
     option = next(piece for piece in fault.todo.pieces if not isinstance(piece, str))
     for leaves in (option.value, "auto"):
         report = snncc.compile(net, X, weight_bits=24, leaves=leaves, **GIVEN).report

@@ -33,6 +33,7 @@ from snncc.ir.ops import having, traits
 from snncc.ir.results import results_of
 from snncc.passes.base import Pass
 from snncc.passes.padding import restate
+from snncc.passes.time.filled import restate_filled
 from snncc.passes.time.forms import Form, MixedError, form_of, groups_of
 from snncc.passes.time.lay_out import Laid, laid_out
 from snncc.passes.time.layout import (
@@ -72,6 +73,7 @@ class FoldTime(Pass):
         if not neurons and not sequence:
             return 0
         restate(model, self.name)  # whose sizes are those of timesteps and samples together
+        restate_filled(model, self.name)
         work = _Folding(
             model, sequence or attribute(neurons[0], "T"), self.name, is_sequence=sequence > 0
         )
