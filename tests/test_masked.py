@@ -282,6 +282,6 @@ def test_a_file_that_stands_alone_has_no_mask_to_keep(tmp_path: Any) -> None:
 
 
 def test_check_judges_the_masked_network() -> None:
-    options = {"input_shape": (2, 12, 8)}
+    options = {"input_shape": (2, 12, 8), "no_neuron_between": "merge"}
     assert not check(norm_of_spikes(), **options).faults
     assert check(norm_of_spikes(), patch_mask=PATCHES, **options).faults

@@ -47,7 +47,7 @@ def by_operator(neuron: Any, drive: np.ndarray) -> np.ndarray:
     """Spikes of StatefulFire with the attributes read off the neuron."""
     (leaf,) = find_leaves(neuron)
     assert isinstance(leaf.spec, StepSpec)
-    attributes = {"T": len(drive), **vars(leaf.spec.neuron)}
+    attributes = {"T": len(drive), **leaf.spec.neuron.numbers()}
     node = onnx.helper.make_node("StatefulFire", ["x"], ["y"], domain=DOMAIN, **attributes)
     values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy"]
     versions = (("", OPSET), (DOMAIN, VERSION))

@@ -181,8 +181,8 @@ class _Work:
 
         Those for integers of a potential know its thresholds; a shift would be lost there, too.
         """
-        grid = self.grids[linear.x]
-        if linear.payload is not None:
+        grid, twin = self.grids[linear.x], self.twins[linear.x]
+        if linear.payload is not None and twin.dtype is ir.DataType.INT64:
             if any(grid.shifts):
                 self._fault(linear.node, "reads a shifted potential", "a layer right before it")
         elif any(t != 1 for t in grid.thresholds) or any(grid.shifts):
