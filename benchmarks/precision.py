@@ -48,8 +48,6 @@ NETWORKS = {
     "cnn_d4_grid8": ("models_grid", "cnn_grid", 8),
     "spikeformer_d4_grid8": ("models_grid", "spikeformer_grid", 8),
 }
-#: What compiling them takes: the classifier of this family reads potentials.
-GIVEN: dict[str, Row] = {"cml_spikingformer_t4": {"host": "head"}}
 BITS = (24, 16, 8, 4)
 #: What helps at 8 bits.
 HELP: dict[str, Row] = {
@@ -113,16 +111,16 @@ def read(folder: Path, limit: int | None) -> Data:
 def measured(names: Iterable[str], bits: Sequence[int], data: Data) -> Iterable[Row]:
     """The rows of the table as they are done."""
     for name in names:
-        module, fewest, given = trained(name), NETWORKS[name][2], GIVEN.get(name, {})
+        module, fewest = trained(name), NETWORKS[name][2]
         accuracy = {"network": name, "pytorch": correct(scores_of(module, data.x), data.y)}
         for b in bits:
             if b >= fewest:
-                row = compiled(module, data.x, data, weight_bits=b, **given)
+                row = compiled(module, data.x, data, weight_bits=b)
                 yield {**accuracy, "bits": b, "option": "", **row}
         if 8 in bits and fewest < 8:
             both = np.concatenate([data.others, data.x])  # the first half chooses
             for option, chosen in HELP.items():
-                row = compiled(module, both, data, **chosen, **given)
+                row = compiled(module, both, data, **chosen)
                 yield {**accuracy, "bits": chosen["weight_bits"], "option": option, **row}
 
 

@@ -7,7 +7,8 @@ They differ in what a residual branch adds, and in what attention multiplies:
   the largest potential before the neuron sees it; q (kᵀ v); the classifier reads potentials.
 - ``sdt_v1``: branches add membrane potentials; attention gates q with a neuron that sums k ∧ v.
 
-They take normalised images as the networks of ``models`` do. Train one on one thread:
+They take normalised images as the networks of ``models`` do. Train one on one thread, four epochs
+of one timestep and three of four:
 
     python spikformers.py --arch spikformer --out spikformer_t4.pt
 
@@ -282,10 +283,10 @@ _NETWORKS = {"spikformer": spikformer, "cml_spikingformer": cml_spikingformer, "
 @click.option("--arch", default="spikformer", type=click.Choice(list(_NETWORKS)))
 @click.option("--t", "T", default=4, help="Timesteps.")
 @click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
-@click.option("--epochs", default=2, type=click.IntRange(min=1))
+@click.option("--epochs", default=7, type=click.IntRange(min=1))
 @click.option(
     "--short-epochs",
-    default=0,
+    default=4,
     type=click.IntRange(min=0),
     help="First epochs with one timestep only, which take a quarter of the time.",
 )
@@ -313,6 +314,9 @@ def main(
     out: Path,
 ) -> None:
     """Trains the network; prints loss and test accuracy after each epoch."""
+    if short_epochs >= epochs:
+        message = f"{short_epochs} of {epochs} epochs: none would show all {T} timesteps"
+        raise click.BadParameter(message, param_hint="--short-epochs")
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
