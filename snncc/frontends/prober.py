@@ -29,8 +29,6 @@ __all__ = ["NotANeuronError", "own_neurons", "probe"]
 
 #: A neuron trains a few numbers at most: a decay, a threshold.
 _PARAMETERS = 4
-#: Samples of the run that shows them drives: no other axis has as many.
-_SAMPLES = 7
 #: Of the drives on which one timestep is to show in the next, several of each size.
 _SCALES = [2.0**power for power in range(-2, 5) for _ in range(4)]
 #: Sizes of axes after samples that suffice for experiments.
@@ -75,7 +73,7 @@ def own_neurons(
     for one in _candidates(module, leaves, example):
         kind = type(one.module)
         try:
-            spec = probe(one.module, one.drive, _SAMPLES)
+            spec = probe(one.module, one.drive, len(example))
         except NotANeuronError as e:
             faults.setdefault(kind, _fault(one, *_unknown(str(e))))
             continue
@@ -108,7 +106,7 @@ def _candidates(
         for path, part in parts.items():
             made = part.register_forward_hook(lambda _, x, y, path=path: note(path, x, y))
             hooks.callback(made.remove)
-        module(example[:1].expand(_SAMPLES, *example.shape[1:]))
+        module(example)
     for path, part in parts.items():
         if path in drives and not any(path.startswith(f"{outer}.") for outer in taken):
             taken.append(path)

@@ -18,7 +18,7 @@ from snncc.errors import UnsupportedModelError, UsageError
 from snncc.frontends.descriptions import StatefulFireSpec
 from snncc.frontends.prober import NotANeuronError, probe
 
-N, T = 7, 4
+N, T = 2, 4
 X = np.random.default_rng(0).integers(0, 256, (8, 1, 6, 6), dtype=np.uint8)
 GIVEN: dict[str, Any] = {"input_shape": (1, 6, 6), "input": InputOptions(mean=(0.0,), std=(1.0,))}
 
