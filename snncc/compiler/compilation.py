@@ -283,9 +283,8 @@ def _build(
     from snncc.passes.spikes.build_program import build_program
 
     steps.begin("build-program")
-    program = build_program(manager.stages["quantised"], given.name)
-    if host:
-        program = hosted(program, host)
+    model = manager.stages["quantised"]
+    program = build_program(model, given.name, end=lambda built: hosted(built, host))
     if given.options.target is not None:
         require_fit(program, given.options.target)
     return program

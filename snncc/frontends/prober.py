@@ -3,7 +3,7 @@
 A module without layers that returns as many spikes as it reads drives, and whose timesteps depend
 on each other, is such a neuron. Drives that lead an empty membrane to its borders tell threshold,
 levels and rounding; two timesteps tell what the membrane keeps and what a spike takes from it. What
-is found is proved afterwards, as every description is (``trial``).
+is found is tried afterwards, as every description is (``trial``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["NotANeuronError", "own_neurons", "probe"]
 #: A neuron trains a few numbers at most: a decay, a threshold.
 _PARAMETERS = 4
 #: Of the drives on which one timestep is to show in the next, several of each size.
-_SCALES = [2.0**power for power in range(-2, 5) for _ in range(4)]
+_SCALES = [2.0**power for power in range(-2, 11) for _ in range(4)]
 #: Sizes of axes after samples that suffice for experiments.
 _SMALL = 8
 #: Levels that spike counts of uint8 can hold.
@@ -40,7 +40,15 @@ _NEAR = 1e-3
 
 
 class NotANeuronError(Exception):
-    """A module fires in no way that is known here; says how."""
+    """A module fires in no way that is known here; says how.
+
+    Attributes:
+        fires: Whether it returns spikes at all.
+    """
+
+    def __init__(self, why: str, fires: bool = True) -> None:
+        super().__init__(why)
+        self.fires = fires
 
 
 # -- which modules ---------------------------------------------------------------------------
@@ -70,6 +78,7 @@ def own_neurons(
     """
     found: list[Leaf] = []
     faults: dict[type, Fault] = {}
+    specs: dict[type, StatefulFireSpec] = {}
     for one in _candidates(module, leaves, example):
         kind = type(one.module)
         try:
@@ -79,8 +88,11 @@ def own_neurons(
             continue
         if spec is not None:
             found.append(Leaf(one.path, one.module, spec, qualified(kind), None))
-            if not probes:
-                faults.setdefault(kind, _fault(one, *_found(kind.__name__, spec)))
+            if not probes and specs.setdefault(kind, spec) == spec:
+                faults.setdefault(kind, _fault(one, *_found(kind.__qualname__, spec)))
+            elif not probes:  # no description of the class fits all of them
+                todo = Words(Option("leaves", "auto"), ", as they are not alike")
+                faults[kind] = _fault(one, _FOUND, todo)
     if faults:
         what = "neurons of the network's own code are not known"
         raise UnsupportedModelError(what, list(faults.values()))
@@ -139,13 +151,15 @@ def _unknown(why: str) -> tuple[str, str]:
     return what, "an IF, LIF or I-LIF neuron"
 
 
+_FOUND = "a neuron with memory; what to give is found by experiment, and tried on many drives"
+
+
 def _found(name: str, spec: StatefulFireSpec) -> tuple[str, str]:
     """What experiments say, and what to give so that it is taken."""
     plain = StatefulFireSpec()
     needed = ("decay", "gain", "threshold", "rule", "reset")
     fields = {n: v for n, v in vars(spec).items() if n in needed or v != getattr(plain, n)}
-    what = "a neuron with memory; what to give is found by experiment, and proved on many drives"
-    return what, Words(Option("leaves", {name: fields}), ", or ", Option("leaves", "auto"))
+    return _FOUND, Words(Option("leaves", {name: fields}), ", or ", Option("leaves", "auto"))
 
 
 # -- experiments -----------------------------------------------------------------------------
@@ -171,7 +185,8 @@ def probe(module: torch.nn.Module, drive: torch.Tensor, samples: int) -> Statefu
             spec = _measured(trial)
             why = _disproof(module, drive, spec)
         except NotANeuronError as e:
-            why = why or str(e)
+            if e.fires or axes == "T,N":  # else channels may have been taken for timesteps
+                why = why or str(e)
             continue
         except (UsageError, RuntimeError, ValueError, TypeError):
             continue
@@ -303,11 +318,13 @@ def _levels(trial: _Trial) -> tuple[float, int, float]:
         [trial.outputs(part.unsqueeze(0))[0] for part in torch.split(drives, trial.room)]
     )
     if not (fired := found[found > 0]).numel() or found.min() < 0:
-        raise NotANeuronError("it returns negative values" if found.min() < 0 else "never fires")
+        what = "it returns negative values" if found.min() < 0 else "it never fires"
+        raise NotANeuronError(what, fires=False)
     unit = float(fired.min())
     counts = fired / unit
     if (counts - counts.round()).abs().max() > _NEAR or counts.max() > _LEVELS:
-        raise NotANeuronError(f"it returns real values, as {float(fired.median()):.6g}")
+        what = f"it returns real values, as {float(fired.median()):.6g}"
+        raise NotANeuronError(what, fires=False)
     return unit, round(float(counts.max())), float(drives[found > 0][0])
 
 
@@ -346,7 +363,7 @@ def _tidy(number: float) -> float:
     fraction = Fraction(number).limit_denominator(64)
     if abs(fraction - number) < near:
         return float(fraction)
-    for digits in range(1, 7):
+    for digits in range(1, 5):  # with more, any number is near one
         if abs(round(number, digits) - number) < near:
             return round(number, digits)
     return number

@@ -10,7 +10,7 @@ not believed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import prod
 from typing import Any
 
@@ -298,12 +298,25 @@ def _check_program(model: ir.Model, program: Program) -> None:
     _require(said is not None or not remembers, "memory without timesteps")
     if said is not None:
         _require(said == str(program.timesteps), f"{said} timesteps")
-    built = build_program(model, program.name, program.timesteps)
+    ends = {node.name: node for node in program.nodes if isinstance(node, Readout)}
+
+    def hosted(made: Program) -> Program:
+        """With what the host adds, of which the graph knows nothing."""
+        nodes = [_with_end(node, ends.get(node.name)) for node in made.nodes]
+        return Program(made.name, tuple(nodes), made.timesteps, made.ticks)
+
+    built = build_program(model, program.name, program.timesteps, hosted)
     _require(built.ticks == program.ticks, f"{built.ticks} ticks")
     _require(len(built.nodes) == len(program.nodes), f"{len(built.nodes)} nodes")
     for one, other in zip(built.nodes, program.nodes, strict=True):
         differing = ", ".join(_differing(one, other))
         _require(not differing, f"'{other.name}' has another {differing}")
+
+
+def _with_end(node: Node, known: Readout | None) -> Node:
+    if not isinstance(node, Readout) or known is None:
+        return node
+    return replace(node, host=known.host, weight=known.weight, bias=known.bias)
 
 
 def _differing(one: Node | Projection, other: Node | Projection) -> Iterator[str]:

@@ -157,6 +157,16 @@ def test_the_host_computes_the_end_of_each_result():
     assert kinds == {"scores": "host", "early": "counts", "twice": "host", "y": "potential"}
 
 
+def test_the_host_adds_to_a_named_result():
+    def put(net, u, early, late, y):
+        return {"sum": net.other(y) + net.direct(early.flatten(1)), "y": y}
+
+    net = Returns(put)
+    net.direct = nn.Linear(144, 3)
+    model = compiled(net, host="other")
+    require_results(model, net, sum=lambda out: out["sum"], y=lambda out: out["y"])
+
+
 def test_results_can_be_chosen_and_ordered():
     net = Returns(lambda net, u, early, late, y: {"a": y, "b": early, "c": y.softmax(1)})
     model = compiled(net, results=("b", "a"))

@@ -115,9 +115,7 @@ def hosted(program: Program, parts: Mapping[str, HostPart]) -> Program:
             node = _hosted(node, term, bias)
             biases[name] = np.zeros_like(bias) if term.weight is not None else bias
         nodes.append(node)
-    made = Program(program.name, tuple(nodes), program.timesteps, program.ticks)
-    made.validate()
-    return made
+    return Program(program.name, tuple(nodes), program.timesteps, program.ticks)
 
 
 def _hosted(readout: Readout, term: HostTerm, bias: Array) -> Readout:

@@ -47,7 +47,12 @@ from snncc.program.timing import firing_window, required_depth
 __all__ = ["build_program"]
 
 
-def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> Program:
+def build_program(
+    model: ir.Model,
+    name: str,
+    timesteps: int | None = None,
+    end: Callable[[Program], Program] = lambda program: program,
+) -> Program:
     """Nodes and arrays of a graph in stage ``quantised``.
 
     Populations and accumulators keep the names of the graph's values, so that engines can be
@@ -57,6 +62,7 @@ def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> P
         model: In stage ``quantised``.
         name: Of the network.
         timesteps: T; default: the graph's.
+        end: What the host adds to the readouts, without which some may say nothing.
 
     Raises:
         SnnccError: The graph holds an operator that has no Program form (a compiler fault).
@@ -70,7 +76,7 @@ def build_program(model: ir.Model, name: str, timesteps: int | None = None) -> P
     nodes = (*work.nodes.values(), *_readouts(model, work))
     ticks = max((n.D for n in nodes if isinstance(n, Neuron)), default=1)
     T = timesteps or int(model.metadata_props.get(TIMESTEPS, "1"))
-    program = Program(name, nodes, T, ticks)
+    program = end(Program(name, nodes, T, ticks))
     program.validate()
     return program
 
@@ -84,7 +90,8 @@ def _readouts(model: ir.Model, work: _Build) -> Iterator[Readout]:
             module = getattr(work.nodes[source], "module", "")
             over_time = "sum" if traits(out.producer()).ends_time else "each"
             own = result if len(places) == 1 else f"{result}{i}"
-            name = f"{own}{RESULT}" if own in work.nodes else own
+            is_taken = own in work.nodes or (own != result and own in results)
+            name = f"{own}{RESULT}" if is_taken else own
             is_plain = own == name and [*results] == [ALONE]
             named = None if is_plain else result
             yield Readout(name, _shape(out), source, scales[place], module, over_time, result=named)

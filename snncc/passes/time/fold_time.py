@@ -163,7 +163,7 @@ class _Folding(Work):
         if form is not None:
             seen = self._made(node, form, seen)
         was = self.seen[node.inputs[0]].when  # type: ignore[index]
-        if node.op_type == "ReduceSum" and seen.when is When.MEAN is not was:
+        if node.op_type == "ReduceSum" and seen.when is When.MEAN and was is not When.MEAN:
             seen = replace(seen, twin=self.times(node, seen.twin, self.T))
         self.seen[out] = seen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -148,11 +148,13 @@ def _met(laid: Sequence[Laid], rank: int) -> tuple[tuple[Group, ...], tuple[int 
     groups[shift:] = _templates(lead)
     for each in laid:
         shift = rank - len(each.own)
-        padded = ((),) * shift + each.groups
+        padded: tuple[Group, ...] = ((),) * shift + _templates(each)
         for axis in range(rank):
-            found, wanted = outer(padded[axis]), outer(groups[axis])
+            found, wanted = padded[axis], groups[axis]
             if each.seen.when is When.STILL:
                 wanted = tuple(d for d in wanted if d.axis != TIME)
+            if OWN not in found or OWN not in wanted:
+                found, wanted = outer(found), outer(wanted)
             if found != wanted:
                 raise MixedError
             if axis >= shift and each.own[axis - shift] is not None:
@@ -173,9 +175,10 @@ def _slim(work: Work, node: ir.Node, value: ir.Value, groups: Sequence[Group]) -
     """A constant without the axes of timesteps and samples."""
     array = constant(value)
     assert array is not None
-    if any(size != 1 for size, group in zip(array.shape, groups, strict=True) if outer(group)):
-        raise MixedError
     places = [i for i, group in enumerate(groups) if OWN not in group]
+    bare = {*places, *(i for i, group in enumerate(groups) if outer(group))}
+    if any(array.shape[i] != 1 for i in bare):
+        raise MixedError
     if not places or places == [0]:  # as it is, it meets [T*N, ...], too
         return value
     exact = Exact.of(value) or Exact(array)
@@ -231,9 +234,8 @@ def _matmul(work: Work, node: ir.Node, laid: Operands) -> Form | None:
 def _lead(laid: Laid) -> Laid:
     """All axes but the last two."""
     groups = laid.groups[:-2]
-    view = type(laid.seen.view)(groups, laid.seen.view.starts)
-    seen = type(laid.seen)(view, laid.twin, laid.seen.when, laid.seen.summed)
-    return Laid(seen, laid.own[:-2])
+    view = replace(laid.seen.view, groups=groups)
+    return Laid(replace(laid.seen, view=view), laid.own[:-2])
 
 
 def _by_sample(work: Work, node: ir.Node, laid: Operands) -> Form | None:
@@ -355,7 +357,7 @@ def _concat(work: Work, node: ir.Node, laid: Operands) -> Form | None:
     lead = next(iter(laid.values()))
     axis = attribute(node, "axis", 0) % len(lead.own)
     along = [_own(each, axis) for each in laid.values()]
-    if len({(each.own, *map(outer, each.groups)) for each in laid.values()}) > 1:
+    if len({(each.own, _templates(each)) for each in laid.values()}) > 1:
         return None
     inputs: Inputs = [laid[v].twin for v in node.inputs if v is not None]
     return _on(node, lead, inputs, {"axis": along[0]})

@@ -239,8 +239,12 @@ def _disorder(work: Work, parts: Sequence[Seen], axis: int) -> str | None:
     if any(s.when is When.EACH and found != [t]
            for t, (s, found) in enumerate(zip(parts, times, strict=True))):  # fmt: skip
         return "has timesteps in another order"
-    other = next(t for t, s in enumerate(parts) if s.twin is not parts[0].twin)
-    return f"timestep {other} is not computed as timestep 0 is"
+    other = next((t for t, s in enumerate(parts) if s.twin is not parts[0].twin), None)
+    if other is not None:
+        return f"timestep {other} is not computed as timestep 0 is"
+    groups = [s.view.groups for s in parts]
+    other = next((t for t, g in enumerate(groups) if g != groups[0]), None)
+    return None if other is None else f"timestep {other} is laid out otherwise than timestep 0"
 
 
 _Rule = Callable[[Work, ir.Node, Seen], "Found | View"]

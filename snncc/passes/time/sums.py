@@ -47,8 +47,9 @@ def running_sum(work: Work, node: ir.Node) -> bool:
     if not all(steps) or steps[0] == steps[1]:
         return False
     both = sorted([*steps[0], *steps[1]])
-    if one.twin is not two.twin or len(set(both)) < len(both):
-        work.mixed(node, [left])
+    is_alike = one.twin is two.twin and one.view.groups == two.view.groups
+    if not is_alike or len(set(both)) < len(both):
+        work.mixed(node, [left] if is_alike else [left, right])
         return True
     view = View(one.view.groups)
     if len(both) < work.T:

@@ -322,6 +322,21 @@ def _rows(net: Net, steps: list[str]) -> None:
     carried(flat(net), T)
 
 
+def _turned(net: Net, step: str) -> str:
+    return net.node("Transpose", step, perm=[0, 1, 3, 2], module="turn")
+
+
+def _turned_sum(net: Net, steps: list[str]) -> None:
+    """Sizes are the same, elements are not."""
+    net.x = steps[0]
+    for step in steps[1:]:
+        net.then("Add", _turned(net, step), module="running")
+
+
+def _turned_stack(net: Net, steps: list[str]) -> None:
+    net.x = net.node("Concat", steps[0], _turned(net, steps[1]), steps[2], axis=0, module="stack")
+
+
 def _twice(net: Net, steps: list[str]) -> None:
     net.x = net.node("Add", net.node("Add", steps[2], steps[1]), steps[1])
 
@@ -336,6 +351,8 @@ def _some(net: Net, steps: list[str]) -> None:
         (_last_alone, "that of timestep 2 alone"),
         (_backwards, "has timesteps in another order"),
         (_rows, r"takes \[N·T, 2, 4, 4\] for \[T·N, ...\], so that samples become timesteps"),
+        (_turned_sum, "whose timesteps are in different places"),
+        (_turned_stack, "timestep 1 is laid out otherwise than timestep 0"),
         (_twice, r"mixes the timesteps of \[N, 2, 4, 4\] of timestep 1, 2"),
         (_some, "that of timestep 1, 2 alone"),
     ],
@@ -384,6 +401,34 @@ def test_a_refusal_says_which_axes_there_are(spoil, what):
     with pytest.raises(UnsupportedModelError) as caught:
         folded(net)
     assert caught.value.faults[0].what.startswith(what)
+
+
+def test_timesteps_before_channels_are_not_those_after_them():
+    """Both are [N, T * 2, 4, 4]."""
+    net = apart(sequence(Net((2, 4, 4), 0, False, 1.0), T), T)
+    orders = ([1, 0, 2, 3, 4], [1, 2, 0, 3, 4])
+    one, two = (
+        net.node(
+            "Reshape",
+            net.node("Transpose", net.x, perm=order, module=f"turn{i}"),
+            net.const([-1, T * 2, 4, 4], np.int64),
+            module=f"join{i}",
+        )
+        for i, order in enumerate(orders)
+    )
+    for join in ("Add", "Concat"):
+        attributes = {"axis": 2} if join == "Concat" else {}
+        net.x = net.node(join, one, two, module="both", **attributes)
+        with pytest.raises(UnsupportedModelError, match="timesteps"):
+            folded(net)
+
+
+def test_a_constant_for_each_timestep_of_what_is_the_same_in_all_is_refused():
+    net = Net((4,), 0, False, 1.0).linear(4)
+    net.then("Unsqueeze", net.const([0], np.int64), module="once")
+    net.then("Add", net.const(np.arange(T).reshape(T, 1, 1)), module="embedding")
+    with pytest.raises(UnsupportedModelError, match="mixes the timesteps"):
+        folded(carried(flat(net), T))
 
 
 @pytest.mark.parametrize("is_apart", [True, False])
