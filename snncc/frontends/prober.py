@@ -182,16 +182,17 @@ def probe(module: torch.nn.Module, drive: torch.Tensor, samples: int) -> Statefu
             trial = _Trial(module, drive, StatefulFireSpec(axes=axes, T=T))
             if not trial.remembers():
                 continue
-            spec = _measured(trial)
-            why = _disproof(module, drive, spec)
+            specs = _measured(trial)
         except NotANeuronError as e:
             if e.fires or axes == "T,N":  # else channels may have been taken for timesteps
                 why = why or str(e)
             continue
         except (UsageError, RuntimeError, ValueError, TypeError):
             continue
-        if not why:
-            return spec
+        for spec in specs:
+            if not (shown := _disproof(module, drive, spec)):
+                return spec
+            why = why or shown
     if why:
         raise NotANeuronError(why)
     return None
@@ -290,12 +291,13 @@ class _Trial:
                 return high
 
 
-def _measured(trial: _Trial) -> StatefulFireSpec:
-    """What one, two timesteps tell of a neuron."""
+def _measured(trial: _Trial) -> list[StatefulFireSpec]:
+    """What two timesteps tell of a neuron: in the simplest numbers, and as measured."""
     unit, D, near = _levels(trial)
     first = trial.border([], 0.5 * unit, 0.0, near)
     step, rule, D = _rule(trial, unit, D, first)
-    decay = _tidy((first - trial.border([0.9 * first], 0.5 * unit, -near, near)) / (0.9 * first))
+    kept = (first - trial.border([0.9 * first], 0.5 * unit, -near, near)) / (0.9 * first)
+    decay = _tidy(kept)
     if abs(decay) < _NEAR:
         raise NotANeuronError("its timesteps are coupled by something else than a membrane")
     fired = _tidy(first + 0.3 * step)
@@ -304,11 +306,14 @@ def _measured(trial: _Trial) -> StatefulFireSpec:
     theta = _tidy(step)
     gain = _tidy(1 - decay)
     plain = gain > 0 and _digits(theta * gain) < _digits(theta)
-    return replace(
+    simple = replace(
         trial.layout, D=D, decay=decay, gain=gain if plain else 1.0,
         threshold=_tidy(theta * gain) if plain else theta, norm=_tidy(1 / unit), rule=rule,
         reset=reset,
     )  # fmt: skip
+    if D > 1:
+        return [simple]
+    return [simple, replace(simple, decay=kept, gain=1.0, threshold=first, rule=">=")]
 
 
 def _levels(trial: _Trial) -> tuple[float, int, float]:

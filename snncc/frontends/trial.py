@@ -1,7 +1,8 @@
 """Neurons are tried before their descriptions are believed.
 
 What samples of a data set reach is a part of what a neuron does. So each one is run on drives that
-cover all its levels: every border with both its neighbours in float32, below 0 and beyond D; with a
+cover all its levels: every border with both its neighbours in float32, below 0 and beyond D, and a
+thousand times that, where membranes may be limited; with a
 memory, on many sequences of such drives. The description is evaluated in float32 and in float64.
 Where these agree, and either all is exact or no border is near, the module must fire just that.
 """
@@ -100,7 +101,8 @@ def _ramp(neuron: StatefulFireSpec) -> torch.Tensor:
     at = (borders.double() * in_drives).float()
     sides = [torch.nextafter(at, torch.full_like(at, end)) for end in (-math.inf, math.inf)]
     between = torch.arange(-4, 4 * D + 5) / 4
-    far = torch.tensor([-4.0 * D, -D - 1.0, 2.0 * D + 2, 4.0 * D])
+    near = [-4.0 * D, -D - 1.0, 2.0 * D + 2, 4.0 * D]
+    far = torch.tensor([*near, *(sign * 10.0**n * D for n in (1, 2, 3) for sign in (-1, 1))])
     plain = (torch.cat([between, far]).double() * in_drives).float()
     return torch.cat([plain, at, *sides])
 

@@ -82,6 +82,37 @@ class Lined(nn.Module):
         return torch.stack(out, 1)
 
 
+class Unround(nn.Module):
+    """Numbers of which neither a ratio nor a product is a round one; and a limit, if any."""
+
+    def __init__(self, limits: tuple[float, float] = (-1e9, 1e9)) -> None:
+        super().__init__()
+        self.limits = limits
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for u in x:
+            v = (0.37 * v + 0.63 * u).clamp(*self.limits)
+            spike = (v > 0.731).float()
+            v = v - 0.731 * spike
+            out.append(spike)
+        return torch.stack(out)
+
+
+def test_numbers_that_are_not_round_are_taken_as_measured() -> None:
+    found = probe(Unround(), torch.zeros(T, N, 3, 2), N)
+    assert found is not None
+    assert (found.gain, found.rule, found.reset) == (1.0, ">=", "soft")
+    assert found.decay == pytest.approx(0.37, abs=1e-6)
+    assert found.threshold == pytest.approx(0.731 / 0.63, rel=1e-6)
+
+
+@pytest.mark.parametrize("limits", [(-5, 1e9), (-50, 1e9), (-1e9, 8), (-1e9, 80)])
+def test_a_limit_of_the_membrane_is_found(limits) -> None:
+    with pytest.raises(NotANeuronError, match="drives of"):
+        probe(Unround(limits), torch.zeros(T, N, 3, 2), N)
+
+
 FOUND = {
     "filled by index": (FilledByIndex(), (T, N, 3, 2), {
         "decay": 0.25, "gain": 1.0, "threshold": 0.5, "rule": ">", "reset": "hard"}),

@@ -79,8 +79,11 @@ def half_up(u: torch.Tensor) -> torch.Tensor:
 WRONG = {
     "more levels": (lambda x: x.clamp(0, 8).round(), "a drive of 10 fires 8 in PyTorch and 4 by"),
     "fewer levels": (lambda x: x.clamp(0, 3).round(), "fires 3 in PyTorch and 4 by"),
-    "no top": (lambda x: x.clamp(min=0).round(), "a drive of 16 fires 16 in PyTorch and 4 by"),
-    "no bottom": (lambda x: x.clamp(max=4).round(), "a drive of -16 fires -16 in PyTorch and 0 by"),
+    "no top": (lambda x: x.clamp(min=0).round(), "a drive of 4000 fires 4000 in PyTorch and 4 by"),
+    "no bottom": (
+        lambda x: x.clamp(max=4).round(),
+        "a drive of -4000 fires -4000 in PyTorch and 0 by",
+    ),
     "a bias": (lambda x: (x + 1e-3).clamp(0, 4).round(), "fires 1 in PyTorch and 0 by"),
     "a tiny bias": (lambda x: (x + 1e-7).clamp(0, 4).round(), "fires 1 in PyTorch and 0 by"),
     "another rounding": (lambda x: half_up(x.clamp(0, 4)), "a drive of 0.5 fires 1 in PyTorch"),
@@ -150,7 +153,9 @@ def test_a_neuron_that_raises_on_other_drives_is_said_to() -> None:
         return x.clamp(0, 4).round()
 
     text = refused(Neuron(fire), IntegerFireSpec(4))
-    assert "drives from -16 to 16 in its own shape [2, 3, 4, 4] raise ValueError: too br" in text
+    assert (
+        "drives from -4000 to 4000 in its own shape [2, 3, 4, 4] raise ValueError: too br" in text
+    )
 
 
 def test_all_are_named_with_their_modules() -> None:
