@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Digit", "Group", "View", "joined", "merged"]
+__all__ = ["REPEATED", "Digit", "Group", "View", "joined", "merged"]
 
 Array = npt.NDArray[Any]
 Sizes = Sequence[int | None]
 
 #: The axis of digits that only repeat: whatever their value, the element is the same.
-_REPEATED = ""
+REPEATED = ""
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,12 @@ class View:
 
     def _with(self, axis: int, group: Group, shifts: Mapping[str, int]) -> View:
         """Another group in one place, and axes that start elsewhere."""
-        names = {*self.starts, *shifts} - {_REPEATED}
+        names = {*self.starts, *shifts} - {REPEATED}
         moved = {name: self.starts.get(name, 0) + shifts.get(name, 0) for name in sorted(names)}
         groups = (*self.groups[:axis], merged(group), *self.groups[axis + 1 :])
         return View(groups, {name: start for name, start in moved.items() if start})
 
     # -- what it says ------------------------------------------------------------------------
-
-    def axes(self, axis: int) -> list[str]:
-        """Names of the axes of the base that meet in one axis, in order, each once."""
-        return list(dict.fromkeys(d.axis for d in self.groups[axis] if d.axis != _REPEATED))
 
     def places(self, name: str) -> list[int]:
         """The axes that hold digits of an axis of the base."""
@@ -209,7 +205,7 @@ def _size(group: Group) -> int | None:
 
 
 def _repeated(size: int | None) -> Group:
-    return (Digit(_REPEATED, size, 0),) if size != 1 else ()
+    return (Digit(REPEATED, size, 0),) if size != 1 else ()
 
 
 def _taken(pending: deque[Digit], need: int, unknown: bool) -> list[Digit] | None:
@@ -285,7 +281,7 @@ def _step(starts: Sequence[Mapping[str, int]]) -> tuple[str, int] | None:
     names = {name for each in starts for name in each}
     moving = [n for n in names if len({each.get(n, 0) for each in starts}) > 1]
     if not moving:
-        return _REPEATED, 0
+        return REPEATED, 0
     at = [each.get(moving[0], 0) for each in starts]
     steps = {b - a for a, b in pairwise(at)}
     return (moving[0], steps.pop()) if len(moving) == 1 and len(steps) == 1 else None

@@ -31,6 +31,7 @@ __all__ = [
     "convolve",
     "emit_linear",
     "fold_after",
+    "has_identity",
     "holds_counts",
     "identity_layer",
     "is_branch_sum",
@@ -514,6 +515,15 @@ def is_train(value: ir.Value | None) -> bool:
         x = node.inputs[0]
         node = x.producer() if x is not None else None
     return node is not None and traits(node).makes_counts
+
+
+#: An identity layer over features has as many weights as the square of them.
+_MOST_FEATURES = 2048
+
+
+def has_identity(size: tuple[int, ...]) -> bool:
+    """Whether ``identity_layer`` is affordable: on maps, and on some thousand features."""
+    return len(size) == 3 or (len(size) == 1 and size[0] <= _MOST_FEATURES)
 
 
 def identity_layer(

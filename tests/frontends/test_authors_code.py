@@ -94,15 +94,8 @@ class TimeLast(nn.Module):
         return self.lif(y.transpose(0, 1)).permute(1, 2, 3, 4, 0)
 
 
-class Filled(nn.Module):
+class Filled(TimeLast):
     """Timesteps are put into tensors of zeros one by one, and may be read while that goes on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.layer = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
-        self.conv.weight.data.mul_(8)
-        self.layer.weight.data.abs_().mul_(4)
-        self.lif = LIF(tau=2.0)
 
     def forward(self, x: Tensor) -> Tensor:
         steps, drives = torch.zeros(3, *x.shape), torch.zeros(3, x.shape[0], 4, 7, 7)

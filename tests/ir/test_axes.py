@@ -178,7 +178,7 @@ def test_heads_and_tokens_are_digits():
         (Digit("H", 8), Digit("W", 8)),
         (Digit("C", 8),),
     )
-    assert heads.axes(3) == ["H", "W"]
+    assert [d.axis for d in heads.groups[3]] == ["H", "W"]
     assert heads.places("C") == [2, 4]
 
 

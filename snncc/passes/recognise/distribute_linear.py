@@ -23,6 +23,7 @@ from snncc.passes.base import Pass
 from snncc.passes.reading import (
     Linear,
     emit_linear,
+    has_identity,
     identity_layer,
     is_branch_sum,
     linear_behind,
@@ -154,15 +155,11 @@ def _shortcut(node: ir.Node, made_by: str, _: Lineage) -> bool:
     size = static_shape(x) if x is not None else None
     if all(spikes) or not any(spikes) or not size or potential is None:
         return False
-    if x is None or potential.producer() is None or (len(size) < 3 and max(size) > _MOST_FEATURES):
+    if x is None or potential.producer() is None or not has_identity(size):
         return False
     name = f"{node.name}/shortcut"
     node.replace_input_with(at, identity_layer(node, x, size, made_by, name=name))
     return True
-
-
-#: An identity layer over features has as many weights as the square of them.
-_MOST_FEATURES = 2048
 
 
 def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:

@@ -7,13 +7,11 @@ of both count the same, and come in as many ticks, it is a stream of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.exact import unit_of
@@ -22,7 +20,7 @@ from snncc.ir.lineage import Lineage
 from snncc.ir.names import NEW
 from snncc.ir.ops import traits
 from snncc.passes.base import Pass
-from snncc.passes.reading import is_branch_sum, read_affine
+from snncc.passes.reading import has_identity, identity_layer, is_branch_sum, read_affine
 
 __all__ = ["RecogniseSum"]
 
@@ -55,10 +53,10 @@ def _read_result(model: ir.Model, place: int, made_by: str) -> bool:
     while (found := _before_the_end(value)) is not None:
         reader, value = value.producer(), found
     sizes = static_shape(value)
-    if not _is_sum_of_spikes(value) or sizes is None or len(sizes) not in (1, 3):
+    if sizes is None or not has_identity(sizes) or not _is_sum_of_spikes(value):
         return False
-    edit = Edit(reader or list(model.graph)[-1], made_by)
-    layer = _ones(value, sizes, f"{out.name}/read", edit)
+    anchor = reader or list(model.graph)[-1]
+    layer = identity_layer(anchor, value, sizes, made_by, name=f"{out.name}/read")
     if reader is None:  # it comes last, after all that it reads
         made = layer.producer()
         assert made is not None
@@ -101,17 +99,6 @@ def _is_sum_of_spikes(value: ir.Value) -> bool:
         elif not traits(node).makes_counts:
             return False
     return has_sum
-
-
-def _ones(value: ir.Value, sizes: Sequence[int], name: str, edit: Edit) -> ir.Value:
-    """The same numbers as the potentials of a layer."""
-    if len(sizes) == 1:
-        weight = edit.const(f"{name}.ones", np.eye(*sizes, dtype=np.float32))
-        return edit.op("Gemm", value, weight, name=name, like=value, attributes={"transB": 1})
-    weight = edit.const(f"{name}.ones", np.ones((sizes[0], 1, 1, 1), np.float32))
-    one: dict[str, Any] = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1]}
-    whole = one | {"pads": [0] * 4, "group": sizes[0]}
-    return edit.op("Conv", value, weight, name=name, like=value, attributes=whole)
 
 
 class _Burst(NamedTuple):

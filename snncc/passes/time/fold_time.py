@@ -207,25 +207,28 @@ class _Folding(Work):
 
     def _made(self, node: ir.Node, form: Form, lead: Seen) -> Seen:
         """The node's folded twin: that of another timestep, or a new one."""
-        out, own = node.outputs[0], [size for size in form.sizes if size is not None]
+        out = node.outputs[0]
         is_step = lead.when is When.EACH and len(lead.timesteps()) < self.T
         starts = {name: start for name, start in lead.view.starts.items() if name == TIME}
         found = replace(lead, view=View(groups_of(form), starts))
         key = self._key(node, form) if is_step or lead.when is When.STILL else None
-        if key is None or key not in self.made:
-            new = ir.Node(
-                node.domain, node.op_type, form.inputs,
-                ir.convenience.convert_attributes(form.attributes),
-            )  # fmt: skip
-            set_provenance(new, provenance(node), self.made_by)
-            twin = new.outputs[0]
-            twin.type, twin.shape = out.type, folded_shape(own)
-            twin.name = new.name = self.name_of(out, found)
-            self.model.graph.insert_before(node, new)
-            self.made[key] = twin
-        found = replace(found, twin=self.made[key])
+        twin = self.made.get(key) if key is not None else None
+        if twin is None:
+            twin = self._emitted(node, form, self.name_of(out, found))
+            self.made |= {} if key is None else {key: twin}
+        found = replace(found, twin=twin)
         self.note(out, found)
         return found
+
+    def _emitted(self, node: ir.Node, form: Form, name: str) -> ir.Value:
+        own = [size for size in form.sizes if size is not None]
+        attributes = ir.convenience.convert_attributes(form.attributes)
+        new = ir.Node(node.domain, node.op_type, form.inputs, attributes, name=name)
+        set_provenance(new, provenance(node), self.made_by)
+        twin = new.outputs[0]
+        twin.name, twin.type, twin.shape = name, node.outputs[0].type, folded_shape(own)
+        self.model.graph.insert_before(node, new)
+        return twin
 
     def _key(self, node: ir.Node, form: Form) -> Any:
         """What a node computes from folded values; a constant is what it holds."""

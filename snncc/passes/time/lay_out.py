@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from snncc.ir.axes import Digit, Group, View, merged
+from snncc.ir.axes import REPEATED, Digit, Group, View, merged
 from snncc.ir.graphs import Edit
 from snncc.passes.time.layout import (
     SAMPLES,
@@ -86,7 +86,7 @@ def _with_time(work: Work, found: Seen) -> Seen:
         return found
     has_axis = len(groups) == len(found.twin.shape or ()) + 1  # one more than the twin
     places = range(len(groups) if has_axis else at + 1)
-    again = Digit("", work.T, 0)
+    again = Digit(REPEATED, work.T, 0)
     place = next((i for i in places if i < len(groups) and again in groups[i]), None)
     if place is None:
         return found
@@ -135,7 +135,7 @@ def _moved(work: Work, value: ir.Value, found: Seen, parts: list[Group]) -> ir.V
     if key in work.made:
         return work.made[key]
     digits = [d for part in parts for d in part]
-    base = sorted((d for d in digits if d.axis), key=lambda d: (int(d.axis), -d.stride))
+    base = sorted((d for d in digits if d.axis != REPEATED), key=lambda d: (int(d.axis), -d.stride))
     if node is None or not _is_all_of(base, found):
         return None
     name, edit = work.name_of(value, found), Edit(node, work.made_by)
@@ -148,18 +148,18 @@ def _moved(work: Work, value: ir.Value, found: Seen, parts: list[Group]) -> ir.V
         shape = folded_shape(sizes)
         return edit.op("Reshape", twin, target, name=name, dtype=value.dtype, shape=shape)
 
-    order = [base.index(d) for d in digits if d.axis]
+    order = [base.index(d) for d in digits if d.axis != REPEATED]
     if order != sorted(order):
         if [d.size for d in base] != list(known):
             twin = reshaped(twin, [d.size or 1 for d in base], f"{name}/digits")
-        moved = [d.size or 1 for d in digits if d.axis]
+        moved = [d.size or 1 for d in digits if d.axis != REPEATED]
         twin = edit.op(
             "Transpose", twin, name=f"{name}/turned", dtype=value.dtype,
             shape=folded_shape(moved), attributes={"perm": [0, *(i + 1 for i in order)]},
         )  # fmt: skip
         known = tuple(moved)
     if len(base) < len(digits):
-        once = [d.size or 1 if d.axis else 1 for d in digits]
+        once = [1 if d.axis == REPEATED else d.size or 1 for d in digits]
         twin = twin if once == list(known) else reshaped(twin, once, f"{name}/once")
         known = tuple(d.size or 1 for d in digits)
         target = edit.const(f"{name}.sizes", np.array([1, *known], np.int64))

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from snncc.ir.axes import Digit, View, joined
+from snncc.ir.axes import REPEATED, Digit, View, joined
 from snncc.ir.graphs import Edit, attribute, constant
 from snncc.ir.names import NEW
 from snncc.ir.ops import having
@@ -70,7 +70,7 @@ def _tile(work: Work, node: ir.Node, x: Seen) -> View | None:
     if repeats is None or len(repeats) != len(x.view.groups):
         return None
     groups = [
-        (Digit("", int(count), 0), *group) if count > 1 else group
+        (Digit(REPEATED, int(count), 0), *group) if count > 1 else group
         for count, group in zip(repeats, x.view.groups, strict=True)
     ]
     return replace(x.view, groups=tuple(groups))
@@ -193,7 +193,7 @@ def _part(
 def _is_of_time(x: Seen, axis: int) -> bool:
     """Whether an axis holds timesteps alone, or one value again and again."""
     group = x.view.groups[axis]
-    return bool(group) and all(d.axis in (TIME, "") for d in group)
+    return bool(group) and all(d.axis in (TIME, REPEATED) for d in group)
 
 
 # -- put together ----------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def _concat(work: Work, node: ir.Node, x: Seen) -> Found:
 def _repeats_own(view: View, axis: int, T: int) -> bool:
     """Whether an axis repeats what is no timestep."""
     group = view.groups[axis]
-    return any(d.axis == "" for d in group) and (bool(inner(group[1:])) or group[0].size != T)
+    return any(d.axis == REPEATED for d in group) and (bool(inner(group[1:])) or group[0].size != T)
 
 
 def _disorder(work: Work, parts: Sequence[Seen], axis: int) -> str | None:

@@ -288,7 +288,8 @@ static int pack_part(ev_net *net, const ev_projection *p, ev_part *part, const e
         .stride_w = p->stride_w,
         .outputs = to->channels,
         .lanes = to->lanes,
-        .payload = (int32_t)(p->digits.count > 1 ? p->digits.low : p->digits.top),
+        .payload = (int32_t)(p->digits.count > 1 && p->digits.low > p->digits.top ? p->digits.low
+                                                                                  : p->digits.top),
         .bytes = p->map_format == EV_U8 ? 1 : 2,
     };
     if (p->method == EV_BY_DENSITY)
