@@ -84,6 +84,12 @@ class StatefulFireSpec:
         if "*" in self.axes and self.T < 1:
             raise UsageError(f"axes is {self.axes!r}, so that T must be given; give T=4 or so")
 
+    def __str__(self) -> str:
+        """Without what goes without saying: that it reads [T, N, ...]."""
+        if self.axes == "T,N":
+            return repr(self)
+        return f"{repr(self)[:-1]}, axes={self.axes!r}, T={self.T})"
+
     def over_time(self, x: torch.Tensor) -> torch.Tensor:
         """What the module reads or returns, as [T, N, ...]."""
         if self.axes == "T*N":

@@ -358,7 +358,11 @@ def _reset(first: float, step: float, decay: float, fired: float, second: float)
     }
     reset = min(expected, key=lambda kind: abs(expected[kind] - second))
     if abs(expected[reset] - second) > _NEAR * step:
-        raise NotANeuronError(f"after a spike at {fired:.6g} it takes {second:.6g} to fire again")
+        known = ", ".join(f"{number:.6g} ({kind} reset)" for kind, number in expected.items())
+        raise NotANeuronError(
+            f"after a drive of {fired:.6g}, which fires, one of {second:.6g} fires again, "
+            f"and none of {known}"
+        )
     return reset
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from snncc.errors import Fault, UnsupportedModelError
+from snncc.errors import Fault, Option, UnsupportedModelError, Words
 from snncc.frontends.descriptions import IntegerFireSpec, StatefulFireSpec, StepSpec
 from snncc.frontends.leaves import Call, Leaf, forget, qualified
 from snncc.frontends.untouched import untouched
@@ -340,4 +340,6 @@ def _fault(leaf: Leaf, what: str, todo: str = "") -> Fault:
     else:
         said = f"described as {leaf.spec}"
         todo = todo or f"a description that fits: register_leaf({kind}, ...)"
+        if isinstance(leaf.spec, StatefulFireSpec):
+            todo = Words(todo, ", or ", Option("leaves", "auto"))
     return Fault(f"{said}; {what}", kind=kind, module=leaf.path, todo=todo)

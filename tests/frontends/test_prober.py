@@ -175,7 +175,10 @@ class Refractory(FilledByIndex):
     ("module", "why"),
     [
         (Real(), "it returns real values"),
-        (ResetElsewhere(), "after a spike at 1.3 it takes 0.9 to fire again"),
+        (
+            ResetElsewhere(),
+            r"which fires, one of 0.9 fires again, and none of 1 \(hard reset\)",
+        ),
         (Refractory(), "drives of .* fire .* in PyTorch and .* by the description"),
     ],
 )

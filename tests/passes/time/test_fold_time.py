@@ -423,6 +423,15 @@ def test_timesteps_before_channels_are_not_those_after_them():
             folded(net)
 
 
+def test_a_mean_of_some_timesteps_is_no_mean_over_time():
+    """Of [2, 2, N, 4], half by half."""
+    net = sequence(Net((4,), 0, False, 1.0), 4)
+    net.then("Reshape", net.const([2, 2, -1, 4], np.int64), module="halves")
+    net.then("ReduceMean", net.const([0], np.int64), keepdims=0, module="mean")
+    with pytest.raises(UnsupportedModelError, match="mixes the timesteps"):
+        folded(net)
+
+
 def test_a_constant_for_each_timestep_of_what_is_the_same_in_all_is_refused():
     net = Net((4,), 0, False, 1.0).linear(4)
     net.then("Unsqueeze", net.const([0], np.int64), module="once")
