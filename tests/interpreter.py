@@ -185,7 +185,8 @@ def _weight(p: Projection, index: Index) -> int:
 
 def _current(p: Projection, values: Values, index: Index) -> int:
     if p.kind == "identity":
-        return values[index]
+        half = 2 ** (p.drop - 1) if p.drop else 0
+        return (values[index] + half) // 2**p.drop
     return 2**p.shift * _weighted(p, values, index)
 
 

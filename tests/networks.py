@@ -24,6 +24,7 @@ from snncc.program import (
     pooled_size,
 )
 from snncc.program.bounds import bounded, emitted_payload, potential_bounds
+from snncc.program.nodes.projection import coarse
 from snncc.program.timing import required_depth
 
 __all__ = ["cases", "chain", "changed", "half_even_levels", "programs", "samples"]
@@ -133,6 +134,8 @@ class _Builder:
             self.relay()
         else:
             self.accumulator()
+        if self.last.is_potential and self.flip(6):
+            self.relay()
         small = emitted_payload(self.last) < 2**12
         if small and self.flip(6):
             return  # two linear layers in a row: a graded potential is projected
@@ -242,7 +245,9 @@ class _Builder:
     def relay(self) -> None:
         """An accumulator of the last node itself, without weights."""
         source = self.last
-        through = Projection(source.name, "identity", (), emitted_payload(source))
+        drop = self.draw(st.sampled_from([0, 0, 1, 6, 33])) if source.is_potential else 0
+        payload = coarse(emitted_payload(source), drop)
+        through = Projection(source.name, "identity", (), payload, drop=drop)
         self.add_accumulator(source.shape, [through])
 
     def pool(self, kind: str) -> None:

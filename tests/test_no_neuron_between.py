@@ -9,6 +9,7 @@ from typing import Any
 
 import lava_runs
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from float_networks import Case, Net, case_of, examples, imported, lowered
@@ -26,7 +27,7 @@ from snncc.nn import IntegerFire
 from snncc.passes import PassManager, RequireInteger, front
 from snncc.passes.fold.merge_linear import MergeLinear
 from snncc.passes.fold.no_neuron_between import AUTO, GRADED, MERGE, Between, pairs_of, require_form
-from snncc.passes.integers import quantise_weights
+from snncc.passes.integers import quantise_weights, shared_grids
 from snncc.passes.integers.quantise_weights import squeezed
 from snncc.passes.integers.shared_grids import QuantisedLayer
 from snncc.passes.spikes.build_program import build_program
@@ -195,17 +196,55 @@ def test_only_the_three_forms_exist() -> None:
 # -- limits --------------------------------------------------------------------------------
 
 
-def test_long_chains_share_the_bits_that_potentials_have() -> None:
+def deep(layers: int = 4) -> Case:
+    """Padded convolutions in a row, whose potentials would have too many bits."""
     net = Net((2, 8, 8), seed=2).conv(4, pads=1)
-    for _ in range(4):
+    for _ in range(layers):
         net.conv(4, pads=1)
-    case = case_of(net.fire(4).flatten().linear(2), samples=3)
-    quantised = lowered(case, 16, check=False).stages["quantised"]
-    short = squeezed(quantised)
+    return case_of(net.fire(4).flatten().linear(2), samples=3)
+
+
+def dropped(program: Program) -> list[int]:
+    """Bits that layers do not read of potentials."""
+    return [p.drop for a in program.accumulators for p in a.projections if p.drop]
+
+
+def test_potentials_are_rounded_before_weights_are() -> None:
+    """To steps that are finer than those of weights: hardly a spike changes."""
+    found = forms(deep(), 16)
+    assert dropped(found.program) != []
+    assert disagreements(found) == []
+    differ, spikes = changed(deep(), 16)
+    assert differ <= 0.005 * spikes
+    assert dropped(forms(deep(1), 16).program) == []
+
+
+def test_a_rounded_potential_is_that_of_no_other_network() -> None:
+    quantised = lowered(deep(), 16, check=False).stages["quantised"]
+    program = build_program(quantised, "net")
+    node = next(n for n in quantised.graph if n.op_type == "CoarsePotential")
+    node.attributes["drop"] = ir.AttrInt64("drop", node.attributes["drop"].as_int() + 1)
+    assert dropped(build_program(quantised, "net")) != dropped(program)
+
+
+def test_lava_refuses_rounded_potentials_by_name() -> None:
+    told = [fault.what for fault in unsupported(forms(deep(), 16).program)]
+    assert any("is rounded by" in what for what in told)
+
+
+def test_long_chains_share_the_bits_that_potentials_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_grids, "_FINER", 100)  # potentials are not rounded
+    short = squeezed(lowered(deep(), 16, check=False).stages["quantised"])
     assert [row["module"] for row in short] == [f"conv{i}" for i in range(1, 6)]
     assert len({row["bits_left"] for row in short}) == 1
     assert 4 <= short[0]["bits_left"] < 16
-    assert disagreements(forms(case, 16)) == []
+    assert disagreements(forms(deep(), 16)) == []
+
+
+def test_a_chain_without_any_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_grids, "_FINER", 100)  # potentials are not rounded
+    with pytest.raises(UnsupportedModelError, match="the weights do not fit their bits"):
+        lowered(deep(9), 8, check=False)
 
 
 def test_a_layer_that_is_added_to_what_it_reads_is_refused_by_name() -> None:

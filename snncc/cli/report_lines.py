@@ -74,6 +74,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_silent(model),
         *between_lines(model.report.no_neuron_between),
         *_squeezed(model),
+        *_rounded(model),
         _latency(model),
         _bounds(model),
         *_target(model),
@@ -459,6 +460,18 @@ def _squeezed(model: CompiledModel) -> list[Line]:
             "(leave it out, or train on)",
         )
     ]
+
+
+def _rounded(model: CompiledModel) -> list[Line]:
+    """Layers that read potentials of which lowest bits are dropped, the one that lacks most."""
+    read = [(p.drop, a.module) for a in model.program.accumulators for p in a.projections]
+    found = [(drop, module) for drop, module in read if drop]
+    if not found:
+        return []
+    drop, module = max(found)
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    what = f"{module}{others} reads a potential rounded by {plural(drop, 'bit')}"
+    return [("rounded", f"{what}: those after it have no room for them")]
 
 
 def _auto_bits(layers: Mapping[str, int]) -> str:

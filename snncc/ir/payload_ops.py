@@ -1,7 +1,8 @@
 """Graded payloads: a potential that no neuron reads first goes to the next layer, digit by digit.
 
 A layer multiplies counts with slices of weights, exactly as long as its sums are small. A potential
-is sliced likewise: V = sum of digits times 256^place, each digit from -128 to 127.
+is sliced likewise: V = sum of digits times 256^place, each digit from -128 to 127. Where potentials
+after several such layers would be too wide, one is rounded on its way.
 """
 
 from __future__ import annotations
@@ -40,4 +41,26 @@ _PAYLOAD_DIGIT = Op(
     Traits(Numbers.POTENTIALS, Numbers.DIGITS, keeps_shape=True),
 )
 
-PAYLOAD_OPS = (_PAYLOAD_DIGIT,)
+_COARSE_POTENTIAL = Op(
+    "CoarsePotential",
+    "quantised",
+    "A potential without its lowest bits: floor((V + 2^(drop - 1)) / 2^drop), halves up.",
+    {"V": I64},
+    {"Y": I64},
+    {"drop": "int"},
+    """
+    two = Constant <value_int: int = 2> ()
+    one = Constant <value_int: int = 1> ()
+    bits = Constant <value_int: int = @drop> ()
+    fewer = Sub (bits, one)
+    half = Pow (two, fewer)
+    size = Pow (two, bits)
+    raised = Add (V, half)
+    rest = Mod <fmod: int = 0> (raised, size)
+    whole = Sub (raised, rest)
+    Y = Div (whole, size)
+    """,
+    Traits(Numbers.POTENTIALS, Numbers.POTENTIALS, keeps_shape=True),
+)
+
+PAYLOAD_OPS = (_PAYLOAD_DIGIT, _COARSE_POTENTIAL)

@@ -70,6 +70,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         [np.zeros((1, 1, 2, 2), np.int64)],
     ),
     "PayloadDigit": ({"place": 1}, [np.zeros((1, 3), np.int64)]),
+    "CoarsePotential": ({"drop": 3}, [np.array([[-5, 4, 2**40]], np.int64)]),
     "Gate": ({"kind": "and", "most": 0}, [np.zeros((1, 3), np.float32)] * 2),
     "CountGate": ({"kind": "and-not", "most": 2}, [np.zeros((1, 3), np.uint8)] * 2),
     "SpikeGate": ({"kind": "and", "most": 0}, [np.zeros((2, 1, 3), np.uint8)] * 2),

@@ -308,6 +308,22 @@ CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     ("v1", lambda: rewired("v1", shift=1), "do not hold the proved"),
     ("v1", lambda: rewired("v1", shift=1.0), "field 'shift' is not of type int"),
     ("v2", lambda: changed("v2", projections=SHIFTED), "field 'shift' belongs to conv and linear"),
+    ("v1", lambda: rewired("v1", drop=1), "'drop' belongs to identity, not to conv"),
+    (
+        "v2",
+        lambda: changed("v2", projections=(replace(SHIFTED[0], shift=0, drop=-1),)),
+        "drop -1 out of range",
+    ),
+    (
+        "v2",
+        lambda: changed("v2", projections=(replace(SHIFTED[0], shift=0, drop=62),)),
+        "drop 62 out of range",
+    ),
+    (
+        "v2",
+        lambda: changed("v2", projections=(replace(SHIFTED[0], shift=0, drop=1),)),
+        "rounds what 's' emits, no potential",
+    ),
     ("v2", lambda: rewired("v2", source="n1"), "arrives as"),
     ("v2", lambda: rewired("v2", kind="identity", weights=(), source="n1"), "identity changes"),
     ("v2", lambda: rewired("v2", kind="identity"), "'weights' belongs to conv and linear"),

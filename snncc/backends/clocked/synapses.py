@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -19,6 +20,7 @@ from snncc.errors import BadInputError
 from snncc.program import Array, Node, Program, Projection, Shape
 from snncc.program.bounds import weight_reach
 from snncc.program.nodes.base import Nodes
+from snncc.program.nodes.projection import coarse
 from snncc.program.windows import channels_first, channels_last, windows_of
 
 __all__ = ["Ints", "Synapses", "all_synapses", "reshaped"]
@@ -51,15 +53,15 @@ def all_synapses(program: Program) -> dict[str, list[Synapses]]:
 
 def _synapses(p: Projection, source: Node, nodes: Nodes) -> Synapses:
     if p.kind == "identity":
-        return _deliver_identity
+        return partial(_deliver_identity, p.drop)
     payload = source.tick_reach(nodes)
     if source.is_potential and payload * max(map(weight_reach, p.weights)) >= _FLOATS[-1][1]:
         return _Halves(p, source.shape, payload)
     return _WEIGHTED[p.kind](_exact_parts(p, payload), p, source.shape)
 
 
-def _deliver_identity(arrived: Array, potential: Ints) -> None:
-    potential += arrived
+def _deliver_identity(drop: int, arrived: Array, potential: Ints) -> None:
+    potential += coarse(arrived, drop)
 
 
 class _Halves:

@@ -50,7 +50,17 @@ _ATTENTION = ("k", "v", "heads", "order")
 _PAIR = ("gate", "b")
 NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION, *_PAIR)
 _PARTS = ("part0", "shift0", "part1", "shift1", "part2", "shift2")
-PROJECTION = ("source", "kind", *_WINDOW, "dilation_h", "dilation_w", "groups", "parts", *_PARTS)
+PROJECTION = (
+    "source",
+    "kind",
+    *_WINDOW,
+    "dilation_h",
+    "dilation_w",
+    "groups",
+    "drop",
+    "parts",
+    *_PARTS,
+)
 
 Fields = dict[str, int]
 
@@ -179,7 +189,7 @@ class _Writer:
     def _projection(self, node: Accumulator, p: Projection) -> Fields:
         fields = {"source": self.index[p.source], "kind": _place(p)}
         if p.kind == "identity":
-            return fields
+            return fields | {"drop": p.drop}
         shape = self.program.by_name[p.source].shape
         kernel = p.weights[0].shape[2:] if p.kind == "conv" else (1, 1)
         fields |= _pair("kernel", kernel) | _pair("stride", p.strides)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from snncc.ir.graphs import constant, is_op, static_shape
 from snncc.ir.ops import summed, traits
 from snncc.passes.reading import Affine, read_affine
+from snncc.program.nodes.projection import coarse
 
 __all__ = ["Grid", "frozen_thresholds"]
 
@@ -34,6 +35,13 @@ class Grid:
     def counts(payload: int) -> Grid:
         """Spike counts: the integer is the value."""
         return Grid((Fraction(1),), (Fraction(0),), payload)
+
+    def without(self, drop: int) -> Grid:
+        """The grid of the same potential without its lowest bits."""
+        if not drop:
+            return self
+        thresholds = tuple(t / 2**drop for t in self.thresholds)
+        return Grid(thresholds, self.shifts, coarse(self.payload, drop))
 
     def after(self, node: ir.Node) -> Grid:
         """The grid of the same integers after a scale, shift, pool or reshape."""

@@ -83,21 +83,23 @@ def potential_grid(layer: Planned, payload: int) -> Grid:
     return Grid(layer.grid.thresholds, layer.grid.shifts, most)
 
 
-def reading(linear: Linear, planned: Mapping[ir.Value, Planned]) -> Linear:
+def reading(linear: Linear, planned: Mapping[ir.Value, Planned], drop: int = 0) -> Linear:
     """The layer with weights for the integers that it reads, if these are of a potential.
 
     Args:
         linear: Of stage ``integer``.
         planned: All layers that are in what it reads.
+        drop: Lowest bits that it does not read.
     """
     size = static_shape(linear.x)
     if not reads_potential(linear) or size is None:
         return linear
-    grid = _grid_of(linear.x, planned)
+    grid = _grid_of(linear.x, planned).without(drop)
     shares = Exact.of_fractions([1 / t for t in grid.thresholds]).spread(size[0])
     whole = absorb_affine_before(linear, Affine(shares, Exact(np.zeros(1))), size)
-    bits = max(int(t).bit_length() for t in grid.thresholds)
-    return replace(whole, payload=max(grid.payload, 1), steps_read=bits)
+    bits = [int(t).bit_length() for t in grid.thresholds]
+    payload = max(grid.payload, 1)
+    return replace(whole, payload=payload, steps_read=max(bits), least_step=min(bits), drop=drop)
 
 
 def _grid_of(value: ir.Value, planned: Mapping[ir.Value, Planned]) -> Grid:

@@ -100,6 +100,7 @@ class _Work:
     faults: list[Fault]
     twins: dict[ir.Value, ir.Value] = field(default_factory=dict)
     grids: dict[ir.Value, Grid] = field(default_factory=dict)
+    coarse: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def convert(self, node: ir.Node) -> None:
         """Give the node's result its integer twin."""
@@ -154,7 +155,8 @@ class _Work:
         self.grids[out] = Grid.counts(255 if maker is None else attribute(maker, "top", 255))
 
     def _layer(self, layer: QuantisedLayer) -> None:
-        linear, payload = layer.linear, self.grids[layer.linear.x].payload
+        linear = layer.linear
+        payload = self.grids[linear.x].without(linear.drop).payload
         self._require_counts(linear)
         self.grids[linear.out] = grid = potential_grid(layer, payload)
         if linear.payload is None:
@@ -167,14 +169,24 @@ class _Work:
 
     def _digits(self, linear: Linear, payload: int) -> list[ir.Value]:
         """What a layer reads of a potential: digits that its slices multiply, the lowest first."""
-        edit, base = Edit(linear.node, self.made_by), linear.out.name
+        edit, base, read = Edit(linear.node, self.made_by), linear.out.name, self._coarse(linear)
         return [
             edit.own(
-                "PayloadDigit", self.twins[linear.x], name=f"{base}/digit{place}",
+                "PayloadDigit", read, name=f"{base}/digit{place}",
                 dtype=ir.DataType.INT64, shape=linear.x.shape, attributes={"place": place},
             )
             for place in range(digits_of(payload))
         ]  # fmt: skip
+
+    def _coarse(self, linear: Linear) -> ir.Value:
+        """The potential that a layer reads, without the bits that it does not; once for all."""
+        x = linear.x
+        if linear.drop and x not in self.coarse:
+            self.coarse[x] = Edit(linear.node, self.made_by).own(
+                "CoarsePotential", self.twins[x], name=f"{x.name}/coarse{POTENTIAL}",
+                dtype=ir.DataType.INT64, shape=x.shape, attributes={"drop": linear.drop},
+            )  # fmt: skip
+        return self.coarse[x] if linear.drop else self.twins[x]
 
     def _require_counts(self, linear: Linear) -> None:
         """Weights were made for counts: a factor or shift on the way to them would be lost.

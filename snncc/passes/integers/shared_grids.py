@@ -63,6 +63,8 @@ _LEAST_BITS = 4
 #: Spikes; what takes a potential less far has hardly a say.
 _SOME = 0.25
 _NAMED = 3
+#: A payload is rounded to steps that are finer than those of weights by so many bits.
+_FINER = 4
 #: Largest shift of a layer whose own grid is kept.
 _MOST_SHIFT = 12
 
@@ -154,30 +156,71 @@ def plan(
     layers = {linear.out: linear for linear in _layers(model)}
     faults: list[Fault] = []
     groups = _in_order(_groups(model, layers), faults)
-    less = dict.fromkeys((group.chain for group in groups), 0)
-    planned = _planned(groups, chosen, less, faults)
-    while not faults and (short := _short_of(groups, planned)):
-        for chain, bits in short.items():  # what one layer lacks all of its chain give
-            less[chain] += max(1, int(bits) // sum(group.chain == chain for group in groups))
-        planned = _planned(groups, chosen, less, faults)
+    room = _Room(dict.fromkeys((group.chain for group in groups), 0))
+    planned = _planned(groups, chosen, room, faults)
+    while not faults and room.is_made(groups, planned):
+        planned = _planned(groups, chosen, room, faults)
     return planned, faults
 
 
+@dataclass
+class _Room:
+    """What potentials after graded payloads are made narrower by.
+
+    Attributes:
+        less: Bits that weights lack, of each chain.
+        drops: Bits that those do not read which read a potential.
+    """
+
+    less: dict[int, int]
+    drops: dict[ir.Value, int] = field(default_factory=dict)
+
+    def is_made(self, groups: Sequence[_Group], planned: Mapping[ir.Value, QuantisedLayer]) -> bool:
+        """Whether some potentials had no room, and others are narrower now.
+
+        Payloads are rounded first, as far as weights are rounded anyway. What one layer lacks then
+        all of its chain give.
+        """
+        short: dict[int, float] = {}
+        lacking = [(group, max(planned[x.out].lost for x in group.layers)) for group in groups]
+        for group, lost in lacking:
+            if lost >= 1 and not self._is_rounded(group, ceil(lost), planned):
+                short[group.chain] = max(short.get(group.chain, 0.0), lost)
+        for chain, bits in short.items():
+            self.less[chain] += max(1, int(bits) // sum(group.chain == chain for group in groups))
+        return any(lost >= 1 for _, lost in lacking)
+
+    def _is_rounded(
+        self, group: _Group, lost: int, planned: Mapping[ir.Value, QuantisedLayer]
+    ) -> bool:
+        """Whether what a group reads can be, by all that it lacks or some of it."""
+        found = False
+        for layer in (planned[linear.out] for linear in group.layers):
+            weights = layer.bits - self.less[group.chain]
+            spare = layer.linear.least_step - weights - _FINER
+            if layer.linear.payload is not None and spare > 0:
+                x, drop = layer.linear.x, layer.linear.drop
+                self.drops[x] = max(self.drops.get(x, 0), drop + min(lost, spare))
+                found = True
+        return found
+
+
 def _planned(
-    groups: list[_Group], chosen: Precision, less: Mapping[int, int], faults: list[Fault]
+    groups: list[_Group], chosen: Precision, room: _Room, faults: list[Fault]
 ) -> dict[ir.Value, QuantisedLayer]:
     """The layers of all groups, one after the other.
 
     Args:
         groups: In order.
         chosen: Bits of weights.
-        less: Bits that layers lack, of each chain.
+        room: What potentials are made narrower by.
         faults: Gets what does not fit.
     """
     planned: dict[ir.Value, QuantisedLayer] = {}
     for group in groups:
-        bits, lacking = chosen.of(*(str(x.out.name) for x in group.layers)), less[group.chain]
-        read = replace(group, layers=[reading(x, planned) for x in group.layers])
+        bits, lacking = chosen.of(*(str(x.out.name) for x in group.layers)), room.less[group.chain]
+        layers = [reading(x, planned, room.drops.get(x.x, 0)) for x in group.layers]
+        read = replace(group, layers=layers)
         if lacking and bits - lacking < _LEAST_BITS:
             fault = _no_room(group, read.widest, bits - lacking)
             raise UnsupportedModelError("the weights do not fit their bits", [*faults, fault])
@@ -186,18 +229,6 @@ def _planned(
             by = layer.squeezed_by or (read.widest if lacking else None)
             planned[layer.linear.out] = replace(layer, bits=bits, squeezed=short, squeezed_by=by)
     return planned
-
-
-def _short_of(
-    groups: Sequence[_Group], planned: Mapping[ir.Value, QuantisedLayer]
-) -> dict[int, float]:
-    """Bits that weights lack as potentials after graded payloads have no room, of each chain."""
-    found: dict[int, float] = {}
-    for group in groups:
-        lost = max(planned[linear.out].lost for linear in group.layers)
-        if lost >= 1:
-            found[group.chain] = max(found.get(group.chain, 0.0), lost)
-    return found
 
 
 def shared_grids(model: ir.Model) -> list[list[ir.Value]]:

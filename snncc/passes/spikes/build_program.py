@@ -42,6 +42,7 @@ from snncc.program import (
 )
 from snncc.program.attention import ORDERS, reach_of
 from snncc.program.bounds import bounded, emitted_payload
+from snncc.program.nodes.projection import coarse
 from snncc.program.timing import firing_window, required_depth
 
 __all__ = ["build_program"]
@@ -271,6 +272,19 @@ def _only_here(value: ir.Value, branch: Accumulator, shape: tuple[int, ...]) -> 
     return made_here and len(value.uses()) == 1 and not value.is_graph_output()
 
 
+def _coarse(build: _Build, node: ir.Node) -> None:
+    """A rounded potential is that of an accumulator of its own."""
+    x, out, drop = node.inputs[0], node.outputs[0], attribute(node, "drop")
+    if x is None:
+        raise SnnccError(f"build-program: '{node.name}' lacks an input")
+    source, shape = build.nodes[build.names[x]], _shape(out)
+    payload = coarse(emitted_payload(source), drop)
+    through = Projection(source.name, "identity", payload=payload, drop=drop)
+    none = np.zeros(shape[:1], dtype=np.int64)
+    made = Accumulator(str(out.name), shape, (through,), none, 0, 0, _known_as(node))
+    build.add(out, bounded(made, build.nodes))
+
+
 def _masked(build: _Build, node: ir.Node) -> None:
     """The accumulator is masked; one that others read unmasked gets a masked copy."""
     x, mask = node.inputs
@@ -410,6 +424,7 @@ _VISITORS: dict[str, Callable[[_Build, ir.Node], None]] = {
     "QuantizeInput": _source,
     "SliceSum": _slice_sum,
     "PayloadDigit": _digit,
+    "CoarsePotential": _coarse,
     "QAttention": _attention,
     "CountGate": _gate,
     "CountSum": _sum,

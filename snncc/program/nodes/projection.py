@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from snncc.program.nodes.base import (
 )
 from snncc.program.windows import pooled_size
 
-__all__ = ["Projection", "check_window", "weight_reach"]
+__all__ = ["Projection", "check_window", "coarse", "weight_reach"]
 
 #: Bits of a projection's weights, its shift included: what a spike adds must fit 64 bits.
 _MAX_BITS = 62
@@ -41,6 +41,7 @@ class Projection(Item):
         strides, dilations: (h, w). pads: (top, left, bottom, right), zeros. groups: of a conv.
         shift: Of a conv or linear: what it brings counts 2**shift times, v += sum(w * a) << shift.
             Projections into one accumulator so share its grid, each with all bits of its weights.
+        drop: Of an identity: lowest bits that do not arrive, v += (a + 2**(drop-1)) >> drop.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Projection(Item):
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     shift: int = 0
+    drop: int = 0
 
     readers: ClassVar[Readers] = {
         "source": ALL,
@@ -63,6 +65,7 @@ class Projection(Item):
         "dilations": ("conv",),
         "groups": ("conv",),
         "shift": ("conv", "linear"),
+        "drop": ("identity",),
     }
     variants: ClassVar[tuple[str, tuple[str, ...]]] = (
         "projection kind",
@@ -130,7 +133,10 @@ class Projection(Item):
         Raises:
             InvalidError: The first fault.
         """
-        reach = source.reach
+        require(0 <= self.drop < _MAX_BITS, f"drop {self.drop} out of range")
+        alone = source.is_potential  # sums of what comes tick by tick cannot be rounded so
+        require(self.drop == 0 or alone, f"rounds what '{self.source}' emits, no potential")
+        reach = coarse(source.reach, self.drop)
         require(
             self.payload >= reach,
             f"payload {self.payload} is below what '{self.source}' emits ({reach})",
@@ -170,6 +176,11 @@ class Projection(Item):
         inputs = prod(source.shape)
         require(features == inputs, f"weights expect {features} inputs, not {inputs}")
         return (out,)
+
+
+def coarse(value: Any, drop: int) -> Any:
+    """An integer, or an array of int64, without its lowest ``drop`` bits; halves go up."""
+    return (value + (1 << (drop - 1))) >> drop if drop else value
 
 
 def weight_reach(weights: Array) -> int:

@@ -83,6 +83,7 @@ enum {
     EV_PROJECTION_DILATION_H,
     EV_PROJECTION_DILATION_W,
     EV_PROJECTION_GROUPS,
+    EV_PROJECTION_DROP,  /* of an identity: lowest bits that do not arrive */
     EV_PROJECTION_PARTS, /* w = sum of part << shift */
     EV_PROJECTION_PART,  /* for each part: offset of int16 [outputs][kernel_h][kernel_w][channels
                             / groups], then its shift */
@@ -122,6 +123,7 @@ typedef struct {
     ev_format map_format; /* EV_U8 or EV_U16, EV_I32 for EV_PLAIN */
     int32_t is_graded;    /* its map has words with sign, or several digits */
     ev_digits digits;
+    int32_t drop; /* of an identity */
     int32_t parts;
     ev_part part[EV_MAX_PARTS];
 } ev_projection;

@@ -78,6 +78,7 @@ static void read_fields(ev_record *r, const ev_net *net, ev_projection *p, const
         ev_require(r, from->channels == to->channels && from->height == to->height &&
                           from->width == to->width, "identity changes the shape");
         p->part[0].shift = ev_small(r, EV_PROJECTION_PART + 1, 0, EV_MAX_SHIFT, "shift out of range");
+        p->drop = ev_small(r, EV_PROJECTION_DROP, 0, EV_MAX_SHIFT, "drop out of range");
         return;
     }
     read_geometry(r, p, from, to);
@@ -190,7 +191,7 @@ int64_t ev_bound_projection(const ev_net *net, ev_projection *p, const ev_node *
     int64_t payload = net->node[p->source].payload, total = 0, length;
 
     if (p->kind == EV_IDENTITY)
-        return ev_added(0, payload, p->part[0].shift);
+        return ev_added(0, ev_coarse(payload, p->drop), p->part[0].shift);
     length = (int64_t)p->kernel_h * p->kernel_w * (p->channels / p->groups);
     for (int32_t i = 0; i < p->parts; i++)
         p->part[i].row = widest_row(p->part[i].weights, to->channels, length);

@@ -66,6 +66,8 @@ _PROJECT: Mapping[str, Callable[[Plan, str, Accumulator, Projection, Emission], 
 def _faults(program: Program, node: Accumulator, bits: Bits) -> Found:
     for p in node.projections:
         many = f"weights from '{p.source}'"
+        if p.drop:
+            yield f"what '{p.source}' sends is rounded by {p.drop} bits", FEWER_WEIGHT_BITS
         if len(p.weights) > 1:
             yield f"{many} have {len(p.weights)} slices of 8 bits", FEWER_WEIGHT_BITS
         elif (reach := _weight(p)) >> (bits.weight_bits - 1):

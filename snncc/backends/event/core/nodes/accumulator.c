@@ -141,13 +141,13 @@ static void add_identity(const ev_state *state, const ev_node *node, const ev_pr
     int64_t factor = INT64_C(1) << p->part[0].shift; /* beyond 32 bits only if all values are 0 */
 
     for (size_t x = 0; x < s.pixels; x++, at += channels)
-        if (from->format == EV_I32)
+        if (from->format == EV_I32 && p->drop == 0)
             state->kernels->add_scaled(state->tile + x * lanes, (const int32_t *)values + at,
                                        from->payload == 0 ? 0 : (int32_t)factor, channels);
         else
             for (size_t c = 0; c < channels; c++)
                 state->tile[x * lanes + c] +=
-                    (int32_t)(ev_value(values, from->format, at + c) * factor);
+                    (int32_t)(ev_coarse(ev_value(values, from->format, at + c), p->drop) * factor);
 }
 
 /* What a part makes of a digit by itself, in state->part. */
@@ -218,7 +218,8 @@ static void add_wide_identity(const ev_state *state, const ev_node *node, const 
     size_t count = s.pixels * (size_t)node->channels, at = s.first * (size_t)node->channels;
 
     for (size_t i = 0; i < count; i++)
-        state->wide[i] += ev_value(values, format, at + i) * (INT64_C(1) << p->part[0].shift);
+        state->wide[i] += ev_coarse(ev_value(values, format, at + i), p->drop) *
+                          (INT64_C(1) << p->part[0].shift);
 }
 
 static void add_wide_part(ev_state *state, const ev_node *node, int32_t k, const ev_part *part,

@@ -25,6 +25,12 @@ static inline int64_t ev_largest(const int64_t *values, int64_t count)
     return found;
 }
 
+/* A value without its lowest bits; halves go up. */
+static inline int64_t ev_coarse(int64_t value, int32_t drop)
+{
+    return drop == 0 ? value : (value + (INT64_C(1) << (drop - 1))) >> drop;
+}
+
 /* a + (b << shift) if that is below EV_LIMIT, else EV_LIMIT. */
 static inline int64_t ev_added(int64_t a, int64_t b, int32_t shift)
 {
