@@ -48,9 +48,9 @@ def tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (flat * (2 - other)).unflatten(2, (6, 6))
 
 
-def head_of_tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def head_of_tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor, d: int = 2) -> torch.Tensor:
     """Token attention, QKFormer's: what sums over channels of a head fires opens those of b."""
-    q, k = (each.flatten(2).unflatten(1, (2, 2)) for each in (a, b))  # [N, heads, d, P]
+    q, k = (each.flatten(2).unflatten(1, (4 // d, d)) for each in (a, b))  # [N, heads, d, P]
     opened = net.fires[2](q.sum(2, keepdim=True))
     return (k * opened).flatten(1, 2).unflatten(2, (6, 6))
 
@@ -70,6 +70,8 @@ GATES: dict[str, tuple[Meet, int]] = {
     "a factor, which is a norm": (lambda net, a, b: a * (0.5 * b), 1),
     "tokens": (tokens, 1),
     "a sum over channels of a head": (head_of_tokens, 1),
+    "heads of one channel": (lambda net, a, b: head_of_tokens(net, a, b, 1), 1),
+    "one head": (lambda net, a, b: head_of_tokens(net, a, b, 4), 1),
 }
 
 
