@@ -202,6 +202,25 @@ def test_what_has_no_memory_over_timesteps_is_left_alone(module) -> None:
     assert probe(module, torch.zeros(T, N, 8), N) is None
 
 
+class Inhibited(FilledByIndex):
+    """What all elements read is taken from the drive of each: lateral inhibition."""
+
+    def forward(self, x: Tensor, decay: float = 0.25) -> Tensor:
+        return super().forward(x - 0.9 * x.mean(-1, keepdim=True), decay)
+
+
+class Foreseeing(FilledByIndex):
+    """Each timestep reads the drive of the next one, too."""
+
+    def forward(self, x: Tensor, decay: float = 0.25) -> Tensor:
+        return super().forward(x - torch.cat([x[1:], torch.zeros_like(x[:1])]), decay)
+
+
+@pytest.mark.parametrize("module", [Inhibited(), Foreseeing()])
+def test_what_depends_on_other_elements_or_on_the_future_is_left_alone(module: nn.Module) -> None:
+    assert probe(module, torch.zeros(T, N, 8), N) is None
+
+
 class Network(nn.Module):
     """``axes``: how its neurons read timesteps."""
 

@@ -16,6 +16,7 @@ import pytest
 from float_networks import Case, Net, case_of, examples, imported
 from hypothesis import given, settings
 from random_networks import networks
+from state_networks import carried, repeated
 
 from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
@@ -312,6 +313,17 @@ def test_a_shift_ahead_of_a_padded_layer_becomes_a_map_of_biases() -> None:
 def test_max_pools_end_behind_their_neuron() -> None:
     order = [n.op_type for n in run(max_pools_before_a_neuron).stages["integer"].graph]
     assert order == ["Conv", "IntegerFire", "MaxPool", "MaxPool", "Reshape", "Gemm"]
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard", "delayed"])
+def test_a_max_pool_stays_before_a_memory(reset: str) -> None:
+    """What a membrane held before decides, too: a maximum of spikes is another one."""
+    net = repeated(Net((1, 5, 5), seed=1, rms=2.0).conv(3, pads=1, D=1), 3).pool("MaxPool", 2, 1)
+    case = case_of(carried(net, 3, decay=0.5, gain=1.0, reset=reset), samples=4)
+    model = PassManager(ALL, case.feeds).run(imported(net))
+    order = [n.op_type for n in model.graph]
+    assert order.index("MaxPotential") < order.index("StatefulFire")
+    assert "MaxPool" not in order
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (1, 3, 4, 4), (3, 4, 1), (1, 4, 4), (1, 1, 1, 4)])

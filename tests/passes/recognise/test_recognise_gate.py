@@ -95,6 +95,7 @@ REFUSED: dict[str, tuple[Meet, str]] = {
         lambda net, a, b: avg_pool2d(a, 3, 1, 1) * b,
         f"{NO_GATE}: 'avg_pool2d' is an average or sum of spikes",
     ),
+    "a train of each column": (lambda net, a, b: a * max_pool2d(b, (6, 1)), NO_GATE),
     "maximum": (
         lambda net, a, b: max_pool2d(a * b, 2), "max-pool of products of bursts"
     ),
@@ -136,6 +137,12 @@ SUMS: dict[str, tuple[Meet, int]] = {
         lambda net, a, b: net.fires[2](avg_pool2d(a + b, 2)), 1
     ),
     "with a gate": (lambda net, a, b: net.late(a * b + a * b), 1),
+    "of an average and of spikes, which count otherwise": (
+        lambda net, a, b: net.late(avg_pool2d(a, 3, 1, 1) + b), 0
+    ),
+    "of averages over other windows": (
+        lambda net, a, b: net.late(avg_pool2d(a, 3, 1, 1) + avg_pool2d(b, (1, 3), 1, (0, 1))), 0
+    ),
     "twice": (lambda net, a, b: net.late(a + a), 1),
     "that neurons alone read": (lambda net, a, b: net.fires[2](0.3 * (a + b)), 1),
     "of different averages": (
