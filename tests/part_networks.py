@@ -251,7 +251,7 @@ class _Author:
         flat(net)
 
     def sum(self) -> None:
-        """A residual stream of spikes, some blocks deep, that layers read."""
+        """A residual stream of spikes, some blocks deep, that layers and neurons read."""
         net, D = self.net, self.D
         self.drive()
         self.neuron(D, plain=True)
@@ -260,7 +260,8 @@ class _Author:
             self.drive(net.shape[0])
             self.neuron(D, plain=True)
             net.add(stream)
-        self.drive()
+        if not self.flip(4):  # else a neuron reads the sum as it is
+            self.drive()
         self.neuron()
 
     def maximum(self) -> None:
@@ -372,9 +373,10 @@ class _Author:
             if not is_spikes:
                 self.neuron()
         if is_spikes:
-            if self.flip():
+            kind = self.pick("projections", "layer", "none")
+            if kind == "projections":
                 self.projections(older, net.shape)
-            else:
+            elif kind == "layer":
                 self.drive()
             self.neuron()
 

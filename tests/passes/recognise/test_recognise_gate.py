@@ -137,6 +137,7 @@ SUMS: dict[str, tuple[Meet, int]] = {
         lambda net, a, b: net.fires[2](avg_pool2d(a + b, 2)), 1
     ),
     "with a gate": (lambda net, a, b: net.late(a * b + a * b), 1),
+    "that a neuron reads as it is": (lambda net, a, b: net.fires[2](a + b), 0),
     "of an average and of spikes, which count otherwise": (
         lambda net, a, b: net.late(avg_pool2d(a, 3, 1, 1) + b), 0
     ),
