@@ -104,12 +104,23 @@ def compared(request: pytest.FixtureRequest) -> Counter[str]:
     return request.config.stash.setdefault(_COMPARED, Counter())
 
 
+_TALLY = pytest.StashKey[Counter[str]]()
+
+
+@pytest.fixture(scope="session")
+def tally(request: pytest.FixtureRequest) -> Counter[str]:
+    """Anything else that is counted over random networks, as spikes; printed when all is done."""
+    return request.config.stash.setdefault(_TALLY, Counter())
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print what ``compared`` counted."""
+    """Print what ``compared`` and ``tally`` counted."""
     for kind, count in config.stash.get(_COMPARED, Counter()).items():
         terminalreporter.write_line(f"compared to the end: {count:,} random networks {kind}")
+    for kind, count in config.stash.get(_TALLY, Counter()).items():
+        terminalreporter.write_line(f"of random networks: {count:,} {kind}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Random Programs with gates, sums of spikes and maxima of potentials."""
+"""Random Programs with gates, sums of spikes, maxima of potentials and layers that read those."""
 
 from __future__ import annotations
 
@@ -9,21 +9,40 @@ import numpy as np
 from hypothesis import strategies as st
 from networks import _Builder, samples
 
-from snncc.program import Accumulator, Gate, Neuron, Node, Program, Projection, Relay, Source, Sum
+from snncc.program import (
+    Accumulator,
+    Gate,
+    Neuron,
+    Node,
+    Pool,
+    Program,
+    Projection,
+    Relay,
+    Source,
+    Sum,
+)
 from snncc.program.bounds import emitted_payload
 from snncc.program.nodes.gate import MOST_COUNT
 from snncc.program.timing import firing_window
 
-__all__ = ["gate_cases", "gate_programs"]
+__all__ = ["gate_cases", "gate_programs", "parts_of"]
 
 #: What sums come to at most, so that layers can read them.
 _LARGE = 2**20
+#: What accumulators come to at most that layers read.
+_MOST_PAYLOAD = 2**33
 
 
 @st.composite
-def gate_programs(draw: st.DrawFn, max_meetings: int = 4) -> Program:
-    """A stem, then what meets in gates, sums and maxima, with layers between and after."""
-    net = _GateBuilder(draw)
+def gate_programs(draw: st.DrawFn, max_meetings: int = 4, payloads: bool = False) -> Program:
+    """A stem, then what meets in gates, sums and maxima, with layers between and after.
+
+    Args:
+        draw: Of hypothesis.
+        max_meetings: Of those.
+        payloads: Potentials are read by layers, too.
+    """
+    net = _GateBuilder(draw, payloads)
     net.source()
     net.layer()
     for _ in range(draw(st.integers(1, max_meetings))):
@@ -39,18 +58,50 @@ def gate_programs(draw: st.DrawFn, max_meetings: int = 4) -> Program:
 
 
 @st.composite
-def gate_cases(draw: st.DrawFn) -> tuple[Program, np.ndarray]:
-    """A Program with gates, sums or maxima, and an input for it."""
-    program = draw(gate_programs())
+def gate_cases(draw: st.DrawFn, payloads: bool = False) -> tuple[Program, np.ndarray]:
+    """A Program with gates, sums or maxima, and an input for it; ``payloads``: see there."""
+    program = draw(gate_programs(payloads=payloads))
     return program, draw(samples(program))
+
+
+def parts_of(program: Program) -> set[str]:
+    """What a Program has of gates, sums of spikes, maxima of potentials and graded payloads."""
+    nodes = program.by_name
+    maxima = [n for n in program.nodes if isinstance(n, Pool) and n.kind == "max"]
+    read = [p for a in program.accumulators for p in a.projections if p.weights]
+    found = {
+        "gate": any(isinstance(n, Gate) for n in program.nodes),
+        "sum of spikes": any(isinstance(n, Sum) for n in program.nodes),
+        "maximum of potentials": any(n.is_signed(nodes) for n in maxima),
+        "graded payload": any(nodes[p.source].is_signed(nodes) for p in read),
+    }
+    return {part for part, is_there in found.items() if is_there}
 
 
 class _GateBuilder(_Builder):
     """Adds what two nodes come to, of those there are."""
 
+    def __init__(self, draw: st.DrawFn, payloads: bool) -> None:
+        super().__init__(draw)
+        self.payloads = payloads
+
     def meeting(self) -> None:
-        rule = self.draw(st.sampled_from([self.gate, self.gate, self.sum, self.sum, self.maximum]))
-        rule()
+        rules = [self.gate, self.gate, self.sum, self.sum, self.maximum]
+        self.draw(st.sampled_from(rules + [self.payload, self.maximum] * (2 * self.payloads)))()
+
+    def payload(self) -> None:
+        """A layer of potentials, which were summed or of which maxima were taken."""
+        if emitted_payload(self.last) >= _LARGE:
+            return
+        self.accumulator()
+        if len(self.last.shape) == 3 and self.flip(3):
+            self.pool(self.draw(st.sampled_from(["max", "sum"])))
+        for _ in range(self.draw(st.integers(1, 2))):
+            if emitted_payload(self.last) < self.most_read():
+                self.accumulator()
+        if not isinstance(self.last, Accumulator):
+            self.relay()
+        self.neuron()
 
     @property
     def seen(self) -> dict[str, Node]:
@@ -119,6 +170,10 @@ class _GateBuilder(_Builder):
         two = self.pick(alike) if self.flip() else self.population(one.shape, MOST_COUNT)
         payload = emitted_payload(one) + emitted_payload(two)
         self.nodes.append(Sum(self.name("s"), one.shape, one.name, two.name, payload, "m.sum"))
+
+    def most_read(self) -> int:
+        """What a layer may read at most: of accumulators parts, of anything else all at once."""
+        return _MOST_PAYLOAD if isinstance(self.last, Accumulator) else _LARGE
 
     def maximum(self) -> None:
         """Of potentials, or of a maximum of those."""

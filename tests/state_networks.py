@@ -18,6 +18,8 @@ __all__ = [
     "RULES",
     "apart",
     "carried",
+    "flat",
+    "head",
     "mean_over_time",
     "repeated",
     "sequence",
@@ -141,11 +143,11 @@ def state_networks(draw: st.DrawFn) -> Case:
         _layers(draw, net, T, is_loop)
         summed = draw(st.booleans())
         unrolled(net, T, summed)
-        _head(draw, net, T, summed)
+        head(draw, net, T, summed)
     else:
         has_layer = _front(draw, net, T, is_sequence)
         _layers(draw, net, T, is_loop, has_layer)
-        _head(draw, net, T)
+        head(draw, net, T)
     samples = (2, T, *shape) if is_sequence else (2, *shape)
     q = net.rng.integers(0, 256, samples) * (net.rng.random(samples) < 0.8)
     return Case(net, source, q.astype(np.uint8))
@@ -224,7 +226,11 @@ def _meeting(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
     _layer(draw, net)
 
 
-def _head(draw: st.DrawFn, net: Net, T: int, summed: bool = False) -> None:
+def head(draw: st.DrawFn, net: Net, T: int, summed: bool = False) -> None:
+    """A readout of [T*N, ...], or of [N, ...] where timesteps are ``summed``; or none.
+
+    Timesteps are averaged before it, averaged or added up after it, or stay.
+    """
     kinds = ["mean-first", "mean-last", "each", "spikes", "sum"]
     kind = "summed" if summed else draw(st.sampled_from(kinds))
     if kind == "mean-first":

@@ -103,6 +103,20 @@ def test_payloads_of_any_size_are_multiplied_exactly(bits: int) -> None:
     assert disagreements(f) == []
 
 
+def test_sums_of_potentials_leave_room_for_all_of_them() -> None:
+    """A layer that reads a sum of eight, and is one of eight itself, some times in a row."""
+    net = Net((1, 3, 3), seed=5).conv(2, pads=1).fire(3).conv(2, 1)
+    for _ in range(3):
+        potential = net.x
+        net.conv(2, 1)
+        for _ in range(7):
+            one, net.x = net.x, potential
+            net.conv(2, 1).add(one)
+    f = forms(case_of(net.fire(4)), 24, GRADED)
+    assert max(a.high for a in f.program.accumulators) > 2**50
+    assert disagreements(f) == []
+
+
 # -- against the trained network -----------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from snncc.frontends.limits import FoldingBudget
 from snncc.frontends.loops import STEP, gather_steps
 from snncc.frontends.quantised_file import dequantise
 from snncc.ir.graphs import (
+    Edit,
     Provenance,
     attribute,
     constant,
@@ -26,12 +27,13 @@ from snncc.ir.graphs import (
     label,
     nodes,
     provenance,
+    replace_value,
     set_provenance,
     static_shape,
 )
 from snncc.ir.lineage import Lineage
 from snncc.ir.metadata import PREFIX
-from snncc.ir.names import TRAINED
+from snncc.ir.names import NEW, TRAINED
 from snncc.ir.ops import DOMAIN, NEURONS
 from snncc.ir.stages import forbidden, set_stage
 
@@ -59,6 +61,7 @@ def tidy(model: ir.Model) -> ir.Model:
     model = model.clone()  # plain onnx-ir values: the exporter's own overload operators
     for node in model.graph:
         set_provenance(node, _origin(node))
+    _add_in_pairs(model)
     origins = {out.name: provenance(node) for node in model.graph for out in node.outputs}
     inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
     model.graph.inputs[:] = inputs  # older exporters list weights as inputs
@@ -78,6 +81,18 @@ def tidy(model: ir.Model) -> ir.Model:
     _strip(model)
     set_stage(model, "imported")
     return model
+
+
+def _add_in_pairs(model: ir.Model) -> None:
+    """A Sum of many, as dense networks have it, is one Add after the other: passes know Add."""
+    for node in nodes(model, "Sum"):
+        edit, out = Edit(node, ""), node.outputs[0]
+        first, *others = node.inputs
+        total = edit.op("Identity", first, name=f"{out.name}{NEW}", dtype=out.dtype)
+        for i, other in enumerate(others):
+            total = edit.op("Add", total, other, name=f"{out.name}{NEW}{i}", dtype=out.dtype)
+        total.shape = out.shape
+        replace_value(out, total)
 
 
 def _fold(model: ir.Model, origins: Mapping[str | None, Provenance]) -> None:

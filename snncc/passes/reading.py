@@ -340,15 +340,21 @@ def _read_batch_norm(node: ir.Node) -> tuple[ir.Value, Affine] | None:
 
 
 def _per_channel(numbers: Exact, x: ir.Value) -> Exact | None:
-    """Numbers as (C,) or (1,) when they broadcast along everything but axis 1 of ``x``."""
-    array = numbers.values
-    if array.size == 1:
-        return numbers.spread(1)
+    """Numbers as (C,) or (1,), if all that meet a channel of ``x`` are equal; else None."""
     rank, sizes = len(x.shape or ()), static_shape(x)
-    if sizes is None or array.ndim > rank or array.size != sizes[0]:
+    if numbers.values.size == 1:
+        return numbers.spread(1)
+    if sizes is None or numbers.values.ndim > rank:
         return None
-    full = (1,) * (rank - array.ndim) + array.shape
-    return numbers.spread(array.size) if full[1] == sizes[0] else None
+    full = numbers.moved(lambda v: v.reshape(*(1,) * (rank - v.ndim), *v.shape))
+    axes = zip(full.values.shape, (1, *sizes), strict=True)
+    if any(n not in (1, size) for n, size in axes):
+        return None  # there is more in the sum than in x
+    rows = full.moved(lambda v: v.reshape(v.shape[1], -1))
+    varies = rows.units is not None and rows.units.shape[1] > 1
+    if varies or (rows.values != rows.values[:, :1]).any():
+        return None
+    return rows.moved(lambda v: v[:, 0])
 
 
 # -- arithmetic of rows: exact in channels on a grid, float64 in others --------------------

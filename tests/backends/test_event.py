@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import small_model
 from attention_networks import attention_cases
-from gate_networks import gate_cases
-from hypothesis import given, settings
+from float_networks import examples
+from gate_networks import gate_cases, parts_of
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import cases, chain
 
+from snncc.backends.base import Activity
 from snncc.backends.clocked.engine import ClockedEngine
 from snncc.backends.event import _core
 from snncc.backends.event.engine import KERNELS, EventEngine
@@ -30,7 +33,10 @@ def _probes(program: Program) -> list[str]:
 
 
 def _differences(program: Program, x: np.ndarray, engine: EventEngine) -> list[str]:
-    expected = ClockedEngine(program).run(x, _probes(program))
+    return _unlike(ClockedEngine(program).run(x, _probes(program)), program, x, engine)
+
+
+def _unlike(expected: Activity, program: Program, x: np.ndarray, engine: EventEngine) -> list[str]:
     found = engine.run(x, _probes(program), batch=3)
     kinds = ("counts", "readouts", "spikes", "potentials", "tick_spikes")
     return [
@@ -46,11 +52,37 @@ def _differences(program: Program, x: np.ndarray, engine: EventEngine) -> list[s
 @settings(max_examples=60)
 @given(case=ANY)
 def test_it_does_what_the_clocked_engine_does(isa, kernels, case) -> None:
+    assert _differences(*case, _on(isa, case[0], kernels)) == []
+
+
+def _on(isa: str, program: Program, kernels: str, threads: int = 1) -> EventEngine:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNNCC_ISA", isa)
-        engine = EventEngine(case[0], kernels=kernels)
+        engine = EventEngine(program, threads, kernels=kernels)
     assert engine.isa == isa
-    assert _differences(*case, engine) == []
+    return engine
+
+
+@pytest.mark.slow
+@settings(max_examples=examples(3000))
+@given(case=gate_cases(payloads=True), threads=st.integers(1, 3))
+def test_many_gates_sums_maxima_and_payloads_are_those_of_the_clocked_engine(
+    compared: Counter[str], tally: Counter[str], case: tuple[Program, np.ndarray], threads: int
+) -> None:
+    program, x = case
+    parts = parts_of(program)
+    assume(parts)
+    expected = ClockedEngine(program).run(x, _probes(program))
+    for isa in ISAS:
+        for kernels in KERNELS:
+            engine = _on(isa, program, kernels, threads)
+            assert _unlike(expected, program, x, engine) == [], (isa, kernels)
+    for part in parts:
+        compared[f"with {part}, event against clocked"] += 1
+    compared["in all, event against clocked"] += 1
+    tally["spikes on each instruction set"] += sum(int(v.sum()) for v in expected.counts.values())
+    tally["populations"] += len(program.neurons)
+    tally["silent populations"] += sum(not v.any() for v in expected.counts.values())
 
 
 @settings(max_examples=40)

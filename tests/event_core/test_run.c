@@ -250,7 +250,7 @@ static void gates(network *net, rng *r)
     }
 }
 
-/* Of bytes into bytes and words, of words, of both, beyond them, and of one node with itself. */
+/* Of bytes into bytes and words, of words, of both, of 32 and 64 bits, and of one node with itself. */
 static void sums(network *net, rng *r)
 {
     static const window nine = {.kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1};
@@ -271,6 +271,9 @@ static void sums(network *net, rng *r)
     pool = add_pool(net, node, EV_POOL_SUM, of, nine);
     node = add_sum(net, pool, node); /* beyond 16 bits */
     layer(net, r, add_sum(net, pool, pool), of, EV_CONV, (window){.bits = 3});
+    for (int i = 0; i < 5; i++)
+        pool = add_pool(net, i == 0 ? node : pool, EV_POOL_SUM, of, nine);
+    add_sum(net, node, add_sum(net, pool, pool)); /* beyond 32 bits, and both */
     for (int32_t i = 0; i < net->nodes; i++)
         if (net->node[i][EV_NODE_KIND] == EV_SUM)
             add_node(net, EV_READOUT, of, i);

@@ -154,6 +154,32 @@ def test_functions_are_inlined(opset: int, tmp_path: Path) -> None:
     assert neurons(integer(imported(proto, tmp_path))) == [(4, 1.0)]
 
 
+def dense(of_spikes: bool) -> Net:
+    """Each layer reads a Sum of what all layers before it made, as spikes or potentials."""
+    net = Net((1, 8, 8), seed=3)
+    made: list[str] = []
+    for _ in range(4):
+        net.conv(2, pads=1)
+        if of_spikes:
+            net.fire(2)
+        made.append(net.x)
+        net.x = net.node("Sum", *made, module=net.label("sum"))
+        if not of_spikes:
+            net.fire(2)
+    return net.flatten().linear(4)
+
+
+@pytest.mark.parametrize("of_spikes", [True, False])
+def test_a_sum_of_many_is_added_one_by_one(of_spikes: bool, tmp_path: Path) -> None:
+    proto = dense(of_spikes).proto()
+    model = imported(proto, tmp_path)
+    assert not list(nodes(model, "Sum", "Identity"))
+    assert len(list(nodes(model, "Add"))) == 0 + 1 + 2 + 3
+    found = snncc.compile(str(saved(proto, tmp_path)), input=AS_PIXELS, weight_bits=24)
+    assert found.report.verify.mismatched == 0
+    assert not found.report.verify.coverage.silent
+
+
 def test_constants_may_be_nodes_and_initializers_inputs(tmp_path: Path) -> None:
     """Older exporters do both."""
     proto = cnn().proto()

@@ -203,6 +203,17 @@ class ResetElsewhere(nn.Module):
         return torch.stack(out)
 
 
+class Floored(nn.Module):
+    """Levels begin at whole numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, membrane, spike = torch.zeros_like(x), torch.zeros_like(x[0]), torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            membrane = (membrane - spike) * 0.25 + x[t]
+            spike = out[t] = membrane.clamp(0, 4).floor()
+        return out
+
+
 class Refractory(FilledByIndex):
     """Silent for two timesteps after a spike: one of two tells nothing of it."""
 
@@ -226,6 +237,7 @@ class Refractory(FilledByIndex):
             r"which fires, one of 0.9 fires again, and none of 1 \(hard reset\)",
         ),
         (Entangled(), "by the description"),
+        (Floored(), "its first level begins at 1, others 1 apart; levels that begin half a step"),
         (Refractory(), "drives of .* fire .* in PyTorch and .* by the description"),
     ],
 )
@@ -247,6 +259,25 @@ class Rounded(nn.Module):
 
 @pytest.mark.parametrize("module", [Normed(), Rounded(), nn.Identity()])
 def test_what_has_no_memory_over_timesteps_is_left_alone(module) -> None:
+    assert probe(module, torch.zeros(T, N, 8), N) is None
+
+
+class Inhibited(FilledByIndex):
+    """What all elements read is taken from the drive of each: lateral inhibition."""
+
+    def forward(self, x: Tensor, decay: float = 0.25) -> Tensor:
+        return super().forward(x - 0.9 * x.mean(-1, keepdim=True), decay)
+
+
+class Foreseeing(FilledByIndex):
+    """Each timestep reads the drive of the next one, too."""
+
+    def forward(self, x: Tensor, decay: float = 0.25) -> Tensor:
+        return super().forward(x - torch.cat([x[1:], torch.zeros_like(x[:1])]), decay)
+
+
+@pytest.mark.parametrize("module", [Inhibited(), Foreseeing()])
+def test_what_depends_on_other_elements_or_on_the_future_is_left_alone(module: nn.Module) -> None:
     assert probe(module, torch.zeros(T, N, 8), N) is None
 
 
@@ -298,6 +329,51 @@ def test_a_network_with_such_neurons_says_what_to_give_and_compiles_with_it(neur
     assert report.import_law.neurons == (6 if neuron is Several else 2)
     assert (report.import_law.changed, report.verify.mismatched) == (0, 0)
     assert not report.silent
+
+
+class Wrapped(nn.Module):
+    """A neuron in a module of its own: one thing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = FilledByIndex()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+class Block(nn.Module):
+    """A layer and its neuron: two things, of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.inner = nn.Conv2d(4, 4, 1), FilledByIndex()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(4 * self.conv(x.flatten(0, 1)).unflatten(0, (T, -1)))
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "path"),
+    [(Wrapped, "Wrapped", "fire"), (Block, "FilledByIndex", "fire.inner")],
+)
+def test_a_neuron_is_the_outermost_module_without_layers(module, kind: str, path: str) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        snncc.compiler.check(Network(module), **GIVEN)
+    (fault,) = caught.value.faults
+    assert (fault.kind, fault.module) == (kind, path)
+
+
+def test_neurons_of_one_class_that_are_not_alike_have_no_line_in_common() -> None:
+    net = Network(Trained, "T*N")
+    with torch.no_grad():
+        net.last.tau.fill_(4.0)
+    with pytest.raises(UnsupportedModelError) as caught:
+        snncc.compiler.check(net, **GIVEN)
+    (fault,) = caught.value.faults
+    assert "as they are not alike" in str(fault)
+    report = snncc.compile(net, X, weight_bits=24, leaves="auto", **GIVEN).report
+    assert (report.import_law.neurons, report.import_law.changed) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from snncc.errors import UnsupportedModelError, UsageError
-from snncc.frontends import leaves
+from snncc.frontends import leaves, trial
 from snncc.frontends.leaves import (
     IntegerFireSpec,
     StatefulFireSpec,
@@ -103,6 +103,25 @@ WRONG = {
 def test_a_wrong_description_is_found_on_any_level(what: str) -> None:
     fire, told = WRONG[what]
     assert told in refused(Neuron(fire), IntegerFireSpec(4))
+
+
+@pytest.mark.parametrize("channel", [0, 217, 299])
+def test_each_of_many_channels_meets_all_drives(channel: int) -> None:
+    bias = 1e-3 * (torch.arange(300) == channel).view(-1, 1, 1)
+    told = refused(
+        Neuron(lambda x: (x + bias).clamp(0, 4).round()), IntegerFireSpec(4), (2, 300, 1, 1)
+    )
+    assert "in PyTorch and" in told
+
+
+def test_after_what_is_not_sure_nothing_is() -> None:
+    """A spike that rounding decides decides what the membrane holds from then on."""
+    neuron = StatefulFireSpec(decay=1 / 3, gain=1.0)
+    held = torch.linspace(0.1, 0.9, 33)
+    drives = torch.stack([held, 1 - held * torch.tensor(1 / 3), torch.full_like(held, 0.25)])
+    _, sure = trial._fired(neuron, drives)
+    assert not sure[1].all()
+    assert (sure[1:] <= sure[:-1]).all()
 
 
 @pytest.mark.parametrize(

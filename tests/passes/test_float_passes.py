@@ -16,7 +16,9 @@ import pytest
 from float_networks import Case, Net, case_of, examples, imported
 from hypothesis import given, settings
 from random_networks import networks
+from state_networks import carried, repeated
 
+from snncc.errors import UnsupportedModelError
 from snncc.ir.graphs import nodes
 from snncc.ir.oracle import evaluate
 from snncc.passes import (
@@ -311,3 +313,36 @@ def test_a_shift_ahead_of_a_padded_layer_becomes_a_map_of_biases() -> None:
 def test_max_pools_end_behind_their_neuron() -> None:
     order = [n.op_type for n in run(max_pools_before_a_neuron).stages["integer"].graph]
     assert order == ["Conv", "IntegerFire", "MaxPool", "MaxPool", "Reshape", "Gemm"]
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard", "delayed"])
+def test_a_max_pool_stays_before_a_memory(reset: str) -> None:
+    """What a membrane held before decides, too: a maximum of spikes is another one."""
+    net = repeated(Net((1, 5, 5), seed=1, rms=2.0).conv(3, pads=1, D=1), 3).pool("MaxPool", 2, 1)
+    case = case_of(carried(net, 3, decay=0.5, gain=1.0, reset=reset), samples=4)
+    model = PassManager(ALL, case.feeds).run(imported(net))
+    order = [n.op_type for n in model.graph]
+    assert order.index("MaxPotential") < order.index("StatefulFire")
+    assert "MaxPool" not in order
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 3, 4, 4), (3, 4, 1), (1, 4, 4), (1, 1, 1, 4)])
+def test_constants_of_whole_maps_that_are_equal_within_a_channel_join_the_layer(
+    shape: tuple[int, ...],
+) -> None:
+    """A loop of one timestep adds what neurons fire to a map of zeros."""
+    net = Net((2, 4, 4)).conv(3, 1).fire(2)
+    channels = shape[-3] if len(shape) > 2 else 1
+    values = np.broadcast_to(np.arange(channels).reshape(-1, 1, 1), shape)
+    net.then("Add", net.const(values), module="start")
+    model = PassManager(ALL, case_of(net.flatten().linear(2)).feeds).run(imported(net))
+    assert [n.op_type for n in model.graph] == ["Conv", "IntegerFire", "Reshape", "Gemm"]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 4, 4), (2, 3, 4, 4), (2, 1, 1, 1)])
+def test_other_maps_of_constants_are_not_taken_for_such(shape: tuple[int, ...]) -> None:
+    net = Net((2, 4, 4)).conv(3, 1).fire(2)
+    net.then("Mul", net.const(np.arange(1, 1 + np.prod(shape)).reshape(shape)), module="uneven")
+    with pytest.raises(UnsupportedModelError) as refused:
+        PassManager(ALL).run(imported(net.flatten().linear(2)))
+    assert "uneven" in {fault.module for fault in refused.value.faults}

@@ -74,6 +74,7 @@ CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     ("s", put("s", payload=2**62), "payload 4611686018427387904 is below 4"),
     ("s", put("s", shape=(2, 16)), r"reads \(2, 4, 4\) as \(2, 16\)"),
     ("most", put("most", payload=5), "payload 5 is below 6"),
+    ("m", put("m", low=-5), r"declared bounds \[-5, 6\] do not hold the proved \[-6, 6\]"),
     ("most", put("most", source="s", payload=9), "max-pool over sums"),
     ("most", put("most", source="g", payload=9), "max-pool over sums"),
     ("y", put("y", source="s", shape=(2, 4, 4)), "reads 's', of which no engine keeps values"),
@@ -93,6 +94,13 @@ def test_a_corruption_is_found_at_its_node(
     own = [fault.what for fault in error.value.faults if fault.node == name]
     assert len(own) == 1
     assert re.search(what, own[0])
+
+
+def test_a_sum_of_maxima_of_potentials_is_refused() -> None:
+    program = meeting()
+    total = Sum("total", (2, 2, 2), "most", "most", 12)
+    with pytest.raises(BadInputError, match="reads 'most', a potential"):
+        replace(program, nodes=(*program.nodes, total)).validate()
 
 
 def test_silence_lasts_a_window_at_most() -> None:

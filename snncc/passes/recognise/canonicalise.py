@@ -139,10 +139,22 @@ def _global_pool(node: ir.Node, edit: Edit) -> ir.Value | None:
 
 
 def _over_plane(node: ir.Node) -> bool:
-    if node.op_type == "GlobalAveragePool":
-        return True
+    return node.op_type == "GlobalAveragePool" or _reduced_axes(node, 4) == [2, 3]
+
+
+def _reduced_axes(node: ir.Node, rank: int) -> list[int] | None:
     axes = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes")
-    return axes is not None and sorted(int(a) % 4 for a in axes) == [2, 3]
+    return None if axes is None else sorted(int(a) % rank for a in axes)
+
+
+def _reduction(node: ir.Node, edit: Edit) -> ir.Value | None:
+    """A mean or sum over height and width, or over axes of size 1, as of heads of one channel."""
+    x = node.inputs[0]
+    size = static_shape(x) if x is not None else None
+    axes = _reduced_axes(node, 1 + len(size)) if size else None
+    if size and axes and axes[0] > 0 and all(size[axis - 1] == 1 for axis in axes):
+        return _static_reshape(node, edit)
+    return _global_pool(node, edit)
 
 
 def _window(kernel: Any, strides: Any, pads: Any) -> dict[str, Any]:
@@ -272,8 +284,8 @@ _RULES: dict[str, Callable[[ir.Node, Edit], ir.Value | None]] = {
     "Squeeze": _static_reshape,
     "Unsqueeze": _static_reshape,
     "GlobalAveragePool": _global_pool,
-    "ReduceMean": _global_pool,
-    "ReduceSum": _global_pool,
+    "ReduceMean": _reduction,
+    "ReduceSum": _reduction,
     "AveragePool": _pool,
     "MaxPool": _pool,
     "Conv": _conv,

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact
-from snncc.ir.graphs import Edit, attribute, nodes, replace_value, static_shape
+from snncc.ir.graphs import Edit, attribute, nodes, remove_dead, replace_value, static_shape
 from snncc.ir.lineage import Lineage
 from snncc.ir.names import NEW
 from snncc.ir.ops import having, traits
@@ -142,6 +142,7 @@ def _drive_sum(node: ir.Node, made_by: str) -> bool:
     ]
     name = f"{node.name}/drive"
     node.replace_input_with(0, Edit(node, made_by).op("Add", *drives, name=name, like=x))
+    remove_dead(total)  # else a sum that nobody reads is left, which has no spiking form
     return True
 
 

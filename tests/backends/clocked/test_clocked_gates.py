@@ -38,6 +38,24 @@ def test_many_random_networks_fire_what_plain_integers_say(
     compared["with gates, clocked against the interpreter"] += 1
 
 
+class Watched(GateCell):
+    """Emits spikes, and they add up to its payload at most."""
+
+    def tick(self, now: int, emitted: Any) -> Any:
+        found = super().tick(now, emitted)
+        assert found is None or (found.min() >= 0 and found.max() <= self.node.payload)
+        return found
+
+
+@settings(max_examples=60)
+@given(gate_cases())
+def test_gates_emit_spikes_in_every_tick(case: tuple[Program, np.ndarray]) -> None:
+    """Silence of a train is silence so far: it is not taken back when the train fires later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(clocked._CELLS, Gate, Watched)
+        clocked.ClockedEngine(case[0]).run(case[1])
+
+
 class NoCrossTerms(GateCell):
     """Of what the trains fired before the tick nothing counts."""
 

@@ -48,9 +48,9 @@ def tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (flat * (2 - other)).unflatten(2, (6, 6))
 
 
-def head_of_tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def head_of_tokens(net: Meeting, a: torch.Tensor, b: torch.Tensor, d: int = 2) -> torch.Tensor:
     """Token attention, QKFormer's: what sums over channels of a head fires opens those of b."""
-    q, k = (each.flatten(2).unflatten(1, (2, 2)) for each in (a, b))  # [N, heads, d, P]
+    q, k = (each.flatten(2).unflatten(1, (4 // d, d)) for each in (a, b))  # [N, heads, d, P]
     opened = net.fires[2](q.sum(2, keepdim=True))
     return (k * opened).flatten(1, 2).unflatten(2, (6, 6))
 
@@ -70,6 +70,8 @@ GATES: dict[str, tuple[Meet, int]] = {
     "a factor, which is a norm": (lambda net, a, b: a * (0.5 * b), 1),
     "tokens": (tokens, 1),
     "a sum over channels of a head": (head_of_tokens, 1),
+    "heads of one channel": (lambda net, a, b: head_of_tokens(net, a, b, 1), 1),
+    "one head": (lambda net, a, b: head_of_tokens(net, a, b, 4), 1),
 }
 
 
@@ -93,6 +95,7 @@ REFUSED: dict[str, tuple[Meet, str]] = {
         lambda net, a, b: avg_pool2d(a, 3, 1, 1) * b,
         f"{NO_GATE}: 'avg_pool2d' is an average or sum of spikes",
     ),
+    "a train of each column": (lambda net, a, b: a * max_pool2d(b, (6, 1)), NO_GATE),
     "maximum": (
         lambda net, a, b: max_pool2d(a * b, 2), "max-pool of products of bursts"
     ),
@@ -134,6 +137,13 @@ SUMS: dict[str, tuple[Meet, int]] = {
         lambda net, a, b: net.fires[2](avg_pool2d(a + b, 2)), 1
     ),
     "with a gate": (lambda net, a, b: net.late(a * b + a * b), 1),
+    "that a neuron reads as it is": (lambda net, a, b: net.fires[2](a + b), 0),
+    "of an average and of spikes, which count otherwise": (
+        lambda net, a, b: net.late(avg_pool2d(a, 3, 1, 1) + b), 0
+    ),
+    "of averages over other windows": (
+        lambda net, a, b: net.late(avg_pool2d(a, 3, 1, 1) + avg_pool2d(b, (1, 3), 1, (0, 1))), 0
+    ),
     "twice": (lambda net, a, b: net.late(a + a), 1),
     "that neurons alone read": (lambda net, a, b: net.fires[2](0.3 * (a + b)), 1),
     "of different averages": (

@@ -345,6 +345,12 @@ def _some(net: Net, steps: list[str]) -> None:
     net.x = net.node("Add", steps[1], steps[2])
 
 
+def _faded(net: Net, steps: list[str]) -> None:
+    """Each timestep has a factor of its own."""
+    faded = [net.node("Mul", step, net.const(2.0**-t)) for t, step in enumerate(steps)]
+    net.x = net.node("Concat", *faded, axis=0, module="stack")
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -355,6 +361,7 @@ def _some(net: Net, steps: list[str]) -> None:
         (_turned_stack, "timestep 1 is laid out otherwise than timestep 0"),
         (_twice, r"mixes the timesteps of \[N, 2, 4, 4\] of timestep 1, 2"),
         (_some, "that of timestep 1, 2 alone"),
+        (_faded, "timestep 1 is not computed as timestep 0 is"),
     ],
 )
 def test_what_a_loop_may_not_do_with_its_timesteps_is_named(spoil, why):
