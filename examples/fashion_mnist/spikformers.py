@@ -283,7 +283,7 @@ def sdt_v1(T: int = 4, dim: int = 64, depth: int = 1) -> SDTV1:
 _NETWORKS = {"spikformer": spikformer, "cml_spikingformer": cml_spikingformer, "sdt_v1": sdt_v1}
 
 
-def trainer(networks: Mapping[str, Callable[[int], OverTime]]) -> click.Command:
+def trainer(networks: Mapping[str, Callable[[int], nn.Module]]) -> click.Command:
     """Returns the command that trains one of these networks over time, by T."""
     arch = click.Choice(list(networks))
 
@@ -328,9 +328,9 @@ def trainer(networks: Mapping[str, Callable[[int], OverTime]]) -> click.Command:
 
 
 def _train(
-    net: OverTime, folder: Path, epochs: int, short_epochs: int, lr: float, batch: int, out: Path
+    net: nn.Module, folder: Path, epochs: int, short_epochs: int, lr: float, batch: int, out: Path
 ) -> None:
-    """Trains a network and writes its state dict after every epoch."""
+    """Trains a network, whose ``T`` is how often it is shown an image; saves every epoch."""
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
