@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,9 +46,14 @@ class StatefulFireSpec:
 
     H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
     ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
-    names the attribute in which the module keeps V between calls, if it does. A module that reads
-    something else than [T, N, ...] says so: ``axes`` is ``N,T`` for [N, T, ...], ``T*N`` or ``N*T``
-    where one axis has both, and then ``T`` says how many timesteps these are.
+    names the attribute in which the module keeps V between calls, if it does.
+
+    Several ``thresholds`` are those of as many memories on one drive, whose spikes are added; they
+    take the place of ``threshold``, and D is that of each.
+
+    A module that reads something else than [T, N, ...] says so: ``axes`` is ``N,T`` for
+    [N, T, ...], ``T*N`` or ``N*T`` where one axis has both, and then ``T`` says how many timesteps
+    these are.
 
     Numbers may be tensors of one value.
 
@@ -63,6 +69,7 @@ class StatefulFireSpec:
     rule: str = ">="
     reset: str = "hard"
     state: str = ""
+    thresholds: tuple[float, ...] = field(default=(), repr=False)
     axes: str = field(default="T,N", repr=False)
     T: int = field(default=0, repr=False)
 
@@ -71,6 +78,7 @@ class StatefulFireSpec:
         _take(self, "decay", _number("decay", self.decay))
         _take(self, "gain", _number("gain", self.gain))
         _take(self, "threshold", _positive("threshold", self.threshold))
+        _take(self, "thresholds", _thresholds(self.thresholds))
         _take(self, "norm", _positive("norm", self.norm))
         _require_word("rule", self.rule, _COMPARES + _ROUNDINGS)
         _require_word("reset", self.reset, _RESETS)
@@ -85,10 +93,21 @@ class StatefulFireSpec:
             raise UsageError(f"axes is {self.axes!r}, so that T must be given; give T=4 or so")
 
     def __str__(self) -> str:
-        """Without what goes without saying: that it reads [T, N, ...]."""
-        if self.axes == "T,N":
-            return repr(self)
-        return f"{repr(self)[:-1]}, axes={self.axes!r}, T={self.T})"
+        """Without what goes without saying: one threshold, and that it reads [T, N, ...]."""
+        plain = StatefulFireSpec()
+        kept = {name: getattr(self, name) for name in ("thresholds", "axes", "T")}
+        said = [f"{n}={value!r}" for n, value in kept.items() if value != getattr(plain, n)]
+        return f"{', '.join([repr(self)[:-1], *said])})"
+
+    @property
+    def parts(self) -> tuple[StatefulFireSpec, ...]:
+        """The memories whose spikes are added: of most neurons one."""
+        return tuple(replace(self, threshold=t, thresholds=()) for t in self.thresholds) or (self,)
+
+    @property
+    def top(self) -> int:
+        """The largest count of a timestep."""
+        return self.D * len(self.parts)
 
     def over_time(self, x: torch.Tensor) -> torch.Tensor:
         """What the module reads or returns, as [T, N, ...]."""
@@ -105,7 +124,7 @@ class StatefulFireSpec:
 
     def numbers(self) -> dict[str, Any]:
         """What the operator needs to know: all but where the module's timesteps are."""
-        apart = ("state", "axes", "T")
+        apart = ("state", "thresholds", "axes", "T")
         return {key: value for key, value in vars(self).items() if key not in apart}
 
 
@@ -130,6 +149,9 @@ class StepSpec:
         if not isinstance(self.neuron, StatefulFireSpec):
             what = f"StepSpec's neuron is {type(self.neuron).__name__}"
             raise UsageError(f"{what}; give a StatefulFireSpec, of what it does in a timestep")
+        if self.neuron.thresholds:
+            what = "several thresholds are several memories, which no call hands on"
+            raise UsageError(f"{what}; give a module that reads all timesteps at once")
         _require_name(self.state)
 
 
@@ -160,6 +182,12 @@ def _positive(name: str, value: Any) -> float:
     if number <= 0:
         raise UsageError(f"{name} is {number:g}; give a number above 0")
     return number
+
+
+def _thresholds(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise UsageError(f"thresholds is {value!r}; give a list of numbers above 0")
+    return tuple(_positive("thresholds", one) for one in value)
 
 
 def _levels(value: Any) -> int:

@@ -14,15 +14,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from functools import cached_property, reduce
 from itertools import count
+from operator import add
 from typing import Any
 
 import torch
 
 from snncc.errors import Fault, Option, SnnccError, UnsupportedModelError, UsageError, Words
+from snncc.frontends.described import shared_out
 from snncc.frontends.descriptions import IntegerFireSpec, Spec, StatefulFireSpec, StepSpec
 from snncc.frontends.loop_leaves import stepping
-from snncc.ir.metadata import CALLS, CLASS
+from snncc.ir.metadata import CALLS, CLASS, PART
 from snncc.ir.ops import DOMAIN, VERSION
 
 __all__ = [
@@ -235,15 +238,18 @@ def _arguments(
 def _over_time(
     leaf: Leaf, spec: StatefulFireSpec, numbers: Iterator[int]
 ) -> Callable[[torch.Tensor], Any]:
-    attributes = spec.numbers()
+    kinds = [part.numbers() for part in spec.parts]
 
     def forward(x: torch.Tensor) -> Any:
         if spec.state:
             _require_empty(leaf, spec.state)
         x = spec.over_time(x)
-        T = int(x.shape[0])
-        fired = _node("StatefulFire", x.flatten(0, 1), {"T": T, **attributes}, next(numbers), leaf)
-        return spec.for_module(fired.unflatten(0, (T, x.shape[1])))
+        T, call, drive = int(x.shape[0]), next(numbers), x.flatten(0, 1)
+        parts = [
+            _node("StatefulFire", drive, {"T": T, **kind}, call, leaf, part)
+            for part, kind in enumerate(kinds)
+        ]
+        return spec.for_module(reduce(add, parts).unflatten(0, (T, x.shape[1])))
 
     return forward
 
@@ -273,7 +279,12 @@ def _require_empty(leaf: Leaf, state: str) -> None:
     raise UnsupportedModelError("a neuron does not start with an empty membrane", [fault])
 
 
-def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any], call: int, leaf: Leaf) -> Any:
+def _node(
+    kind: str, x: torch.Tensor, attributes: dict[str, Any], call: int, leaf: Leaf, part: int = 0
+) -> Any:
+    origin = {CALLS: str(call), CLASS: qualified(type(leaf.module))}
+    if part:
+        origin[PART] = str(part)
     return torch.onnx.ops.symbolic(
         f"{DOMAIN}::{kind}",
         (x,),
@@ -281,7 +292,7 @@ def _node(kind: str, x: torch.Tensor, attributes: dict[str, Any], call: int, lea
         dtype=x.dtype,
         shape=x.shape,
         version=VERSION,
-        metadata_props={CALLS: str(call), CLASS: qualified(type(leaf.module))},
+        metadata_props=origin,
     )
 
 
@@ -380,6 +391,14 @@ class Call:
         if not isinstance(spec, StatefulFireSpec):
             return self.drive, self.spikes
         return spec.over_time(self.drive), spec.over_time(self.spikes)
+
+    @cached_property
+    def parts(self) -> list[torch.Tensor]:
+        """Its spikes, of each memory that adds to them, likewise."""
+        (drive, spikes), spec = self.over_time(), self.leaf.spec
+        if not isinstance(spec, StatefulFireSpec) or len(spec.parts) == 1:
+            return [spikes]
+        return [c / spec.norm for c in shared_out(spec, drive, spikes * spec.norm)]
 
 
 @dataclass

@@ -35,6 +35,8 @@ _SCALES = [2.0**power for power in range(-2, 11) for _ in range(4)]
 _SMALL = 8
 #: Levels that spike counts of uint8 can hold.
 _LEVELS = 255
+#: Memories on one drive, at most.
+_MEMORIES = 8
 #: How near a measured number must be to what a rule says.
 _NEAR = 1e-3
 
@@ -157,7 +159,8 @@ _FOUND = "a neuron with memory; what to give is found by experiment, and tried o
 def _found(name: str, spec: StatefulFireSpec) -> tuple[str, str]:
     """What experiments say, and what to give so that it is taken."""
     plain = StatefulFireSpec()
-    needed = ("decay", "gain", "threshold", "rule", "reset")
+    level = "thresholds" if spec.thresholds else "threshold"
+    needed = ("decay", "gain", level, "rule", "reset")
     fields = {n: v for n, v in vars(spec).items() if n in needed or v != getattr(plain, n)}
     return _FOUND, Words(Option("leaves", {name: fields}), ", or ", Option("leaves", "auto"))
 
@@ -293,27 +296,35 @@ class _Trial:
 
 def _measured(trial: _Trial) -> list[StatefulFireSpec]:
     """What two timesteps tell of a neuron: in the simplest numbers, and as measured."""
-    unit, D, near = _levels(trial)
+    unit, top, near = _levels(trial)
     first = trial.border([], 0.5 * unit, 0.0, near)
-    step, rule, D = _rule(trial, unit, D, first)
+    borders, rule, D = _rule(trial, unit, top, first)
+    step = borders[0]
     kept = (first - trial.border([0.9 * first], 0.5 * unit, -near, near)) / (0.9 * first)
     decay = _tidy(kept)
     if abs(decay) < _NEAR:
         raise NotANeuronError("its timesteps are coupled by something else than a membrane")
-    fired = _tidy(first + 0.3 * step)
+    room = borders[1] - first if len(borders) > 1 else step
+    fired = _tidy(first + 0.3 * min(step, room))
     second = trial.border([fired], 0.5 * unit, -4 * near, 4 * near)
-    reset = _reset(first, step, decay, fired, second)
-    theta = _tidy(step)
-    gain = _tidy(1 - decay)
-    plain = gain > 0 and _digits(theta * gain) < _digits(theta)
-    simple = replace(
-        trial.layout, D=D, decay=decay, gain=gain if plain else 1.0,
-        threshold=_tidy(theta * gain) if plain else theta, norm=_tidy(1 / unit), rule=rule,
-        reset=reset,
+    found = replace(
+        trial.layout, D=D, decay=decay, gain=1.0, norm=_tidy(1 / unit), rule=rule,
+        reset=_reset(first, step, decay, fired, second),
     )  # fmt: skip
-    if D > 1:
+    simple = _scaled(found, [_tidy(border) for border in borders])
+    if D > 1 or len(borders) > 1:
         return [simple]
     return [simple, replace(simple, decay=kept, gain=1.0, threshold=first, rule=">=")]
+
+
+def _scaled(found: StatefulFireSpec, borders: Sequence[float]) -> StatefulFireSpec:
+    """With thresholds in drives, or in what remains of them where that is the plainer number."""
+    gain = _tidy(1 - found.decay)
+    if gain > 0 and _digits(borders[0] * gain) < _digits(borders[0]):
+        found, borders = replace(found, gain=gain), [_tidy(border * gain) for border in borders]
+    if len(borders) == 1:
+        return replace(found, threshold=borders[0])
+    return replace(found, thresholds=tuple(borders))
 
 
 def _levels(trial: _Trial) -> tuple[float, int, float]:
@@ -333,20 +344,37 @@ def _levels(trial: _Trial) -> tuple[float, int, float]:
     return unit, round(float(counts.max())), float(drives[found > 0][0])
 
 
-def _rule(trial: _Trial, unit: float, D: int, first: float) -> tuple[float, str, int]:
-    """How far levels are apart in drives, how it rounds or compares, and D."""
-    below = float(torch.nextafter(torch.tensor(first), torch.tensor(-math.inf)))
-    is_inclusive = _digits(first) <= _digits(below)
-    if D == 1:
-        return (first if is_inclusive else below), (">=" if is_inclusive else ">"), 1
-    second = trial.border([], 1.5 * unit, first, 8 * first)
+def _rule(trial: _Trial, unit: float, top: int, first: float) -> tuple[list[float], str, int]:
+    """The drives of its thresholds, how it compares or rounds, and D.
+
+    Levels that are rounded are one threshold apart, and the first is half of that; others are
+    thresholds of several memories, each of which fires once.
+    """
+    is_inclusive = _is_written(first)
+    second = trial.border([], 1.5 * unit, first, 8 * first) if top > 1 else first
     step = second - first
-    if abs(first - step / 2) > _NEAR * step:
+    if top > 1 and abs(first - step / 2) <= _NEAR * step:
+        return [_tidy(step)], ("half-up" if is_inclusive else "half-even"), top
+    if top > _MEMORIES:
         raise NotANeuronError(
             f"its first level begins at {first:.6g}, others {step:.6g} apart; levels that begin "
             "half a step before whole ones are rounding"
         )
-    return _tidy(step), ("half-up" if is_inclusive else "half-even"), D
+    borders = [first, second][:top]
+    while len(borders) < top:
+        borders.append(trial.border([], (len(borders) + 0.5) * unit, borders[-1], 8 * borders[-1]))
+    if all(map(_is_written, borders)):
+        return borders, ">=", 1
+    return [_below(border) for border in borders], ">", 1
+
+
+def _is_written(border: float) -> bool:
+    """Whether somebody writes this number rather than the one before it."""
+    return _digits(border) <= _digits(_below(border))
+
+
+def _below(number: float) -> float:
+    return float(torch.nextafter(torch.tensor(number), torch.tensor(-math.inf)))
 
 
 def _reset(first: float, step: float, decay: float, fired: float, second: float) -> str:

@@ -42,6 +42,7 @@ from snncc.frontends.spiking_libraries import spiking_jelly  # noqa: F401 (regis
 from snncc.frontends.tidy import tidy
 from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
+from snncc.frontends.whole_numbers import free_sizes
 from snncc.ir.graphs import label, nodes, provenance, static_shape
 from snncc.ir.metadata import SEQUENCE
 from snncc.ir.ops import OPSET, having, traits
@@ -205,20 +206,26 @@ def _export(
 
     torch.export proves that its conditions hold for all of them. It gives up on some that do, as
     n * min(c, c * n) == c * n: then they are tried on many sizes, and one that does not hold for
-    one of them is its refusal.
+    one of them is its refusal. The author's ``int(size)`` fixes no size then.
     """
+    any_size = tuple({0: torch.export.Dim.AUTO} for _ in args)
     try:
-        with swapped(leaves):
-            return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
+        return _program(module, leaves, args, shapes)
     except UserError as refusal:
         if refusal.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
             raise
-        any_size = tuple({0: torch.export.Dim.AUTO} for _ in args)
-        with swapped(leaves):
-            program = torch.export.export(module, args, dynamic_shapes=any_size, strict=False)
+        with free_sizes(module):
+            program = _program(module, leaves, args, any_size)
         if not _holds_for_many_batches(program, args):
             raise
         return program
+
+
+def _program(
+    module: torch.nn.Module, leaves: list[Leaf], args: tuple[torch.Tensor, ...], shapes: Any
+) -> torch.export.ExportedProgram:
+    with swapped(leaves):
+        return torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
 
 
 def _holds_for_many_batches(

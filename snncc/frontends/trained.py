@@ -30,7 +30,7 @@ from snncc.frontends.sequences import STATIC, Frames
 from snncc.frontends.sparse_leaves import holding
 from snncc.frontends.untouched import untouched
 from snncc.ir.float64 import in_float64
-from snncc.ir.metadata import CALLS
+from snncc.ir.metadata import CALLS, PART
 from snncc.ir.names import TRAINED
 from snncc.ir.oracle import evaluate
 from snncc.ir.standard_ops import ROUNDINGS
@@ -228,9 +228,13 @@ class _Replay(Interpreter):
         if call is None or call.drive.numel() != inputs[0].numel():
             self._fault(n, "PyTorch makes no such call of this neuron")
             return self._several(n, torch.zeros_like(inputs[0]))
-        x, spikes = (v.reshape(inputs[0].shape) for v in call.over_time())
-        self._keep(str(drive), x)  # as the module computed it
-        return self._several(n, spikes)
+        x, spikes = call.over_time()
+        first, *others = call.parts
+        if others and not torch.equal(sum(others, first), spikes):
+            self._fault(n, "no spikes of its memories add up to those of PyTorch")
+        self._keep(str(drive), x.reshape(inputs[0].shape))  # as the module computed it
+        own = call.parts[int(settings.get(PART, 0))]
+        return self._several(n, own.reshape(inputs[0].shape))
 
     @staticmethod
     def _several(n: Node, spikes: torch.Tensor) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from snncc.errors import Fault, Option, UnsupportedModelError, Words
+from snncc.frontends.described import MARGIN, fired
 from snncc.frontends.descriptions import IntegerFireSpec, StatefulFireSpec, StepSpec
 from snncc.frontends.leaves import Call, Leaf, forget, qualified
 from snncc.frontends.untouched import untouched
@@ -24,8 +25,6 @@ from snncc.nn.grid import GridStateful
 
 __all__ = ["require_described"]
 
-#: How near to a border, relative to what a neuron holds, other spellings may round otherwise.
-_MARGIN = 1e-5
 #: Timesteps of neurons that are called once for each.
 _STEPS = 8
 #: Sequences of drives for neurons with memory, at least, and drives in all of them.
@@ -77,7 +76,7 @@ def _tried(leaf: Leaf, calls: Sequence[Call]) -> list[Fault]:
     T = 1 if isinstance(leaf.spec, IntegerFireSpec) else steps
     drives = _sequences(neuron, T).to(call.drive.dtype)
     hands_on = any(call.others for call in calls)
-    trial = _Trial(leaf, call, hands_on, drives, *_fired(neuron, drives.float()))
+    trial = _Trial(leaf, call, hands_on, drives, *fired(neuron, drives.float()))
     return trial.faults(neuron)
 
 
@@ -95,7 +94,11 @@ def _neuron(leaf: Leaf) -> StatefulFireSpec:
 
 
 def _ramp(neuron: StatefulFireSpec) -> torch.Tensor:
-    """Drives that lead an empty membrane to all its levels, float32 [P]."""
+    """Drives that lead empty memories to all their levels, float32 [P]."""
+    return torch.cat([_ramp_of(part) for part in neuron.parts])
+
+
+def _ramp_of(neuron: StatefulFireSpec) -> torch.Tensor:
     D, in_drives = neuron.D, neuron.threshold / neuron.gain
     borders = torch.arange(D + 1) + 0.5 if neuron.rule.startswith("half") else torch.ones(1)
     at = (borders.double() * in_drives).float()
@@ -116,85 +119,10 @@ def _sequences(neuron: StatefulFireSpec, T: int) -> torch.Tensor:
     shape = (T - 1, times * len(ramp))
     ties = ramp[torch.randint(len(ramp), shape, generator=chance)]
     u = torch.rand(shape, generator=chance) * (neuron.D + 2) - 1
+    reach = max(part.threshold / part.gain for part in neuron.parts)
     is_tie = torch.rand(shape, generator=chance) < 0.5
-    later = torch.where(is_tie, ties, u * (neuron.threshold / neuron.gain))
+    later = torch.where(is_tie, ties, u * reach)
     return torch.cat([ramp.repeat(times).unsqueeze(0), later])
-
-
-# -- what the description fires ----------------------------------------------------------------
-
-
-def _fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spike counts [T, Q] of the description, and where whatever fits it must fire these.
-
-    Parameters that float32 does not hold (1 / 3) are exact in no spelling: so float64 computes with
-    them, and with what float32 makes of them.
-    """
-    theta = _in_float32(neuron.threshold)
-    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta
-    wide = neuron.decay, neuron.gain, theta
-    counts, h, scale = _run(neuron, drives.double(), *wide)
-    others = [_run(neuron, drives.double(), *narrow)]
-    others += [_run(neuron, drives, *narrow, spelling) for spelling in _SPELLINGS]
-    is_alike = torch.stack([other[0] == counts for other in others]).all(0)
-    is_exact = torch.stack([other[1] == h for other in others]).all(0)
-    border = h.floor() + 0.5 if neuron.rule.startswith("half") else theta
-    is_far = (h - border).abs() > _MARGIN * scale.cummax(0).values
-    return counts, (is_alike & (is_exact | is_far)).cummin(0).values
-
-
-def _in_float32(number: float) -> float:
-    return float(torch.tensor(number, dtype=torch.float32))
-
-
-def _charged(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
-    return decay * v + gain * x
-
-
-def _leaked(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
-    return v - v * (1 - decay) + gain * x
-
-
-def _drawn(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
-    leak = 1 - decay
-    return v + (x * (gain / leak) - v) * leak if leak else v + x * gain
-
-
-#: How authors write a timestep.
-_SPELLINGS = (_charged, _leaked, _drawn)
-
-
-def _run(
-    neuron: StatefulFireSpec,
-    drives: torch.Tensor,
-    decay: float,
-    gain: float,
-    threshold: float,
-    charge: Callable[..., torch.Tensor] = _charged,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Spike counts, what is compared with borders, and the size of what makes that up, [T, Q]."""
-    found = []
-    v = owed = torch.zeros_like(drives[0])
-    divisor = threshold if neuron.rule.startswith("half") else 1.0
-    for x in drives:
-        h = charge(v, x, decay, gain) - owed
-        u = h / divisor if charge is _charged else h * (1 / divisor)
-        count = _count(neuron, u, threshold)
-        found.append((count, u, (v.abs() + (gain * x).abs() + owed.abs() + threshold) / divisor))
-        taken = count * threshold
-        if neuron.reset == "delayed":
-            v, owed = h, taken
-        else:
-            v = h * (count == 0) if neuron.reset == "hard" else h - taken
-    counts, potentials, scales = map(torch.stack, zip(*found, strict=True))
-    return counts, potentials, scales
-
-
-def _count(neuron: StatefulFireSpec, u: torch.Tensor, threshold: float) -> torch.Tensor:
-    if neuron.rule in (">=", ">"):
-        return ((u >= threshold) if neuron.rule == ">=" else (u > threshold)).to(u)
-    u = u.clamp(0, neuron.D)
-    return u.round() if neuron.rule == "half-even" else (u + 0.5).floor()
 
 
 # -- what the module fires ---------------------------------------------------------------------
@@ -234,7 +162,7 @@ class _Trial:
         if found.shape != (len(self.drives), *which.shape):
             return [_fault(self.leaf, f"returns {list(found.shape)} for a drive of another shape")]
         found = found.double() * neuron.norm
-        if (place := self._wrong(which, found, self.counts, self.sure, neuron.D)) is None:
+        if (place := self._wrong(which, found, self.counts, self.sure, neuron.top)) is None:
             return []
         what = self._otherwise(which, found, place)
         return [_fault(self.leaf, what, self._todo(neuron, which, found))]
@@ -281,14 +209,14 @@ class _Trial:
 
     def _wrong(
         self, which: torch.Tensor, found: torch.Tensor, counts: torch.Tensor, sure: torch.Tensor,
-        D: int,
+        top: int,
     ) -> tuple[int, int] | None:  # fmt: skip
         """First timestep, and element, in which it fires what is most unlike the description."""
         flat = which.flatten()
         for t, spikes in enumerate(found.flatten(1)):
             apart = (spikes - counts[t][flat]).abs().nan_to_num(math.inf)
             apart[~sure[t][flat]] = 0
-            if len(apart) and apart.max() > _MARGIN * D:
+            if len(apart) and apart.max() > MARGIN * top:
                 return t, int(apart.argmax())
         return None
 
@@ -305,9 +233,9 @@ class _Trial:
 
     def _todo(self, neuron: StatefulFireSpec, which: torch.Tensor, found: torch.Tensor) -> str:
         if self._is_whole and len(self.drives) > 1:
-            single = _fired(neuron, self.drives.float().reshape(1, -1))
+            single = fired(neuron, self.drives.float().reshape(1, -1))
             counts, sure = (v.view(self.drives.shape) for v in single)
-            if self._wrong(which, found, counts, sure, neuron.D) is None:
+            if self._wrong(which, found, counts, sure, neuron.top) is None:
                 return (
                     "its first axis is no time, it is called once per timestep: "
                     "StepSpec(StatefulFireSpec(...), alone=True, state='...')"

@@ -18,6 +18,7 @@ __all__ = [
     "NO_NEURON",
     "OPERATOR",
     "OUTPUT_SCALES",
+    "PART",
     "PASS",
     "PREFIX",
     "RESULTS",
@@ -71,6 +72,8 @@ OPERATOR = "snncc.operator"
 CALL = "snncc.operator_call"
 #: Of an imported neuron: which calls of neurons it stands for, numbers with commas.
 CALLS = "snncc.calls"
+#: Of an imported neuron: which of the memories it is that such a call adds up.
+PART = "snncc.part"
 #: Of an imported neuron: the author's class that was taken for it.
 CLASS = "snncc.class"
 

@@ -15,6 +15,7 @@ import snncc
 import snncc.compiler
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError, UsageError
+from snncc.frontends.described import shared_out
 from snncc.frontends.descriptions import StatefulFireSpec
 from snncc.frontends.prober import NotANeuronError, probe
 
@@ -70,6 +71,32 @@ class Trained(nn.Module):
         return torch.stack(out, 0 if self.order == "T*N" else 1).flatten(0, 1)
 
 
+class Several(nn.Module):
+    """MLF as its authors write it: a memory for each threshold, on one drive, timesteps first."""
+
+    STEPS = T
+
+    def __init__(self, thresholds: tuple[float, ...] = (0.6, 1.6, 2.6), inclusive=False) -> None:
+        super().__init__()
+        self.thresholds, self.inclusive = thresholds, inclusive
+
+    def _spike(self, membrane: Tensor, threshold: float) -> Tensor:
+        is_one = membrane >= threshold if self.inclusive else membrane > threshold
+        return is_one.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = int(x.shape[0] / self.STEPS)
+        membranes = [torch.zeros((size, *x.shape[1:])) for _ in self.thresholds]
+        out = torch.zeros(x.shape)
+        for t in range(self.STEPS):
+            part = slice(t * size, (t + 1) * size)
+            for k, threshold in enumerate(self.thresholds):
+                fired = self._spike(membranes[k], threshold)
+                membranes[k] = 0.25 * membranes[k] * (1 - fired) + x[part]
+                out[part] += self._spike(membranes[k], threshold)
+        return out
+
+
 class Lined(nn.Module):
     """On [N, T, ...], with the reset a timestep late."""
 
@@ -123,6 +150,11 @@ FOUND = {
     "batch-major": (Trained("N*T", 0.5), (T * N, 3, 2), {
         "decay": 0.5, "gain": 1.0, "threshold": 2.0, "reset": "soft", "norm": 2.0,
         "axes": "N*T", "T": T}),
+    "several memories": (Several(), (T * N, 3, 2), {
+        "decay": 0.25, "gain": 1.0, "thresholds": (0.6, 1.6, 2.6), "rule": ">", "axes": "T*N",
+        "T": T}),
+    "two memories": (Several((0.75, 1.5), inclusive=True), (T * N, 5), {
+        "decay": 0.25, "gain": 1.0, "thresholds": (0.75, 1.5), "axes": "T*N", "T": T}),
     "samples first": (Lined(), (N, T, 3, 2), {
         "decay": 0.9, "gain": 1.0, "threshold": 0.6, "rule": ">", "reset": "delayed",
         "axes": "N,T"}),
@@ -144,6 +176,20 @@ class Real(nn.Module):
             v = v + (u - v) / 2
             out.append(torch.relu(v - 0.3))
         return torch.stack(out)
+
+
+class Entangled(Several):
+    """A spike of any memory empties all of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = int(x.shape[0] / self.STEPS)
+        v, out = torch.zeros((size, *x.shape[1:])), torch.zeros(x.shape)
+        for t in range(self.STEPS):
+            v = 0.25 * v + x[t * size : (t + 1) * size]
+            spikes = torch.stack([self._spike(v, threshold) for threshold in self.thresholds])
+            out[t * size : (t + 1) * size] = spikes.sum(0)
+            v = v * (1 - spikes[0])
+        return out
 
 
 class ResetElsewhere(nn.Module):
@@ -179,12 +225,14 @@ class Refractory(FilledByIndex):
             ResetElsewhere(),
             r"which fires, one of 0.9 fires again, and none of 1 \(hard reset\)",
         ),
+        (Entangled(), "by the description"),
         (Refractory(), "drives of .* fire .* in PyTorch and .* by the description"),
     ],
 )
 def test_what_is_no_neuron_of_ours_is_refused_with_what_shows_it(module, why) -> None:
+    shape = (T * N, 8) if isinstance(module, Several) else (T, N, 8)
     with pytest.raises(NotANeuronError, match=why):
-        probe(module, torch.zeros(T, N, 8), N)
+        probe(module, torch.zeros(shape), N)
 
 
 class Normed(nn.Module):
@@ -234,6 +282,7 @@ class Network(nn.Module):
         (SeveralSpikes, "T,N"),
         (Trained, "T*N"),
         (lambda: Trained("N*T"), "N*T"),
+        (Several, "T*N"),
         (Lined, "N,T"),
     ],
 )
@@ -246,7 +295,7 @@ def test_a_network_with_such_neurons_says_what_to_give_and_compiles_with_it(neur
     option = next(piece for piece in fault.todo.pieces if not isinstance(piece, str))
     assert not snncc.compiler.check(net, leaves=option.value, **GIVEN).faults
     report = snncc.compile(net, X, weight_bits=24, leaves="auto", **GIVEN).report
-    assert report.import_law.neurons == 2
+    assert report.import_law.neurons == (6 if neuron is Several else 2)
     assert (report.import_law.changed, report.verify.mismatched) == (0, 0)
     assert not report.silent
 
@@ -271,3 +320,41 @@ def test_a_declaration_that_does_not_hold_is_refused_with_a_drive() -> None:
     with pytest.raises(UnsupportedModelError) as caught:
         snncc.compiler.check(Network(FilledByIndex), leaves={"FilledByIndex": fields}, **GIVEN)
     assert "a drive of 0.5" in str(caught.value) or "drives of 0.5" in str(caught.value)
+
+
+def test_memories_on_one_drive_share_its_synapses() -> None:
+    net = Network(Several, "T*N")
+    program = snncc.compile(net, X, leaves="auto", weight_bits=8, **GIVEN).program
+    weights = sum(w.size for a in program.accumulators for p in a.projections for w in p.weights)
+    assert weights == sum(p.weight.numel() for p in (net.conv, net.layer, net.fc))
+
+
+class ByBatches(Network):
+    """Its last mean, and the size of a batch, are what MLF's authors write."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fire(6 * self.conv(x.repeat(T, 1, 1, 1)))
+        y = self.fc(self.last(6 * self.layer(y)).flatten(1))
+        size = int(y.shape[0] / T)
+        out = torch.zeros((size, *y.shape[1:]))
+        for t in range(T):
+            out += y[t * size : (t + 1) * size, ...]
+        out /= T
+        return out
+
+
+def test_sizes_that_the_code_computes_do_not_fix_the_batch() -> None:
+    report = snncc.compile(ByBatches(Several, "T*N"), X, leaves="auto", **GIVEN).report
+    assert (report.import_law.neurons, report.import_law.changed) == (6, 0)
+    assert report.verify.mismatched == 0
+    assert not report.silent
+    assert "int" not in globals()
+
+
+def test_where_rounding_decides_the_nearest_memory_makes_up_what_was_fired() -> None:
+    spec = StatefulFireSpec(decay=0.25, gain=1.0, thresholds=(0.6, 1.6, 2.6), rule=">")
+    drives = torch.tensor([[1.6, 1.0, 3.0]])
+    fired = torch.tensor([[2.0, 1.0, 3.0]])  # the first by another spelling of its arithmetic
+    parts = shared_out(spec, drives, fired)
+    assert torch.stack(parts)[:, 0].tolist() == [[1, 1, 1], [1, 0, 1], [0, 0, 1]]
+    assert sum(shared_out(spec, drives, fired + 7)).tolist() == [[3, 3, 3]]

@@ -252,6 +252,24 @@ def test_each_field_of_a_neuron_with_memory_is_tried(wrong: dict[str, Any]) -> N
     assert "in PyTorch and" in refused(Node(), node_spec(**wrong), (2, 5), T)
 
 
+class Memories(nn.Module):
+    """Two memories on one drive, whose spikes are added."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        low, high = LIF(threshold=1.0, reset="soft"), LIF(threshold=2.0, reset="soft")
+        return low(x) + high(x)
+
+
+def memories(*thresholds: float) -> StatefulFireSpec:
+    return StatefulFireSpec(thresholds=thresholds, reset="soft")
+
+
+@pytest.mark.parametrize("wrong", [(1.0,), (1.0, 2.0, 4.0), (1.0, 2.25), (2.0, 2.0)], ids=str)
+def test_each_memory_of_several_is_tried(wrong: tuple[float, ...]) -> None:
+    tried(Memories(), memories(1.0, 2.0), (T, 2, 5))
+    assert "in PyTorch and" in refused(Memories(), memories(*wrong), (T, 2, 5))
+
+
 def test_what_fires_in_a_later_timestep_is_shown_with_its_drives() -> None:
     text = refused(Node(), node_spec(reset="soft"), (2, 5), T)
     told = r"; drives of [\d.-]+, [\d.-]+ in timesteps 0 to 1 fire 1, 0 in PyTorch and 1, 1 by the"
@@ -330,6 +348,9 @@ def test_a_beginning_that_is_not_empty_is_refused() -> None:
         (lambda: StatefulFireSpec(gain=0), "gain is 0"),
         (lambda: StatefulFireSpec(decay=float("nan")), "decay is nan; give a finite number"),
         (lambda: StatefulFireSpec(state=None), "give the name of the attribute"),
+        (lambda: StatefulFireSpec(thresholds="1, 2"), "give a list of numbers above 0"),
+        (lambda: StatefulFireSpec(thresholds=(1, 0)), "thresholds is 0; give a number above 0"),
+        (lambda: StepSpec(StatefulFireSpec(thresholds=(1, 2))), "reads all timesteps at once"),
         (lambda: StepSpec(IntegerFireSpec(4)), "IntegerFireSpec; give a StatefulFireSpec"),
         (lambda: StatefulFireSpec(decay=torch.linspace(0.5, 0.9, 16).view(16, 1, 1)),
          "16 values from 0.5 to 0.9; one decay for all neurons of a layer"),

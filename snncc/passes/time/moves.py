@@ -29,6 +29,7 @@ from snncc.passes.time.layout import (
     outer,
     sizes_of,
 )
+from snncc.passes.time.sizes import Size, sizes_in
 
 __all__ = ["moved"]
 
@@ -89,25 +90,43 @@ def _gather(work: Work, node: ir.Node, x: Seen) -> View | None:
 
 def _slice(work: Work, node: ir.Node, x: Seen) -> Found | View:
     """Ranges of timesteps; and whatever is the whole of its axis."""
-    given = [constant(v) for v in node.inputs[1:]]
+    given = [sizes_in(work, v) for v in node.inputs[1:]]
     if len(given) < 3 or any(g is None for g in given):
         return None
-    starts, ends, axes, *more = (g.reshape(-1).tolist() for g in given if g is not None)
-    steps = more[0] if more else [1] * len(axes)
+    starts, ends, axes, *more = (g for g in given if g is not None)
+    steps = more[0] if more else [Size(0, 1)] * len(axes)
     view: View | None = x.view
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, along, by in zip(starts, ends, axes, steps, strict=True):
+        axis, step = along.rest, by.rest
         size = x.view.sizes[axis]
-        if size is None and (start, step) == (0, 1) and end >= _LAST:
+        if size is None:
+            view = view and _batches(view, axis % len(view.groups), start, end, step)
             continue
-        if size is None or not (_is_of_time(x, axis) or step == 1):
+        if start.fixed is None or end.fixed is None or not (_is_of_time(x, axis) or step == 1):
             return None
-        chosen = range(size)[start:end:step]
+        chosen = range(size)[start.fixed : end.fixed : step]
         if chosen == range(size):
             continue
         if view is None or not _is_of_time(x, axis) or step < 1 or not chosen:
             return None
         view = view.sliced(axis % len(view.groups), chosen[0], chosen[-1] + 1, step)
     return view
+
+
+def _batches(view: View, axis: int, start: Size, end: Size, step: int) -> View | None:
+    """Whole batches of an axis of timesteps and samples, x[t * N : (t + 1) * N]."""
+    sizes, group = list(view.sizes), view.groups[axis]
+    times = prod(d.size or 1 for d in group)
+    stop = times if end.batches == 0 and end.rest >= _LAST else end.batches
+    if start.rest or step != 1 or (end.rest and end.batches):
+        return None
+    if (start.batches, stop) == (0, times):
+        return view
+    apart = view.reshaped([*sizes[:axis], times, None, *sizes[axis + 1 :]])
+    if apart is None or any(d.axis != TIME for d in apart.groups[axis]):
+        return None
+    found = apart.sliced(axis, start.batches, stop)
+    return None if found is None else found.reshaped(sizes)
 
 
 #: A slice to here takes all, however many there are.
