@@ -10,11 +10,13 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from zoo_weights import filled, values
 
+import snncc
 from snncc.errors import BadInputError, UsageError
 from snncc.frontends import zoo
 from snncc.frontends.checkpoint import Weights, load_weights, read_weights
@@ -391,3 +393,82 @@ def test_neurons_of_a_dense_network_learn_their_time_constants_by_keys():
     assert plain.options["neuron"] == ("if", "given")
     assert "tau" not in plain.options
     assert plain.module.stem.fire.dynamics() == (1.0, 1.0)
+
+
+# -- compiled ------------------------------------------------------------------------------
+
+_SMALL_SEW = sew_resnet.Shape((1, 1, 1, 1), 8, (8, 8, 16, 16), (8, 8, 16, 16), classes=5)
+_SMALL_MS = ms_resnet.Shape((1, 1, 1, 1), (8,), (8, 8, 16, 16), classes=5)
+_SMALL_MLF = mlf_ds_resnet.Shape((1, 1, 1), (8, 16, 16), 8, classes=5)
+_POTENTIALS = {"domain": "potentials", "size": 16}
+_COMPILED: dict[str, tuple[str, Shape, dict[str, Any]]] = {
+    "dense sums of potentials": ("danet", dense("stages"), {**_POTENTIALS, "fires": True}),
+    "dense layers over potentials": (
+        "danet", dense("blocks"), {**_POTENTIALS, "projections": "blocks"}
+    ),
+    "dense sums of spikes": ("danet", dense("blocks"), {"projections": "blocks", "size": 16}),
+    "sums of IF spikes": ("sew-resnet", _SMALL_SEW, {"connect": "add", "size": 32}),
+    "products of spikes": ("sew-resnet", _SMALL_SEW, {"connect": "and", "size": 32}),
+    "spikes where there are none": ("sew-resnet", _SMALL_SEW, {"connect": "iand", "size": 32}),
+    "shortcuts over potentials": (
+        "ms-resnet", _SMALL_MS, {"T": 4, "size": 32},
+    ),
+    "a stem of three convolutions": (
+        "ms-resnet", replace(_SMALL_MS, stem=(8, 8, 8), pooled=True), {"T": 4, "size": 32},
+    ),
+    "three thresholds": ("mlf-ds-resnet", _SMALL_MLF, {"size": 16}),
+    "frames with a norm of their own": (
+        "mlf-ds-resnet-gesture", replace(_SMALL_MLF, channels=2, normed_input=True),
+        {"T": 4, "size": 16},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=[pytest.mark.slow] * (what != "dense sums of potentials"))
+        for what in _COMPILED
+    ],
+)
+def test_a_small_network_compiles_and_engines_agree(what):
+    name, shape, options = _COMPILED[what]
+    torch.manual_seed(0)
+    net = made(name, shape, **options)
+    size, frames = net.default_cfg["input_size"], "timesteps" in net.default_cfg
+    drawn = np.random.default_rng(0).integers(
+        0, 4 if frames else 256, (6, net.T, *size), dtype=np.uint8
+    )
+    x = drawn if frames else drawn[:, 0]
+    seen = torch.from_numpy(x).float()
+    _calibrate(net, seen if frames else seen / 128 - 1)
+    model = snncc.compile(net, x, weight_bits=24, verify_samples=2)
+    report = model.report
+    assert report.import_law.neurons == len(model.program.neurons)
+    assert report.import_law.changed == report.verify.mismatched == 0
+    assert {*report.verify.engines} == {"spike-form", "clocked", "event"}
+    assert report.verify.coverage.silent == ()
+    # Layers over potentials share 62 bits, and so have fewer than 24 each: see --no-neuron-between.
+    assert report.changed < (0.2 if report.squeezed else 1e-4)
+
+
+def _calibrate(net: nn.Module, x: torch.Tensor) -> None:
+    """Gives batch norms the statistics of these inputs, and weights that let neurons fire."""
+
+    def measure(norm: nn.Module, args: tuple[torch.Tensor]) -> None:
+        bn = norm.bn if hasattr(norm, "bn") else norm
+        bn.running_mean.copy_(args[0].mean((0, 2, 3)))
+        bn.running_var.copy_(args[0].var((0, 2, 3)).clamp_min(1e-4))
+
+    # Norms scaled to a threshold compute with the statistics of theirs, and never call it.
+    kinds = (nn.BatchNorm2d, mlf_ds_resnet.ThresholdNorm)
+    norms = [m for m in net.modules() if isinstance(m, kinds)]
+    for bn in norms:
+        if isinstance(bn, nn.BatchNorm2d) and bn.affine:
+            nn.init.uniform_(bn.weight, 0.8, 1.6)
+            nn.init.uniform_(bn.bias, -0.1, 0.4)
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
