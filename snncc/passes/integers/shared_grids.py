@@ -179,8 +179,8 @@ def _planned(
         bits, lacking = chosen.of(*(str(x.out.name) for x in group.layers)), less[group.chain]
         read = replace(group, layers=[reading(x, planned) for x in group.layers])
         if lacking and bits - lacking < _LEAST_BITS:
-            faults.append(_no_room(group, read.widest, bits - lacking))
-            break
+            fault = _no_room(group, read.widest, bits - lacking)
+            raise UnsupportedModelError("the weights do not fit their bits", [*faults, fault])
         for layer in _quantise(read, bits - lacking, faults):
             short = max(layer.squeezed, float(lacking))
             by = layer.squeezed_by or (read.widest if lacking else None)
