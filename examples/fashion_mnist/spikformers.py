@@ -19,8 +19,9 @@ arXiv:2307.01694 (Spike-driven Transformer).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 import models
@@ -34,10 +35,13 @@ from snncc.nn import LIF
 __all__ = [
     "SDTV1",
     "CMLSpikingformer",
+    "Folded",
+    "OverTime",
     "Spikformer",
     "cml_spikingformer",
     "sdt_v1",
     "spikformer",
+    "trainer",
 ]
 
 #: Of the neurons after a product of spikes: their drive is no batch norm's.
@@ -165,7 +169,7 @@ class MembraneBlock(nn.Module):
         return x + self.fc2(self.lif2(self.fc1(self.lif1(x))))
 
 
-class _OverTime(nn.Module):
+class OverTime(nn.Module):
     """A network that is shown the same image in each of T timesteps.
 
     Until the first neuron all timesteps are alike, so the layers before it see the image once.
@@ -186,7 +190,7 @@ class _OverTime(nn.Module):
         return self.stem(x).unsqueeze(0).repeat(self.T, 1, 1, 1, 1)
 
 
-class Spikformer(_OverTime):
+class Spikformer(OverTime):
     """Neurons after layers, max-pools of spikes, sums of spikes between blocks.
 
     Args:
@@ -214,7 +218,7 @@ class Spikformer(_OverTime):
         return self.head(self.blocks(x.flatten(3)).mean(3).mean(0))
 
 
-class CMLSpikingformer(_OverTime):
+class CMLSpikingformer(OverTime):
     """Neurons before layers; a max-pool stands between a batch norm and its neuron.
 
     The classifier reads the mean membrane potential, not spikes. Arguments as for ``Spikformer``.
@@ -234,7 +238,7 @@ class CMLSpikingformer(_OverTime):
         return self.head(self.blocks(x.flatten(3)).mean(3).mean(0))
 
 
-class SDTV1(_OverTime):
+class SDTV1(OverTime):
     """Membrane shortcuts from the last max-pool on, attention by gates, a neuron before the head.
 
     Args:
@@ -279,53 +283,60 @@ def sdt_v1(T: int = 4, dim: int = 64, depth: int = 1) -> SDTV1:
 _NETWORKS = {"spikformer": spikformer, "cml_spikingformer": cml_spikingformer, "sdt_v1": sdt_v1}
 
 
-@click.command(context_settings={"show_default": True})
-@click.option("--arch", default="spikformer", type=click.Choice(list(_NETWORKS)))
-@click.option("--t", "T", default=4, help="Timesteps.")
-@click.option("--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files.")
-@click.option("--epochs", default=7, type=click.IntRange(min=1))
-@click.option(
-    "--short-epochs",
-    default=4,
-    type=click.IntRange(min=0),
-    help="First epochs with one timestep only, which take a quarter of the time.",
-)
-@click.option("--lr", default=4e-3, help="Peak of the one-cycle schedule.")
-@click.option("--batch", default=64, type=click.IntRange(min=1))
-@click.option("--seed", default=0)
-@click.option("--threads", default=1, type=click.IntRange(min=1))
-@click.option(
-    "--out",
-    required=True,
-    type=Path,
-    callback=in_a_folder,
-    help="State dict to write, after every epoch.",
-)
-def main(
-    arch: str,
-    T: int,
-    folder: Path,
-    epochs: int,
-    short_epochs: int,
-    lr: float,
-    batch: int,
-    seed: int,
-    threads: int,
-    out: Path,
+def trainer(networks: Mapping[str, Callable[[int], nn.Module]]) -> click.Command:
+    """Returns the command that trains one of these networks over time, by T."""
+    arch = click.Choice(list(networks))
+
+    @click.command(context_settings={"show_default": True})
+    @click.option("--arch", default=arch.choices[0], type=arch)
+    @click.option("--t", "T", default=4, help="Timesteps.")
+    @click.option(
+        "--data", "folder", default=DEBIAN_FOLDER, type=Path, help="Has the IDX .gz files."
+    )
+    @click.option("--epochs", default=7, type=click.IntRange(min=1))
+    @click.option(
+        "--short-epochs",
+        default=4,
+        type=click.IntRange(min=0),
+        help="First epochs with one timestep only, which take a quarter of the time.",
+    )
+    @click.option("--lr", default=4e-3, help="Peak of the one-cycle schedule.")
+    @click.option("--batch", default=64, type=click.IntRange(min=1))
+    @click.option("--seed", default=0)
+    @click.option("--threads", default=1, type=click.IntRange(min=1))
+    @click.option(
+        "--out",
+        required=True,
+        type=Path,
+        callback=in_a_folder,
+        help="State dict to write, after every epoch.",
+    )
+    def main(arch: str, T: int, seed: int, threads: int, **how: Any) -> None:
+        """Trains the network; prints loss and test accuracy after each epoch."""
+        if how["short_epochs"] >= how["epochs"]:
+            epochs = f"{how['short_epochs']} of {how['epochs']} epochs"
+            message = f"{epochs}: none would show all {T} timesteps"
+            raise click.BadParameter(message, param_hint="--short-epochs")
+        torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+        net = networks[arch](T)
+        weights = sum(weight.numel() for weight in net.parameters())
+        click.echo(f"{arch}: {weights:,} parameters, T={T}")
+        _train(net, **how)
+
+    return main
+
+
+def _train(
+    net: nn.Module, folder: Path, epochs: int, short_epochs: int, lr: float, batch: int, out: Path
 ) -> None:
-    """Trains the network; prints loss and test accuracy after each epoch."""
-    if short_epochs >= epochs:
-        message = f"{short_epochs} of {epochs} epochs: none would show all {T} timesteps"
-        raise click.BadParameter(message, param_hint="--short-epochs")
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
+    """Trains a network, whose ``T`` is how often it is shown an image; saves every epoch."""
     train, test = tensors(folder, "train"), tensors(folder, "t10k")
-    net = _NETWORKS[arch](T)
-    click.echo(f"{arch}: {sum(weight.numel() for weight in net.parameters()):,} parameters, T={T}")
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=lr, epochs=epochs, steps_per_epoch=len(train[0]) // batch
     )
+    T = net.T
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         net.T = 1 if epoch <= short_epochs else T
@@ -337,6 +348,8 @@ def main(
         click.echo(f"epoch {epoch:2}/{epochs}  {found}")
     click.echo(f"wrote {out}  {out.stat().st_size:,} bytes")
 
+
+main = trainer(_NETWORKS)
 
 if __name__ == "__main__":
     main()

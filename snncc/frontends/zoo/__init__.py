@@ -17,20 +17,30 @@ from typing import Any
 from torch import nn
 
 from snncc.errors import BadInputError, Option, UsageError, Words
+from snncc.frontends.zoo.danet import ORDERS
 from snncc.frontends.zoo.e_spikeformer import Backbone, DvsESpikeFormer, ESpikeFormer
 from snncc.frontends.zoo.e_spikeformer_large import LargeESpikeFormer
-from snncc.frontends.zoo.entry import Entry, Origins, T_of, pooling_of, require_fit, shape_of
+from snncc.frontends.zoo.entry import (
+    Entry,
+    Origins,
+    T_of,
+    pooling_of,
+    require_fit,
+    require_told,
+    shape_of,
+)
 from snncc.frontends.zoo.families import OVER_TIME
 from snncc.frontends.zoo.masked_autoencoder import MaskedAutoencoder, MaskedShape
 from snncc.frontends.zoo.options import BACKBONE, BASE, DVS, LARGE, MASKED, chosen, told_by
 from snncc.frontends.zoo.parts import Layers, NormedFire
+from snncc.frontends.zoo.resnets import RESNETS
 from snncc.frontends.zoo.stored import base_shape, large_shape, masked_shape, norm_shapes
 from snncc.nn import IntegerFire
 
 __all__ = ["Built", "build", "names"]
 
-#: A family, blocks and width.
-_SIZED = re.compile(r"(.+?)(-\d+-\d+)")
+#: A family, then blocks and width, or a depth.
+_SIZED = re.compile(r"(.+?)(-\d+(?:-\d+)?)")
 _Make = Callable[[Any, Mapping[str, Any]], nn.Module]
 
 
@@ -83,7 +93,8 @@ def build(
     shape = shape_of(name, _NETWORKS, tensors)
     require_fit(name, _NETWORKS, shape)
     options = _options(name, shape, given, told or {}, timesteps)
-    _check_heads(name, options["heads"][0], shape.attended)
+    if "heads" in options:
+        _check_heads(name, options["heads"][0], shape.attended)
     values = {key: value for key, (value, _) in options.items()}
     module = entry.make(shape, values)
     learnt = _add_norms(module, norm_shapes(tensors)) if "norm" in options else 0
@@ -104,9 +115,10 @@ def _options(
     if entry.pooling is not None:
         defaults["pooling"] = entry.pooling
     in_file = told_by(told.get("args", {}))
-    options = chosen(name, defaults, given, in_file)
+    arch = str(told.get("arch", ""))
+    found = chosen(name, defaults, given, in_file, entry.origin)
+    options = require_told(name, found, arch)
     if entry.pooling is not None:
-        arch = str(told.get("arch", ""))
         options["pooling"] = pooling_of(name, _NETWORKS, shape, given.get("pooling"), arch)
     if "T" in defaults:
         options["T"] = T_of(name, entry, options["T"], given, in_file, timesteps)
@@ -127,10 +139,15 @@ def _add_norms(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> int:
 def _as_used(options: Origins, shape: Any) -> Origins:
     """The options with what a missing value stands for."""
     meant = {"norm": options.get("D", (None,))[0], "scale": "2/sqrt(d)"}
+    if "domain" in options:
+        domain = options["domain"][0]
+        meant |= {"order": ORDERS[domain][0], "fires": domain == "spikes"}
     used: Origins = {
         key: (meant.get(key) if value is None else value, origin)
         for key, (value, origin) in options.items()
     }
+    if used.get("neuron", ("",))[0] == "if":
+        del used["tau"]
     if used.get("patches") == (None, "the family's"):
         told = "a square of all tokens" if shape.tokens else "the family's"
         used["patches"] = shape.square, told
@@ -244,4 +261,5 @@ _NETWORKS: dict[str, Entry] = {
     "e-spikeformer-large": _large(),
     "e-spikeformer-mae": _entry(_encoder, masked_shape, MASKED),
     **OVER_TIME,
+    **RESNETS,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,18 @@ from typing import Any
 from torch import nn
 
 from snncc.errors import BadInputError, Option, UsageError, Words
+from snncc.frontends.zoo.options import ToTell
 
-__all__ = ["Entry", "Origins", "T_of", "pooling_of", "require_fit", "shape_of"]
+__all__ = [
+    "Entry",
+    "Origins",
+    "T_of",
+    "made",
+    "pooling_of",
+    "require_fit",
+    "require_told",
+    "shape_of",
+]
 
 Tensors = Mapping[str, Any]
 #: Option -> its value, and where that comes from.
@@ -32,6 +43,7 @@ class Entry:
         frames: Whether it reads event frames; none: shapes do not tell that.
         pooling: Where pools stand in the networks of this name, ``spikes``: after neurons,
             ``potentials``: before; none: they have no pools that could stand in either place.
+        origin: Of the defaults, for people.
     """
 
     make: Callable[[Any, Mapping[str, Any]], nn.Module]
@@ -41,6 +53,7 @@ class Entry:
     measures: str = "widths"
     frames: bool | None = None
     pooling: str | None = None
+    origin: str = "the family's"
 
     def fits(self, shape: Any) -> bool:
         """Whether a network of this name can have the shape, read by ``read``."""
@@ -152,6 +165,32 @@ def _refusal(
     return BadInputError(Words(Option("arch", name), f": {why}", *instead))
 
 
+def require_told(name: str, options: Origins, arch: str) -> Origins:
+    """The options, with what the file's ``arch`` says of those that nobody told.
+
+    Raises:
+        BadInputError: Nobody tells, and the network would be another one.
+    """
+    told = {**options}
+    for key, (value, _) in options.items():
+        if not isinstance(value, ToTell):
+            continue
+        words = re.split(r"[^a-z]+", arch.lower())
+        by_arch = [choice for choice in value.choices if choice in words]
+        if len(by_arch) != 1:
+            raise BadInputError(Words(Option("arch", name), *_nobody_tells(key, value, arch)))
+        told[key] = by_arch[0], "the file's arch"
+    return told
+
+
+def _nobody_tells(key: str, value: ToTell, arch: str) -> list[str | Option]:
+    """What no tensor tells, and how to tell it."""
+    named = f"the file's arch, {arch}, does" if arch else "the file does"
+    choices = [f'\'{{"{key}": "{choice}"}}\'' for choice in value.choices]
+    told = f": the weights do not tell {value.what}, and {named} not either; give "
+    return [told, Option("arch_args"), f" {', '.join(choices[:-1])} or {choices[-1]}"]
+
+
 def T_of(
     name: str,
     entry: Entry,
@@ -195,3 +234,19 @@ def _two_T(found: Mapping[str | Option, Any]) -> list[str | Option]:
     in_file = "the file's args" in found
     way_out = "leave it out, or save the state dict alone for another T" if in_file else "give one"
     return [*pieces, f"; {way_out}"]
+
+
+def made(cls: Callable[..., nn.Module]) -> Callable[[Any, Mapping[str, Any]], nn.Module]:
+    """What makes a network of this class: of shape, options and the input that both tell."""
+    return lambda shape, options: cls(shape, options, _input_of(shape, options))
+
+
+def _input_of(shape: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Size and normalisation of pictures; or frames of event counts, taken as they are."""
+    size = (shape.channels, options["size"], options["size"])
+    if shape.frames:
+        frames = {"timesteps": options["T"], "batch_first": True}
+        return {"input_size": size, **frames, "mean": (0.0,), "std": (1 / 255,)}
+    if {len(options["mean"]), len(options["std"])} - {1, shape.channels}:
+        return {"input_size": size}
+    return {"input_size": size, "mean": tuple(options["mean"]), "std": tuple(options["std"])}

@@ -6,38 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from snncc.frontends.zoo import sdt_v1, sdt_v2, spikformer, spikingformer
-from snncc.frontends.zoo.entry import Entry
+from snncc.frontends.zoo.entry import Entry, made
+from snncc.frontends.zoo.options import CIFAR, IMAGENET
 
 __all__ = ["OVER_TIME"]
 
-_IMAGENET = {"size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-_CIFAR = {"size": 32, "mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616]}
-_LARGE: Mapping[str, Any] = {"T": 4, "heads": 8, "tau": 2.0, "pools": "1111", **_IMAGENET}
-_SMALL: Mapping[str, Any] = {**_LARGE, "pools": "0011", **_CIFAR}
+_LARGE: Mapping[str, Any] = {"T": 4, "heads": 8, "tau": 2.0, "pools": "1111", **IMAGENET}
+_SMALL: Mapping[str, Any] = {**_LARGE, "pools": "0011", **CIFAR}
 _FRAMES: Mapping[str, Any] = {"T": 16, "heads": 16, "tau": 2.0, "pools": "1111", "size": 128}
 _MEASURES = "blocks and width"
 
 _Defaults = Callable[[Any], Mapping[str, Any]]
 _SIZES = ((8, 384), (8, 512), (8, 768))
 _CIFAR_SIZES = ((4, 256), (2, 384), (4, 384))
-
-
-def _made(cls: Callable[..., nn.Module]) -> Callable[[Any, Mapping[str, Any]], nn.Module]:
-    return lambda shape, options: cls(shape, options, _cfg(shape, options))
-
-
-def _cfg(shape: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Size and normalisation of pictures; or frames of event counts, taken as they are."""
-    size = (shape.channels, options["size"], options["size"])
-    if shape.frames:
-        frames = {"timesteps": options["T"], "batch_first": True}
-        return {"input_size": size, **frames, "mean": (0.0,), "std": (1 / 255,)}
-    if {len(options["mean"]), len(options["std"])} - {1, shape.channels}:
-        return {"input_size": size}
-    return {"input_size": size, "mean": tuple(options["mean"]), "std": tuple(options["std"])}
 
 
 def _heads(shape: Any) -> int:
@@ -69,7 +51,7 @@ def _sdt(defaults: Mapping[str, Any], frames: bool = False, **more: Any) -> Call
 
     def entry(*widths: int) -> Entry:
         return Entry(
-            _made(sdt_v1.SpikeDrivenTransformer), sdt_v1.read,
+            made(sdt_v1.SpikeDrivenTransformer), sdt_v1.read,
             lambda shape: {**defaults, "spreads": False, **more},
             widths or None, _MEASURES, frames,
         )  # fmt: skip
@@ -80,7 +62,7 @@ def _sdt(defaults: Mapping[str, Any], frames: bool = False, **more: Any) -> Call
 def _spikformer(pooling: str, frames: bool = False) -> Callable[..., Entry]:
     def entry(*widths: int) -> Entry:
         return Entry(
-            _made(spikformer.Spikformer), spikformer.read, _of_spikformer,
+            made(spikformer.Spikformer), spikformer.read, _of_spikformer,
             widths or None, _MEASURES, frames, pooling,
         )  # fmt: skip
 
@@ -92,7 +74,7 @@ def _spikingformer(pooling: str, frames: bool = False, cifar: bool = False) -> C
 
     def entry(*widths: int) -> Entry:
         return Entry(
-            _made(spikingformer.Spikingformer), spikingformer.read, _of_spikingformer(tau, cifar),
+            made(spikingformer.Spikingformer), spikingformer.read, _of_spikingformer(tau, cifar),
             widths or None, _MEASURES, frames, pooling,
         )  # fmt: skip
 
@@ -100,9 +82,9 @@ def _spikingformer(pooling: str, frames: bool = False, cifar: bool = False) -> C
 
 
 def _v2(*widths: int) -> Entry:
-    defaults = {"T": 1, "heads": 8, "scale": 0.125, "tau": 2.0, **_IMAGENET}
-    made = _made(sdt_v2.SpikeDrivenTransformerV2)
-    return Entry(made, sdt_v2.read, lambda shape: defaults, widths or None, frames=False)
+    defaults = {"T": 1, "heads": 8, "scale": 0.125, "tau": 2.0, **IMAGENET}
+    make = made(sdt_v2.SpikeDrivenTransformerV2)
+    return Entry(make, sdt_v2.read, lambda shape: defaults, widths or None, frames=False)
 
 
 def _sized(

@@ -29,7 +29,9 @@ class Stored:
 
     def __init__(self, tensors: Mapping[str, Any], stems: tuple[str, ...], family: str) -> None:
         shapes = {plain_key(key): tuple(tensor.shape) for key, tensor in tensors.items()}
-        first = next(((key, s) for s in stems for key in shapes if _ends(key, s)), None)
+        # Blocks have keys that end as the first layer's do, and all of them are longer.
+        by_length = sorted(shapes, key=len)
+        first = next(((key, s) for s in stems for key in by_length if _ends(key, s)), None)
         if first is None:
             wanted = " or ".join(stems)
             raise BadInputError(f"the checkpoint has no {wanted}, so it is no {family}")
@@ -82,8 +84,8 @@ class Stored:
 
     def blocks(self, stage: str) -> int:
         """How many blocks a list of blocks has."""
-        numbers = {key.split(".")[1] for key in self.shapes if key.startswith(f"{stage}.")}
-        return len(numbers)
+        inside = (key.removeprefix(f"{stage}.") for key in self.shapes if key.startswith(stage))
+        return len({rest.partition(".")[0] for rest in inside if rest[0].isdigit()})
 
     def channels(self) -> int:
         """Of the input.

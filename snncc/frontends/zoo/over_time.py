@@ -1,4 +1,4 @@
-"""What spiking transformers over timesteps are made of: neurons, layers, heads, attention.
+"""What spiking networks over timesteps are made of: neurons, layers, heads, attention.
 
 Values are ``[T, N, C, H, W]``. Layers run over ``T * N`` maps at once, neurons over T. Attributes
 carry the names that published checkpoints use as keys; what checkpoints hold and no network reads
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor, nn
 
-from snncc.nn import LIF
+from snncc.nn import LIF, Stateful
 
 __all__ = [
     "Mlp",
     "Neurons",
     "OverTime",
+    "Stepwise",
     "by_head",
+    "kept",
     "layer_of",
     "mixed",
     "pool",
@@ -51,12 +54,36 @@ class Neurons:
         return LIF(self.tau, _OF_PRODUCTS, learn_tau=self.learnt)
 
 
+def kept(decay: float, threshold: float) -> LIF:
+    """Returns a neuron layer that fires above its threshold and takes its whole drive.
+
+    Of its potential it keeps ``decay``, or nothing after a spike.
+    """
+    return LIF(1 / (1 - decay), threshold, decay_input=False, compare=">")
+
+
 def stepwise(x: Tensor, *layers: nn.Module) -> Tensor:
     """Returns what layers in a row make of every timestep's maps, ``[T, N, C', H', W']``."""
     y = x.flatten(0, 1)
     for layer in layers:
         y = layer(y)
     return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+class Stepwise(nn.Sequential):
+    """Layers in a row: neurons see all timesteps, the others every timestep's maps alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns what the last one makes of ``x``, ``[T, N, C', H', W']`` of ``[T, N, C, H, W]``.
+
+        Layers between two neurons run over the maps without unfolding them.
+        """
+        for is_neuron, found in groupby(self, lambda module: isinstance(module, Stateful)):
+            modules = [*found]
+            for neuron in modules if is_neuron else ():
+                x = neuron(x)
+            x = x if is_neuron else stepwise(x, *modules)
+        return x
 
 
 def pool() -> nn.MaxPool2d:
