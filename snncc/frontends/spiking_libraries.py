@@ -15,18 +15,27 @@ _NODES = "spikingjelly.activation_based.neuron"
 _OLD_NODES = "spikingjelly.clock_driven.neuron"
 
 
-def spiking_jelly(m: Any) -> StatefulFireSpec:
-    """What a multi-step IF, LIF, parametric LIF or I-LIF node of SpikingJelly does.
+def spiking_jelly(m: Any) -> StatefulFireSpec | StepSpec:
+    """What an IF, LIF, parametric LIF or I-LIF node of SpikingJelly does.
+
+    In single-step mode it is called once per timestep, and keeps its membrane from call to call.
 
     Raises:
-        UnsupportedModelError: It steps one timestep at a time, or resets to something but 0.
+        UnsupportedModelError: It resets to something but 0, or fires real values.
     """
+    neuron = _node_of_spiking_jelly(m)
+    is_step = getattr(m, "step_mode", _old_mode(m)) == "s"
+    return StepSpec(neuron, alone=True, state="v") if is_step else neuron
+
+
+def _old_mode(m: Any) -> str:
+    """What a class says that is older than the attribute: multi-step ones are called so."""
+    is_multi = any(cls.__name__.startswith("MultiStep") for cls in type(m).__mro__)
+    return "m" if is_multi else "s"
+
+
+def _node_of_spiking_jelly(m: Any) -> StatefulFireSpec:
     kind = type(m).__name__
-    if getattr(m, "step_mode", "m") != "m":
-        raise UnsupportedModelError(
-            f"{kind} has step_mode='s', which keeps its membrane between calls; "
-            "functional.set_step_mode(net, 'm') and [T, N, ...] through the network"
-        )
     if m.v_reset not in (None, 0, 0.0):
         raise UnsupportedModelError(
             f"{kind} resets to {m.v_reset}; use v_reset=0.0 (hard) or v_reset=None (soft)"
@@ -61,7 +70,7 @@ def _leak(m: Any) -> float | None:
 def _unknown(m: Any) -> StatefulFireSpec:
     raise UnsupportedModelError(
         f"{type(m).__name__} is a neuron that snncc does not know; IFNode, LIFNode, "
-        "ParametricLIFNode and ILIFNode become spikes, in multi-step mode"
+        "ParametricLIFNode and ILIFNode become spikes"
     )
 
 
@@ -120,7 +129,11 @@ for _path in (
     f"{_NODES}.ilif.ILIFNode",
     # before version 1.0: one module of all neurons, multi-step ones apart
     *(f"{_NODES}.{name}" for name in ("IFNode", "LIFNode", "ParametricLIFNode")),
-    *(f"{_OLD_NODES}.MultiStep{name}" for name in ("IFNode", "LIFNode", "ParametricLIFNode")),
+    *(
+        f"{_OLD_NODES}.{steps}{name}"
+        for steps in ("", "MultiStep")
+        for name in ("IFNode", "LIFNode", "ParametricLIFNode")
+    ),
 ):
     register_leaf(_path, spiking_jelly)
 for _path in (f"{_NODES}.base_node.BaseNode", f"{_NODES}.BaseNode", f"{_OLD_NODES}.BaseNode"):

@@ -51,7 +51,6 @@ def test_spiking_jelly_by_name(node, expected):
 @pytest.mark.parametrize(
     ("node", "why"),
     [
-        (named(f"{NODES}.lif.LIFNode", tau=2.0, step_mode="s"), "set_step_mode"),
         (named(f"{NODES}.lif.LIFNode", tau=2.0, v_reset=0.1), "resets to 0.1"),
         (
             named(
@@ -118,3 +117,84 @@ def test_torch_networks_compile_and_every_engine_agrees(how):
     assert found.shape == (6, 4)
     assert model.report.changed == 0
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+# -- single-step nodes in a loop ----------------------------------------------------------------
+
+
+class SingleStep(nn.Module):
+    """As SpikingJelly's nodes in single-step mode: v is a number until the first call."""
+
+    step_mode, v_threshold, surrogate_function = "s", 0.5, None
+
+    def __init__(self, tau=2.0, v_reset=0.0):
+        super().__init__()
+        self.tau, self.v_reset, self.v = tau, v_reset, 0.0
+
+    def reset(self):
+        self.v = 0.0
+
+    def forward(self, x):
+        h = self.v + (x - self.v) / self.tau
+        spikes = (h >= self.v_threshold).to(x)
+        fallen = h - spikes * self.v_threshold
+        self.v = fallen if self.v_reset is None else h * (1 - spikes)
+        return spikes
+
+
+class LoopOfSteps(nn.Module):
+    """A network of single-step nodes, called once per timestep; ``of`` says how."""
+
+    def __init__(self, of, old, **more):
+        super().__init__()
+        path = ("spikingjelly.clock_driven.neuron" if old else f"{NODES}.lif", "LIFNode")
+        kind = type(path[1], (SingleStep,), {"__module__": path[0], "__qualname__": path[1]})
+        if old:
+            kind.step_mode = property()  # raises AttributeError, as what is not there does
+        self.of = of
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), kind(**more), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(27, 8), kind(**more), nn.Linear(8, 4), kind(**more),
+        )  # fmt: skip
+        with torch.no_grad():
+            for layer in (self.net[0], self.net[5], self.net[7]):
+                layer.weight.mul_(4)
+
+    def forward(self, x):
+        if self.of != "image, never reset":
+            for part in self.net:
+                getattr(part, "reset", int)()
+        out = 0.0
+        for t in range(4):
+            out += self.net(x[t] if self.of == "frames" else x)
+        return out / 4
+
+
+@pytest.mark.parametrize(
+    ("of", "old", "v_reset"),
+    [
+        pytest.param("image", False, 0.0, marks=pytest.mark.slow),
+        ("image, never reset", False, None),
+        ("frames", False, 0.0),
+        pytest.param("image", True, None, marks=pytest.mark.slow),
+    ],
+)
+def test_single_step_nodes_in_a_loop_are_neurons_over_time(of, old, v_reset):
+    torch.manual_seed(1)
+    net = LoopOfSteps(of, old, v_reset=v_reset).eval()
+    shape = (12, 4, 1, 6, 6) if of == "frames" else (12, 1, 6, 6)
+    x = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    frames = (torch.tensor(x).float() / 255 - 0.3) / 0.3
+    with torch.no_grad():
+        expected = net(frames.transpose(0, 1) if of == "frames" else frames).numpy()
+    for part in net.net:
+        getattr(part, "reset", int)()
+    model = snncc.compile(
+        net, x, input_shape=(1, 6, 6), weight_bits=24,
+        input=InputOptions(mean=(0.3,), std=(0.3,)), timesteps=4 if of == "frames" else None,
+    )  # fmt: skip
+    report = model.report
+    assert (model.program.timesteps, report.import_law.neurons) == (4, 3)
+    assert (report.changed, report.verify.mismatched) == (0, 0)
+    assert not report.verify.coverage.silent
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
