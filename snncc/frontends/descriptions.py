@@ -15,7 +15,7 @@ __all__ = ["IntegerFireSpec", "Spec", "StatefulFireSpec", "StepSpec"]
 _MAX_D = 255  # spike counts travel as uint8
 _ROUNDINGS = ("half-even", "half-up")
 _COMPARES = (">=", ">")
-_RESETS = ("hard", "soft", "delayed")
+_RESETS = ("hard", "soft", "delayed", "raised", "none")
 _AXES = ("T,N", "N,T", "T*N", "N*T")
 
 
@@ -43,11 +43,15 @@ class IntegerFireSpec:
 class StatefulFireSpec:
     """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
 
-    H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
-    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
-    names the attribute in which the module keeps V between calls, if it does. A module that reads
-    something else than [T, N, ...] says so: ``axes`` is ``N,T`` for [N, T, ...], ``T*N`` or ``N*T``
-    where one axis has both, and then ``T`` says how many timesteps these are.
+    H = decay * V + gain * I; rule ``>=``: as many spikes as H reaches thresholds, ``>`` (D = 1),
+    ``half-even`` or ``half-up``; reset
+    ``soft``, ``hard``, ``delayed``: V = H, and the next H is lowered by s * threshold; ``raised``
+    (D = 1): as ``soft``, but while V itself would fire, H must reach one threshold more; or
+    ``none``: V = H. I is the drive, or with ``current`` one that remembers: I = current * I + x.
+    ``state`` names the attribute in which the module keeps V between calls, if it does. A module
+    that reads something else than [T, N, ...] says so: ``axes`` is ``N,T`` for [N, T, ...], ``T*N``
+    or ``N*T`` where one axis has both, and then ``T`` says how many timesteps these are. One that
+    returns (spikes, states) has ``hands_on``: nobody may read these states.
 
     Numbers may be tensors of one value.
 
@@ -65,30 +69,36 @@ class StatefulFireSpec:
     state: str = ""
     axes: str = field(default="T,N", repr=False)
     T: int = field(default=0, repr=False)
+    current: float = field(default=0.0, repr=False)
+    hands_on: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         _take(self, "D", _levels(self.D))
         _take(self, "decay", _number("decay", self.decay))
         _take(self, "gain", _number("gain", self.gain))
+        _take(self, "current", _number("current", self.current))
         _take(self, "threshold", _positive("threshold", self.threshold))
         _take(self, "norm", _positive("norm", self.norm))
         _require_word("rule", self.rule, _COMPARES + _ROUNDINGS)
         _require_word("reset", self.reset, _RESETS)
         if self.gain == 0:
             raise UsageError("gain is 0, so that nothing reaches the neuron; give another number")
-        if self.rule in _COMPARES and self.D != 1:
-            todo = "D=1, or rule='half-even' or 'half-up'"
+        if self.rule == ">" and self.D != 1:
+            todo = "D=1, or rule='>=', 'half-even' or 'half-up'"
             raise UsageError(f"rule {self.rule!r} fires one spike, but D is {self.D}; give {todo}")
+        if self.reset == "raised" and (self.D > 1 or self.rule not in _COMPARES):
+            raise UsageError("reset 'raised' goes with D=1 and rule '>=' or '>'; give one of these")
         _require_name(self.state)
         _require_word("axes", self.axes, _AXES)
         if "*" in self.axes and self.T < 1:
             raise UsageError(f"axes is {self.axes!r}, so that T must be given; give T=4 or so")
 
     def __str__(self) -> str:
-        """Without what goes without saying: that it reads [T, N, ...]."""
-        if self.axes == "T,N":
-            return repr(self)
-        return f"{repr(self)[:-1]}, axes={self.axes!r}, T={self.T})"
+        """Without what goes without saying: that it reads [T, N, ...] and has no current."""
+        more = f", current={self.current!r}" if self.current else ""
+        if self.axes != "T,N":
+            more += f", axes={self.axes!r}, T={self.T}"
+        return f"{repr(self)[:-1]}{more})"
 
     def over_time(self, x: torch.Tensor) -> torch.Tensor:
         """What the module reads or returns, as [T, N, ...]."""
@@ -105,7 +115,7 @@ class StatefulFireSpec:
 
     def numbers(self) -> dict[str, Any]:
         """What the operator needs to know: all but where the module's timesteps are."""
-        apart = ("state", "axes", "T")
+        apart = ("state", "axes", "T", "hands_on")
         return {key: value for key, value in vars(self).items() if key not in apart}
 
 
@@ -116,7 +126,10 @@ class StepSpec:
     Attributes:
         neuron: What it does in a timestep.
         alone: Calls return spikes alone; the membrane stays in the module.
-        state: Name of the attribute in which the module keeps it.
+        state: Name of the attribute in which the module keeps it; of several, with a comma
+            between, the membrane is the last. None: it begins anew where a call is given none.
+        states: How many tensors calls are given and return beside drive and spikes, the membrane
+            last; none of them with ``alone``.
 
     Raises:
         UsageError: A field is not one of what it may be.
@@ -125,6 +138,11 @@ class StepSpec:
     neuron: StatefulFireSpec
     alone: bool = False
     state: str = "mem"
+    states: int = field(default=1, repr=False)
+
+    def __str__(self) -> str:
+        """With all that its neuron has."""
+        return repr(self).replace(repr(self.neuron), str(self.neuron))
 
     def __post_init__(self) -> None:
         if not isinstance(self.neuron, StatefulFireSpec):

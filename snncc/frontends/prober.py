@@ -87,7 +87,7 @@ def own_neurons(
             faults.setdefault(kind, _fault(one, *_unknown(str(e))))
             continue
         if spec is not None:
-            found.append(Leaf(one.path, one.module, spec, qualified(kind), None))
+            found.append(Leaf(one.path, one.module, spec, qualified(kind), {}))
             if not probes and specs.setdefault(kind, spec) == spec:
                 faults.setdefault(kind, _fault(one, *_found(kind.__qualname__, spec)))
             elif not probes:  # no description of the class fits all of them
@@ -211,7 +211,7 @@ def _layouts(shape: torch.Size, samples: int) -> Iterator[tuple[str, int]]:
 
 def _disproof(module: torch.nn.Module, drive: torch.Tensor, spec: StatefulFireSpec) -> str:
     """A drive that shows that a description is not the module's; empty if there is none."""
-    leaf = Leaf("", module, spec, qualified(type(module)), None)
+    leaf = Leaf("", module, spec, qualified(type(module)), {})
     call = Call(leaf, drive, torch.zeros_like(drive))
     try:
         require_described([leaf], [call])

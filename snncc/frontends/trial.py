@@ -97,7 +97,7 @@ def _neuron(leaf: Leaf) -> StatefulFireSpec:
 def _ramp(neuron: StatefulFireSpec) -> torch.Tensor:
     """Drives that lead an empty membrane to all its levels, float32 [P]."""
     D, in_drives = neuron.D, neuron.threshold / neuron.gain
-    borders = torch.arange(D + 1) + 0.5 if neuron.rule.startswith("half") else torch.ones(1)
+    borders = torch.arange(D + 1) + 0.5 if neuron.rule.startswith("half") else 1 + torch.arange(D)
     at = (borders.double() * in_drives).float()
     sides = [torch.nextafter(at, torch.full_like(at, end)) for end in (-math.inf, math.inf)]
     between = torch.arange(-4, 4 * D + 5) / 4
@@ -131,14 +131,15 @@ def _fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor
     them, and with what float32 makes of them.
     """
     theta = _in_float32(neuron.threshold)
-    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta
-    wide = neuron.decay, neuron.gain, theta
+    wide = neuron.decay, neuron.gain, theta, neuron.current
+    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta, _in_float32(neuron.current)
     counts, h, scale = _run(neuron, drives.double(), *wide)
     others = [_run(neuron, drives.double(), *narrow)]
     others += [_run(neuron, drives, *narrow, spelling) for spelling in _SPELLINGS]
     is_alike = torch.stack([other[0] == counts for other in others]).all(0)
     is_exact = torch.stack([other[1] == h for other in others]).all(0)
-    border = h.floor() + 0.5 if neuron.rule.startswith("half") else theta
+    whole = (h / theta).round().clamp(1, neuron.D) * theta
+    border = h.floor() + 0.5 if neuron.rule.startswith("half") else whole
     is_far = (h - border).abs() > _MARGIN * scale.cummax(0).values
     return counts, (is_alike & (is_exact | is_far)).cummin(0).values
 
@@ -170,29 +171,49 @@ def _run(
     decay: float,
     gain: float,
     threshold: float,
+    current: float,
     charge: Callable[..., torch.Tensor] = _charged,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Spike counts, what is compared with borders, and the size of what makes that up, [T, Q]."""
     found = []
-    v = owed = torch.zeros_like(drives[0])
+    v = owed = flow = torch.zeros_like(drives[0])
     divisor = threshold if neuron.rule.startswith("half") else 1.0
     for x in drives:
-        h = charge(v, x, decay, gain) - owed
+        flow = current * flow + x
+        h = charge(v, flow, decay, gain) - owed
         u = h / divisor if charge is _charged else h * (1 / divisor)
         count = _count(neuron, u, threshold)
-        found.append((count, u, (v.abs() + (gain * x).abs() + owed.abs() + threshold) / divisor))
-        taken = count * threshold
-        if neuron.reset == "delayed":
-            v, owed = h, taken
-        else:
-            v = h * (count == 0) if neuron.reset == "hard" else h - taken
+        size = v.abs() + (gain * flow).abs() + owed.abs() + threshold
+        found.append((count, u, size / divisor))
+        v, owed = _after(neuron, h, owed, count, threshold)
     counts, potentials, scales = map(torch.stack, zip(*found, strict=True))
     return counts, potentials, scales
 
 
+def _after(
+    neuron: StatefulFireSpec, h: torch.Tensor, owed: torch.Tensor, count: torch.Tensor,
+    threshold: float,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """What stays of a membrane after its spikes, and what the next one is lowered by."""
+    taken = count * threshold
+    match neuron.reset:
+        case "none":
+            return h, torch.zeros_like(h)
+        case "delayed":
+            return h, taken
+        case "hard":
+            return h * (count == 0), torch.zeros_like(h)
+        case "raised":
+            left = h + owed - taken
+            return left, _count(neuron, left, threshold) * threshold
+    return h - taken, torch.zeros_like(h)
+
+
 def _count(neuron: StatefulFireSpec, u: torch.Tensor, threshold: float) -> torch.Tensor:
-    if neuron.rule in (">=", ">"):
-        return ((u >= threshold) if neuron.rule == ">=" else (u > threshold)).to(u)
+    if neuron.rule == ">=":
+        return (u / threshold).floor().clamp(0, neuron.D)
+    if neuron.rule == ">":
+        return (u > threshold).to(u)
     u = u.clamp(0, neuron.D)
     return u.round() if neuron.rule == "half-even" else (u + 0.5).floor()
 
@@ -268,14 +289,15 @@ class _Trial:
         forward: Callable[..., Any] = self.leaf.module.forward
         x = self.drives[:, which]
         if isinstance(self.leaf.spec, StatefulFireSpec):
-            return self.leaf.spec.over_time(forward(self.leaf.spec.for_module(x)))
+            out = forward(self.leaf.spec.for_module(x))
+            return self.leaf.spec.over_time(out[0] if self.leaf.spec.hands_on else out)
         given = [_begun(value, self.call.drive, x[0]) for value in self.call.others.values()]
         spikes = []
         for drive in x:
             out = forward(drive.clone(), *given)
             if isinstance(self.leaf.spec, StepSpec) and not self.leaf.spec.alone:
-                out, membrane = out
-                given = [membrane] if self.hands_on else []
+                out, *states = out
+                given = states if self.hands_on else []
             spikes.append(out.clone())  # some write into one tensor again and again
         return torch.stack(spikes)
 

@@ -37,7 +37,12 @@ class Reach(NamedTuple):
 
 
 def membrane_reach(
-    timesteps: int, decay: tuple[int, int], drive: int, loss: int, delayed: bool = False
+    timesteps: int,
+    decay: tuple[int, int],
+    drive: int,
+    loss: int,
+    delayed: bool = False,
+    current: tuple[int, int] = (0, 0),
 ) -> Reach:
     """How far a membrane reaches that stays over timesteps.
 
@@ -47,15 +52,18 @@ def membrane_reach(
         drive: Largest absolute potential, in units of the membrane.
         loss: The most that spikes take in a timestep.
         delayed: They take it in the next one, after the decay.
+        current: (numerator, shift) of the decay of the current that the potential goes into.
     """
     numerator, shift = decay
     before, after = (0, loss) if delayed else (loss, 0)
-    reach = widest = drive
+    reach = widest = flow = drive
     for _ in range(timesteps - 1):
+        flown = current[0] * flow
         product = numerator * (reach + before)
-        new = (product >> shift) + 1 + drive + after
-        widest = max(widest, product, new)
-        if new == reach:
+        flows = (flown >> current[1]) + drive + (current[0] > 0)
+        new = (product >> shift) + 1 + flows + after
+        widest = max(widest, product, flown, new)
+        if (new, flows) == (reach, flow):
             break
-        reach = new
+        reach, flow = new, flows
     return Reach(reach, max(widest, reach + loss))

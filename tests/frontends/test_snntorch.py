@@ -35,10 +35,11 @@ def leaky(**more: Any) -> Any:
 
 def by_library(neuron: Any, drive: np.ndarray) -> np.ndarray:
     """Spikes of the library's own loop."""
-    membrane, fired = neuron.reset_mem(), []
+    states, fired = neuron.reset_mem(), []
+    states = states if isinstance(states, tuple) else (states,)
     with torch.no_grad():
         for x in torch.from_numpy(drive):
-            spikes, membrane = neuron(x, membrane)
+            spikes, *states = neuron(x, *states)
             fired.append(spikes.numpy())
     return np.stack(fired)
 
@@ -77,6 +78,30 @@ def test_a_leaky_is_its_operator_at_every_timestep(
     np.testing.assert_array_equal(by_operator(neuron, drive), by_library(neuron, drive))
 
 
+OTHERS = {
+    "at once": lambda **more: leaky(reset_delay=False, **more),
+    "none": lambda **more: leaky(reset_mechanism="none", **more),
+    "synaptic": lambda **more: snntorch.Synaptic(alpha=0.75, **more),
+    "synaptic, at once": lambda **more: snntorch.Synaptic(alpha=0.75, reset_delay=False, **more),
+    "synaptic, to 0 at once": lambda **more: snntorch.Synaptic(
+        alpha=0.5, reset_delay=False, reset_mechanism="zero", **more
+    ),
+    "synaptic, none": lambda **more: snntorch.Synaptic(alpha=0.5, reset_mechanism="none", **more),
+    "lapicque": lambda beta, threshold: snntorch.Lapicque(R=1, C=2, threshold=threshold),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(("beta", "threshold"), [(0.5, 0.5), (0.75, 1.0), (1.0, 2.0), (0.0, 0.5)])
+def test_neurons_with_other_resets_or_a_current_are_their_operators(kind, beta, threshold):
+    quarters = np.random.default_rng(3).integers(-6, 12, (9, 4, 60))
+    drive = (quarters * np.float32(threshold / 4)).astype(np.float32)  # often twice the threshold
+    neuron = OTHERS[kind](beta=beta, threshold=threshold)
+    spikes = by_library(neuron, drive)
+    assert 0 < spikes.mean() < 1
+    np.testing.assert_array_equal(by_operator(neuron, drive), spikes)
+
+
 def test_its_reset_comes_a_timestep_late_and_behind_the_decay():
     drive = np.float32([[[2.0]], [[0.0]], [[0.5]], [[0.6]]])  # U = 2, 2/2 - 1, 0 + .5, .25 + .6
     neuron = leaky(threshold=1.0)
@@ -105,8 +130,6 @@ class Inverted(nn.Module):
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"reset_mechanism": "none"}, "reset_mechanism='subtract' or 'zero'"),
-        ({"reset_delay": False}, "reset_delay=True with 'subtract'"),
         ({"beta": torch.ones(3)}, "one beta for all neurons"),
         ({"threshold": torch.ones(3)}, "one threshold for all neurons"),
         ({"threshold": 0.0}, "a threshold above 0"),
@@ -133,12 +156,13 @@ def test_a_leaky_that_fires_otherwise_than_its_attributes_say_is_refused(hidden)
 
 
 def test_all_that_stands_in_the_way_is_said_at_once():
-    net = nn.Sequential(leaky(reset_mechanism="none", threshold=0.0), snntorch.Lapicque(beta=0.5))
+    wrong = {"threshold": 0.0, "inhibition": True}
+    net = nn.Sequential(leaky(**wrong), snntorch.Alpha(alpha=0.9, beta=0.5))
     with pytest.raises(UnsupportedModelError) as caught:
         find_leaves(net)
     assert len(caught.value.faults) == 2
-    assert "'subtract' or 'zero', a threshold above 0" in str(caught.value)
-    assert "Lapicque is a neuron that snncc does not know" in str(caught.value)
+    assert "inhibition=False, a threshold above 0" in str(caught.value)
+    assert "Alpha does not become spikes: its membrane is the difference" in str(caught.value)
 
 
 def test_surrogates_whose_forward_is_a_step_are_all_alike():
@@ -268,6 +292,54 @@ def test_neurons_alike_on_the_same_drive_stay_two_neurons():
     model = compiled(Twins().eval(), x)
     assert len(model.program.neurons) == 2
     assert (model.report.changed, model.report.verify.mismatched) == (0, 0)
+
+
+class Mixed(nn.Module):
+    """Synaptic neurons, and Leaky ones whose reset comes at once, or never."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        more = {"init_hidden": hidden, "threshold": 0.5}
+        self.conv, self.fc1, self.fc2 = nn.Conv2d(1, 3, 3), nn.Linear(48, 12), nn.Linear(12, 4)
+        self.lif1 = leaky(reset_delay=False, init_hidden=hidden)
+        self.lif2 = snntorch.Synaptic(alpha=0.75, beta=0.5, **more)
+        self.lif3 = leaky(reset_mechanism="none", init_hidden=hidden)
+        self.hidden = hidden
+
+    def forward(self, x):
+        if self.hidden:
+            utils.reset(self)
+        mem1, mem3, total = self.lif1.reset_mem(), None, 0
+        syn2, mem2 = self.lif2.reset_mem()
+        for _ in range(4):
+            if self.hidden:
+                one = self.lif1(3 * self.conv(x)).flatten(1)
+                total = total + self.lif3(3 * self.fc2(self.lif2(3 * self.fc1(one))))
+                continue
+            one, mem1 = self.lif1(3 * self.conv(x), mem1)
+            two, syn2, mem2 = self.lif2(3 * self.fc1(one.flatten(1)), syn2, mem2)
+            three, mem3 = self.lif3(3 * self.fc2(two), mem3)
+            total = total + three
+        return total
+
+
+@pytest.mark.parametrize("hidden", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_currents_and_other_resets_fire_the_same_on_every_engine(hidden):
+    torch.manual_seed(1)
+    net = Mixed(hidden).eval()
+    x = np.random.default_rng(0).integers(0, 256, (24, 1, 6, 6)).astype(np.uint8)
+    expected = eager(net, x)
+    model = compiled(net, x)
+    report = model.report
+    assert [n.carry for n in model.program.neurons] == ["raised", "delayed", "soft"]
+    assert [n.current for n in model.program.neurons] == [(0, 0), (3, 2), (0, 0)]
+    # (T - 1) decays by 1/2 or 3/4 need so many bits each: nothing is rounded
+    assert [n.fraction for n in model.program.neurons] == [3, 6, 3]
+    assert [int(n.threshold.max() > 0) for n in model.program.neurons] == [1, 1, 0]
+    assert (report.import_law.neurons, report.import_law.changed, report.changed) == (3, 0, 0)
+    assert report.verify.mismatched == 0
+    assert not report.verify.coverage.silent
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
 
 
 # -- what is refused ---------------------------------------------------------------------------
