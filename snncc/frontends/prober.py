@@ -313,7 +313,10 @@ def _measured(trial: _Trial) -> list[StatefulFireSpec]:
     )  # fmt: skip
     if D > 1:
         return [simple]
-    return [simple, replace(simple, decay=kept, gain=1.0, threshold=first, rule=">=")]
+    found = [simple, replace(simple, decay=kept, gain=1.0, threshold=first, rule=">=")]
+    if reset == "soft" and rule in (">=", ">"):  # alike but after drives of two thresholds
+        found.append(replace(simple, reset="raised"))
+    return found
 
 
 def _levels(trial: _Trial) -> tuple[float, int, float]:
@@ -341,10 +344,12 @@ def _rule(trial: _Trial, unit: float, D: int, first: float) -> tuple[float, str,
         return (first if is_inclusive else below), (">=" if is_inclusive else ">"), 1
     second = trial.border([], 1.5 * unit, first, 8 * first)
     step = second - first
+    if is_inclusive and abs(first - step) <= _NEAR * step:
+        return _tidy(step), ">=", D
     if abs(first - step / 2) > _NEAR * step:
         raise NotANeuronError(
             f"its first level begins at {first:.6g}, others {step:.6g} apart; levels that begin "
-            "half a step before whole ones are rounding"
+            "half a step before whole ones are rounding, at whole ones thresholds"
         )
     return _tidy(step), ("half-up" if is_inclusive else "half-even"), D
 
@@ -355,6 +360,7 @@ def _reset(first: float, step: float, decay: float, fired: float, second: float)
         "hard": first,
         "soft": first - decay * (fired - step),
         "delayed": first - decay * fired + step,
+        "none": first - decay * fired,
     }
     reset = min(expected, key=lambda kind: abs(expected[kind] - second))
     if abs(expected[reset] - second) > _NEAR * step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
-__all__ = ["Reach", "fixed_decay", "membrane_reach"]
+__all__ = ["Reach", "fixed_decay", "is_simple", "membrane_reach"]
 
 #: Bits of a decay that is no simple binary fraction.
 _SHIFT = 16
@@ -22,6 +22,11 @@ def fixed_decay(decay: float) -> tuple[int, int]:
     if exact.denominator <= 1 << _SIMPLE:
         return exact.numerator, exact.denominator.bit_length() - 1
     return round(exact * (1 << _SHIFT)), _SHIFT
+
+
+def is_simple(decay: tuple[int, int]) -> bool:
+    """Whether a decay is one that is not rounded to 16 bits."""
+    return decay[1] <= _SIMPLE
 
 
 class Reach(NamedTuple):

@@ -113,7 +113,36 @@ def test_a_limit_of_the_membrane_is_found(limits) -> None:
         probe(Unround(limits), torch.zeros(T, N, 3, 2), N)
 
 
+class Resets(nn.Module):
+    """Spikes that take nothing, several of them in a timestep, or a Leaky reset at once."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for u in x:
+            h = 0.5 * v + u
+            if self.kind == "none":
+                spikes, v = (h > 1).float(), h
+            elif self.kind == "counts":
+                spikes = torch.floor(h).clamp(0, 3)
+                v = h - spikes
+            else:
+                spikes = (h - (v > 1).float() > 1).float()
+                v = h - spikes
+            out.append(spikes)
+        return torch.stack(out)
+
+
 FOUND = {
+    "no reset": (Resets("none"), (T, N, 5), {
+        "decay": 0.5, "gain": 1.0, "threshold": 1.0, "rule": ">", "reset": "none"}),
+    "raised": (Resets("raised"), (T, N, 5), {
+        "decay": 0.5, "gain": 1.0, "threshold": 1.0, "rule": ">", "reset": "raised"}),
+    "counts": (Resets("counts"), (T, N, 5), {
+        "D": 3, "decay": 0.5, "gain": 1.0, "threshold": 1.0, "rule": ">=", "reset": "soft"}),
     "filled by index": (FilledByIndex(), (T, N, 3, 2), {
         "decay": 0.25, "gain": 1.0, "threshold": 0.5, "rule": ">", "reset": "hard"}),
     "several spikes": (SeveralSpikes(), (T, N, 5), {

@@ -15,6 +15,7 @@ from snntorch import surrogate, utils
 from torch import nn
 
 import snncc
+from snncc.cli.report_lines import _memory
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError
 from snncc.frontends.leaves import StepSpec, find_leaves
@@ -400,3 +401,43 @@ def test_a_loop_is_imported_once():
     calls = [n.metadata_props["snncc.calls"] for n in fires]  # as the loop makes them
     assert calls == ["0,3,6", "1,4,7", "2,5,8"]
     assert [n.attributes["T"].value for n in fires] == [T] * 3
+
+
+# -- membranes that no 62 bits hold -----------------------------------------------------------
+
+
+class Long(nn.Module):
+    """One layer over T timesteps."""
+
+    def __init__(self, T, beta):
+        super().__init__()
+        self.fc, self.lif, self.T = nn.Linear(36, 6), leaky(beta=beta), T
+
+    def forward(self, x):
+        membrane, total = self.lif.reset_mem(), 0
+        for _ in range(self.T):
+            spikes, membrane = self.lif(self.fc(x.flatten(1)), membrane)
+            total = total + spikes
+        return total / self.T
+
+
+@pytest.mark.parametrize(
+    ("T", "beta", "told"),
+    [
+        (40, 0.75, "membranes rounded: lif ({} of 78 further bits that are exact)"),
+        (3, 0.9, "membranes rounded: lif (a decay to 16 bits, {} further bits)"),
+        (3, 0.75, None),
+    ],
+)
+def test_membranes_that_are_rounded_are_said_to_be(T, beta, told):
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).integers(0, 256, (8, 1, 6, 6)).astype(np.uint8)
+    model = compiled(Long(T, beta).eval(), x)
+    (neuron,) = model.program.neurons
+    (line,) = _memory(model) or [None]
+    told = told and told.format(neuron.fraction)
+    assert line == (told and ("memory", told, "part of what is measured as weights"))
+    assert neuron.fraction < 62 - neuron.decay[1]
+    assert model.report.verify.mismatched == 0
+    assert not model.report.verify.coverage.silent
+    assert model.report.changed is not None  # what rounding changes is counted
