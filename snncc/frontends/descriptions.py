@@ -53,7 +53,9 @@ class StatefulFireSpec:
     or ``N*T`` where one axis has both, and then ``T`` says how many timesteps these are. One that
     returns (spikes, states) has ``hands_on``: nobody may read these states.
 
-    Numbers may be tensors of one value.
+    Numbers may be tensors of one value, and the threshold one of several that broadcasts against
+    what the module reads, as one for each channel does. ``units`` are these then, by which drives
+    are divided, and the threshold is 1.
 
     Raises:
         UsageError: A field is not one of what it may be.
@@ -71,12 +73,17 @@ class StatefulFireSpec:
     T: int = field(default=0, repr=False)
     current: float = field(default=0.0, repr=False)
     hands_on: bool = field(default=False, repr=False)
+    units: torch.Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _take(self, "D", _levels(self.D))
         _take(self, "decay", _number("decay", self.decay))
         _take(self, "gain", _number("gain", self.gain))
         _take(self, "current", _number("current", self.current))
+        if isinstance(self.threshold, torch.Tensor) and len(self.threshold.unique()) > 1:
+            _take(self, "units", self.threshold.detach().clone())
+            _positive("threshold", self.threshold.min())
+            _take(self, "threshold", 1.0)
         _take(self, "threshold", _positive("threshold", self.threshold))
         _take(self, "norm", _positive("norm", self.norm))
         _require_word("rule", self.rule, _COMPARES + _ROUNDINGS)
@@ -100,6 +107,10 @@ class StatefulFireSpec:
             more += f", axes={self.axes!r}, T={self.T}"
         return f"{repr(self)[:-1]}{more})"
 
+    def in_thresholds(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module reads, in units of its thresholds if there are several."""
+        return x if self.units is None else x / self.units
+
     def over_time(self, x: torch.Tensor) -> torch.Tensor:
         """What the module reads or returns, as [T, N, ...]."""
         if self.axes == "T*N":
@@ -115,7 +126,7 @@ class StatefulFireSpec:
 
     def numbers(self) -> dict[str, Any]:
         """What the operator needs to know: all but where the module's timesteps are."""
-        apart = ("state", "axes", "T", "hands_on")
+        apart = ("state", "axes", "T", "hands_on", "units")
         return {key: value for key, value in vars(self).items() if key not in apart}
 
 

@@ -201,7 +201,7 @@ def _symbolic(leaf: Leaf, numbers: Iterator[int]) -> Callable[..., Any]:
     if isinstance(spec, StepSpec):
         states = 0 if spec.alone else spec.states
         last = spec.state.rpartition(",")[2]
-        node = stepping(leaf.module, spec.neuron.numbers(), last, states, numbers)
+        node = stepping(leaf.module, spec.neuron, last, states, numbers)
     elif isinstance(spec, StatefulFireSpec):
         node = _over_time(leaf, spec, numbers)
     else:
@@ -244,7 +244,7 @@ def _over_time(
     def forward(x: torch.Tensor) -> Any:
         if name:
             _require_empty(leaf, name, used)
-        x = spec.over_time(x)
+        x = spec.over_time(spec.in_thresholds(x))
         T = int(x.shape[0])
         fired = _node("StatefulFire", x.flatten(0, 1), {"T": T, **attributes}, next(numbers), leaf)
         spikes = spec.for_module(fired.unflatten(0, (T, x.shape[1])))
@@ -393,9 +393,11 @@ class Call:
     def over_time(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Drive and spikes with timesteps before samples, as the leaf's operator has them."""
         spec = self.leaf.spec
+        if isinstance(spec, StepSpec):
+            return spec.neuron.in_thresholds(self.drive), self.spikes
         if not isinstance(spec, StatefulFireSpec):
             return self.drive, self.spikes
-        return spec.over_time(self.drive), spec.over_time(self.spikes)
+        return spec.over_time(spec.in_thresholds(self.drive)), spec.over_time(self.spikes)
 
 
 @dataclass

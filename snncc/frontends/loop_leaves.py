@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from snncc.errors import UnsupportedModelError
+from snncc.frontends.descriptions import StatefulFireSpec
 from snncc.frontends.loops import STEP
 from snncc.ir.metadata import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
@@ -16,13 +17,13 @@ __all__ = ["stepping"]
 
 
 def stepping(
-    module: Any, attributes: dict[str, Any], state: str, states: int, numbers: Iterator[int]
+    module: Any, neuron: StatefulFireSpec, state: str, states: int, numbers: Iterator[int]
 ) -> Callable[..., Any]:
     """What a module does during export: each call is one StatefulStep.
 
     Args:
         module: Called as ``module(x)`` or ``module(x, membrane)``.
-        attributes: Of the neuron.
+        neuron: What it does in a timestep.
         state: Name of the module's attribute for the membrane it keeps itself; none: it keeps none.
         states: How many tensors calls return beside spikes, of which the last is the membrane.
         numbers: Of the calls.
@@ -37,11 +38,11 @@ def stepping(
             held, own = None, _marked(module, state)
         membrane = membranes[-1] if membranes else None
         given = held if membrane is None and state else membrane
-        inputs = (x, None if _is_empty(given) else given)
+        inputs = (neuron.in_thresholds(x), None if _is_empty(given) else given)
         fired, held = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{STEP}",
             inputs,
-            attrs=attributes,
+            attrs=neuron.numbers(),
             dtypes=(x.dtype, x.dtype),
             shapes=(x.shape, x.shape),
             version=VERSION,

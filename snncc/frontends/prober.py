@@ -364,7 +364,8 @@ def _reset(first: float, step: float, decay: float, fired: float, second: float)
     }
     reset = min(expected, key=lambda kind: abs(expected[kind] - second))
     if abs(expected[reset] - second) > _NEAR * step:
-        known = ", ".join(f"{number:.6g} ({kind} reset)" for kind, number in expected.items())
+        words = {"none": "no"}
+        known = ", ".join(f"{n:.6g} ({words.get(k, k)} reset)" for k, n in expected.items())
         raise NotANeuronError(
             f"after a drive of {fired:.6g}, which fires, one of {second:.6g} fires again, "
             f"and none of {known}"

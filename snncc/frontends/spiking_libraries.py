@@ -116,7 +116,7 @@ def snn_torch(m: Any) -> StepSpec:
         raise UnsupportedModelError(f"{kind} lacks {', '.join(missing)}; snnTorch 1.0 is known")
     late = bool(getattr(m, "reset_delay", True))
     rule = m.state_function.__name__
-    numbers = [name for name in ("alpha", "beta", "threshold", "R", "C") if hasattr(m, name)]
+    numbers = [name for name in ("alpha", "beta", "R", "C") if hasattr(m, name)]
     faults = [f"one {name} for all neurons" for name in numbers if getattr(m, name).numel() != 1]
     faults += [
         what

@@ -141,6 +141,8 @@ def _fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor
     whole = (h / theta).round().clamp(1, neuron.D) * theta
     border = h.floor() + 0.5 if neuron.rule.startswith("half") else whole
     is_far = (h - border).abs() > _MARGIN * scale.cummax(0).values
+    if neuron.units is not None:  # a drive times these is rounded
+        is_exact = torch.zeros_like(is_far)
     return counts, (is_alike & (is_exact | is_far)).cummin(0).values
 
 
@@ -289,12 +291,14 @@ class _Trial:
         forward: Callable[..., Any] = self.leaf.module.forward
         x = self.drives[:, which]
         if isinstance(self.leaf.spec, StatefulFireSpec):
-            out = forward(self.leaf.spec.for_module(x))
+            x = self.leaf.spec.for_module(x)
+            out = forward(x if self.leaf.spec.units is None else x * self.leaf.spec.units)
             return self.leaf.spec.over_time(out[0] if self.leaf.spec.hands_on else out)
         given = [_begun(value, self.call.drive, x[0]) for value in self.call.others.values()]
         spikes = []
+        units = _neuron(self.leaf).units
         for drive in x:
-            out = forward(drive.clone(), *given)
+            out = forward(drive.clone() if units is None else drive * units, *given)
             if isinstance(self.leaf.spec, StepSpec) and not self.leaf.spec.alone:
                 out, *states = out
                 given = states if self.hands_on else []

@@ -132,7 +132,6 @@ class Inverted(nn.Module):
     ("settings", "why"),
     [
         ({"beta": torch.ones(3)}, "one beta for all neurons"),
-        ({"threshold": torch.ones(3)}, "one threshold for all neurons"),
         ({"threshold": 0.0}, "a threshold above 0"),
         ({"graded_spikes_factor": 2.0}, "graded_spikes_factor=1"),
         ({"state_quant": lambda x: x}, "no state_quant"),
@@ -293,6 +292,39 @@ def test_neurons_alike_on_the_same_drive_stay_two_neurons():
     model = compiled(Twins().eval(), x)
     assert len(model.program.neurons) == 2
     assert (model.report.changed, model.report.verify.mismatched) == (0, 0)
+
+
+class Thresholds(nn.Module):
+    """A threshold for each channel, and for each neuron."""
+
+    def __init__(self, **more):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 3, 3), nn.Linear(48, 6)
+        self.lif1 = leaky(**{**more, "threshold": torch.tensor([0.3, 0.5, 1.7]).view(3, 1, 1)})
+        each = torch.linspace(0.2, 0.9, 6)
+        self.lif2 = leaky(**{**more, "threshold": each, "learn_threshold": True})
+
+    def forward(self, x):
+        mem1, mem2, total = self.lif1.reset_mem(), self.lif2.reset_mem(), 0
+        for _ in range(T):
+            one, mem1 = self.lif1(2 * self.conv(x), mem1)
+            two, mem2 = self.lif2(2 * self.fc(one.flatten(1)), mem2)
+            total = total + two
+        return total
+
+
+@pytest.mark.parametrize("more", [{}, pytest.param({"reset_delay": False}, marks=pytest.mark.slow)])
+def test_each_neuron_may_have_a_threshold_of_its_own(more):
+    torch.manual_seed(1)
+    net = Thresholds(**more).eval()
+    x = np.random.default_rng(0).integers(0, 256, (24, 1, 6, 6)).astype(np.uint8)
+    expected = eager(net, x)
+    model = compiled(net, x)
+    report = model.report
+    assert (report.import_law.neurons, report.import_law.changed, report.changed) == (2, 0, 0)
+    assert report.verify.mismatched == 0
+    assert not report.verify.coverage.silent
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
 
 
 class Mixed(nn.Module):
