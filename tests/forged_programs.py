@@ -45,7 +45,20 @@ __all__ = ["Forger", "fileable", "forgery"]
 #: Values of a node that is settled: larger ones would take this process minutes and gigabytes.
 _MOST = 2**20
 _WORDS = (
-    *("conv", "linear", "identity", "max", "sum", "none", "soft", "hard", "delayed", "kv", "qk"),
+    *(
+        "conv",
+        "linear",
+        "identity",
+        "max",
+        "sum",
+        "none",
+        "soft",
+        "hard",
+        "delayed",
+        "raised",
+        "kv",
+        "qk",
+    ),
     *("each", "host", "source", "accumulator", "neuron", "pool", "relay", "attention", "readout"),
     "",
 )
@@ -55,7 +68,8 @@ _JUNK = (None, True, 1.5, [], [1], {}, "z", [[1]], 1e300)
 #: Fields of any node, to be put where they do not belong.
 _STRAY = {
     "strides": [2, 1], "pads": [0, 1, 0, 1], "dilations": [2, 2], "groups": 2, "shift": 3,
-    "masked": [1, 1], "decay": [1, 1], "fraction": 2, "carry": "soft", "payload": 3, "heads": 2,
+    "masked": [1, 1], "decay": [1, 1], "current": [1, 1], "fraction": 2, "carry": "soft",
+    "payload": 3, "heads": 2,
     "kernel": [2, 2], "over_time": "sum", "host": "fc", "depth": 3, "extra": 1, "order": "qk",
 }  # fmt: skip
 

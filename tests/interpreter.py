@@ -33,8 +33,8 @@ from snncc.program import (
 Index = tuple[int, ...]
 Values = dict[Index, int]
 Results = dict[str, np.ndarray]
-#: Per neuron: what is left of its membrane, and what the next one is lowered by.
-Memory = dict[tuple[str, Index], tuple[int, int]]
+#: Per neuron: what is left of its membrane, what the next one is lowered by, and its current.
+Memory = dict[tuple[str, Index], tuple[int, int, int]]
 
 
 def interpret(program: Program, x: np.ndarray) -> tuple[Results, Results, Results]:
@@ -150,13 +150,16 @@ _RULES: dict[type[Node], Callable[[Any, Step], list[int]]] = {
 def _fired(node: Neuron, index: Index, potential: int, memory: Memory) -> int:
     if node.carry == "none":
         return _count(node, index[0], potential)
-    numerator, shift = node.decay
-    left, owed = memory.get((node.name, index), (0, 0))
-    h = left * numerator // 2**shift + potential * 2**node.fraction - owed
-    count = _count(node, index[0], h)
-    taken = count * int(node.threshold[index[0] if len(node.threshold) > 1 else 0])
-    stays = {"soft": (h - taken, 0), "hard": (0 if count else h, 0), "delayed": (h, taken)}
-    memory[node.name, index] = stays[node.carry]
+    (numerator, shift), (current, current_shift) = node.decay, node.current
+    left, owed, flow = memory.get((node.name, index), (0, 0, 0))
+    flow = flow * current // 2**current_shift + potential * 2**node.fraction
+    h = left * numerator // 2**shift + flow - owed
+    threshold = int(node.threshold[index[0] if len(node.threshold) > 1 else 0])
+    raised = threshold if node.carry == "raised" and _count(node, index[0], left) else 0
+    count = _count(node, index[0], h - raised)
+    taken = count * threshold
+    stays = {"hard": (0 if count else h, 0), "delayed": (h, taken)}
+    memory[node.name, index] = (*stays.get(node.carry, (h - taken, 0)), flow)
     return count
 
 

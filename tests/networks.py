@@ -288,10 +288,12 @@ class _Builder:
         levels = node.levels << fraction
         if not self.ties:
             levels = levels + self.rng.integers(0, 1 << fraction, (len(levels), 1))
-        carry = self.draw(st.sampled_from(["soft", "hard", "delayed"]))
+        carry = self.draw(st.sampled_from(["soft", "hard", "delayed", "raised"]))
+        current = self.draw(st.sampled_from([(0, 0), (0, 0), (1, 0), (3, 2), (50000, 16)]))
         return replace(
-            node, levels=levels, carry=carry, decay=decay, fraction=fraction, threshold=gaps
-        )
+            node, levels=levels, carry=carry, decay=decay, fraction=fraction,
+            threshold=gaps * self.flip(), current=current,
+        )  # fmt: skip
 
     def levels(self, channels: int, reach: int, D: int) -> np.ndarray:
         """Levels that potentials of up to ``reach`` do meet, with many ties where wanted."""

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: (D, rule) of the neurons drawn.
-RULES = ((1, ">="), (1, ">"), (1, "half-up"), (3, "half-even"), (4, "half-up"))
+RULES = ((1, ">="), (1, ">"), (1, "half-up"), (3, "half-even"), (4, "half-up"), (3, ">="))
 _DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0, 1 - 1 / 1.75, 0.9)
 
 
@@ -57,7 +57,7 @@ def apart(net: Net, T: int) -> Net:
 def carried(net: Net, T: int, **more: Any) -> Net:
     """A StatefulFire on [T*N, ...]; attributes as given, else those of LIF with tau 2."""
     given = {"D": 1, "decay": 0.5, "gain": 0.5, "threshold": 1.0, "norm": 1.0, "rule": ">=",
-             "reset": "hard", **more}  # fmt: skip
+             "reset": "hard", "current": 0.0, **more}  # fmt: skip
     net.then("StatefulFire", domain=DOMAIN, module=net.label("lif"), T=T, **given)
     net.fired[net.x] = net.shape
     net.rms = given["D"] / 2 / given["norm"]
@@ -191,13 +191,15 @@ def _layer(draw: st.DrawFn, net: Net) -> None:
 def _neuron(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
     pick = lambda *options: draw(st.sampled_from(options))  # noqa: E731
     D, rule = draw(st.sampled_from(RULES))
+    resets = ["hard", "soft", "delayed", "none", *["raised"] * (D == 1 and rule in (">=", ">"))]
     if not is_loop and draw(st.booleans()):
         apart(net, T)
         flat(net)
     carried(
         net, T, D=D, rule=rule, decay=float(np.float32(draw(st.sampled_from(_DECAYS)))),
         gain=pick(1.0, 0.5), threshold=pick(1.0, 0.5) if D == 1 else 1.0,
-        norm=pick(1.0, 2.0), reset=pick("hard", "soft", "delayed"),
+        norm=pick(1.0, 2.0), reset=pick(*resets),
+        current=float(np.float32(pick(0.0, 0.0, 0.5, 0.75, 0.8))),
     )  # fmt: skip
     if len(net.shape) == 3 and min(net.shape[1:]) > 1 and pick(True, False, False):
         net.pool(pick("MaxPool", "AveragePool"), 2, 1)

@@ -14,7 +14,7 @@ from snncc.compiler.inputs import OWN_GRID
 from snncc.runtime.contract import class_result
 
 if TYPE_CHECKING:
-    from snncc.program import Program
+    from snncc.program import Neuron, Program
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.coding import Dataset
     from snncc.runtime.contract import InputContract, Result
@@ -74,9 +74,10 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_silent(model),
         *between_lines(model.report.no_neuron_between),
         *_squeezed(model),
-        *_rounded(model),
+        *_coarse(model),
         _latency(model),
         _bounds(model),
+        *_memory(model),
         *_target(model),
         _verify(model),
     ]
@@ -462,7 +463,7 @@ def _squeezed(model: CompiledModel) -> list[Line]:
     ]
 
 
-def _rounded(model: CompiledModel) -> list[Line]:
+def _coarse(model: CompiledModel) -> list[Line]:
     """Layers that read potentials of which lowest bits are dropped, the one that lacks most."""
     read = [(p.drop, a.module) for a in model.program.accumulators for p in a.projections]
     found = [(drop, module) for drop, module in read if drop]
@@ -487,6 +488,36 @@ def _latency(model: CompiledModel) -> Line:
     interval = program.timesteps * program.ticks
     ticks = program.timesteps * program.latency
     return "latency", f"{windows} = {ticks} ticks; pipelined 1 {noun} / {plural(interval, 'tick')}"
+
+
+def _memory(model: CompiledModel) -> list[Line]:
+    """Which populations' membranes are rounded from timestep to timestep, and how."""
+    program = model.program
+    found = [(n, why) for n in program.neurons if (why := _rounded(n, program.timesteps))]
+    if not found:
+        return []
+    whose = ", ".join(f"{node.module or node.name} {why}" for node, why in found[:_MOST_ROUNDED])
+    more = f", and {len(found) - _MOST_ROUNDED} more" if len(found) > _MOST_ROUNDED else ""
+    told = "part of what is measured as weights"
+    return [("memory", f"membranes rounded: {whose}{more}", told)]
+
+
+#: Populations that are named in a line.
+_MOST_ROUNDED = 3
+
+
+def _rounded(node: Neuron, timesteps: int) -> str:
+    """How a membrane is rounded; empty: it is exact, or it has no time to be."""
+    from snncc.program.membrane import is_simple
+
+    if not node.remembers or timesteps == 1:
+        return ""
+    if not all(map(is_simple, (node.decay, node.current))):
+        return f"(a decay to 16 bits, {node.fraction} further bits)"
+    exact = max(node.decay[1], node.current[1]) * (timesteps - 1)
+    if node.fraction >= exact:
+        return ""
+    return f"({node.fraction} of {exact} further bits that are exact)"
 
 
 def _bounds(model: CompiledModel) -> Line:

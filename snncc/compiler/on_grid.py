@@ -315,10 +315,11 @@ class _Builder:
             self._fault(node, "its membrane does not fit 64 bits", "fewer weight bits")
             return
         theta = np.array([float(t) for t in grid.thresholds])
-        arrays = (torch.from_numpy(a) for a in (theta, made.levels, made.threshold))
+        unit, table, taken = map(torch.from_numpy, (theta, made.levels, made.threshold))
         neuron = GridStateful(
-            carry.D, carry.rule, carry.reset, carry.decay, made.decay, made.fraction, *arrays
-        )
+            carry.D, carry.rule, carry.reset, carry.decay, made.decay, made.fraction, unit, table,
+            taken, made.current,
+        )  # fmt: skip
         self._call(node, neuron, x, apart=carry.T)
         self.grids[out] = Grid.counts(carry.D)
 

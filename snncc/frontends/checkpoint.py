@@ -30,7 +30,7 @@ _MAX_NESTING = 3
 _MOST_VALUES = 64  # of a list among the arguments of a training; and letters of a word
 _MAX_HINTS = 50  # comparing all keys of a large network with all others takes seconds
 _COUNTER = "num_batches_tracked"  # only training reads it
-#: Classes that begin with empty buffers for all their states, whatever these are called.
+#: Classes whose buffers are states, all of them, whatever they are called; weights are parameters.
 _STATEFUL = ("sinabs.layers.stateful_layer.StatefulLayer",)
 #: What libraries of spiking neurons call the state of theirs: sinabs, snnTorch, BindsNET, lava-dl.
 _STATE_NAMES = frozenset(
@@ -290,8 +290,9 @@ def _holds_state(module: nn.Module, key: str) -> bool:
     """Whether a key is the state of a neuron, which running makes anew, and no weight.
 
     Never a parameter: only what the freshly built network has as a buffer. Of these, what it does
-    not save, so that it makes that itself; and what holds nothing yet, in a class that keeps its
-    states so, or under a name that libraries give to states. A weight has its place from the start.
+    not save, so that it makes that itself; all of a class that has states only, which may have been
+    run as it was made; and what holds nothing yet, under a name that libraries give to states. A
+    weight has its place from the start.
     """
     path, _, name = key.rpartition(".")
     try:
@@ -302,7 +303,7 @@ def _holds_state(module: nn.Module, key: str) -> bool:
         return name in owner._buffers
     fresh = owner._buffers[name]
     is_empty = fresh is None or (not is_lazy(fresh) and fresh.numel() == 0)
-    return is_empty and (name in _STATE_NAMES or _is_stateful(owner))
+    return _is_stateful(owner) or (is_empty and name in _STATE_NAMES)
 
 
 def _is_stateful(module: nn.Module) -> bool:

@@ -44,7 +44,7 @@ def shared_out(
     Returns:
         Counts of each memory, alike. They add up to another total where no spikes of theirs do.
     """
-    runs = [_run(part, drives, part.decay, part.gain, part.threshold) for part in neuron.parts]
+    runs = [_run(p, drives, p.decay, p.gain, p.threshold, p.current) for p in neuron.parts]
     counts = torch.stack([run[0] for run in runs]).to(total)
     borders = [_border(p, run[1], p.threshold) for p, run in zip(neuron.parts, runs, strict=True)]
     nearness = torch.stack([(run[1] - b).abs() for run, b in zip(runs, borders, strict=True)])
@@ -62,20 +62,24 @@ def _fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor
     them, and with what float32 makes of them.
     """
     theta = _in_float32(neuron.threshold)
-    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta
-    wide = neuron.decay, neuron.gain, theta
+    wide = neuron.decay, neuron.gain, theta, neuron.current
+    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta, _in_float32(neuron.current)
     counts, h, scale = _run(neuron, drives.double(), *wide)
     others = [_run(neuron, drives.double(), *narrow)]
     others += [_run(neuron, drives, *narrow, spelling) for spelling in _SPELLINGS]
     is_alike = torch.stack([other[0] == counts for other in others]).all(0)
     is_exact = torch.stack([other[1] == h for other in others]).all(0)
     is_far = (h - _border(neuron, h, theta)).abs() > MARGIN * scale.cummax(0).values
+    if neuron.units is not None:  # a drive times these is rounded
+        is_exact = torch.zeros_like(is_far)
     return counts, (is_alike & (is_exact | is_far)).cummin(0).values
 
 
-def _border(neuron: StatefulFireSpec, h: torch.Tensor, threshold: float) -> torch.Tensor | float:
+def _border(neuron: StatefulFireSpec, h: torch.Tensor, threshold: float) -> torch.Tensor:
     """The nearest border of a membrane."""
-    return h.floor() + 0.5 if neuron.rule.startswith("half") else threshold
+    if neuron.rule.startswith("half"):
+        return h.floor() + 0.5
+    return (h / threshold).round().clamp(1, neuron.D) * threshold
 
 
 def _in_float32(number: float) -> float:
@@ -105,28 +109,48 @@ def _run(
     decay: float,
     gain: float,
     threshold: float,
+    current: float,
     charge: Callable[..., torch.Tensor] = _charged,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Spike counts, what is compared with borders, and the size of what makes that up, [T, Q]."""
     found = []
-    v = owed = torch.zeros_like(drives[0])
+    v = owed = flow = torch.zeros_like(drives[0])
     divisor = threshold if neuron.rule.startswith("half") else 1.0
     for x in drives:
-        h = charge(v, x, decay, gain) - owed
+        flow = current * flow + x
+        h = charge(v, flow, decay, gain) - owed
         u = h / divisor if charge is _charged else h * (1 / divisor)
         count = _count(neuron, u, threshold)
-        found.append((count, u, (v.abs() + (gain * x).abs() + owed.abs() + threshold) / divisor))
-        taken = count * threshold
-        if neuron.reset == "delayed":
-            v, owed = h, taken
-        else:
-            v = h * (count == 0) if neuron.reset == "hard" else h - taken
+        size = v.abs() + (gain * flow).abs() + owed.abs() + threshold
+        found.append((count, u, size / divisor))
+        v, owed = _after(neuron, h, owed, count, threshold)
     counts, potentials, scales = map(torch.stack, zip(*found, strict=True))
     return counts, potentials, scales
 
 
+def _after(
+    neuron: StatefulFireSpec, h: torch.Tensor, owed: torch.Tensor, count: torch.Tensor,
+    threshold: float,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """What stays of a membrane after its spikes, and what the next one is lowered by."""
+    taken = count * threshold
+    match neuron.reset:
+        case "none":
+            return h, torch.zeros_like(h)
+        case "delayed":
+            return h, taken
+        case "hard":
+            return h * (count == 0), torch.zeros_like(h)
+        case "raised":
+            left = h + owed - taken
+            return left, _count(neuron, left, threshold) * threshold
+    return h - taken, torch.zeros_like(h)
+
+
 def _count(neuron: StatefulFireSpec, u: torch.Tensor, threshold: float) -> torch.Tensor:
-    if neuron.rule in (">=", ">"):
-        return ((u >= threshold) if neuron.rule == ">=" else (u > threshold)).to(u)
+    if neuron.rule == ">=":
+        return (u / threshold).floor().clamp(0, neuron.D)
+    if neuron.rule == ">":
+        return (u > threshold).to(u)
     u = u.clamp(0, neuron.D)
     return u.round() if neuron.rule == "half-even" else (u + 0.5).floor()

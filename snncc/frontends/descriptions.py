@@ -16,7 +16,7 @@ __all__ = ["IntegerFireSpec", "Spec", "StatefulFireSpec", "StepSpec"]
 _MAX_D = 255  # spike counts travel as uint8
 _ROUNDINGS = ("half-even", "half-up")
 _COMPARES = (">=", ">")
-_RESETS = ("hard", "soft", "delayed")
+_RESETS = ("hard", "soft", "delayed", "raised", "none")
 _AXES = ("T,N", "N,T", "T*N", "N*T")
 
 
@@ -44,18 +44,23 @@ class IntegerFireSpec:
 class StatefulFireSpec:
     """What ``ai.snncc.StatefulFire`` needs to know; the module reads [T, N, ...].
 
-    H = decay * V + gain * x; rule ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``; reset
-    ``soft``, ``hard``, or ``delayed``: V = H, and the next H is lowered by s * threshold. ``state``
-    names the attribute in which the module keeps V between calls, if it does.
+    H = decay * V + gain * I; rule ``>=``: as many spikes as H reaches thresholds, ``>`` (D = 1),
+    ``half-even`` or ``half-up``; reset ``soft``, ``hard``, ``delayed``: V = H, and the next H is
+    lowered by s * threshold; ``raised`` (D = 1): as ``soft``, but while V itself would fire, H must
+    reach one threshold more; or ``none``: V = H. I is the drive, or with ``current`` one that
+    remembers: I = current * I + x. ``state`` names the attribute in which the module keeps V
+    between calls, if it does.
 
     Several ``thresholds`` are those of as many memories on one drive, whose spikes are added; they
     take the place of ``threshold``, and D is that of each.
 
     A module that reads something else than [T, N, ...] says so: ``axes`` is ``N,T`` for
     [N, T, ...], ``T*N`` or ``N*T`` where one axis has both, and then ``T`` says how many timesteps
-    these are.
+    these are. One that returns (spikes, states) has ``hands_on``: nobody may read these states.
 
-    Numbers may be tensors of one value.
+    Numbers may be tensors of one value, and the threshold one of several that broadcasts against
+    what the module reads, as one for each channel does. ``units`` are these then, by which drives
+    are divided, and the threshold is 1.
 
     Raises:
         UsageError: A field is not one of what it may be.
@@ -72,11 +77,19 @@ class StatefulFireSpec:
     thresholds: tuple[float, ...] = field(default=(), repr=False)
     axes: str = field(default="T,N", repr=False)
     T: int = field(default=0, repr=False)
+    current: float = field(default=0.0, repr=False)
+    hands_on: bool = field(default=False, repr=False)
+    units: torch.Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _take(self, "D", _levels(self.D))
         _take(self, "decay", _number("decay", self.decay))
         _take(self, "gain", _number("gain", self.gain))
+        _take(self, "current", _number("current", self.current))
+        if isinstance(self.threshold, torch.Tensor) and len(self.threshold.unique()) > 1:
+            _take(self, "units", self.threshold.detach().clone())
+            _positive("threshold", self.threshold.min())
+            _take(self, "threshold", 1.0)
         _take(self, "threshold", _positive("threshold", self.threshold))
         _take(self, "thresholds", _thresholds(self.thresholds))
         _take(self, "norm", _positive("norm", self.norm))
@@ -84,18 +97,20 @@ class StatefulFireSpec:
         _require_word("reset", self.reset, _RESETS)
         if self.gain == 0:
             raise UsageError("gain is 0, so that nothing reaches the neuron; give another number")
-        if self.rule in _COMPARES and self.D != 1:
-            todo = "D=1, or rule='half-even' or 'half-up'"
+        if self.rule == ">" and self.D != 1:
+            todo = "D=1, or rule='>=', 'half-even' or 'half-up'"
             raise UsageError(f"rule {self.rule!r} fires one spike, but D is {self.D}; give {todo}")
+        if self.reset == "raised" and (self.D > 1 or self.rule not in _COMPARES):
+            raise UsageError("reset 'raised' goes with D=1 and rule '>=' or '>'; give one of these")
         _require_name(self.state)
         _require_word("axes", self.axes, _AXES)
         if "*" in self.axes and self.T < 1:
             raise UsageError(f"axes is {self.axes!r}, so that T must be given; give T=4 or so")
 
     def __str__(self) -> str:
-        """Without what goes without saying: one threshold, and that it reads [T, N, ...]."""
+        """Without what goes without saying: one threshold, [T, N, ...], and no current."""
         plain = StatefulFireSpec()
-        kept = {name: getattr(self, name) for name in ("thresholds", "axes", "T")}
+        kept = {name: getattr(self, name) for name in ("thresholds", "current", "axes", "T")}
         said = [f"{n}={value!r}" for n, value in kept.items() if value != getattr(plain, n)]
         return f"{', '.join([repr(self)[:-1], *said])})"
 
@@ -108,6 +123,10 @@ class StatefulFireSpec:
     def top(self) -> int:
         """The largest count of a timestep."""
         return self.D * len(self.parts)
+
+    def in_thresholds(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module reads, in units of its thresholds if there are several."""
+        return x if self.units is None else x / self.units
 
     def over_time(self, x: torch.Tensor) -> torch.Tensor:
         """What the module reads or returns, as [T, N, ...]."""
@@ -124,7 +143,7 @@ class StatefulFireSpec:
 
     def numbers(self) -> dict[str, Any]:
         """What the operator needs to know: all but where the module's timesteps are."""
-        apart = ("state", "thresholds", "axes", "T")
+        apart = ("state", "thresholds", "axes", "T", "hands_on", "units")
         return {key: value for key, value in vars(self).items() if key not in apart}
 
 
@@ -135,7 +154,10 @@ class StepSpec:
     Attributes:
         neuron: What it does in a timestep.
         alone: Calls return spikes alone; the membrane stays in the module.
-        state: Name of the attribute in which the module keeps it.
+        state: Name of the attribute in which the module keeps it; of several, with a comma
+            between, the membrane is the last. None: it begins anew where a call is given none.
+        states: How many tensors calls are given and return beside drive and spikes, the membrane
+            last; none of them with ``alone``.
 
     Raises:
         UsageError: A field is not one of what it may be.
@@ -144,6 +166,11 @@ class StepSpec:
     neuron: StatefulFireSpec
     alone: bool = False
     state: str = "mem"
+    states: int = field(default=1, repr=False)
+
+    def __str__(self) -> str:
+        """With all that its neuron has."""
+        return repr(self).replace(repr(self.neuron), str(self.neuron))
 
     def __post_init__(self) -> None:
         if not isinstance(self.neuron, StatefulFireSpec):

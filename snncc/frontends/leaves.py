@@ -54,14 +54,14 @@ class Leaf:
         module: The module.
         spec: What it becomes.
         described: Qualified name of the class whose description this is: its own, or a base.
-        start: What the attribute of its membrane holds before the first call.
+        start: What the attributes of its membrane hold before the first call, by name.
     """
 
     path: str
     module: torch.nn.Module
     spec: Spec
     described: str
-    start: Any = field(compare=False)
+    start: Mapping[str, Any] = field(compare=False)
 
     @property
     def keeps_its_membrane(self) -> bool:
@@ -192,7 +192,8 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
         except SnnccError as e:
             faults.append(Fault(e.message, kind=type(m).__name__, module=path))
             continue
-        found.append(Leaf(path, m, spec, name, _start(m, getattr(spec, "state", ""))))
+        start = {name: _start(m, name) for name in _kept_in(spec)}
+        found.append(Leaf(path, m, spec, name, start))
     if faults:
         raise UnsupportedModelError("some neurons cannot become spikes", faults)
     return found
@@ -201,7 +202,9 @@ def find_leaves(module: torch.nn.Module) -> list[Leaf]:
 def _symbolic(leaf: Leaf, numbers: Iterator[int]) -> Callable[..., Any]:
     spec, own = leaf.spec, leaf.module.forward
     if isinstance(spec, StepSpec):
-        node = stepping(leaf.module, spec.neuron.numbers(), spec.state, spec.alone, numbers)
+        states = 0 if spec.alone else spec.states
+        last = spec.state.rpartition(",")[2]
+        node = stepping(leaf.module, spec.neuron, last, states, numbers)
     elif isinstance(spec, StatefulFireSpec):
         node = _over_time(leaf, spec, numbers)
     else:
@@ -238,18 +241,20 @@ def _arguments(
 def _over_time(
     leaf: Leaf, spec: StatefulFireSpec, numbers: Iterator[int]
 ) -> Callable[[torch.Tensor], Any]:
-    kinds = [part.numbers() for part in spec.parts]
+    kinds, name = [part.numbers() for part in spec.parts], spec.state.rpartition(",")[2]
+    used: list[Any] = []
 
     def forward(x: torch.Tensor) -> Any:
-        if spec.state:
-            _require_empty(leaf, spec.state)
-        x = spec.over_time(x)
+        if name:
+            _require_empty(leaf, name, used)
+        x = spec.over_time(spec.in_thresholds(x))
         T, call, drive = int(x.shape[0]), next(numbers), x.flatten(0, 1)
         parts = [
             _node("StatefulFire", drive, {"T": T, **kind}, call, leaf, part)
             for part, kind in enumerate(kinds)
         ]
-        return spec.for_module(reduce(add, parts).unflatten(0, (T, x.shape[1])))
+        spikes = spec.for_module(reduce(add, parts).unflatten(0, (T, x.shape[1])))
+        return (spikes, None) if spec.hands_on else spikes
 
     return forward
 
@@ -258,8 +263,11 @@ class _Used:
     """What a neuron holds in place of its membrane once it has been called."""
 
 
-def _require_empty(leaf: Leaf, state: str) -> None:
+def _require_empty(leaf: Leaf, state: str, used: list[Any]) -> None:
     """A neuron starts with an empty membrane, and keeps one that nobody goes on with.
+
+    Of one whose membrane is a buffer, in which nothing else may be put, ``used`` holds what was
+    there when it was called: a reset makes another tensor.
 
     Raises:
         UnsupportedModelError: It has been called before, without a reset since; or it starts with
@@ -267,11 +275,14 @@ def _require_empty(leaf: Leaf, state: str) -> None:
     """
     held = getattr(leaf.module, state, None)
     kind = type(leaf.module).__name__
-    if isinstance(held, _Used):
+    if isinstance(held, _Used) or any(held is one for one in used):
         what = "is called again, and its membrane goes on from the first call into the second"
         todo = "a neuron of its own for each place, or a reset between the calls"
     elif isinstance(held, (int, float)) and held:
         what, todo = f"starts with a membrane of {held!r}", "start with an empty one"
+    elif state in leaf.module._buffers:
+        used.append(held)
+        return
     else:  # what a tensor holds, the law of import sees
         setattr(leaf.module, state, _Used())
         return
@@ -303,16 +314,22 @@ def forget(leaves: list[Leaf]) -> None:
     what they began with.
     """
     for leaf in leaves:
-        state = getattr(leaf.spec, "state", "")
         if isinstance(leaf.spec, IntegerFireSpec):
             continue
         if callable(reset := getattr(leaf.module, "reset", None)):
             reset()
-        elif state and leaf.start is not _ABSENT:
-            is_tensor = isinstance(leaf.start, torch.Tensor)
-            setattr(leaf.module, state, leaf.start.clone() if is_tensor else leaf.start)
-        elif hasattr(leaf.module, state):
-            delattr(leaf.module, state)
+            continue
+        for state, start in leaf.start.items():
+            if start is not _ABSENT:
+                value = start.clone() if isinstance(start, torch.Tensor) else start
+                setattr(leaf.module, state, value)
+            elif hasattr(leaf.module, state):
+                delattr(leaf.module, state)
+
+
+def _kept_in(spec: Spec) -> list[str]:
+    """Attributes in which a neuron keeps its membrane, and what else it remembers."""
+    return [name for name in getattr(spec, "state", "").split(",") if name]
 
 
 _ABSENT = object()
@@ -324,7 +341,7 @@ def _start(module: torch.nn.Module, state: str) -> Any:
     That is a tensor of many numbers. A buffer is empty then, as that of snnTorch's neurons; 0 goes
     with any drive.
     """
-    held = getattr(module, state, _ABSENT) if state else _ABSENT
+    held = getattr(module, state, _ABSENT)
     if not isinstance(held, torch.Tensor) or held.numel() <= 1:
         return held
     return held.new_zeros(0) if state in module._buffers else held.new_zeros(())
@@ -363,9 +380,8 @@ def _membranes(leaves: list[Leaf]) -> list[tuple[torch.nn.Module, str, Any]]:
     """What neurons with a memory hold, and all that a reset of theirs reaches."""
     found = []
     for leaf in leaves:
-        state = getattr(leaf.spec, "state", "")
         kin = (leaf.module, *getattr(type(leaf.module), "instances", ()))
-        found += [(m, state) for m in kin if state and hasattr(m, state)]
+        found += [(m, name) for m in kin for name in _kept_in(leaf.spec) if hasattr(m, name)]
     return [(m, name, getattr(m, name)) for m, name in found]
 
 
@@ -388,9 +404,11 @@ class Call:
     def over_time(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Drive and spikes with timesteps before samples, as the leaf's operator has them."""
         spec = self.leaf.spec
+        if isinstance(spec, StepSpec):
+            return spec.neuron.in_thresholds(self.drive), self.spikes
         if not isinstance(spec, StatefulFireSpec):
             return self.drive, self.spikes
-        return spec.over_time(self.drive), spec.over_time(self.spikes)
+        return spec.over_time(spec.in_thresholds(self.drive)), spec.over_time(self.spikes)
 
     @cached_property
     def parts(self) -> list[torch.Tensor]:
@@ -454,22 +472,24 @@ def _shape_of(value: Any) -> Any:
 def _otherwise_called(leaf: Leaf, others: Mapping[str, Any], out: Any) -> list[Fault]:
     """What a call is given, or returns, that its description does not know."""
     is_step = isinstance(leaf.spec, StepSpec)
-    takes = int(is_step and not leaf.keeps_its_membrane)
+    takes = 0 if leaf.keeps_its_membrane else getattr(leaf.spec, "states", 0)
+    hands_on = takes or int(getattr(leaf.spec, "hands_on", False))
     returned = "one tensor" if isinstance(out, torch.Tensor) else _kinds(out)
     found = []
     if len(others) > takes:
         names = ", ".join(f"{k}={_short(v)}" for k, v in list(others.items())[takes:])
         known = "drive and membrane" if takes else "the drive"
-        found.append((f"is called with {names} besides {known}", _TAKES[takes]))
-    if takes and not (isinstance(out, (tuple, list)) and len(out) == 2):
+        found.append((f"is called with {names} besides {known}", _TAKES[takes > 0]))
+    if hands_on and not (isinstance(out, (tuple, list)) and len(out) == 1 + hands_on):
         alone = "StepSpec(..., alone=True, state='...'), where state names its membrane"
         todo = alone if isinstance(out, torch.Tensor) else _TAKES[1]
         found.append((f"returns {returned}, not spikes and membrane", todo))
-    if not takes and not isinstance(out, torch.Tensor):
+    if not hands_on and not isinstance(out, torch.Tensor):
         step = "StepSpec(...) without alone" if is_step else "StepSpec(StatefulFireSpec(...))"
         found.append((f"returns {returned}, not spikes alone", f"{step} if that is its membrane"))
-    state = getattr(leaf.spec, "state", "")
-    if not found and leaf.keeps_its_membrane and not hasattr(leaf.module, state):
+    lost = [name for name in _kept_in(leaf.spec) if not hasattr(leaf.module, name)]
+    if not found and leaf.keeps_its_membrane and (lost or not _kept_in(leaf.spec)):
+        state = lost[0] if lost else ""
         what = f"has no attribute {state!r}, in which it was said to keep its membrane"
         found.append((what, "StepSpec(..., state='...') with the name of its own"))
     kind = type(leaf.module).__name__

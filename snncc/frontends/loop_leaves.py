@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from snncc.errors import UnsupportedModelError
+from snncc.frontends.descriptions import StatefulFireSpec
 from snncc.frontends.loops import STEP
 from snncc.ir.metadata import CALLS, CLASS
 from snncc.ir.ops import DOMAIN, VERSION
@@ -16,37 +17,38 @@ __all__ = ["stepping"]
 
 
 def stepping(
-    module: Any, attributes: dict[str, Any], state: str, alone: bool, numbers: Iterator[int]
+    module: Any, neuron: StatefulFireSpec, state: str, states: int, numbers: Iterator[int]
 ) -> Callable[..., Any]:
     """What a module does during export: each call is one StatefulStep.
 
     Args:
         module: Called as ``module(x)`` or ``module(x, membrane)``.
-        attributes: Of the neuron.
-        state: Name of the module's attribute for the membrane it keeps itself.
-        alone: Calls return spikes, without the membrane.
+        neuron: What it does in a timestep.
+        state: Name of the module's attribute for the membrane it keeps itself; none: it keeps none.
+        states: How many tensors calls return beside spikes, of which the last is the membrane.
         numbers: Of the calls.
     """
     held: torch.Tensor | None = None
     own = _marked(module, state)
     name = f"{type(module).__module__}.{type(module).__qualname__}"
 
-    def forward(x: torch.Tensor, membrane: torch.Tensor | None = None) -> Any:
+    def forward(x: torch.Tensor, *membranes: torch.Tensor | None) -> Any:
         nonlocal held, own
         if getattr(module, state, None) is not own:  # it has been reset
             held, own = None, _marked(module, state)
-        given = held if membrane is None else membrane
-        inputs = (x, None if _is_empty(given) else given)
+        membrane = membranes[-1] if membranes else None
+        given = held if membrane is None and state else membrane
+        inputs = (neuron.in_thresholds(x), None if _is_empty(given) else given)
         fired, held = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{STEP}",
             inputs,
-            attrs=attributes,
+            attrs=neuron.numbers(),
             dtypes=(x.dtype, x.dtype),
             shapes=(x.shape, x.shape),
             version=VERSION,
             metadata_props={CALLS: str(next(numbers)), CLASS: name},
         )
-        return fired if alone else (fired, held)
+        return (fired, *[held] * states) if states else fired
 
     return forward
 

@@ -89,7 +89,7 @@ def own_neurons(
             faults.setdefault(kind, _fault(one, *_unknown(str(e))))
             continue
         if spec is not None:
-            found.append(Leaf(one.path, one.module, spec, qualified(kind), None))
+            found.append(Leaf(one.path, one.module, spec, qualified(kind), {}))
             if not probes and specs.setdefault(kind, spec) == spec:
                 faults.setdefault(kind, _fault(one, *_found(kind.__qualname__, spec)))
             elif not probes:  # no description of the class fits all of them
@@ -214,7 +214,7 @@ def _layouts(shape: torch.Size, samples: int) -> Iterator[tuple[str, int]]:
 
 def _disproof(module: torch.nn.Module, drive: torch.Tensor, spec: StatefulFireSpec) -> str:
     """A drive that shows that a description is not the module's; empty if there is none."""
-    leaf = Leaf("", module, spec, qualified(type(module)), None)
+    leaf = Leaf("", module, spec, qualified(type(module)), {})
     call = Call(leaf, drive, torch.zeros_like(drive))
     try:
         require_described([leaf], [call])
@@ -298,23 +298,33 @@ def _measured(trial: _Trial) -> list[StatefulFireSpec]:
     """What two timesteps tell of a neuron: in the simplest numbers, and as measured."""
     unit, top, near = _levels(trial)
     first = trial.border([], 0.5 * unit, 0.0, near)
-    borders, rule, D = _rule(trial, unit, top, first)
-    step = borders[0]
     kept = (first - trial.border([0.9 * first], 0.5 * unit, -near, near)) / (0.9 * first)
     decay = _tidy(kept)
     if abs(decay) < _NEAR:
         raise NotANeuronError("its timesteps are coupled by something else than a membrane")
-    room = borders[1] - first if len(borders) > 1 else step
-    fired = _tidy(first + 0.3 * min(step, room))
-    second = trial.border([fired], 0.5 * unit, -4 * near, 4 * near)
-    found = replace(
-        trial.layout, D=D, decay=decay, gain=1.0, norm=_tidy(1 / unit), rule=rule,
-        reset=_reset(first, step, decay, fired, second),
-    )  # fmt: skip
-    simple = _scaled(found, [_tidy(border) for border in borders])
-    if D > 1 or len(borders) > 1:
-        return [simple]
-    return [simple, replace(simple, decay=kept, gain=1.0, threshold=first, rule=">=")]
+    found: list[StatefulFireSpec] = []
+    why = ""
+    for borders, rule, D in _rules(trial, unit, top, first):
+        step = borders[0]
+        room = borders[1] - first if len(borders) > 1 else step
+        fired = _tidy(first + 0.3 * min(step, room))
+        second = trial.border([fired], 0.5 * unit, -4 * near, 4 * near)
+        try:
+            reset = _reset(first, step, decay, fired, second)
+        except NotANeuronError as e:
+            why = why or str(e)
+            continue
+        plain = replace(trial.layout, D=D, decay=decay, gain=1.0, norm=_tidy(1 / unit), rule=rule,
+                        reset=reset)  # fmt: skip
+        simple = _scaled(plain, [_tidy(border) for border in borders])
+        found.append(simple)
+        if top == 1:
+            found.append(replace(simple, decay=kept, gain=1.0, threshold=first, rule=">="))
+        if top == 1 and reset == "soft":  # alike but after drives of two thresholds
+            found.append(replace(simple, reset="raised"))
+    if not found:
+        raise NotANeuronError(why)
+    return found
 
 
 def _scaled(found: StatefulFireSpec, borders: Sequence[float]) -> StatefulFireSpec:
@@ -344,23 +354,36 @@ def _levels(trial: _Trial) -> tuple[float, int, float]:
     return unit, round(float(counts.max())), float(drives[found > 0][0])
 
 
-def _rule(trial: _Trial, unit: float, top: int, first: float) -> tuple[list[float], str, int]:
-    """The drives of its thresholds, how it compares or rounds, and D.
+def _rules(
+    trial: _Trial, unit: float, top: int, first: float
+) -> Iterator[tuple[list[float], str, int]]:
+    """The drives of its thresholds, how it compares or rounds, and D: all that may be.
 
-    Levels that are rounded are one threshold apart, and the first is half of that; others are
-    thresholds of several memories, each of which fires once.
+    Levels of one membrane are a threshold apart; the first is half of that where they are rounded,
+    and all of it where thresholds are counted. Any may be those of several memories, each of which
+    fires once.
     """
     is_inclusive = _is_written(first)
     second = trial.border([], 1.5 * unit, first, 8 * first) if top > 1 else first
     step = second - first
-    if top > 1 and abs(first - step / 2) <= _NEAR * step:
-        return [_tidy(step)], ("half-up" if is_inclusive else "half-even"), top
-    if top > _MEMORIES:
+    is_half, is_whole = (abs(first - step * part) <= _NEAR * step for part in (0.5, 1.0))
+    if top > 1 and is_half:
+        yield [_tidy(step)], ("half-up" if is_inclusive else "half-even"), top
+    if top > 1 and is_whole and is_inclusive:
+        yield [_tidy(step)], ">=", top
+    if top <= _MEMORIES:
+        yield _thresholds(trial, unit, [first, second][:top], top)
+    elif not (is_half or (is_whole and is_inclusive)):
         raise NotANeuronError(
             f"its first level begins at {first:.6g}, others {step:.6g} apart; levels that begin "
-            "half a step before whole ones are rounding"
+            "half a step before whole ones are rounding, at whole ones thresholds"
         )
-    borders = [first, second][:top]
+
+
+def _thresholds(
+    trial: _Trial, unit: float, borders: list[float], top: int
+) -> tuple[list[float], str, int]:
+    """Those of as many memories, and how they compare."""
     while len(borders) < top:
         borders.append(trial.border([], (len(borders) + 0.5) * unit, borders[-1], 8 * borders[-1]))
     if all(map(_is_written, borders)):
@@ -383,10 +406,12 @@ def _reset(first: float, step: float, decay: float, fired: float, second: float)
         "hard": first,
         "soft": first - decay * (fired - step),
         "delayed": first - decay * fired + step,
+        "none": first - decay * fired,
     }
     reset = min(expected, key=lambda kind: abs(expected[kind] - second))
     if abs(expected[reset] - second) > _NEAR * step:
-        known = ", ".join(f"{number:.6g} ({kind} reset)" for kind, number in expected.items())
+        words = {"none": "no"}
+        known = ", ".join(f"{n:.6g} ({words.get(k, k)} reset)" for k, n in expected.items())
         raise NotANeuronError(
             f"after a drive of {fired:.6g}, which fires, one of {second:.6g} fires again, "
             f"and none of {known}"

@@ -100,7 +100,7 @@ def _ramp(neuron: StatefulFireSpec) -> torch.Tensor:
 
 def _ramp_of(neuron: StatefulFireSpec) -> torch.Tensor:
     D, in_drives = neuron.D, neuron.threshold / neuron.gain
-    borders = torch.arange(D + 1) + 0.5 if neuron.rule.startswith("half") else torch.ones(1)
+    borders = torch.arange(D + 1) + 0.5 if neuron.rule.startswith("half") else 1 + torch.arange(D)
     at = (borders.double() * in_drives).float()
     sides = [torch.nextafter(at, torch.full_like(at, end)) for end in (-math.inf, math.inf)]
     between = torch.arange(-4, 4 * D + 5) / 4
@@ -196,14 +196,17 @@ class _Trial:
         forward: Callable[..., Any] = self.leaf.module.forward
         x = self.drives[:, which]
         if isinstance(self.leaf.spec, StatefulFireSpec):
-            return self.leaf.spec.over_time(forward(self.leaf.spec.for_module(x)))
+            x = self.leaf.spec.for_module(x)
+            out = forward(x if self.leaf.spec.units is None else x * self.leaf.spec.units)
+            return self.leaf.spec.over_time(out[0] if self.leaf.spec.hands_on else out)
         given = [_begun(value, self.call.drive, x[0]) for value in self.call.others.values()]
         spikes = []
+        units = _neuron(self.leaf).units
         for drive in x:
-            out = forward(drive.clone(), *given)
+            out = forward(drive.clone() if units is None else drive * units, *given)
             if isinstance(self.leaf.spec, StepSpec) and not self.leaf.spec.alone:
-                out, membrane = out
-                given = [membrane] if self.hands_on else []
+                out, *states = out
+                given = states if self.hands_on else []
             spikes.append(out.clone())  # some write into one tensor again and again
         return torch.stack(spikes)
 

@@ -28,6 +28,7 @@ class Carry:
     norm: float
     rule: str
     reset: str
+    current: float
 
 
 def carry_of(node: ir.Node) -> Carry:
@@ -50,21 +51,39 @@ def near_border(
     drive = u.reshape(carry.T, -1, *u.shape[1:]).astype(np.float64)
     counts = np.rint(fired.reshape(drive.shape).astype(np.float64) * carry.norm)
     v, near, found = np.zeros_like(drive[0]), np.zeros(drive.shape[1:], bool), []
-    owed = v
+    owed = flow = v
     for x, s in zip(drive, counts, strict=True):
-        h = carry.decay * v + carry.gain * x - owed
+        flow = carry.current * flow + x
+        h = carry.decay * v + carry.gain * flow - owed
         relative = h / carry.threshold
-        nearest = 1.0 if carry.rule in (">=", ">") else np.floor(relative) + 0.5
+        is_compared = carry.rule in (">=", ">")
+        whole = np.clip(np.rint(relative), 1.0, carry.D)
+        nearest = whole if is_compared else np.floor(relative) + 0.5
         here = np.abs(relative - nearest) <= margin * (1 + np.abs(relative))
+        if carry.reset == "raised":  # so near that rounding may decide what this one must reach
+            kept = v / carry.threshold
+            here |= np.abs(kept - 1.0) <= margin * (1 + np.abs(kept))
         near = here | near if later else here
         found.append(near)
-        v, owed = _after(h, s, carry)
+        v, owed = _after(h, owed, s, carry)
     return np.stack(found).reshape(u.shape)
 
 
-def _after(h: Array, s: Array, carry: Carry) -> tuple[Array, Array]:
-    """What stays of a membrane that fired ``s``, and what the next one is lowered by."""
+def _after(h: Array, owed: Array, s: Array, carry: Carry) -> tuple[Array, Array]:
+    """What stays of a membrane that fired ``s``, and what the next one is lowered by.
+
+    With ``raised`` reset what this one was lowered by was only for the comparison.
+    """
     taken = s * carry.threshold
-    if carry.reset == "delayed":
-        return h, taken
-    return h - taken if carry.reset == "soft" else np.where(s > 0, 0.0, h), 0.0 * taken
+    match carry.reset:
+        case "none":
+            return h, 0.0 * taken
+        case "delayed":
+            return h, taken
+        case "hard":
+            return np.where(s > 0, 0.0, h), 0.0 * taken
+        case "raised":
+            left = h + owed - taken
+            stays = left > carry.threshold if carry.rule == ">" else left >= carry.threshold
+            return left, stays * carry.threshold
+    return h - taken, 0.0 * taken

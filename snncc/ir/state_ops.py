@@ -1,8 +1,10 @@
 """Operators of neurons with a memory over timesteps; T is the outer part of the batch axis.
 
-One membrane, one rule: H = decay * V + x, s = levels that H reaches, V = H - s * threshold
+One membrane, one rule: H = decay * V + I, s = levels that H reaches, V = H - s * threshold
 ('soft') or 0 if s > 0 else H ('hard'); V is 0 at first. With reset 'delayed' V = H, and the next
-H is lowered by s * threshold once V has decayed.
+H is lowered by s * threshold once V has decayed. With 'raised' V is that of 'soft', and while V
+itself would fire, H must reach one threshold more. I is the drive, or a current that remembers:
+I = current * I + x.
 """
 
 from __future__ import annotations
@@ -33,26 +35,34 @@ _APART = """
     is_hard = Equal (reset_rule, hard_name)
     delayed_name = Constant <value_string: string = "delayed"> ()
     is_delayed = Equal (reset_rule, delayed_name)
+    raised_name = Constant <value_string: string = "raised"> ()
+    is_raised = Equal (reset_rule, raised_name)
 """
 
 _STATEFUL_FIRE = Op(
     "StatefulFire",
     "imported",
-    "Neuron with a memory over T timesteps, X [T*N, ...]: H = decay * V + gain * X fires s spikes, "
-    "given as s / norm. Rules: '>=' and '>' compare H with the threshold (D = 1), 'half-even' and "
-    "'half-up' round clip(H / threshold, 0, D). Reset: 'soft': V = H - s * threshold; 'hard': 0 "
-    "after a spike; 'delayed': V = H, and s * threshold is taken off the next H.",
+    "Neuron with a memory over T timesteps, X [T*N, ...]: H = decay * V + gain * I fires s spikes, "
+    "given as s / norm; I = current * I + X. Rules: '>=' counts thresholds that H reaches, to D, "
+    "'>' compares it with one (D = 1), 'half-even' and 'half-up' round clip(H / threshold, 0, D). "
+    "Reset: 'soft': V = H - s * threshold; 'hard': 0 after a spike; 'delayed': V = H, and s * "
+    "threshold is taken off the next H; 'raised': as 'soft', but H must reach one threshold more "
+    "where V would fire; 'none': V = H.",
     {"X": F32},
     {"Y": F32},
     {
         "T": "int", "D": "int", "decay": "float", "gain": "float", "threshold": "float",
-        "norm": "float", "rule": "string", "reset": "string",
+        "norm": "float", "rule": "string", "reset": "string", "current": "float",
     },
     _APART.replace("INPUT", "X") + """
     decay = Constant <value_float: float = @decay> ()
     gain = Constant <value_float: float = @gain> ()
     theta = Constant <value_float: float = @threshold> ()
+    alpha = Constant <value_float: float = @current> ()
     zero = Constant <value_float: float = 0.0> ()
+    none_name = Constant <value_string: string = "none"> ()
+    is_none = Equal (reset_rule, none_name)
+    loss = Where (is_none, zero, theta)
     half = Constant <value_float: float = 0.5> ()
     levels = Constant <value_int: int = @D> ()
     top = Cast <to: int = 1> (levels)
@@ -63,35 +73,44 @@ _STATEFUL_FIRE = Op(
     is_reach = Equal (rule, reach_name)
     is_above = Equal (rule, above_name)
     is_up = Equal (rule, up_name)
-    rest, left, S = Loop <body: graph = step (int64 i, bool on, float[] v, float[] owed) =>
-                          (bool still_on, float[] carried, float[] due, float[] s) {
+    rest, left, last, S = Loop <body: graph = step (int64 i, bool on, float[] v, float[] owed,
+                                float[] flow) => (bool still_on, float[] carried, float[] due,
+                                float[] flows, float[] s) {
       still_on = Identity (on)
       drive = Gather <axis: int = 0> (x, i)
       kept = Mul (v, decay)
-      driven = Mul (drive, gain)
+      flown = Mul (flow, alpha)
+      flows = Add (flown, drive)
+      driven = Mul (flows, gain)
       charged = Add (kept, driven)
-      h = Sub (charged, owed)
-      reaches = GreaterOrEqual (h, theta)
-      reached = Cast <to: int = 1> (reaches)
+      stays_at = GreaterOrEqual (v, theta)
+      stays_above = Greater (v, theta)
+      reaches_yet = And (stays_at, is_reach)
+      stays = Or (stays_above, reaches_yet)
+      fires_yet = And (stays, is_raised)
+      raised = Where (fires_yet, theta, zero)
+      lowered_h = Sub (charged, owed)
+      h = Sub (lowered_h, raised)
       exceeds = Greater (h, theta)
       exceeded = Cast <to: int = 1> (exceeds)
       relative = Div (h, theta)
       u = Clip (relative, zero, top)
+      reached = Floor (u)
       even = Round (u)
       shifted = Add (u, half)
       up = Floor (shifted)
       rounded = Where (is_up, up, even)
       not_reach = Where (is_above, exceeded, rounded)
       s = Where (is_reach, reached, not_reach)
-      taken = Mul (s, theta)
-      soft = Sub (h, taken)
+      taken = Mul (s, loss)
+      soft = Sub (lowered_h, taken)
       silent = Equal (s, zero)
       hard = Where (silent, h, zero)
       at_once = Where (is_hard, hard, soft)
       carried = Where (is_delayed, h, at_once)
       nothing = Sub (taken, taken)
       due = Where (is_delayed, taken, nothing)
-    }> (t, go, start, start)
+    }> (t, go, start, start, start)
     a = Reshape (S, size)
     n = Constant <value_float: float = @norm> ()
     Y = Div (a, n)
@@ -108,15 +127,24 @@ _CHARGE = """
       over = Mod (scaled, radix)
       whole = Sub (scaled, over)
       kept = Div (whole, radix)
+      scaled_flow = Mul (flow, p_flow)
+      over_flow = Mod (scaled_flow, radix_flow)
+      whole_flow = Sub (scaled_flow, over_flow)
+      flown = Div (whole_flow, radix_flow)
       drive = Gather <axis: int = 0> (x, i)
       wide = Mul (drive, unit)
-      charged = Add (kept, wide)
-      h = Sub (charged, owed)
+      flows = Add (flown, wide)
+      charged = Add (kept, flows)
+      stays = GreaterOrEqual (v, level_1)
+      fires_yet = And (stays, is_raised)
+      raised = Where (fires_yet, theta, first)
+      lowered_h = Sub (charged, owed)
+      h = Sub (lowered_h, raised)
 """
 
 _CARRY = """
       taken = Mul (count, theta)
-      soft = Sub (h, taken)
+      soft = Sub (lowered_h, taken)
       silent = Equal (count, first)
       hard = Where (silent, h, first)
       at_once = Where (is_hard, hard, soft)
@@ -132,6 +160,9 @@ _NUMBERS = _APART.replace("INPUT", "V") + """
     f = Constant <value_int: int = @fraction> ()
     unit = Pow (base, f)
     p = Constant <value_int: int = @numerator> ()
+    k_flow = Constant <value_int: int = @current_shift> ()
+    radix_flow = Pow (base, k_flow)
+    p_flow = Constant <value_int: int = @current> ()
     table = Shape (levels)
     D = Slice (table, one, two)
     ticks = Squeeze (D)
@@ -145,23 +176,29 @@ _NUMBERS = _APART.replace("INPUT", "V") + """
 _STATE_INPUTS: dict[str, tuple[str, ...]] = {"V": I64, "levels": I64, "threshold": I64}
 _STATE_ATTRIBUTES = {
     "T": "int", "numerator": "int", "shift": "int", "fraction": "int", "reset": "string",
+    "current": "int", "current_shift": "int",
 }  # fmt: skip
 
 _STATEFUL_FIRE_COUNT = Op(
     "StatefulFireCount",
     "quantised",
     "Spikes per timestep of a neuron with memory, V [T*N, C, ...]: H = floor(numerator * carried / "
-    "2^shift) + V * 2^fraction reaches so many of levels [C|1, D]; soft reset takes threshold "
-    "[C|1] per spike, delayed reset off the next H. Exact for decay numerator / 2^shift "
-    "if fraction is shift * (T - 1).",
+    "2^shift) + I reaches so many of levels [C|1, D], I = floor(current * I / 2^current_shift) + V "
+    "* 2^fraction; soft reset takes threshold [C|1] per spike, delayed reset off the next H; with "
+    "raised reset that H must reach a threshold more where what stays reaches level 1. Exact for "
+    "these decays if fraction is (T - 1) times the larger shift.",
     _STATE_INPUTS,
     {"A": U8},
     _STATE_ATTRIBUTES,
     _NUMBERS + """
+    start_column = Constant <value_ints: ints = [0]> ()
     level_shape = Concat <axis: int = 0> (any, tail, D)
     L = Reshape (levels, level_shape)
-    rest, left, S = Loop <body: graph = step (int64 i, bool on, int64[] v, int64[] owed) =>
-                          (bool still_on, int64[] carried, int64[] due, int64[] count) {
+    lowest = Slice (levels, start_column, one, one)
+    level_1 = Reshape (lowest, by_channel)
+    rest, left, last, S = Loop <body: graph = step (int64 i, bool on, int64[] v, int64[] owed,
+                                int64[] flow) => (bool still_on, int64[] carried, int64[] due,
+                                int64[] flows, int64[] count) {
       still_on = Identity (on)
     """ + _CHARGE + """
       h_1 = Unsqueeze (h, any)
@@ -169,7 +206,7 @@ _STATEFUL_FIRE_COUNT = Op(
       ones = Cast <to: int = 7> (reached)
       count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (ones, any)
     """ + _CARRY + """
-    }> (t, go, start, start)
+    }> (t, go, start, start, start)
     counts = Cast <to: int = 2> (S)
     A = Reshape (counts, size)
     """,
@@ -191,8 +228,10 @@ _STATEFUL_IF = Op(
     zero = Constant <value_ints: ints = [0]> ()
     """ + GAPS + """
     level_1 = Gather <axis: int = 0> (L, first)
-    rest, unpaid, trains = Loop <body: graph = step (int64 i, bool on, int64[] v, int64[] owed) =>
-                                 (bool still_on, int64[] carried, int64[] due, uint8[] train) {
+    rest, unpaid, last_flow, trains = Loop <body: graph = step (int64 i, bool on, int64[] v,
+                                            int64[] owed, int64[] flow) => (bool still_on,
+                                            int64[] carried, int64[] due, int64[] flows,
+                                            uint8[] train) {
       still_on = Identity (on)
     """ + _CHARGE + """
       above = Sub (h, level_1)
@@ -209,7 +248,7 @@ _STATEFUL_IF = Op(
       wide_train = Cast <to: int = 7> (train)
       count = ReduceSum <keepdims: int = 0, noop_with_empty_axes: int = 0> (wide_train, zero)
     """ + _CARRY + """
-    }> (t, go, start, start)
+    }> (t, go, start, start, start)
     flat_shape = Concat <axis: int = 0> (t_1, D, any)
     flat = Reshape (trains, flat_shape)
     ticks_first = Transpose <perm: ints = [1, 0, 2]> (flat)

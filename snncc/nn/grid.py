@@ -204,14 +204,16 @@ class GridStateful(Stateful):
 
     Args:
         D: Largest spike count of a timestep.
-        rule: ``>=`` or ``>`` (D = 1), ``half-even`` or ``half-up``.
-        reset: ``hard``, ``soft``, or ``delayed``: each spike lowers the next timestep's membrane.
+        rule: ``>=``, ``>`` (D = 1), ``half-even`` or ``half-up``.
+        reset: ``hard``, ``soft``, ``delayed``: each spike lowers the next timestep's membrane;
+            ``raised``: what would fire by itself raises the next timestep's levels; or ``none``.
         decay: What is left of the membrane after a timestep, 0 to 1.
         fixed: The same as ``(numerator, shift)``: numerator / 2^shift.
         fraction: Bits of the membrane beyond those of the drive.
         thresholds: float64 ``[C]`` or ``[1]``: the drive's integer that is one spike.
         levels: int64 ``[C or 1, D]``: membranes at which the spikes are due.
         taken: int64 ``[C or 1]``: what a spike takes of the membrane.
+        current: ``(numerator, shift)`` of the current before the membrane, (0, 0) without one.
     """
 
     thresholds: Tensor
@@ -229,10 +231,11 @@ class GridStateful(Stateful):
         thresholds: Tensor,
         levels: Tensor,
         taken: Tensor,
+        current: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.D, self.rule, self.reset, self.decay = D, rule, reset, decay
-        self.fixed, self.fraction = fixed, fraction
+        self.fixed, self.current, self.fraction = fixed, current, fraction
         self.register_buffer("thresholds", thresholds.float())
         self.register_buffer("levels", levels)
         self.register_buffer("taken", taken)
@@ -243,8 +246,10 @@ class GridStateful(Stateful):
 
     def count(self, h: Tensor) -> Tensor:
         """Returns the spikes of membranes in spikes, with a surrogate gradient."""
-        if self.rule in (">=", ">"):
+        if self.rule in (">=", ">") and self.D == 1:
             return stepped(h - 1, self.rule)
+        if self.rule == ">=":
+            return rounded(h - 0.5, self.D, "half-up")
         return rounded(h, self.D, self.rule)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -253,24 +258,30 @@ class GridStateful(Stateful):
         unit, taken = self.thresholds.double().reshape(column), self.taken.reshape(column)
         levels = self.levels.reshape(*column, self.D)
         drives = torch.round(x.detach().double() * unit).long() << self.fraction
-        v, owed = torch.zeros_like(drives[0]), torch.zeros_like(drives[0])
-        real, due, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        v = owed = flow = torch.zeros_like(drives[0])
+        real = due = flowing = torch.zeros_like(x[0])
+        spikes = []
         for drive, wanted in zip(drives, x.unbind(0), strict=True):
-            h = ((numerator * v) >> shift) + drive - owed
+            flow = ((self.current[0] * flow) >> self.current[1]) + drive
+            h = ((numerator * v) >> shift) + flow - owed
             s = (h.unsqueeze(-1) >= levels).sum(-1)
             # The same in real numbers, for the gradient; their values are those of the integers.
             inside = h.double() / (unit * 2.0**self.fraction)
-            real = _valued(self.decay * real + wanted - due, inside)
+            flowing = self.current[0] / 2.0 ** self.current[1] * flowing + wanted
+            real = _valued(self.decay * real + flowing - due, inside)
             spikes.append(_valued(self.count(real), s))
-            v, owed = self._after(h, s * taken, s)
-            real, due = self._after(real, s.to(x.dtype), s)
+            is_raised = self.reset == "raised"  # what lowered H was only for the comparison
+            v = self._left(h + owed if is_raised else h, s * taken, s)
+            real = self._left(real + due if is_raised else real, s.to(x.dtype), s)
+            owes = {"delayed": s, "raised": (v >= levels[..., 0]).long()}.get(self.reset, 0 * s)
+            owed, due = owes * taken, owes.to(x.dtype)
         return torch.stack(spikes)
 
-    def _after(self, h: Tensor, taken: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns what stays of a membrane that fired s, and what the next one is lowered by."""
-        if self.reset == "delayed":
-            return h, taken
-        return h * (s == 0) if self.reset == "hard" else h - taken, torch.zeros_like(taken)
+    def _left(self, h: Tensor, taken: Tensor, s: Tensor) -> Tensor:
+        """Returns what stays of a membrane that fired s."""
+        if self.reset == "hard":
+            return h * (s == 0)
+        return h if self.reset in ("delayed", "none") else h - taken
 
 
 class GridTimeSum(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
-__all__ = ["Reach", "fixed_decay", "membrane_reach"]
+__all__ = ["Reach", "fixed_decay", "is_simple", "membrane_reach"]
 
 #: Bits of a decay that is no simple binary fraction.
 _SHIFT = 16
@@ -24,6 +24,11 @@ def fixed_decay(decay: float) -> tuple[int, int]:
     return round(exact * (1 << _SHIFT)), _SHIFT
 
 
+def is_simple(decay: tuple[int, int]) -> bool:
+    """Whether a decay is one that is not rounded to 16 bits."""
+    return decay[1] <= _SIMPLE
+
+
 class Reach(NamedTuple):
     """The largest absolute numbers of a membrane.
 
@@ -37,7 +42,12 @@ class Reach(NamedTuple):
 
 
 def membrane_reach(
-    timesteps: int, decay: tuple[int, int], drive: int, loss: int, delayed: bool = False
+    timesteps: int,
+    decay: tuple[int, int],
+    drive: int,
+    loss: int,
+    delayed: bool = False,
+    current: tuple[int, int] = (0, 0),
 ) -> Reach:
     """How far a membrane reaches that stays over timesteps.
 
@@ -47,15 +57,18 @@ def membrane_reach(
         drive: Largest absolute potential, in units of the membrane.
         loss: The most that spikes take in a timestep.
         delayed: They take it in the next one, after the decay.
+        current: (numerator, shift) of the decay of the current that the potential goes into.
     """
     numerator, shift = decay
     before, after = (0, loss) if delayed else (loss, 0)
-    reach = widest = drive
+    reach = widest = flow = drive
     for _ in range(timesteps - 1):
+        flown = current[0] * flow
         product = numerator * (reach + before)
-        new = (product >> shift) + 1 + drive + after
-        widest = max(widest, product, new)
-        if new == reach:
+        flows = (flown >> current[1]) + drive + (current[0] > 0)
+        new = (product >> shift) + 1 + flows + after
+        widest = max(widest, product, flown, new)
+        if (new, flows) == (reach, flow):
             break
-        reach = new
+        reach, flow = new, flows
     return Reach(reach, max(widest, reach + loss))

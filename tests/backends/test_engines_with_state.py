@@ -9,7 +9,7 @@ import pytest
 from float_networks import Case, Net, case_of, examples, lowered
 from hypothesis import given, settings
 from interpreter import interpret
-from state_networks import carried, repeated, state_networks
+from state_networks import carried, repeated, state_networks, unrolled
 
 from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine
 from snncc.backends.event.engine import EventEngine
@@ -52,6 +52,13 @@ def test_engines_and_interpreter_agree(case: Case) -> None:
 def test_engines_and_interpreter_agree_at_length(compared: Counter[str], case: Case) -> None:
     _check(case, 16)
     compared["over T timesteps"] += 1
+
+
+def test_a_running_sum_of_one_timestep_is_that_timestep() -> None:
+    """It begins with zeros of the shape of what is summed."""
+    net = carried(Net((1, 5, 5), seed=1, rms=2.0).conv(3, 3, 1, 1), 1, current=0.5)
+    unrolled(net.pool("MaxPool", 2, 1), 1, summed=True).flatten().linear(3)
+    _check(case_of(net, samples=4), 16)
 
 
 # -- the law has teeth ---------------------------------------------------------------------

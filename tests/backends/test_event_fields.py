@@ -130,7 +130,8 @@ def everything_else() -> Program:
     weights = tuple(np.full((1, 2, 1, 1), 127, np.int8) for _ in range(3))
     zero, reach = np.zeros(1, np.int64), 127 * (1 + 256 + 65536) * 2 * 65535
     conv = Projection("x", "conv", weights, 65535)
-    memory = {"carry": "delayed", "decay": (1, 1), "fraction": 1, "threshold": np.ones(1, np.int64)}
+    memory = {"carry": "delayed", "decay": (1, 1), "fraction": 1, "current": (1, 1),
+              "threshold": np.ones(1, np.int64)}  # fmt: skip
     program = Program(
         "everything else",
         (

@@ -99,6 +99,10 @@ void add_carry(network *net, rng *r, int32_t neuron, ev_carry carry, int64_t sca
     field[EV_NODE_DECAY_SHIFT] = between(r, 0, 8);
     field[EV_NODE_DECAY] = between(r, 0, 1 << field[EV_NODE_DECAY_SHIFT]);
     field[EV_NODE_FRACTION] = between(r, 0, 12);
+    if (draw(r, 2)) {
+        field[EV_NODE_CURRENT_SHIFT] = between(r, 0, 8);
+        field[EV_NODE_CURRENT] = between(r, 0, 1 << field[EV_NODE_CURRENT_SHIFT]);
+    }
     for (int64_t c = 0; c < channels; c++)
         threshold[c] = any(r, scale);
 }

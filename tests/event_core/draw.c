@@ -138,7 +138,7 @@ static void draw_neuron(network *net, rng *r, int32_t source)
         of = (shape){of.width, of.channels, of.height};
     node = add_neuron(net, r, of, source, of.channels > 20 && ticks > 15 ? 15 : ticks, scale);
     if (draw(r, 3) == 0)
-        add_carry(net, r, node, EV_CARRY_SOFT + draw(r, 3), scale);
+        add_carry(net, r, node, EV_CARRY_SOFT + draw(r, 4), scale);
 }
 
 static void draw_pool(network *net, rng *r)

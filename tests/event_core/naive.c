@@ -147,25 +147,29 @@ static int64_t floor_of(int64_t value, int64_t shift)
     return value / divisor - (value % divisor < 0);
 }
 
-/* Spikes of neuron `at`, channels first, what stays of its membrane, and what that is lowered by
- * after the next decay. */
+/* Spikes of neuron `at`, channels first, what stays of its membrane, what that is lowered by after
+ * the next decay, and the current before it. */
 static int64_t fired(const reading *r, int32_t node, int64_t at)
 {
     const int64_t *f = node_of(r->head, node);
     int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]);
-    int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][2 * at], count;
+    int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][3 * at];
+    int64_t count, raised = 0;
     const int64_t *threshold;
 
     if (f[EV_NODE_CARRY] == EV_CARRY_NONE) /* its threshold was not checked */
         return spikes(r, f, channel, v);
     threshold = data_at(r->head, f[EV_NODE_THRESHOLD]);
-    v = v * (INT64_C(1) << f[EV_NODE_FRACTION]) +
-        floor_of(membrane[0] * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - membrane[1];
-    count = spikes(r, f, channel, v);
+    if (f[EV_NODE_CARRY] == EV_CARRY_RAISED && spikes(r, f, channel, membrane[0]) > 0)
+        raised = threshold[channel];
+    membrane[2] = v * (INT64_C(1) << f[EV_NODE_FRACTION]) +
+                  floor_of(membrane[2] * f[EV_NODE_CURRENT], f[EV_NODE_CURRENT_SHIFT]);
+    v = membrane[2] + floor_of(membrane[0] * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - membrane[1];
+    count = spikes(r, f, channel, v - raised);
     membrane[0] = v;
     if (f[EV_NODE_CARRY] == EV_CARRY_DELAYED)
         membrane[1] = count * threshold[channel];
-    else if (f[EV_NODE_CARRY] == EV_CARRY_SOFT)
+    else if (f[EV_NODE_CARRY] != EV_CARRY_HARD)
         membrane[0] -= count * threshold[channel];
     else if (count > 0)
         membrane[0] = 0;
@@ -268,7 +272,7 @@ void naive_run(const int64_t *bytes, const int32_t *sample, int64_t **values)
     reading r = {bytes, zeros(nodes, sizeof(*r.now)), zeros(nodes, sizeof(*r.membrane))};
 
     for (size_t i = 0; i < nodes; i++)
-        r.membrane[i] = zeros(2 * (size_t)naive_elements(bytes, (int32_t)i), sizeof(int64_t));
+        r.membrane[i] = zeros(3 * (size_t)naive_elements(bytes, (int32_t)i), sizeof(int64_t));
     for (int64_t t = 0; t < bytes[EV_HEAD_TIMESTEPS]; t++) {
         for (size_t i = 0; i < nodes; i++)
             r.now[i] = values[i] + t * naive_elements(bytes, (int32_t)i);

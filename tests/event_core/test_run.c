@@ -166,7 +166,7 @@ static void carries(network *net, rng *r)
     network_start(net, 4, of, 15);
     node = add_accumulator(net, r, of, 300, 0);
     add_projection(net, r, 0, EV_CONV, three);
-    for (ev_carry carry = EV_CARRY_SOFT; carry <= EV_CARRY_DELAYED; carry++) {
+    for (ev_carry carry = EV_CARRY_SOFT; carry <= EV_CARRY_RAISED; carry++) {
         add_carry(net, r, add_neuron(net, r, of, node, 4, 900), carry, 900);
         add_carry(net, r, add_neuron(net, r, (shape){3, 18, 3}, node, 9, 900), carry, 900);
     }

@@ -447,6 +447,16 @@ class Weighted(nn.Module):
         self.register_buffer("running_mean", None)
 
 
+def test_states_of_a_network_that_was_run_as_it_was_made_are_left_out():
+    """sinabs' Network does that: its states have a batch of one, those of the file a larger one."""
+    net = nn.Sequential(nn.Linear(3, 3), Adapting())
+    trained = {**net.state_dict(), "1.b": torch.ones(8, 3), "1.v_mem": torch.ones(8, 3)}
+    net[1].b, net[1].v_mem = torch.zeros(1, 3), torch.zeros(1, 3)
+    report = load_weights(net, weights(trained))
+    assert sorted(report.states) == ["1.b", "1.v_mem"]
+    assert net[1].v_mem.shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     ("key", "why"),
     [

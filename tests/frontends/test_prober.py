@@ -140,7 +140,36 @@ def test_a_limit_of_the_membrane_is_found(limits) -> None:
         probe(Unround(limits), torch.zeros(T, N, 3, 2), N)
 
 
+class Resets(nn.Module):
+    """Spikes that take nothing, several of them in a timestep, or a Leaky reset at once."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for u in x:
+            h = 0.5 * v + u
+            if self.kind == "none":
+                spikes, v = (h > 1).float(), h
+            elif self.kind == "counts":
+                spikes = torch.floor(h).clamp(0, 3)
+                v = h - spikes
+            else:
+                spikes = (h - (v > 1).float() > 1).float()
+                v = h - spikes
+            out.append(spikes)
+        return torch.stack(out)
+
+
 FOUND = {
+    "no reset": (Resets("none"), (T, N, 5), {
+        "decay": 0.5, "gain": 1.0, "threshold": 1.0, "rule": ">", "reset": "none"}),
+    "raised": (Resets("raised"), (T, N, 5), {
+        "decay": 0.5, "gain": 1.0, "threshold": 1.0, "rule": ">", "reset": "raised"}),
+    "counts": (Resets("counts"), (T, N, 5), {
+        "D": 3, "decay": 0.5, "gain": 1.0, "threshold": 1.0, "rule": ">=", "reset": "soft"}),
     "filled by index": (FilledByIndex(), (T, N, 3, 2), {
         "decay": 0.25, "gain": 1.0, "threshold": 0.5, "rule": ">", "reset": "hard"}),
     "several spikes": (SeveralSpikes(), (T, N, 5), {
@@ -155,10 +184,17 @@ FOUND = {
         "T": T}),
     "two memories": (Several((0.75, 1.5), inclusive=True), (T * N, 5), {
         "decay": 0.25, "gain": 1.0, "thresholds": (0.75, 1.5), "axes": "T*N", "T": T}),
+    "memories as far apart as levels": (Several((0.5, 1.5), inclusive=True), (T * N, 5), {
+        "decay": 0.25, "gain": 1.0, "thresholds": (0.5, 1.5), "axes": "T*N", "T": T}),
     "samples first": (Lined(), (N, T, 3, 2), {
         "decay": 0.9, "gain": 1.0, "threshold": 0.6, "rule": ">", "reset": "delayed",
         "axes": "N,T"}),
 }  # fmt: skip
+
+
+def test_levels_at_whole_numbers_are_thresholds_that_are_counted() -> None:
+    spec = StatefulFireSpec(D=4, decay=0.25, gain=1.0, rule=">=", reset="soft")
+    assert probe(Floored(), torch.zeros(T, N, 5), N) == spec
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -204,13 +240,17 @@ class ResetElsewhere(nn.Module):
 
 
 class Floored(nn.Module):
-    """Levels begin at whole numbers."""
+    """Levels begin at whole numbers, or somewhere between."""
+
+    def __init__(self, top: int = 4, more: float = 0.0) -> None:
+        super().__init__()
+        self.top, self.more = top, more
 
     def forward(self, x: Tensor) -> Tensor:
         out, membrane, spike = torch.zeros_like(x), torch.zeros_like(x[0]), torch.zeros_like(x[0])
         for t in range(x.shape[0]):
             membrane = (membrane - spike) * 0.25 + x[t]
-            spike = out[t] = membrane.clamp(0, 4).floor()
+            spike = out[t] = (membrane.clamp(0, self.top) + self.more).floor()
         return out
 
 
@@ -237,7 +277,10 @@ class Refractory(FilledByIndex):
             r"which fires, one of 0.9 fires again, and none of 1 \(hard reset\)",
         ),
         (Entangled(), "by the description"),
-        (Floored(), "its first level begins at 1, others 1 apart; levels that begin half a step"),
+        (
+            Floored(9, 0.25),
+            "its first level begins at 0.75, others 1 apart; levels that begin half",
+        ),
         (Refractory(), "drives of .* fire .* in PyTorch and .* by the description"),
     ],
 )

@@ -15,6 +15,7 @@ from snntorch import surrogate, utils
 from torch import nn
 
 import snncc
+from snncc.cli.report_lines import _memory
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError
 from snncc.frontends.leaves import StepSpec, find_leaves
@@ -35,10 +36,11 @@ def leaky(**more: Any) -> Any:
 
 def by_library(neuron: Any, drive: np.ndarray) -> np.ndarray:
     """Spikes of the library's own loop."""
-    membrane, fired = neuron.reset_mem(), []
+    states, fired = neuron.reset_mem(), []
+    states = states if isinstance(states, tuple) else (states,)
     with torch.no_grad():
         for x in torch.from_numpy(drive):
-            spikes, membrane = neuron(x, membrane)
+            spikes, *states = neuron(x, *states)
             fired.append(spikes.numpy())
     return np.stack(fired)
 
@@ -77,6 +79,30 @@ def test_a_leaky_is_its_operator_at_every_timestep(
     np.testing.assert_array_equal(by_operator(neuron, drive), by_library(neuron, drive))
 
 
+OTHERS = {
+    "at once": lambda **more: leaky(reset_delay=False, **more),
+    "none": lambda **more: leaky(reset_mechanism="none", **more),
+    "synaptic": lambda **more: snntorch.Synaptic(alpha=0.75, **more),
+    "synaptic, at once": lambda **more: snntorch.Synaptic(alpha=0.75, reset_delay=False, **more),
+    "synaptic, to 0 at once": lambda **more: snntorch.Synaptic(
+        alpha=0.5, reset_delay=False, reset_mechanism="zero", **more
+    ),
+    "synaptic, none": lambda **more: snntorch.Synaptic(alpha=0.5, reset_mechanism="none", **more),
+    "lapicque": lambda beta, threshold: snntorch.Lapicque(R=1, C=2, threshold=threshold),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(("beta", "threshold"), [(0.5, 0.5), (0.75, 1.0), (1.0, 2.0), (0.0, 0.5)])
+def test_neurons_with_other_resets_or_a_current_are_their_operators(kind, beta, threshold):
+    quarters = np.random.default_rng(3).integers(-6, 12, (9, 4, 60))
+    drive = (quarters * np.float32(threshold / 4)).astype(np.float32)  # often twice the threshold
+    neuron = OTHERS[kind](beta=beta, threshold=threshold)
+    spikes = by_library(neuron, drive)
+    assert 0 < spikes.mean() < 1
+    np.testing.assert_array_equal(by_operator(neuron, drive), spikes)
+
+
 def test_its_reset_comes_a_timestep_late_and_behind_the_decay():
     drive = np.float32([[[2.0]], [[0.0]], [[0.5]], [[0.6]]])  # U = 2, 2/2 - 1, 0 + .5, .25 + .6
     neuron = leaky(threshold=1.0)
@@ -105,10 +131,7 @@ class Inverted(nn.Module):
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"reset_mechanism": "none"}, "reset_mechanism='subtract' or 'zero'"),
-        ({"reset_delay": False}, "reset_delay=True with 'subtract'"),
         ({"beta": torch.ones(3)}, "one beta for all neurons"),
-        ({"threshold": torch.ones(3)}, "one threshold for all neurons"),
         ({"threshold": 0.0}, "a threshold above 0"),
         ({"graded_spikes_factor": 2.0}, "graded_spikes_factor=1"),
         ({"state_quant": lambda x: x}, "no state_quant"),
@@ -133,12 +156,13 @@ def test_a_leaky_that_fires_otherwise_than_its_attributes_say_is_refused(hidden)
 
 
 def test_all_that_stands_in_the_way_is_said_at_once():
-    net = nn.Sequential(leaky(reset_mechanism="none", threshold=0.0), snntorch.Lapicque(beta=0.5))
+    wrong = {"threshold": 0.0, "inhibition": True}
+    net = nn.Sequential(leaky(**wrong), snntorch.Alpha(alpha=0.9, beta=0.5))
     with pytest.raises(UnsupportedModelError) as caught:
         find_leaves(net)
     assert len(caught.value.faults) == 2
-    assert "'subtract' or 'zero', a threshold above 0" in str(caught.value)
-    assert "Lapicque is a neuron that snncc does not know" in str(caught.value)
+    assert "inhibition=False, a threshold above 0" in str(caught.value)
+    assert "Alpha does not become spikes: its membrane is the difference" in str(caught.value)
 
 
 def test_surrogates_whose_forward_is_a_step_are_all_alike():
@@ -270,6 +294,87 @@ def test_neurons_alike_on_the_same_drive_stay_two_neurons():
     assert (model.report.changed, model.report.verify.mismatched) == (0, 0)
 
 
+class Thresholds(nn.Module):
+    """A threshold for each channel, and for each neuron."""
+
+    def __init__(self, **more):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 3, 3), nn.Linear(48, 6)
+        self.lif1 = leaky(**{**more, "threshold": torch.tensor([0.3, 0.5, 1.7]).view(3, 1, 1)})
+        each = torch.linspace(0.2, 0.9, 6)
+        self.lif2 = leaky(**{**more, "threshold": each, "learn_threshold": True})
+
+    def forward(self, x):
+        mem1, mem2, total = self.lif1.reset_mem(), self.lif2.reset_mem(), 0
+        for _ in range(T):
+            one, mem1 = self.lif1(2 * self.conv(x), mem1)
+            two, mem2 = self.lif2(2 * self.fc(one.flatten(1)), mem2)
+            total = total + two
+        return total
+
+
+@pytest.mark.parametrize("more", [{}, pytest.param({"reset_delay": False}, marks=pytest.mark.slow)])
+def test_each_neuron_may_have_a_threshold_of_its_own(more):
+    torch.manual_seed(1)
+    net = Thresholds(**more).eval()
+    x = np.random.default_rng(0).integers(0, 256, (24, 1, 6, 6)).astype(np.uint8)
+    expected = eager(net, x)
+    model = compiled(net, x)
+    report = model.report
+    assert (report.import_law.neurons, report.import_law.changed, report.changed) == (2, 0, 0)
+    assert report.verify.mismatched == 0
+    assert not report.verify.coverage.silent
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
+
+
+class Mixed(nn.Module):
+    """Synaptic neurons, and Leaky ones whose reset comes at once, or never."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        more = {"init_hidden": hidden, "threshold": 0.5}
+        self.conv, self.fc1, self.fc2 = nn.Conv2d(1, 3, 3), nn.Linear(48, 12), nn.Linear(12, 4)
+        self.lif1 = leaky(reset_delay=False, init_hidden=hidden)
+        self.lif2 = snntorch.Synaptic(alpha=0.75, beta=0.5, **more)
+        self.lif3 = leaky(reset_mechanism="none", init_hidden=hidden)
+        self.hidden = hidden
+
+    def forward(self, x):
+        if self.hidden:
+            utils.reset(self)
+        mem1, mem3, total = self.lif1.reset_mem(), None, 0
+        syn2, mem2 = self.lif2.reset_mem()
+        for _ in range(4):
+            if self.hidden:
+                one = self.lif1(3 * self.conv(x)).flatten(1)
+                total = total + self.lif3(3 * self.fc2(self.lif2(3 * self.fc1(one))))
+                continue
+            one, mem1 = self.lif1(3 * self.conv(x), mem1)
+            two, syn2, mem2 = self.lif2(3 * self.fc1(one.flatten(1)), syn2, mem2)
+            three, mem3 = self.lif3(3 * self.fc2(two), mem3)
+            total = total + three
+        return total
+
+
+@pytest.mark.parametrize("hidden", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_currents_and_other_resets_fire_the_same_on_every_engine(hidden):
+    torch.manual_seed(1)
+    net = Mixed(hidden).eval()
+    x = np.random.default_rng(0).integers(0, 256, (24, 1, 6, 6)).astype(np.uint8)
+    expected = eager(net, x)
+    model = compiled(net, x)
+    report = model.report
+    assert [n.carry for n in model.program.neurons] == ["raised", "delayed", "soft"]
+    assert [n.current for n in model.program.neurons] == [(0, 0), (3, 2), (0, 0)]
+    # (T - 1) decays by 1/2 or 3/4 need so many bits each: nothing is rounded
+    assert [n.fraction for n in model.program.neurons] == [3, 6, 3]
+    assert [int(n.threshold.max() > 0) for n in model.program.neurons] == [1, 1, 0]
+    assert (report.import_law.neurons, report.import_law.changed, report.changed) == (3, 0, 0)
+    assert report.verify.mismatched == 0
+    assert not report.verify.coverage.silent
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 
@@ -328,3 +433,43 @@ def test_a_loop_is_imported_once():
     calls = [n.metadata_props["snncc.calls"] for n in fires]  # as the loop makes them
     assert calls == ["0,3,6", "1,4,7", "2,5,8"]
     assert [n.attributes["T"].value for n in fires] == [T] * 3
+
+
+# -- membranes that no 62 bits hold -----------------------------------------------------------
+
+
+class Long(nn.Module):
+    """One layer over T timesteps."""
+
+    def __init__(self, T, beta):
+        super().__init__()
+        self.fc, self.lif, self.T = nn.Linear(36, 6), leaky(beta=beta), T
+
+    def forward(self, x):
+        membrane, total = self.lif.reset_mem(), 0
+        for _ in range(self.T):
+            spikes, membrane = self.lif(self.fc(x.flatten(1)), membrane)
+            total = total + spikes
+        return total / self.T
+
+
+@pytest.mark.parametrize(
+    ("T", "beta", "told"),
+    [
+        (40, 0.75, "membranes rounded: lif ({} of 78 further bits that are exact)"),
+        (3, 0.9, "membranes rounded: lif (a decay to 16 bits, {} further bits)"),
+        (3, 0.75, None),
+    ],
+)
+def test_membranes_that_are_rounded_are_said_to_be(T, beta, told):
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).integers(0, 256, (8, 1, 6, 6)).astype(np.uint8)
+    model = compiled(Long(T, beta).eval(), x)
+    (neuron,) = model.program.neurons
+    (line,) = _memory(model) or [None]
+    told = told and told.format(neuron.fraction)
+    assert line == (told and ("memory", told, "part of what is measured as weights"))
+    assert neuron.fraction < 62 - neuron.decay[1]
+    assert model.report.verify.mismatched == 0
+    assert not model.report.verify.coverage.silent
+    assert model.report.changed is not None  # what rounding changes is counted

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from snncc.errors import UnsupportedModelError, UsageError
-from snncc.frontends import leaves, trial
+from snncc.frontends import leaves
+from snncc.frontends.described import fired
 from snncc.frontends.leaves import (
     IntegerFireSpec,
     StatefulFireSpec,
@@ -119,7 +120,7 @@ def test_after_what_is_not_sure_nothing_is() -> None:
     neuron = StatefulFireSpec(decay=1 / 3, gain=1.0)
     held = torch.linspace(0.1, 0.9, 33)
     drives = torch.stack([held, 1 - held * torch.tensor(1 / 3), torch.full_like(held, 0.25)])
-    _, sure = trial._fired(neuron, drives)
+    _, sure = fired(neuron, drives)
     assert not sure[1].all()
     assert (sure[1:] <= sure[:-1]).all()
 
@@ -362,8 +363,10 @@ def test_a_beginning_that_is_not_empty_is_refused() -> None:
         (lambda: IntegerFireSpec(4, "x"), "norm is 'x'; give a finite number"),
         (lambda: IntegerFireSpec(4, rounding="down"), "give 'half-even' or 'half-up'"),
         (lambda: StatefulFireSpec(rule="ge"), "give '>=', '>', 'half-even' or 'half-up'"),
-        (lambda: StatefulFireSpec(reset="subtract"), "give 'hard', 'soft' or 'delayed'"),
-        (lambda: StatefulFireSpec(D=2), "rule '>=' fires one spike, but D is 2"),
+        (lambda: StatefulFireSpec(reset="subtract"),
+         "give 'hard', 'soft', 'delayed', 'raised' or 'none'"),
+        (lambda: StatefulFireSpec(D=2, rule=">"), "rule '>' fires one spike, but D is 2"),
+        (lambda: StatefulFireSpec(D=2, reset="raised"), "reset 'raised' goes with D=1"),
         (lambda: StatefulFireSpec(gain=0), "gain is 0"),
         (lambda: StatefulFireSpec(decay=float("nan")), "decay is nan; give a finite number"),
         (lambda: StatefulFireSpec(state=None), "give the name of the attribute"),

@@ -53,7 +53,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
     ),
     "StatefulFire": (
         {"T": 2, "D": 1, "decay": 0.5, "gain": 1.0, "threshold": 1.0, "norm": 1.0,
-         "rule": ">=", "reset": "soft"},
+         "rule": ">=", "reset": "soft", "current": 0.5},
         [np.zeros((2, 3), np.float32)],
     ),
     "Attention": (
@@ -80,11 +80,13 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
     "TimeFirst": ({"T": 2}, [np.zeros((1, 2, 3), np.float32)]),
     "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
     "StatefulFireCount": (
-        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "hard"},
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "hard", "current": 0,
+         "current_shift": 0},
         [np.zeros((2, 3), np.int64), np.zeros((1, 2), np.int64), np.ones((1, 1), np.int64)],
     ),
     "StatefulIF": (
-        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft"},
+        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft", "current": 1,
+         "current_shift": 2},
         [np.zeros((2, 3), np.int64), np.zeros((3, 2), np.int64), np.ones((3, 1), np.int64)],
     ),
 }  # fmt: skip
@@ -374,36 +376,47 @@ def test_time_sum_adds_the_timesteps() -> None:
 
 def fired(h: Array, D: int, rule: str) -> Array:
     """Spikes at relative potentials h."""
-    if rule in (">=", ">"):
-        return (h >= 1 if rule == ">=" else h > 1).astype(np.float32)
+    if rule == ">":
+        return np.asarray(h > 1, np.float32)
+    if rule == ">=":
+        return np.asarray(np.floor(np.clip(h, 0, D)))
     u = np.clip(h, 0, D)
     return np.asarray(np.rint(u) if rule == "half-even" else np.floor(u + np.float32(0.5)))
 
 
-RESETS = ("soft", "hard", "delayed")
+RESETS = ("soft", "hard", "delayed", "raised")
 
 
-def kept(h: Array, s: Array, taken: Array, reset: str) -> tuple[Array, Array]:
-    """What stays of a membrane, and what the next one is lowered by."""
-    if reset == "delayed":
-        return h, taken
-    return h - taken if reset == "soft" else np.where(s == 0, h, 0), 0 * taken
+def kept(h: Array, s: Array, taken: Array, reset: str) -> Array:
+    """What stays of a membrane."""
+    if reset == "hard":
+        return np.where(s == 0, h, 0)
+    return h if reset in ("delayed", "none") else h - taken
 
 
-@settings(max_examples=30)
-@given(RNG, st.sampled_from([">=", ">", "half-even", "half-up"]), st.sampled_from(RESETS))
+@settings(max_examples=50)
+@given(
+    RNG, st.sampled_from([">=", ">", "half-even", "half-up"]), st.sampled_from([*RESETS, "none"]),
+    st.sampled_from([0.0, 0.5]),
+)  # fmt: skip
 def test_stateful_fire_charges_fires_and_resets(
-    rng: np.random.Generator, rule: str, reset: str
+    rng: np.random.Generator, rule: str, reset: str, current: float
 ) -> None:
-    T, D = int(rng.integers(1, 5)), 1 if rule in (">=", ">") else int(rng.integers(1, 8))
+    reset = "soft" if reset == "raised" and rule.startswith("half") else reset
+    is_one = rule == ">" or reset == "raised"
+    T, D = int(rng.integers(1, 5)), 1 if is_one else int(rng.integers(1, 8))
     x = (rng.integers(-8, 4 * D + 8, (T, 2, 5)) / 4).astype(np.float32)
     more = {"decay": 0.5, "gain": 0.25, "threshold": 2.0, "norm": 4.0}
-    y = run("StatefulFire", x.reshape(-1, 5), T=T, D=D, rule=rule, reset=reset, **more)
-    v = owed = np.zeros((2, 5), np.float32)
+    more |= {"rule": rule, "reset": reset, "current": current}
+    y = run("StatefulFire", x.reshape(-1, 5), T=T, D=D, **more)
+    v = owed = flow = np.zeros((2, 5), np.float32)
     for i in range(T):
-        h = np.float32(0.5) * v + np.float32(0.25) * x[i] - owed
-        s = fired(h / 2, D, rule)
-        v, owed = kept(h, s, 2 * s, reset)
+        flow = np.float32(current) * flow + x[i]
+        h = np.float32(0.5) * v + np.float32(0.25) * flow
+        raised = fired(v / 2, D, rule) * np.float32(2 * (reset == "raised"))
+        h = h - owed
+        s = fired((h - raised) / 2, D, rule)
+        v, owed = kept(h, s, 2 * s, reset), 2 * s * (reset == "delayed")
         np.testing.assert_array_equal(y.reshape(x.shape)[i], s / 4)
 
 
@@ -421,8 +434,10 @@ def memories(draw: st.DrawFn) -> tuple[Array, Array, Array, dict[str, Any]]:
     rows = draw(st.sampled_from([1, shape[2]]))
     levels = np.sort(rng.integers(-20, 60, (rows, D)), axis=1) << fraction
     threshold = rng.integers(1, 30, (rows, 1)) << fraction
+    slow = draw(st.integers(0, 3))
     numbers = {"T": T, "numerator": int(rng.integers(0, 2**shift + 1)), "shift": shift,
-               "fraction": fraction, "reset": draw(st.sampled_from(RESETS))}  # fmt: skip
+               "fraction": fraction, "reset": draw(st.sampled_from(RESETS)),
+               "current": draw(st.integers(0, 2**slow)), "current_shift": slow}  # fmt: skip
     return rng.integers(-40, 80, shape), levels, threshold, numbers
 
 
@@ -430,13 +445,17 @@ def remembered(v: Array, levels: Array, threshold: Array, numbers: dict[str, Any
     """Spikes per timestep in plain integers."""
     tail = (1,) * (v.ndim - 3)
     theta = threshold.reshape(-1, *tail)
-    carried = owed = np.zeros(v.shape[1:], np.int64)
+    carried = owed = flow = np.zeros(v.shape[1:], np.int64)
     found = []
     for drive in v:
         decayed = (numbers["numerator"] * carried) // 2 ** numbers["shift"]
-        h = decayed + drive * 2 ** numbers["fraction"] - owed
-        s = count(h, levels)
-        carried, owed = kept(h, s, s * theta, numbers["reset"])
+        flow = (numbers["current"] * flow) // 2 ** numbers["current_shift"]
+        flow = flow + drive * 2 ** numbers["fraction"]
+        h = decayed + flow - owed
+        raised = theta * (count(carried, levels[:, :1]) * (numbers["reset"] == "raised"))
+        s = count(h - raised, levels)
+        carried = kept(h, s, s * theta, numbers["reset"])
+        owed = s * theta * (numbers["reset"] == "delayed")
         found.append(s)
     return np.array(found)
 

@@ -41,7 +41,7 @@ TEXTS: Mapping[str, tuple[tuple[int, ...], str]] = {
           u = Gemm (flat, w)
           s = ai.snncc.StatefulFire <T: int = 2, D: int = 1, decay: float = 0.5, gain: float = 1.0,
               threshold: float = 1.0, norm: float = 1.0, rule: string = ">=",
-              reset: string = "soft"> (u)
+              reset: string = "soft", current: float = 0.0> (u)
           each = Reshape (s, apart)
           y = ReduceMean <keepdims: int = 0> (each, zero)
         }"""),

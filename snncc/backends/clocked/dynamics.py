@@ -59,12 +59,21 @@ class Carried:
         self.distances = np.diff(neuron.levels, axis=1).T
         self.numerator, self.shift = neuron.decay
         self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
+        self.current, self.current_shift = neuron.current
         self.rest: Ints = np.zeros((), dtype=np.int64)
+        self.flow: Ints = np.zeros((), dtype=np.int64)
 
     def load(self, potential: Ints) -> None:
         """See Dynamics."""
-        self.rest = self.decayed() + (potential << self.fraction)
+        self.rest = self.decayed() + self.driven(potential << self.fraction)
         self.membrane = self.rest - self.first
+
+    def driven(self, drive: Ints) -> Ints:
+        """What comes into the membrane: the drive, or the current that it goes into."""
+        if self.current:
+            drive = drive + ((self.flow * self.current) >> self.current_shift)
+            self.flow = drive
+        return drive
 
     def decayed(self) -> Ints:
         """What is left of the last timestep."""
@@ -109,12 +118,23 @@ class DelayedReset(Carried):
         self.owed = self.owed + fired * self.threshold
 
 
+class RaisedReset(Carried):
+    """A soft reset; what would fire again by itself raises the levels by a threshold first."""
+
+    def load(self, potential: Ints) -> None:
+        """See Dynamics."""
+        raised = (self.rest >= self.first) * self.threshold
+        super().load(potential)
+        self.membrane -= raised
+
+
 #: Neuron dynamics by ``Neuron.carry``: a new kind of neuron is one class and one line here.
 DYNAMICS: dict[str, Callable[[Neuron], Dynamics]] = {
     "none": SoftReset,
     "soft": Carried,
     "hard": HardReset,
     "delayed": DelayedReset,
+    "raised": RaisedReset,
 }
 
 

@@ -43,7 +43,8 @@ MAGIC = int.from_bytes(b"SNCCEV01", "little")
 HEAD = ("magic", "timesteps", "nodes", "projections", "keep", "data_bytes")
 _PLACE = ("kind", "channels", "height", "width", "source", "payload")
 _ACCUMULATED = ("first", "count", "bias", "bias_is_map")
-_FIRED = ("ticks", "levels", "carry", "decay", "decay_shift", "fraction", "threshold")
+_DECAYS = ("decay", "decay_shift", "fraction", "threshold", "current", "current_shift")
+_FIRED = ("ticks", "levels", "carry", *_DECAYS)
 _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_left")
 _MASK = ("patches_h", "patches_w")
 _ATTENTION = ("k", "v", "heads", "order")
@@ -151,6 +152,7 @@ class _Writer:
         threshold = self._add(np.broadcast_to(node.threshold, channels), "<i8")
         decay, shift = node.decay
         carried = {"decay": decay, "decay_shift": shift, "fraction": node.fraction}
+        carried |= dict(zip(("current", "current_shift"), node.current, strict=True))
         return {**fields, **carried, "threshold": threshold}
 
     def pool(self, node: Pool) -> Fields:

@@ -119,6 +119,10 @@ def _integer_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
 # -- a membrane that stays: levels, threshold and decay on a grid of its own, which is finer ---
 
 
+#: What a reset is on integers, where that has another name: spikes take a threshold of 0.
+_CARRIES = {"none": "soft"}
+
+
 def _stateful_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
     if any(grid.shifts) or any(t <= 0 for t in grid.thresholds):
         what = "a shift or negative scale before a neuron with memory"
@@ -129,7 +133,8 @@ def _stateful_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
         return Refusal("its membrane does not fit 64 bits", "fewer weight bits")
     attributes = {
         "T": carry.T, "numerator": made.decay[0], "shift": made.decay[1],
-        "fraction": made.fraction, "reset": carry.reset,
+        "fraction": made.fraction, "reset": _CARRIES.get(carry.reset, carry.reset),
+        "current": made.current[0], "current_shift": made.current[1],
     }  # fmt: skip
     constants = {"levels": made.levels, "threshold": made.threshold}
     return Counter(constants, carry.D, carry.rule, attributes)
@@ -141,7 +146,7 @@ def _stateful_bits(node: ir.Node) -> int:
     Where it is rounded anyway, a finer potential is worth as much.
     """
     carry = carry_of(node)
-    shift = fixed_decay(carry.decay)[1]
+    shift = max(fixed_decay(decay)[1] for decay in (carry.decay, carry.current))
     exact = shift * (carry.T - 1)
     return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
 
@@ -151,6 +156,7 @@ def _stateful_fields(node: ir.Node) -> dict[str, Any]:
         "carry": attribute(node, "reset"),
         "decay": (attribute(node, "numerator"), attribute(node, "shift")),
         "fraction": attribute(node, "fraction"),
+        "current": (attribute(node, "current"), attribute(node, "current_shift")),
         "threshold": constant(node.inputs[2]),
     }
 

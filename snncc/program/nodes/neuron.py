@@ -43,12 +43,14 @@ class Carry:
         remembers: Whether anything stays.
         takes: Whether what stays is less by the threshold for each spike.
         is_late: They take it in the next timestep, after the decay.
+        raises: While what stays would fire by itself, one threshold more must be reached.
     """
 
     reset: str
     remembers: bool = True
     takes: bool = False
     is_late: bool = False
+    raises: bool = False
 
 
 #: ``Neuron.carry`` -> its rule. A new one is an entry here, and one in each engine's table.
@@ -57,6 +59,7 @@ CARRIES: Mapping[str, Carry] = {
     "soft": Carry("soft", takes=True),
     "hard": Carry("hard"),
     "delayed": Carry("delayed", takes=True, is_late=True),
+    "raised": Carry("soft", takes=True, raises=True),
 }
 _MEMORY = tuple(name for name, rule in CARRIES.items() if rule.remembers)
 
@@ -75,10 +78,15 @@ class Neuron(Firing):
             h = floor(V * decay) + potential * 2**fraction, which the levels are compared with,
             starts from V = 0, and of its h there stays ``soft``: h less ``threshold`` per spike;
             ``hard``: h, or 0 after a spike; ``delayed``: h, and the next h is lowered by
-            ``threshold`` per spike.
+            ``threshold`` per spike; ``raised``: as ``soft``, but where that reaches level 1 the
+            levels are a ``threshold`` higher in the next timestep.
         decay: (numerator, shift): numerator / 2**shift.
-        fraction: Bits of the membrane after the potential's unit; shift * (T - 1) is exact.
-        threshold: int64 (C,) or (1,), in units of the membrane; with ``carry`` only.
+        fraction: Bits of the membrane after the potential's unit; shift * (T - 1) is exact, of
+            the larger shift.
+        threshold: int64 (C,) or (1,), in units of the membrane; with ``carry`` only. 0: spikes
+            take nothing.
+        current: (numerator, shift), (0, 0) without one: the potential goes into a current,
+            i = floor(i * current) + potential * 2**fraction, and that into the membrane.
         norm: Value of one spike is 1 / norm (already folded; for people).
         rounding: ``half-even``, ``half-up``, ``>=`` or ``>`` (already in the levels; for people).
         module: Torch module path.
@@ -96,6 +104,7 @@ class Neuron(Firing):
     decay: tuple[int, int] = (0, 0)
     fraction: int = 0
     threshold: Array | None = None
+    current: tuple[int, int] = (0, 0)
 
     readers: ClassVar[Readers] = {
         **NODE_READERS,
@@ -108,6 +117,7 @@ class Neuron(Firing):
         "decay": _MEMORY,
         "fraction": _MEMORY,
         "threshold": _MEMORY,
+        "current": _MEMORY,
     }
     variants: ClassVar[tuple[str, tuple[str, ...]]] = ("carry", tuple(CARRIES))
 
@@ -133,7 +143,8 @@ class Neuron(Firing):
         if self.threshold is None:
             return potential
         reach = self.membrane_reach(timesteps, potential).compared
-        return -reach, reach
+        more = int(self.threshold.max()) if CARRIES[self.carry].raises else 0
+        return -reach - more, reach
 
     def membrane_reach(self, timesteps: int, potential: Range) -> Reach:
         """How far a membrane with memory reaches; arguments as ``membrane_bounds``."""
@@ -141,7 +152,7 @@ class Neuron(Firing):
         rule = CARRIES[self.carry]
         drive = max(map(abs, potential)) << self.fraction
         loss = self.D * int(self.threshold.max()) if rule.takes else 0
-        return membrane_reach(timesteps, self.decay, drive, loss, rule.is_late)
+        return membrane_reach(timesteps, self.decay, drive, loss, rule.is_late, self.current)
 
     # -- faults --------------------------------------------------------------------------------
 
@@ -166,15 +177,15 @@ class Neuron(Firing):
         require(bool((np.abs(levels.astype(np.float64)) < 2.0**62).all()), "levels out of range")
 
     def _check_memory(self, program: Network, source: Node) -> None:
-        numerator, shift = self.decay
-        require(0 <= shift <= _MAX_DECAY_SHIFT, f"decay {self.decay} out of range")
-        require(0 <= numerator <= 1 << shift, f"decay {self.decay} out of range")
+        for what, (numerator, shift) in (("decay", self.decay), ("current", self.current)):
+            is_one = 0 <= shift <= _MAX_DECAY_SHIFT and 0 <= numerator <= 1 << shift
+            require(is_one, f"{what} {(numerator, shift)} out of range")
         require(0 <= self.fraction < TOTAL_LIMIT.bit_length(), f"fraction {self.fraction}")
         taken = self.threshold
         require(taken is not None and taken.dtype == np.int64, "threshold is not int64")
         assert taken is not None
         require(taken.shape in ((1,), (self.shape[0],)), f"threshold has shape {taken.shape}")
-        require(int(taken.min()) > 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
+        require(int(taken.min()) >= 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
         widest = self.membrane_reach(program.timesteps, (-source.reach, source.reach)).widest
         require(widest < TOTAL_LIMIT, "membrane may overflow int64")
 

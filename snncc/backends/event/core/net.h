@@ -27,7 +27,7 @@ enum {
     EV_HEAD_WORDS
 };
 
-typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD, EV_CARRY_DELAYED } ev_carry;
+typedef enum { EV_CARRY_NONE, EV_CARRY_SOFT, EV_CARRY_HARD, EV_CARRY_DELAYED, EV_CARRY_RAISED } ev_carry;
 typedef enum { EV_POOL_MAX, EV_POOL_SUM } ev_pool_kind;
 typedef enum { EV_GATE_AND, EV_GATE_AND_NOT } ev_gate_kind;
 typedef enum { EV_KV_FIRST, EV_QK_FIRST } ev_order;
@@ -51,6 +51,8 @@ enum {
     EV_NODE_DECAY_SHIFT,
     EV_NODE_FRACTION,
     EV_NODE_THRESHOLD, /* offset of int64 [channels] */
+    EV_NODE_CURRENT,   /* decay of the current that the potential goes into, or 0 */
+    EV_NODE_CURRENT_SHIFT,
     EV_NODE_POOL,
     EV_NODE_KERNEL_H,
     EV_NODE_KERNEL_W,
@@ -149,8 +151,8 @@ typedef struct {
     int32_t neuron; /* the first fused neuron that reads it, or 0 */
     /* neurons */
     int32_t ticks, carry;
-    int64_t decay;
-    int32_t decay_shift, fraction;
+    int64_t decay, current;
+    int32_t decay_shift, current_shift, fraction;
     int32_t is_fused;  /* fires as soon as a row of its accumulator is complete */
     int32_t next;      /* the next fused neuron of its accumulator, or 0 */
     const int64_t *levels; /* [D][channels] */
@@ -195,10 +197,10 @@ static inline int64_t ev_elements(const ev_node *node)
     return (int64_t)node->channels * node->height * node->width;
 }
 
-/* Membranes of a neuron that carries; a delayed reset is kept after them, one for each. */
+/* Membranes of a neuron that carries; after them, one for each, a delayed reset and then a current. */
 static inline int64_t ev_memory(const ev_node *node)
 {
-    return ev_elements(node) * (node->carry == EV_CARRY_DELAYED ? 2 : 1);
+    return ev_elements(node) * (1 + (node->carry == EV_CARRY_DELAYED) + (node->current > 0));
 }
 
 static inline int32_t ev_rounded(int32_t value, int32_t multiple)

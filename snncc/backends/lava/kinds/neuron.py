@@ -19,7 +19,7 @@ from snncc.program.bounds import membrane_range
 __all__ = ["NEURON", "narrower", "population"]
 
 #: What the process models of populations do with their membranes, by ``Neuron.carry``.
-_RESETS = ("none", "soft", "hard", "delayed")
+_RESETS = ("none", "soft", "hard", "delayed", "raised")
 #: Shifts that no bits of weights make up for.
 _HEAVY_SHIFT = 13
 
@@ -43,7 +43,7 @@ def population(plan: Plan, node: Neuron, inputs: list[Emission], first: int, bia
     if node.threshold is not None:
         fields["threshold"] = plan.tensor(f"{node.name}.threshold", node.threshold)
         fields |= {"reset": node.carry, "decay": list(node.decay), "fraction": node.fraction}
-        fields["timesteps"] = plan.program.timesteps
+        fields |= {"timesteps": plan.program.timesteps, "current": list(node.current)}
         numerator, shift = node.decay
         note += f", {node.carry} reset, decay {numerator}/{2**shift}"
     emission = Emission(node.name, node.shape[::-1], first, node.D, 0)

@@ -82,20 +82,25 @@ class IFSoftReset(EmittedProcess):
 class IFMemory(EmittedProcess):
     """IF neurons whose membrane stays from timestep to timestep; within one they fire as above.
 
-    At the beginning of an answer ``rest = floor(rest * decay) + (potential << fraction)`` and ``m``
-    is counted from there. ``rest`` is 0 when a sample begins, and in a tick with a spike
+    At the beginning of an answer ``rest = floor(rest * decay) + drive`` and ``m`` is counted from
+    there; ``drive`` is ``potential << fraction``, or a current that this goes into:
+    ``flow = floor(flow * current) + (potential << fraction)``. ``rest`` is 0 when a sample begins,
+    and in a tick with a spike
 
     * ``soft``: lowered by ``threshold``;
     * ``hard``: set to 0;
-    * ``delayed``: left as it is; ``owed``, which the next timestep begins with, grows instead.
+    * ``delayed``: left as it is; ``owed``, which the next timestep begins with, grows instead;
+    * ``raised``: lowered by ``threshold``; a ``rest`` that reaches the first level lowers the next
+      ``m`` by one.
 
     Args:
         shape: Of the population.
         bias: Enters once per frame; broadcastable against ``shape``.
         levels: (D, C) or (D, 1), in units of the membrane.
         threshold: (C,) or (1,), in units of the membrane.
-        reset: ``soft``, ``hard`` or ``delayed``.
+        reset: ``soft``, ``hard``, ``delayed`` or ``raised``.
         decay: (numerator, shift): numerator / 2**shift.
+        current: The same of the current; (0, 0) without one.
         fraction: Bits of the membrane after the potential's unit.
         timesteps: Frames of a sample.
         first: Tick in which frame 0 is complete, and the first in which it is answered.
@@ -107,11 +112,11 @@ class IFMemory(EmittedProcess):
 
     def __init__(
         self, *, shape: Any, bias: Any, levels: Any, threshold: Any, reset: str, decay: Any,
-        fraction: int, timesteps: int, first: int, frame: int, name: str,
+        current: Any, fraction: int, timesteps: int, first: int, frame: int, name: str,
     ) -> None:  # fmt: skip
         super().__init__(
-            shape=shape, reset=reset, decay=decay, fraction=fraction, timesteps=timesteps,
-            first=first, frame=frame, name=name,
+            shape=shape, reset=reset, decay=decay, current=current, fraction=fraction,
+            timesteps=timesteps, first=first, frame=frame, name=name,
         )  # fmt: skip
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
@@ -119,6 +124,7 @@ class IFMemory(EmittedProcess):
         self.m = Var(shape=shape, init=0)
         self.rest = Var(shape=shape, init=0)
         self.owed = Var(shape=shape, init=0)
+        self.flow = Var(shape=shape, init=0)
         self.bias = Var(shape=shape, init=np.broadcast_to(bias, shape))
         self.levels = Var(shape=levels.shape, init=levels)
         self.threshold = Var(shape=threshold.shape, init=threshold)
@@ -227,25 +233,36 @@ class PyIFMemory(_Fires):
 
     rest: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     owed: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    flow: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     threshold: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.numerator, self.shift = proc_params["decay"]
+        self.current, self.current_shift = proc_params["current"]
         self.fraction, self.timesteps = proc_params["fraction"], proc_params["timesteps"]
         self.kind = proc_params["reset"]
 
     def load(self, number: int, potential: np.ndarray) -> None:
         """See _Integrator."""
         if number % self.timesteps == 0:
-            self.rest[:] = self.owed[:] = 0
+            self.rest[:] = self.owed[:] = self.flow[:] = 0
+        raised = (self.rest >= self.levels[0]) * self.threshold * (self.kind == "raised")
         # The product needs more than a state word, as in Lava's own LIF; what stays does not.
         left = (self.rest.astype(np.int64) * self.numerator) >> self.shift
-        membrane = left - self.owed + (potential.astype(np.int64) << self.fraction)
+        membrane = left - self.owed + self.driven(potential.astype(np.int64) << self.fraction)
         self.check(membrane)
         self.rest[:], self.owed[:] = membrane, 0
-        self.m[:] = self.rest - self.levels[0]
+        self.m[:] = self.rest - self.levels[0] - raised
         self.check(self.m)
+
+    def driven(self, drive: np.ndarray) -> np.ndarray:
+        """What comes into the membrane: the drive, or the current that it goes into."""
+        if self.current:
+            drive = drive + ((self.flow.astype(np.int64) * self.current) >> self.current_shift)
+            self.check(drive)
+            self.flow[:] = drive
+        return drive
 
     def reset(self, fired: np.ndarray) -> None:
         """See _Fires."""
@@ -253,6 +270,7 @@ class PyIFMemory(_Fires):
             self.rest[fired] = 0
         else:
             taken = fired * self.threshold
-            state = self.rest if self.kind == "soft" else self.owed
-            state += -taken if self.kind == "soft" else taken
+            is_late = self.kind == "delayed"
+            state = self.owed if is_late else self.rest
+            state += taken if is_late else -taken
             self.check(state)

@@ -19,11 +19,13 @@ static void read_levels(ev_record *r, ev_node *node)
 
 static void read_carry(ev_record *r, ev_node *node)
 {
-    node->carry = ev_small(r, EV_NODE_CARRY, EV_CARRY_NONE, EV_CARRY_DELAYED, "unknown carry");
+    node->carry = ev_small(r, EV_NODE_CARRY, EV_CARRY_NONE, EV_CARRY_RAISED, "unknown carry");
     if (node->carry == EV_CARRY_NONE)
         return;
     node->decay_shift = ev_small(r, EV_NODE_DECAY_SHIFT, 0, 24, "decay out of range");
     node->decay = ev_between(r, EV_NODE_DECAY, 0, INT64_C(1) << node->decay_shift, "decay out of range");
+    node->current_shift = ev_small(r, EV_NODE_CURRENT_SHIFT, 0, 24, "current out of range");
+    node->current = ev_between(r, EV_NODE_CURRENT, 0, INT64_C(1) << node->current_shift, "current out of range");
     node->fraction = ev_small(r, EV_NODE_FRACTION, 0, 61, "fraction out of range");
     node->threshold = ev_array(r, EV_NODE_THRESHOLD, node->channels, 8, "threshold outside the data");
     ev_check_range(r, node->threshold, node->channels, "threshold out of range");
@@ -43,10 +45,20 @@ static void read_neuron(ev_record *r, ev_net *net, ev_node *node)
     node->payload = node->ticks;
 }
 
+/* What a state becomes in a timestep that adds `drive`; EV_LIMIT if that, or a product, does not hold. */
+static int64_t next_reach(int64_t reach, int64_t decay, int32_t shift, int64_t drive)
+{
+    int64_t product;
+
+    if (__builtin_mul_overflow(decay, reach, &product) || product >= EV_LIMIT)
+        return EV_LIMIT;
+    return ev_added((product >> shift) + 1, drive, 0);
+}
+
 /* Follows the membrane over the timesteps: its product with the decay, too, must hold. */
 static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
 {
-    int64_t loss = 0, reach = drive, product, before, after;
+    int64_t loss = 0, reach = drive, flow = drive, before, after;
 
     if (node->carry != EV_CARRY_HARD)
         loss = ev_largest(node->threshold, node->channels);
@@ -55,16 +67,18 @@ static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
     before = node->carry == EV_CARRY_DELAYED ? 0 : loss;
     after = loss - before;
     for (int32_t t = 1; t < net->timesteps; t++) {
-        int64_t next;
+        int64_t flows = drive, next;
 
-        if (__builtin_mul_overflow(node->decay, reach + before, &product) || product >= EV_LIMIT)
+        if (node->current > 0)
+            flows = next_reach(flow, node->current, node->current_shift, drive);
+        next = next_reach(reach + before, node->decay, node->decay_shift, flows);
+        next = ev_added(next, after, 0);
+        if (flows >= EV_LIMIT || next >= EV_LIMIT)
             return 0;
-        next = ev_added((product >> node->decay_shift) + 1 + after, drive, 0);
-        if (next >= EV_LIMIT)
-            return 0;
-        if (next == reach)
+        if (next == reach && flows == flow)
             break;
         reach = next;
+        flow = flows;
     }
     return ev_added(reach, loss, 0) < EV_LIMIT;
 }
@@ -125,7 +139,7 @@ static uint8_t count_of(const ev_node *node, int64_t potential, size_t channel)
 /* The membrane after `count` spikes: soft reset takes a threshold each, hard reset everything. */
 static int64_t left_of(const ev_node *node, int64_t membrane, size_t channel, int32_t count)
 {
-    if (node->carry == EV_CARRY_SOFT)
+    if (node->carry != EV_CARRY_HARD)
         return membrane - count * node->threshold[channel];
     return count > 0 ? 0 : membrane;
 }
@@ -136,21 +150,35 @@ static int64_t floored(int64_t value, int32_t shift)
     return value >= 0 ? value >> shift : -((-value + (INT64_C(1) << shift) - 1) >> shift);
 }
 
+/* What comes into the membrane: the drive, or the current that it goes into, which is kept last. */
+static int64_t driven(const ev_node *node, int64_t *membrane, int64_t drive)
+{
+    int64_t *flow;
+
+    if (node->current == 0)
+        return drive;
+    flow = membrane + ev_memory(node) - ev_elements(node);
+    *flow = floored(*flow * node->current, node->current_shift) + drive;
+    return *flow;
+}
+
 /* Spike count of one neuron; `at` is its place in the membranes. */
 static uint8_t fire_one(const ev_state *state, int32_t i, size_t at, size_t channel,
                         int64_t potential)
 {
     const ev_node *node = &state->net->node[i];
-    int64_t membrane, *kept, *owed;
+    int64_t membrane, raised = 0, *kept, *owed;
     uint8_t count;
 
     if (node->carry == EV_CARRY_NONE)
         return count_of(node, potential, channel);
     kept = state->membrane[i] + at;
+    if (node->carry == EV_CARRY_RAISED && *kept >= node->levels[channel])
+        raised = node->threshold[channel];
     membrane = floored(*kept * node->decay, node->decay_shift) +
-               potential * (INT64_C(1) << node->fraction);
+               driven(node, kept, potential * (INT64_C(1) << node->fraction));
     if (node->carry != EV_CARRY_DELAYED) {
-        count = count_of(node, membrane, channel);
+        count = count_of(node, membrane - raised, channel);
         *kept = left_of(node, membrane, channel, count);
         return count;
     }
