@@ -161,6 +161,16 @@ def test_a_layer_reads_a_sum_of_spikes_once(name: str) -> None:
     assert rates(snncc.Session(model, engine="event").trace(X), model.program).sops > 0
 
 
+def test_a_sum_of_spikes_may_be_the_result() -> None:
+    net = Meeting(lambda net, a, b: a + b)
+    net.fc = nn.Identity()
+    model = snncc.compile(net, X, input_shape=(1, 6, 6), weight_bits=24, input=PIXELS)
+    assert (model.report.changed, model.report.verify.mismatched) == (0, 0)
+    with torch.no_grad():
+        expected = net(torch.tensor(X).float() / 255).numpy()
+    np.testing.assert_array_equal(snncc.Session(model).run(None, X)[0], expected)
+
+
 @pytest.mark.slow
 def test_long_chains_of_sums_are_no_recursion() -> None:
     def chain(net: Meeting, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
