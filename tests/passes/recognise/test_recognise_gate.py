@@ -120,7 +120,7 @@ def test_a_product_that_no_byte_holds_is_refused_by_check() -> None:
     assert fault.what == "multiplies bursts to up to 400 spikes"
 
 
-@pytest.mark.parametrize("top", [0, 1])
+@pytest.mark.parametrize("top", [0, 1, 4])
 def test_silence_of_spikes_that_count_less_than_one_is_refused(top: int) -> None:
     net = Meeting(lambda net, a, b: a * (top - b), D=4, norm=4.0)
     with pytest.raises(UnsupportedModelError):
