@@ -120,7 +120,7 @@ def test_a_product_that_no_byte_holds_is_refused_by_check() -> None:
     assert fault.what == "multiplies bursts to up to 400 spikes"
 
 
-@pytest.mark.parametrize("top", [0, 1])
+@pytest.mark.parametrize("top", [0, 1, 4])
 def test_silence_of_spikes_that_count_less_than_one_is_refused(top: int) -> None:
     net = Meeting(lambda net, a, b: a * (top - b), D=4, norm=4.0)
     with pytest.raises(UnsupportedModelError):
@@ -159,6 +159,16 @@ def test_a_layer_reads_a_sum_of_spikes_once(name: str) -> None:
     assert (model.report.changed, model.report.verify.mismatched) == (0, 0)
     assert sum(isinstance(node, Sum) for node in model.program.nodes) == count
     assert rates(snncc.Session(model, engine="event").trace(X), model.program).sops > 0
+
+
+def test_a_sum_of_spikes_may_be_the_result() -> None:
+    net = Meeting(lambda net, a, b: a + b)
+    net.fc = nn.Identity()
+    model = snncc.compile(net, X, input_shape=(1, 6, 6), weight_bits=24, input=PIXELS)
+    assert (model.report.changed, model.report.verify.mismatched) == (0, 0)
+    with torch.no_grad():
+        expected = net(torch.tensor(X).float() / 255).numpy()
+    np.testing.assert_array_equal(snncc.Session(model).run(None, X)[0], expected)
 
 
 @pytest.mark.slow
