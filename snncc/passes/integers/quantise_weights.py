@@ -48,6 +48,7 @@ from snncc.program.nodes.gate import MOST_COUNT
 
 __all__ = ["QuantiseWeights", "squeezed"]
 
+_REAL = ir.DataType.FLOAT
 #: ONNX Runtime convolves in float32: exact below this, proved per layer and slice.
 _FLOAT_EXACT = 2**24
 #: And takes maxima of potentials in float64.
@@ -105,7 +106,7 @@ class _Work:
     def convert(self, node: ir.Node) -> None:
         """Give the node's result its integer twin."""
         out, asked = node.outputs[0], traits(node)
-        if out in self.twins:
+        if out in self.twins or self._is_lost(node):
             return
         if asked.emits is Numbers.SOURCE or is_op(node, "Cast"):
             self._source(node)
@@ -126,6 +127,11 @@ class _Work:
             self._pass_on(node)
         elif (asked.keeps_grid and not asked.is_affine) or _is_affine(node):
             self._rescale(node)
+
+    def _is_lost(self, node: ir.Node) -> bool:
+        """Whether it reads what has no integers, of which there is a fault."""
+        read = (x for x in node.inputs if x is not None and x.producer() is not None)
+        return bool(self.faults) and any(x.dtype is _REAL and x not in self.grids for x in read)
 
     def finish(self) -> None:
         """Make the twins the graph's results and drop the float nodes."""

@@ -1,17 +1,20 @@
-"""distribute-linear: a layer that reads a sum or a concatenation of spikes becomes a sum of layers.
+"""distribute-linear: a layer that reads a sum of spikes or a concatenation becomes a sum of layers.
 
-W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b. After this pass layers read the spikes of a
-population or a gate, or a sum that recognise-sum has made; other branches meet in potentials, and
-spikes that are added to a potential do so through an identity layer.
+W (a + b) = W a + W b, and W [a; b] = W_a a + W_b b, of spikes as of potentials. After this pass
+layers read the spikes of a population or a gate, or a sum that recognise-sum has made; other
+branches meet in potentials, and spikes that are added to a potential do so through an identity
+layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact
@@ -86,12 +89,22 @@ def _joined(value: ir.Value | None) -> ir.Node | None:
 
 
 def _move_concat(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
-    """op(concat(a, b)) = concat(op(a), op(b)) for neurons, pools and flattening."""
-    concat = _joined(node.inputs[0])
-    out = node.outputs[0]
+    """op(concat(a, b)) = concat(op(a), op(b)) for what works on each channel, and flattening."""
+    place = next((i for i, x in enumerate(node.inputs) if _joined(x) is not None), 0)
+    concat, out = _joined(node.inputs[place]), node.outputs[0]
     if concat is None or (traits(node).regroups and len(static_shape(out) or ()) != 1):
         return False
-    parts = [_apply(node, part, i, made_by) for i, part in enumerate(concat.inputs) if part]
+    read = [part for part in concat.inputs if part is not None]
+    sizes = [(static_shape(part) or (1,))[0] for part in read]
+    ends = np.cumsum(sizes).tolist()
+    given = [_constants(node, place, end - n, end) for n, end in zip(sizes, ends, strict=True)]
+    parts = [
+        _apply(node, part, i, made_by, place, others)
+        for i, (part, others) in enumerate(zip(read, given, strict=True))
+        if others is not None
+    ]
+    if len(parts) < len(read):
+        return False
     start = 0
     for part in parts:  # along axis 1 one follows the other, flattened or not
         width = (static_shape(part) or (1,))[0]
@@ -167,7 +180,31 @@ def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
     return _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
 
 
-def _apply(node: ir.Node, part: ir.Value, index: int, made_by: str) -> ir.Value:
+def _constants(node: ir.Node, place: int, start: int, end: int) -> list[Exact] | None:
+    """What a node reads besides, for some channels; None: something else than constants."""
+    if traits(node).regroups:
+        return []
+    found, rank = [], len(node.outputs[0].shape or ())
+    for i, value in enumerate(node.inputs):
+        if i == place or value is None:
+            continue
+        numbers = Exact.of(value)
+        if numbers is None:
+            return None
+        at = 0 if node.op_type == "BatchNormalization" else 1 - rank + numbers.values.ndim
+        found.append(numbers.moved(partial(_some, start=start, end=end, axis=at)))
+    return found
+
+
+def _some(array: npt.NDArray[Any], start: int, end: int, axis: int) -> npt.NDArray[Any]:
+    """Some of its channels; all of an array that has the same for each."""
+    is_same = axis < 0 or array.shape[axis] == 1
+    return array if is_same else array.take(range(start, end), axis)
+
+
+def _apply(
+    node: ir.Node, part: ir.Value, index: int, made_by: str, place: int, others: list[Exact]
+) -> ir.Value:
     out, edit = node.outputs[0], Edit(node, made_by)
     name, before, after = f"{out.name}/{index}", static_shape(part) or (1,), static_shape(out)
     attributes = {k: a.value for k, a in node.attributes.items()}
@@ -176,19 +213,37 @@ def _apply(node: ir.Node, part: ir.Value, index: int, made_by: str) -> ir.Value:
         size = (int(np.prod(before)),)
         target = edit.const(f"{name}.shape", np.array([-1, *size], dtype=np.int64))
         return edit.op("Reshape", part, target, name=name, dtype=out.dtype, shape=[batch, *size])
+    read = [edit.const(f"{name}.{i}", numbers) for i, numbers in enumerate(others)]
+    read.insert(place, part)
     return edit.op(
-        node.op_type, part, name=name, dtype=out.dtype, domain=node.domain,
+        node.op_type, *read, name=name, dtype=out.dtype, domain=node.domain,
         shape=[batch, before[0], *(after or ())[1:]], attributes=attributes,
     )  # fmt: skip
 
 
+def _flat_concat(node: ir.Node, made_by: str, _: Lineage) -> bool:
+    """concat(concat(a, b), c) = concat(a, b, c)."""
+    if _joined(node.outputs[0]) is None:
+        return False
+    inner = [_joined(x) for x in node.inputs]
+    if not any(inner):
+        return False
+    parts = [
+        p for x, one in zip(node.inputs, inner, strict=True) for p in (one.inputs if one else [x])
+    ]
+    out, edit = node.outputs[0], Edit(node, made_by)
+    whole = edit.op("Concat", *parts, name=f"{out.name}{NEW}", like=out, attributes={"axis": 1})
+    replace_value(out, whole)
+    return True
+
+
 def _spread_layer(node: ir.Node, made_by: str, _: Lineage) -> bool:
-    """A layer over a sum or concatenation of spikes: one layer each, added."""
+    """A layer over a sum of spikes or a concatenation: one layer each, added."""
     linear = linear_behind(node)
     source = linear.x.producer() if linear is not None else None
-    if linear is None or source is None or not carries_spikes(linear.x):
+    if linear is None or source is None:
         return False
-    if _is_sum(source):
+    if _is_sum(source) and carries_spikes(linear.x):
         parts = [replace(linear, x=v) for v in source.inputs if v is not None]
     elif _joined(linear.x) is not None and linear.group == 1:
         parts = _split(linear, source)
@@ -230,8 +285,15 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
         replace_value(out, total)
 
 
+def _add(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    return _move_concat(node, made_by, lineage) or _shortcut(node, made_by, lineage)
+
+
 _RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
-    "Add": _shortcut,
+    **dict.fromkeys(having("imported", lambda t: t.is_affine), _move_concat),
+    "Add": _add,
+    "BatchNormalization": _move_concat,
+    "Concat": _flat_concat,
     **dict.fromkeys(having("imported", lambda t: t.pools or t.regroups), _move),
     **dict.fromkeys(having("imported", lambda t: t.fires), _fire),
     **dict.fromkeys(having("imported", lambda t: t.weighs), _spread_layer),

@@ -172,3 +172,58 @@ def test_spikes_are_added_to_a_potential_by_an_identity_layer(shortcut):
     last = model.program.neurons[2 + isinstance(shortcut, nn.Sequential)]
     fan_in = model.program.by_name[last.source].projections
     assert len(fan_in) == 2
+
+
+class Dense(nn.Module):
+    """As DenseNet: every layer reads, through a norm and neurons, all potentials before it."""
+
+    def __init__(self, T: int) -> None:
+        super().__init__()
+        self.T = T
+        self.convs = nn.ModuleList(nn.Conv2d(n, 4, 3, padding=1) for n in (1, 4, 8))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in (4, 8, 12))
+        self.fires = nn.ModuleList(IntegerFire(3) if T == 1 else LIF() for _ in range(3))
+        self.pool, self.fc = nn.AvgPool2d(2), nn.Linear(12 * 16, 5)
+
+    def forward(self, x):
+        if self.T > 1:
+            x = x.unsqueeze(0).expand(self.T, *x.shape).flatten(0, 1)
+        found = self.convs[0](x)
+        for i, (norm, fire) in enumerate(zip(self.norms, self.fires, strict=True)):
+            u = 3 * norm(self.pool(found) if i == 2 else found) + 0.5
+            a = fire(u.unflatten(0, (self.T, -1))).flatten(0, 1) if self.T > 1 else fire(u)
+            if i < 2:
+                found = torch.cat([found, self.convs[i + 1](a)], 1)
+        y = self.fc(a.flatten(1))
+        return y.unflatten(0, (self.T, -1)).mean(0) if self.T > 1 else y
+
+
+def test_neurons_read_potentials_that_are_joined():
+    model = compiled(Dense(T=1))
+    assert [n.shape[0] for n in model.program.neurons] == [4, 4, 4, 4, 4, 4]
+    assert (model.report.import_law.changed, model.report.verify.mismatched) == (0, 0)
+    assert not model.report.silent
+
+
+def test_neurons_with_memory_need_a_layer_right_before_them():
+    """All of them are named, and what reads them is not judged."""
+    with pytest.raises(UnsupportedModelError) as caught:
+        compiled(Dense(T=4))
+    told = [str(fault) for fault in caught.value.faults]
+    assert all("before a neuron with memory" in fault for fault in told)
+    assert {fault.module for fault in caught.value.faults} == {"fires.0", "fires.1", "fires.2"}
+
+
+def test_a_layer_over_potentials_that_are_joined_is_a_sum_of_layers():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 3, 3)
+            self.c, self.fire, self.fc = nn.Conv2d(5, 4, 1), IntegerFire(4), nn.Linear(144, 3)
+
+        def forward(self, x):
+            return self.fc(self.fire(9 * self.c(torch.cat([self.a(x), self.b(x)], 1))).flatten(1))
+
+    model = compiled(Joined())
+    assert (model.report.import_law.changed, model.report.verify.mismatched) == (0, 0)
+    assert not model.report.silent
