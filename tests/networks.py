@@ -289,7 +289,7 @@ class _Builder:
         if not self.ties:
             levels = levels + self.rng.integers(0, 1 << fraction, (len(levels), 1))
         carry = self.draw(st.sampled_from(["soft", "hard", "delayed", "raised"]))
-        current = self.draw(st.sampled_from([(0, 0), (0, 0), (1, 0), (3, 2), (50000, 16)]))
+        current = self.draw(st.sampled_from([(0, 0)] * 4 + [(1, 0), (3, 2), (50000, 16)]))
         return replace(
             node, levels=levels, carry=carry, decay=decay, fraction=fraction,
             threshold=gaps * self.flip(), current=current,

@@ -318,7 +318,7 @@ class _Builder:
         unit, table, taken = map(torch.from_numpy, (theta, made.levels, made.threshold))
         neuron = GridStateful(
             carry.D, carry.rule, carry.reset, carry.decay, made.decay, made.fraction, unit, table,
-            taken, made.current,
+            taken, carry.current, made.current,
         )  # fmt: skip
         self._call(node, neuron, x, apart=carry.T)
         self.grids[out] = Grid.counts(carry.D)

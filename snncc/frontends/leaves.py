@@ -539,7 +539,8 @@ register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.r
 
 def _own_stateful(m: Any) -> StatefulFireSpec:
     decay, gain = (float(torch.as_tensor(value).detach()) for value in m.dynamics())
-    return StatefulFireSpec(m.D, decay, gain, m.threshold, m.norm, m.rule, m.reset)
+    numbers = (m.D, decay, gain, m.threshold, m.norm, m.rule, m.reset)
+    return StatefulFireSpec(*numbers, current=m.current)
 
 
 register_leaf("snncc.nn.Stateful", _own_stateful)

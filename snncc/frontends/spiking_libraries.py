@@ -116,21 +116,9 @@ def snn_torch(m: Any) -> StepSpec:
         raise UnsupportedModelError(f"{kind} lacks {', '.join(missing)}; snnTorch 1.0 is known")
     late = bool(getattr(m, "reset_delay", True))
     rule = m.state_function.__name__
-    numbers = [name for name in ("alpha", "beta", "R", "C") if hasattr(m, name)]
-    faults = [f"one {name} for all neurons" for name in numbers if getattr(m, name).numel() != 1]
-    faults += [
-        what
-        for what, is_wrong in (
-            # of these the membrane is 0 in the timestep after a spike, whatever arrives
-            ("reset_mechanism='subtract'", rule == "_base_zero" and kind != "Leaky" and late),
-            ("inhibition=False", m.inhibition),
-            ("no state_quant", m.state_quant),
-            ("a threshold above 0", bool((m.threshold <= 0).any())),
-            ("graded_spikes_factor=1", bool((m.graded_spikes_factor != 1).any())),
-        )
-        if is_wrong
-    ]
-    if faults:
+    # of these the membrane is 0 in the timestep after a spike, whatever arrives
+    faults = ["reset_mechanism='subtract'"] * (rule == "_base_zero" and kind != "Leaky" and late)
+    if faults := [*faults, *_more_of_snn_torch(m)]:
         raise UnsupportedModelError(f"snnTorch's {kind} becomes spikes with {', '.join(faults)}")
     reset = {"_base_zero": "hard", "_base_int": "none"}.get(rule, "delayed" if late else "raised")
     neuron = StatefulFireSpec(
@@ -140,6 +128,19 @@ def snn_torch(m: Any) -> StepSpec:
     if kind == "Synaptic":
         return StepSpec(neuron, alone, state="syn,mem", states=2)
     return StepSpec(neuron, alone)
+
+
+def _more_of_snn_torch(m: Any) -> list[str]:
+    """What else a neuron must be like, that it is not."""
+    numbers = [name for name in ("alpha", "beta", "R", "C") if hasattr(m, name)]
+    found = [f"one {name} for all neurons" for name in numbers if getattr(m, name).numel() != 1]
+    wanted = {
+        "inhibition=False": not m.inhibition,
+        "no state_quant": not m.state_quant,
+        "a threshold above 0": bool((m.threshold > 0).all()),
+        "graded_spikes_factor=1": bool((m.graded_spikes_factor == 1).all()),
+    }
+    return found + [what for what, is_so in wanted.items() if not is_so]
 
 
 def _leaky(m: Any) -> dict[str, Any]:

@@ -213,7 +213,8 @@ class GridStateful(Stateful):
         thresholds: float64 ``[C]`` or ``[1]``: the drive's integer that is one spike.
         levels: int64 ``[C or 1, D]``: membranes at which the spikes are due.
         taken: int64 ``[C or 1]``: what a spike takes of the membrane.
-        current: ``(numerator, shift)`` of the current before the membrane, (0, 0) without one.
+        current: What is left of the current before the membrane; 0: there is none.
+        fixed_current: The same as ``(numerator, shift)``.
     """
 
     thresholds: Tensor
@@ -231,11 +232,13 @@ class GridStateful(Stateful):
         thresholds: Tensor,
         levels: Tensor,
         taken: Tensor,
-        current: tuple[int, int] = (0, 0),
+        current: float = 0.0,
+        fixed_current: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.D, self.rule, self.reset, self.decay = D, rule, reset, decay
-        self.fixed, self.current, self.fraction = fixed, current, fraction
+        self.fixed, self.fraction = fixed, fraction
+        self.current, self.fixed_current = current, fixed_current
         self.register_buffer("thresholds", thresholds.float())
         self.register_buffer("levels", levels)
         self.register_buffer("taken", taken)
@@ -255,6 +258,7 @@ class GridStateful(Stateful):
     def forward(self, x: Tensor) -> Tensor:
         """Returns spike counts."""
         (numerator, shift), column = self.fixed, (-1, *(1,) * (x.dim() - 3))
+        slow, slow_shift = self.fixed_current
         unit, taken = self.thresholds.double().reshape(column), self.taken.reshape(column)
         levels = self.levels.reshape(*column, self.D)
         drives = torch.round(x.detach().double() * unit).long() << self.fraction
@@ -262,12 +266,12 @@ class GridStateful(Stateful):
         real = due = flowing = torch.zeros_like(x[0])
         spikes = []
         for drive, wanted in zip(drives, x.unbind(0), strict=True):
-            flow = ((self.current[0] * flow) >> self.current[1]) + drive
+            flow = ((slow * flow) >> slow_shift) + drive
             h = ((numerator * v) >> shift) + flow - owed
             s = (h.unsqueeze(-1) >= levels).sum(-1)
             # The same in real numbers, for the gradient; their values are those of the integers.
             inside = h.double() / (unit * 2.0**self.fraction)
-            flowing = self.current[0] / 2.0 ** self.current[1] * flowing + wanted
+            flowing = self.current * flowing + wanted
             real = _valued(self.decay * real + flowing - due, inside)
             spikes.append(_valued(self.count(real), s))
             is_raised = self.reset == "raised"  # what lowered H was only for the comparison

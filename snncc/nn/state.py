@@ -25,8 +25,8 @@ _MAX_D = 255
 class Stateful(nn.Module):
     """H = decay * V + gain * x; fires s of at most D spikes; V = H - s * threshold, or 0 if s > 0.
 
-    What the compiler reads of a neuron: ``D``, ``threshold``, ``norm``, ``rule``, ``reset`` and the
-    factors of ``dynamics``.
+    What the compiler reads of a neuron: ``D``, ``threshold``, ``norm``, ``rule``, ``reset``,
+    ``current`` (the decay of one before the membrane, 0 without) and the factors of ``dynamics``.
     """
 
     D: int = 1
@@ -34,6 +34,7 @@ class Stateful(nn.Module):
     norm: float = 1.0
     rule: str = ">="
     reset: str = "hard"
+    current: float = 0.0
 
     def dynamics(self) -> tuple[Any, Any]:
         """Returns ``decay`` and ``gain``, as numbers or scalar tensors."""

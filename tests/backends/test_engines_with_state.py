@@ -9,8 +9,9 @@ import pytest
 from float_networks import Case, Net, case_of, examples, lowered
 from hypothesis import given, settings
 from interpreter import interpret
-from state_networks import carried, repeated, state_networks, unrolled
+from state_networks import carried, repeated, sequence, state_networks, unrolled
 
+from snncc.backends.clocked.dynamics import Carried
 from snncc.backends.clocked.engine import DYNAMICS, ClockedEngine
 from snncc.backends.event.engine import EventEngine
 from snncc.backends.integer import IntegerEngine, SpikeFormEngine
@@ -77,6 +78,29 @@ def test_a_reset_that_is_not_a_timestep_late_is_seen(
     (name,) = expected
     np.testing.assert_array_equal(ClockedEngine(program).run(x).counts[name], expected[name])
     monkeypatch.setitem(DYNAMICS, "delayed", DYNAMICS[wrong])
+    found = ClockedEngine(program).run(x).counts[name]
+    assert (found[0] == expected[name][0]).all()
+    assert (found[1:] != expected[name][1:]).any()
+
+
+@pytest.mark.parametrize("wrong", ["levels that are not raised", "a current that forgets"])
+def test_what_a_neuron_of_two_states_would_fire_without_them_is_seen(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = sequence(Net((1, 5, 5), seed=1, rms=4.0), 4).conv(3, 3, 1, 1)
+    carried(net, 4, gain=1.0, rule=">", reset="raised", current=0.5)
+    q = np.random.default_rng(0).integers(0, 256, (4, 4, 1, 5, 5)).astype(np.uint8)
+    case = Case(net, case_of(net).source, q)
+    program = build_program(lowered(case, 16).stages["quantised"], "net")
+    x = by_timestep(case.q, program.source.shape)
+    expected, _, _ = interpret(program, x)
+    (name,) = expected
+    np.testing.assert_array_equal(ClockedEngine(program).run(x).counts[name], expected[name])
+    np.testing.assert_array_equal(EventEngine(program).run(x).counts[name], expected[name])
+    if wrong == "a current that forgets":
+        monkeypatch.setattr(Carried, "driven", lambda self, drive: drive)
+    else:
+        monkeypatch.setitem(DYNAMICS, "raised", DYNAMICS["soft"])
     found = ClockedEngine(program).run(x).counts[name]
     assert (found[0] == expected[name][0]).all()
     assert (found[1:] != expected[name][1:]).any()

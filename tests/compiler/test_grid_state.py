@@ -31,6 +31,28 @@ class Delayed(nn.Module):
 
 register_leaf(Delayed, lambda _: StatefulFireSpec(decay=0.5, gain=1.0, reset="delayed"))
 
+
+class Current(nn.Module):
+    """A current before the membrane, and what stays above the threshold raises that."""
+
+    def forward(self, x):
+        v, i, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for drive in x:
+            i = 0.75 * i + drive
+            raised = (v > 0.5).to(x.dtype)
+            v = 0.5 * v + i
+            spikes.append((v - 0.5 * raised > 0.5).to(x.dtype))
+            v = v - 0.5 * spikes[-1]
+        return torch.stack(spikes)
+
+
+register_leaf(
+    Current,
+    lambda _: StatefulFireSpec(
+        decay=0.5, gain=1.0, threshold=0.5, rule=">", reset="raised", current=0.75
+    ),
+)
+
 NEURONS = {
     "lif": LIF,
     "if": lambda: LIF(tau=float("inf"), reset="soft", compare=">"),
@@ -38,6 +60,7 @@ NEURONS = {
     "ilif": lambda: ILIF(3, decay=0.25, norm=3.0),
     "half-up": lambda: ILIF(2, decay=0.6, rounding="half-up", reset="hard"),
     "delayed": Delayed,
+    "current": Current,
 }
 
 
