@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import subprocess
 import sys
@@ -100,28 +101,35 @@ def test_the_same_network_trains_on_colour_pictures(tmp_path, run):
     assert np.load(out.with_suffix(".npz"))["x"].shape == (16, 3, 32, 32)
 
 
-#: Of each spiking transformer: what else its report counts.
-TRANSFORMERS = {
-    "spikformer": "37,632 sums of spikes per sample",
-    "cml_spikingformer": "169,344 comparisons of potentials, 2,560 products of graded payloads per",
-    "sdt_v1": "112,896 comparisons of potentials, 25,088 gates per sample",
+#: Of each network over time: its script, and what else its report counts.
+OVER_TIME = {
+    "spikformer": ("spikformers", "37,632 sums of spikes per sample"),
+    "cml_spikingformer": (
+        "spikformers",
+        "169,344 comparisons of potentials, 2,560 products of graded payloads per",
+    ),
+    "sdt_v1": ("spikformers", "112,896 comparisons of potentials, 25,088 gates per sample"),
+    "sew": ("resnets", "45,824 sums of spikes per sample"),
+    "mlf": ("resnets", "97,664 sums of spikes per sample"),
+    "danet": ("resnets", "EXACT 12"),
 }
 
 
-#: Gates, maxima of potentials and membrane shortcuts are met without them.
-LONGER = {"spikformer", "cml_spikingformer"}
+#: Gates, maxima of potentials and membrane shortcuts are met without the others.
+SHORT = "sdt_v1"
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONGER)) for n in TRANSFORMERS]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != SHORT)) for n in OVER_TIME]
 )
-def test_a_shipped_spiking_transformer_compiles_and_verifies(name, tmp_path, monkeypatch):
+def test_a_shipped_network_over_time_compiles_and_verifies(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    arch, out = f"--arch={EXAMPLE}/spikformers.py:{name}", tmp_path / "net.snn"
+    script, counted = OVER_TIME[name]
+    arch, out = f"--arch={EXAMPLE}/{script}.py:{name}", tmp_path / "net.snn"
     few = ("--weight-bits=24", f"--calibration={CALIBRATION}", "--calibration-limit=4")
     done = run_cli(tmp_path, "compile", f"{EXAMPLE}/{name}_t4.pt", arch, *few, "-o", out)
     assert done.code == 0, done.stderr
-    assert TRANSFORMERS[name] in done.stdout
+    assert counted in done.stdout
     assert "same class for 100 % of 4 samples" in done.stdout
     found = run_cli(tmp_path, "verify", out, f"--input={CALIBRATION}", "--limit=2", "--json").json
     assert found["mismatched"] == 0
@@ -129,15 +137,41 @@ def test_a_shipped_spiking_transformer_compiles_and_verifies(name, tmp_path, mon
     assert found["coverage"]["silent"] == []
 
 
+@pytest.mark.slow
+def test_the_shipped_dense_network_is_the_zoos_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options = {"domain": "potentials", "fires": True, "stem_stride": 2, "size": 28}
+    given = json.dumps({**options, "mean": [0.286], "std": [0.353]})
+    few = (f"--calibration={CALIBRATION}", "--calibration-limit=4", "--name=n")
+    programs = []
+    for arch in (("danet", f"--arch-args={given}"), (f"{EXAMPLE}/resnets.py:danet",)):
+        out = tmp_path / f"{len(programs)}.snn"
+        arguments = (f"{EXAMPLE}/danet_t4.pt", f"--arch={arch[0]}", *arch[1:], *few, "-o", out)
+        done = run_cli(tmp_path, "compile", *arguments)
+        assert done.code == 0, done.stderr
+        programs.append(load(out).program.to_json())
+    (one, arrays), (other, others) = programs
+    assert "reconstructed" in run_cli(tmp_path, "inspect", tmp_path / "0.snn").stdout
+    assert one["nodes"] == other["nodes"]
+    assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
+
+
 #: Classes that are right, of the images that are shipped, in PyTorch.
-RIGHT = {"spikformer": 903, "cml_spikingformer": 922, "sdt_v1": 907}
+RIGHT = {
+    "spikformer": 903,
+    "cml_spikingformer": 922,
+    "sdt_v1": 907,
+    "sew": 917,
+    "mlf": 914,
+    "danet": 903,
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 @torch.no_grad()
-def test_a_shipped_spiking_transformer_is_as_good_as_its_readme_says(name):
-    net = build(f"{FASHION / 'spikformers.py'}:{name}", {})
+def test_a_shipped_network_over_time_is_as_good_as_its_readme_says(name):
+    net = build(f"{FASHION / OVER_TIME[name][0]}.py:{name}", {})
     net.load_state_dict(torch.load(FASHION / f"{name}_t4.pt"))
     with np.load(FASHION / "test_1000.npz") as images:
         x, y = (torch.from_numpy(images[key]) for key in "xy")
@@ -152,6 +186,16 @@ def test_a_spiking_transformer_is_trained_on_one_timestep_first(data, run):
     assert "81,082 parameters, T=4" in said
     shipped = torch.load(FASHION / "sdt_v1_t4.pt")
     made = torch.load(data / "sdt.pt")
+    assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
+
+
+@pytest.mark.parametrize(("name", "weights"), [("mlf", 73_082), ("danet", 80_634)])
+def test_a_spiking_resnet_is_trained_likewise(name, weights, data, run):
+    few = ("--data", data, "--epochs", "2", "--short-epochs", "1", "--batch", "16")
+    said = run(FASHION, "resnets.py", "--arch", name, *few, "--out", data / f"{name}.pt")
+    assert f"{weights:,} parameters, T=4" in said
+    shipped = torch.load(FASHION / f"{name}_t4.pt")
+    made = torch.load(data / f"{name}.pt")
     assert {k: v.shape for k, v in made.items()} == {k: v.shape for k, v in shipped.items()}
 
 
