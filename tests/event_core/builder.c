@@ -205,6 +205,7 @@ int64_t *add_projection(network *net, rng *r, int32_t source, ev_projection_kind
     field[EV_PROJECTION_KIND] = kind;
     if (kind == EV_IDENTITY) {
         field[EV_PROJECTION_PART + 1] = w.shift;
+        field[EV_PROJECTION_DROP] = w.drop;
         return field;
     }
     field[EV_PROJECTION_KERNEL_H] = at_least_one(w.kernel_h);

@@ -24,6 +24,7 @@ typedef struct {
     int64_t bits;      /* of a part's weights, up to 16 */
     int64_t parts;     /* shifted by `first`, and each by `shift` more than the one before */
     int64_t first, shift;
+    int64_t drop; /* of an identity */
 } window;
 
 void network_start(network *net, int64_t timesteps, shape source, int64_t payload);

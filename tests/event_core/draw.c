@@ -97,6 +97,7 @@ static void draw_projection(network *net, rng *r, int32_t to)
         from--;
     if (same(of, shape_of(net, from)) && draw(r, 2)) {
         w.shift = draw(r, 4) ? 0 : between(r, 0, 12);
+        w.drop = draw(r, 3) ? 0 : between(r, 1, draw(r, 2) ? 8 : 40);
         add_projection(net, r, from, EV_IDENTITY, w);
         return;
     }
@@ -183,7 +184,7 @@ static void draw_maximum(network *net, rng *r)
     if (draw(r, 3) == 0)
         from = draw_maximum_of(net, r, from);
     node = add_accumulator(net, r, shape_of(net, from), draw(r, 2) ? 0 : any_scale(r), 0);
-    add_projection(net, r, from, EV_IDENTITY, (window){.shift = draw(r, 4)});
+    add_projection(net, r, from, EV_IDENTITY, (window){.shift = draw(r, 4), .drop = draw(r, 4)});
     for (uint32_t neurons = 1 + draw(r, 2); neurons > 0; neurons--)
         draw_neuron(net, r, node);
     add_node(net, EV_READOUT, shape_of(net, from), from);

@@ -107,6 +107,15 @@ static int is_masked(const reading *r, const int64_t *f, int64_t y, int64_t x)
                  x * w / f[EV_NODE_WIDTH] * source[EV_NODE_WIDTH] / w) != 0;
 }
 
+/* Division that rounds halves up, without shifts of what may be negative. */
+static int64_t rounded(int64_t v, int64_t drop)
+{
+    int64_t size = INT64_C(1) << drop, half = size / 2, rest;
+
+    rest = ((v + half) % size + size) % size;
+    return (v + half - rest) / size;
+}
+
 static int64_t potential(const reading *r, const int64_t *f, int64_t c, int64_t y, int64_t x)
 {
     int64_t channels = f[EV_NODE_CHANNELS];
@@ -119,7 +128,7 @@ static int64_t potential(const reading *r, const int64_t *f, int64_t c, int64_t 
         const int64_t *p = projection_of(r->head, f[EV_NODE_FIRST] + k);
 
         if (p[EV_PROJECTION_KIND] == EV_IDENTITY)
-            sum += value(r, p[EV_PROJECTION_SOURCE], c, y, x) *
+            sum += rounded(value(r, p[EV_PROJECTION_SOURCE], c, y, x), p[EV_PROJECTION_DROP]) *
                    (INT64_C(1) << p[EV_PROJECTION_PART + 1]);
         else
             sum += weighted(r, p, channels, c, y, x);

@@ -112,6 +112,8 @@ static const fault_case cases[] = {
     {PROJECTION, 0, EV_PROJECTION_PART, 1 << 20, V1, "weights lie outside the data"},
     {PROJECTION, 0, EV_PROJECTION_PART + 1, 62, V1, "shift out of range"},
     {PROJECTION, 2, EV_PROJECTION_PART + 1, -1, V2, "shift out of range"},
+    {PROJECTION, 2, EV_PROJECTION_DROP, -1, V2, "drop out of range"},
+    {PROJECTION, 2, EV_PROJECTION_DROP, 62, V2, "drop out of range"},
 };
 
 static void set(int64_t *bytes, const fault_case *c)

@@ -124,7 +124,9 @@ static void wide(network *net, rng *r)
     add_neuron(net, r, (shape){20, 5, 5}, node, 15, INT64_C(1) << 33);
     add_accumulator(net, r, (shape){20, 5, 5}, INT64_C(1) << 50, 1);
     add_projection(net, r, node, EV_IDENTITY, (window){.shift = 10});
-    add_node(net, EV_READOUT, (shape){20, 5, 5}, 3);
+    add_accumulator(net, r, (shape){20, 5, 5}, INT64_C(1) << 20, 1);
+    add_projection(net, r, node, EV_IDENTITY, (window){.drop = 19});
+    add_node(net, EV_READOUT, (shape){20, 5, 5}, 4);
 }
 
 /* Two parts that are not shifted do not fit one tile either. */
