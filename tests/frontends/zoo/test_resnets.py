@@ -425,8 +425,8 @@ _COMPILED: dict[str, tuple[str, Shape, dict[str, Any]]] = {
 
 
 _DEFAULT = "dense sums of potentials"
-#: Of a chain of layers over potentials the third and later ones lose one of the sums that they
-#: add, whatever the bits: of the neurons there a third fires otherwise than trained.
+#: Fed with the trained network's own values, a third of the activations change after several
+#: layers over potentials in a chain: after the fewer, the more bits weights have.
 _WRONG = pytest.mark.xfail(strict=True, reason="long chains of layers over potentials lose bits")
 _CHAINED = {
     "dense layers over potentials", "shortcuts over potentials", "a stem of three convolutions"
