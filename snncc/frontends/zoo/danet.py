@@ -25,7 +25,7 @@ from snncc.frontends.zoo.keys import Stored
 from snncc.frontends.zoo.over_time import OverTime, pool, stepwise
 from snncc.nn import LIF
 
-__all__ = ["ORDERS", "RULES", "DANet", "Shape", "Spec", "read", "spec_of"]
+__all__ = ["ORDERS", "RULES", "DANet", "Shape", "Spec", "read"]
 
 #: What blocks add -> how a layer, its batch norm and its neuron may stand.
 ORDERS: Mapping[str, tuple[str, ...]] = {
@@ -142,7 +142,7 @@ def read(tensors: Mapping[str, Any]) -> Shape:
     )
 
 
-def spec_of(shape: Shape, options: Mapping[str, Any]) -> Spec:
+def _spec_of(shape: Shape, options: Mapping[str, Any]) -> Spec:
     """What options declare, held against what the weights tell.
 
     Raises:
@@ -290,7 +290,7 @@ class DANet(OverTime):
 
     def __init__(self, shape: Shape, options: Mapping[str, Any], cfg: Mapping[str, Any]) -> None:
         super().__init__(cfg, options["T"])
-        self.spec = spec = spec_of(shape, options)
+        self.spec = spec = _spec_of(shape, options)
         has_spikes = spec.domain == "spikes"
         stride = options["stem_stride"]
         self.stem = Unit(

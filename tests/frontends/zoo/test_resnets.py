@@ -424,6 +424,10 @@ _COMPILED: dict[str, tuple[str, Shape, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+_DEFAULT = "dense sums of potentials"
+#: Fed with the trained network's own values, a third of the activations change after several
+#: layers over potentials in a chain: after the fewer, the more bits weights have.
+_WRONG = pytest.mark.xfail(strict=True, reason="long chains of layers over potentials lose bits")
 _CHAINED = {
     "dense layers over potentials", "shortcuts over potentials", "a stem of three convolutions"
 }  # fmt: skip
@@ -432,8 +436,8 @@ _CHAINED = {
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param(what, marks=[pytest.mark.slow] * (what != "dense sums of potentials"))
-        for what in _COMPILED
+        pytest.param(w, marks=[pytest.mark.slow] * (w != _DEFAULT) + [_WRONG] * (w in _CHAINED))
+        for w in _COMPILED
     ],
 )
 def test_a_small_network_compiles_and_engines_agree(what):
@@ -453,8 +457,7 @@ def test_a_small_network_compiles_and_engines_agree(what):
     assert report.import_law.changed == report.verify.mismatched == 0
     assert {*report.verify.engines} == {"spike-form", "clocked", "event"}
     assert report.verify.coverage.silent == ()
-    # Chains of layers without a neuron between share the bits of their potentials.
-    assert report.changed < (0.2 if what in _CHAINED else 1e-4)
+    assert report.changed < 1e-4
 
 
 def _calibrate(net: nn.Module, x: torch.Tensor) -> None:
