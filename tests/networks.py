@@ -134,7 +134,7 @@ class _Builder:
             self.relay()
         else:
             self.accumulator()
-        if self.last.is_potential and self.flip(6):
+        if self.last.is_potential and self.flip(16):
             self.relay()
         small = emitted_payload(self.last) < 2**12
         if small and self.flip(6):

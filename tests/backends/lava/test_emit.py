@@ -123,7 +123,7 @@ def test_random_programs_are_exact_on_the_direct_executor(
     assert done.returncode == 0, done.stderr
     found = {d.name: differences(expected(p, x), results(d)) for p, x, d in drawn}
     assert {name: keys for name, keys in found.items() if keys} == {}
-    assert len(found) > 0.4 * draws
+    assert len(found) > 0.2 * draws
     compared["on Lava's models"] += len(found)
 
 

@@ -297,7 +297,7 @@ def test_random_programs_are_exact(tmp_path: Path, compared: Counter[str], draws
 
     draw()
     assert all_run(drawn, tmp_path) == {}
-    assert len(drawn) > 0.4 * draws
+    assert len(drawn) > 0.2 * draws
     reached = Counter(part for program, _ in drawn.values() for part in parts(program))
     assert reached.keys() == {"and", "and-not", "sum", "max"}
     compared["with gates, sums and maxima on Lava's models"] += len(drawn)
