@@ -147,6 +147,8 @@ static void draw_pool(network *net, rng *r)
     int32_t from = any_emitting(net, r);
     shape of = shape_of(net, from);
 
+    if (!has_room(net, 1))
+        return;
     of.height = between(r, 1, 4);
     of.width = between(r, 1, 4);
     add_pool(net, from, draw(r, 2) ? EV_POOL_SUM : EV_POOL_MAX, of, any_window(r));
@@ -175,7 +177,9 @@ static int32_t draw_maximum_of(network *net, rng *r, int32_t from)
 static void draw_maximum(network *net, rng *r)
 {
     int32_t from = any_emitting(net, r), node;
+    window through = {.shift = draw(r, 4)};
 
+    through.drop = draw(r, 4);
     while (from > 0 && net->node[from][EV_NODE_KIND] != EV_ACCUMULATOR)
         from--;
     if (from == 0 || !has_room(net, 9))
@@ -184,7 +188,7 @@ static void draw_maximum(network *net, rng *r)
     if (draw(r, 3) == 0)
         from = draw_maximum_of(net, r, from);
     node = add_accumulator(net, r, shape_of(net, from), draw(r, 2) ? 0 : any_scale(r), 0);
-    add_projection(net, r, from, EV_IDENTITY, (window){.shift = draw(r, 4), .drop = draw(r, 4)});
+    add_projection(net, r, from, EV_IDENTITY, through);
     for (uint32_t neurons = 1 + draw(r, 2); neurons > 0; neurons--)
         draw_neuron(net, r, node);
     add_node(net, EV_READOUT, shape_of(net, from), from);
@@ -282,7 +286,8 @@ void network_draw(network *net, rng *r)
 
     network_start(net, between(r, 1, 3), any_shape(r), payloads[draw(r, draw(r, 4) ? 5 : 9)]);
     net->keep = draw(r, 2);
-    for (uint32_t left = 1 + draw(r, 4); left > 0 && net->data_bytes < MAX_DATA / 16; left--) {
+    for (uint32_t left = 1 + draw(r, 4); left > 0 && has_room(net, 3) &&
+         net->data_bytes < MAX_DATA / 16; left--) {
         int32_t node = draw_accumulator(net, r);
 
         for (uint32_t neurons = draw(r, 5) ? 1 : draw(r, 3); neurons > 0; neurons--)

@@ -200,7 +200,8 @@ static int64_t pooled(const reading *r, const int64_t *f, int64_t c, int64_t y, 
                 from_x >= from[EV_NODE_WIDTH])
                 continue;
             arrives = value(r, f[EV_NODE_SOURCE], c, from_y, from_x);
-            sum += arrives;
+            if (f[EV_NODE_POOL] == EV_POOL_SUM) /* else it may pass 64 bits */
+                sum += arrives;
             most = arrives > most ? arrives : most;
         }
     if (f[EV_NODE_POOL] == EV_POOL_SUM)
