@@ -245,7 +245,8 @@ class _Builder:
     def relay(self) -> None:
         """An accumulator of the last node itself, without weights."""
         source = self.last
-        drop = self.draw(st.sampled_from([0, 0, 1, 6, 33])) if source.is_potential else 0
+        is_coarse = source.is_potential and self.flip(8)
+        drop = self.draw(st.sampled_from([1, 6, 33])) if is_coarse else 0
         payload = coarse(emitted_payload(source), drop)
         through = Projection(source.name, "identity", (), payload, drop=drop)
         self.add_accumulator(source.shape, [through])

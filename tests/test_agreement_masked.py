@@ -34,7 +34,7 @@ def forms(case: MaskedCase, bits: int, check: bool = False) -> Forms:
     return Forms(case, quantised, stages["spiking"], build_program(quantised, "net"))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(masked_cases(), BITS)
 def test_all_forms_fire_the_same_spikes_under_random_masks(case: MaskedCase, bits: int) -> None:
     assert disagreements(forms(case, bits)) == []
@@ -49,7 +49,7 @@ def test_all_forms_fire_the_same_spikes_on_many_masked_networks(
     assert disagreements(forms(case, bits)) == []
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(masked_cases())
 def test_every_pass_keeps_what_a_masked_network_computes(case: MaskedCase) -> None:
     forms(case, 24, check=True)
@@ -59,7 +59,7 @@ def _levels(program: Program) -> list[Any]:
     return [neuron.levels.tolist() for neuron in program.neurons]
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(masked_cases(published=True, ties=False), BITS)
 def test_under_a_mask_of_ones_it_is_the_network_compiled_without(
     case: MaskedCase, bits: int
@@ -76,7 +76,7 @@ def test_under_a_mask_of_ones_it_is_the_network_compiled_without(
         assert all(np.array_equal(one[name], two[name]) for name in two)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(masked_cases(ties=False))
 def test_masked_pixels_are_never_seen(case: MaskedCase) -> None:
     """What is under a masked patch changes nothing, wherever layers look."""

@@ -41,7 +41,7 @@ def _check(case: Case, bits: int) -> None:
         np.testing.assert_array_equal(integer.readouts[name], values)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(state_networks())
 def test_engines_and_interpreter_agree(case: Case) -> None:
     _check(case, 8)

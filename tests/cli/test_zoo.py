@@ -150,9 +150,8 @@ def test_what_the_host_must_be_given_is_said(snncc, distilled):
     assert "--host head" in " ".join((screen.stdout + screen.stderr).split())
 
 
-@pytest.mark.parametrize(
-    "dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.float16]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_masked_autoencoder_compiles_to_the_program_of_its_vanilla_network(
     snncc, tmp_path, dtype
 ):

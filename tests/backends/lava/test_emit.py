@@ -104,7 +104,7 @@ def test_a_residual_stream_is_exact(tmp_path: Path, executor: str, T: int) -> No
     assert differences(wanted, run(directory, "--executor", executor)) == []
 
 
-@pytest.mark.parametrize("draws", [100, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [60, pytest.param(400, marks=pytest.mark.slow)])
 def test_random_programs_are_exact_on_the_direct_executor(
     tmp_path: Path, compared: Counter[str], draws: int
 ) -> None:

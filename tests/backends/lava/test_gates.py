@@ -284,7 +284,7 @@ def test_most_maxima_that_are_compared_are_negative() -> None:
     assert all((wanted[f"readout/w{i} y"] < 0).mean() > 0.2 for i in (1, 2, 3))
 
 
-@pytest.mark.parametrize("draws", [30, pytest.param(900, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [120, pytest.param(900, marks=pytest.mark.slow)])
 def test_random_programs_are_exact(tmp_path: Path, compared: Counter[str], draws: int) -> None:
     drawn: dict[str, tuple[Program, np.ndarray]] = {}
 

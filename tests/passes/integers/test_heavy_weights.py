@@ -114,13 +114,13 @@ def streams(draw: st.DrawFn) -> Case:
     return ending(net)
 
 
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(8))
 @given(streams(), st.sampled_from([*MAY_CHANGE]))
 def test_layers_that_never_fire_do_not_ruin_the_others(case: Case, bits: int) -> None:
     assert changed_share(case, bits) <= MAY_CHANGE[bits]
 
 
-@settings(max_examples=examples(10))
+@settings(max_examples=examples(6))
 @given(streams(), st.sampled_from([*MAY_CHANGE]))
 def test_all_forms_agree_and_potentials_keep_to_their_bounds(case: Case, bits: int) -> None:
     f = Forms.of(case, bits)
