@@ -42,13 +42,16 @@ _DECIDES = 2.0**10
 def heavy(layers: Sequence[Linear], levels: int) -> list[Mask]:
     """Which weights are heavy, of the shape of each layer's.
 
-    They are whole layers, rows of silent filters, columns of silent inputs, or single ones.
+    They are whole layers, rows of silent filters, columns of silent inputs, or single ones. Where a
+    layer reads a potential none are: payloads are rounded instead, and weights of the whole chain.
 
     Args:
         layers: Writers of one potential.
         levels: The most levels that a reader has; 0: it is read as a result alone.
     """
-    payloads = [_usual_input(x) for x in layers]
+    if any(x.payload is not None for x in layers):  # how far potentials usually get is not known
+        return [np.zeros(x.weight.shape, dtype=bool) for x in layers]
+    payloads = [largest_input(x) for x in layers]
     farthest = max(p * np.abs(x.weight).max() for p, x in zip(payloads, layers, strict=True))
     if levels and farthest <= _THROUGH * levels:
         return [np.zeros(x.weight.shape, dtype=bool) for x in layers]
@@ -58,11 +61,6 @@ def heavy(layers: Sequence[Linear], levels: int) -> list[Mask]:
         return [size > max(_UNUSUAL * usual, _THROUGH * levels) for size in carried]
     masks = [size > _UNUSUAL_RESULT * usual for size in carried]
     return [mask & _is_clear(mask, size > 0) for mask, size in zip(masks, carried, strict=True)]
-
-
-def _usual_input(linear: Linear) -> int:
-    """The largest count; of a potential, which hardly gets as far as it might, about 1."""
-    return largest_input(linear) if linear.payload is None else 1 << linear.steps_read
 
 
 def _is_clear(mask: Mask, there: Mask) -> bool:

@@ -30,6 +30,7 @@ from snncc.passes.reading import (
     identity_layer,
     is_branch_sum,
     linear_behind,
+    read_affine,
     rename,
 )
 
@@ -176,8 +177,34 @@ def _shortcut(node: ir.Node, made_by: str, _: Lineage) -> bool:
     return True
 
 
+def _norm_shared(node: ir.Node, made_by: str) -> bool:
+    """A neuron with memory whose norm has no layer of its own to join: it gets one.
+
+    Levels of the potential itself may be shifted, a membrane may not.
+    """
+    if not traits(node).remembers:
+        return False
+    shifts, reader, x = False, node, node.inputs[0]
+    while x is not None and (maker := x.producer()) is not None:
+        is_alone = len(x.uses()) == 1
+        if is_alone and traits(maker).weighs:
+            return False
+        if not is_alone or (found := read_affine(maker)) is None:
+            break
+        x, affine = found
+        shifts, reader = shifts or bool(affine.shifts.values.any()), maker
+    size = static_shape(x) if x is not None else None
+    if x is None or not shifts or not size or not has_identity(size) or carries_spikes(x):
+        return False
+    place = list(reader.inputs).index(x)
+    layer = identity_layer(reader, x, size, made_by, name=f"{reader.name}/alone")
+    reader.replace_input_with(place, layer)
+    return True
+
+
 def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
-    return _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
+    moved = _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
+    return moved or _norm_shared(node, made_by)
 
 
 def _constants(node: ir.Node, place: int, start: int, end: int) -> list[Exact] | None:

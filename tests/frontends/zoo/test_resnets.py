@@ -403,6 +403,9 @@ _SMALL_MLF = mlf_ds_resnet.Shape((1, 1, 1), (8, 16, 16), 8, classes=5)
 _POTENTIALS = {"domain": "potentials", "size": 16}
 _COMPILED: dict[str, tuple[str, Shape, dict[str, Any]]] = {
     "dense sums of potentials": ("danet", dense("stages"), {**_POTENTIALS, "fires": True}),
+    "norms before neurons": (
+        "danet", dense("stages"), {**_POTENTIALS, "fires": False, "order": "bn-fire-conv"}
+    ),
     "dense layers over potentials": (
         "danet", dense("blocks"), {**_POTENTIALS, "projections": "blocks"}
     ),
