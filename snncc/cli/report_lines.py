@@ -74,7 +74,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_silent(model),
         *between_lines(model.report.no_neuron_between),
         *_squeezed(model),
-        *_coarse(model),
+        *_rounded_potentials(model),
         _latency(model),
         _bounds(model),
         *_memory(model),
@@ -463,16 +463,16 @@ def _squeezed(model: CompiledModel) -> list[Line]:
     ]
 
 
-def _coarse(model: CompiledModel) -> list[Line]:
-    """Layers that read potentials of which lowest bits are dropped, the one that lacks most."""
-    read = [(p.drop, a.module) for a in model.program.accumulators for p in a.projections]
+def _rounded_potentials(model: CompiledModel) -> list[Line]:
+    """Potentials of which layers do not read the lowest bits, and the one that lacks most."""
+    read = [(p.drop, a.module or a.name) for a in model.program.accumulators for p in a.projections]
     found = [(drop, module) for drop, module in read if drop]
     if not found:
         return []
     drop, module = max(found)
-    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    what = f"{module}{others} reads a potential rounded by {plural(drop, 'bit')}"
-    return [("rounded", f"{what}: those after it have no room for them")]
+    many = plural(len(found), "potential")
+    what = f"{many} before layers with no neuron between, by up to {plural(drop, 'bit')} ({module})"
+    return [("rounded", f"{what}, so that all fit 62 bits; what that changes is in weights")]
 
 
 def _auto_bits(layers: Mapping[str, int]) -> str:
@@ -493,7 +493,7 @@ def _latency(model: CompiledModel) -> Line:
 def _memory(model: CompiledModel) -> list[Line]:
     """Which populations' membranes are rounded from timestep to timestep, and how."""
     program = model.program
-    found = [(n, why) for n in program.neurons if (why := _rounded(n, program.timesteps))]
+    found = [(n, why) for n in program.neurons if (why := _how_rounded(n, program.timesteps))]
     if not found:
         return []
     whose = ", ".join(f"{node.module or node.name} {why}" for node, why in found[:_MOST_ROUNDED])
@@ -506,7 +506,7 @@ def _memory(model: CompiledModel) -> list[Line]:
 _MOST_ROUNDED = 3
 
 
-def _rounded(node: Neuron, timesteps: int) -> str:
+def _how_rounded(node: Neuron, timesteps: int) -> str:
     """How a membrane is rounded; empty: it is exact, or it has no time to be."""
     from snncc.program.membrane import is_simple
 

@@ -34,14 +34,14 @@ class _Int(int, metaclass=_IsInt):
 
 @contextmanager
 def free_sizes(module: torch.nn.Module) -> Iterator[None]:
-    """Within this context ``int`` leaves sizes free in the files of the module's own classes."""
+    """Within this context ``int`` leaves sizes free where the module's classes stand."""
     names = {type(part).__module__ for part in module.modules()}
-    authors = [sys.modules[n] for n in names if n.partition(".")[0] not in ("torch", "snncc")]
-    ours = [file for file in authors if "int" not in vars(file)]
+    others = [sys.modules.get(n) for n in names if n.partition(".")[0] not in ("torch", "snncc")]
+    changed = [file for file in others if file is not None and "int" not in vars(file)]
     try:
-        for file in ours:
+        for file in changed:
             vars(file)["int"] = _Int
         yield
     finally:
-        for file in ours:
+        for file in changed:
             del vars(file)["int"]

@@ -67,7 +67,7 @@ class Linear:
         payload: Of a layer that reads integers of a potential: the largest of them; its weights are
             those that they meet. Of one that reads counts or real numbers: None.
         steps_read: Bits of what is 1 in real numbers among these integers.
-        least_step: Likewise, of the channel in which these are fewest.
+        usual: What these integers usually come to, about.
         drop: Lowest bits of the potential that are not among them.
     """
 
@@ -84,7 +84,7 @@ class Linear:
     group: int = 1
     payload: int | None = None
     steps_read: int = 0
-    least_step: int = 0
+    usual: float = 0.0
     drop: int = 0
 
     @property

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import snncc
 import snncc.compiler
 from snncc.compiler import InputOptions
-from snncc.errors import UnsupportedModelError, UsageError
+from snncc.errors import UnsupportedModelError, UsageError, VerificationError
+from snncc.frontends import leaves as leaves_module
 from snncc.frontends.described import shared_out
 from snncc.frontends.descriptions import StatefulFireSpec
 from snncc.frontends.prober import NotANeuronError, probe
@@ -468,6 +469,38 @@ def test_sizes_that_the_code_computes_do_not_fix_the_batch() -> None:
     assert report.verify.mismatched == 0
     assert not report.silent
     assert "int" not in globals()
+
+
+class Otherwise(ByBatches):
+    """Takes what is no batch of a timestep."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(Several, "T*N")
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(6 * self.layer(self.fire(6 * self.conv(x.repeat(T, 1, 1, 1)))))
+        y, size = self.fc(y.flatten(1)), x.shape[0]
+        if self.how == "shifted":
+            return y[1 : size + 1]
+        if self.how == "short":
+            return y[size : T * size - 1].unsqueeze(0).mean(0)
+        turned = y.unflatten(0, (T, -1)).transpose(0, 1).flatten(0, 1)
+        return sum(turned[t * size : (t + 1) * size] for t in range(T)) / T
+
+
+@pytest.mark.parametrize("how", ["shifted", "short", "samples first"])
+def test_slices_that_are_no_batches_of_timesteps_are_refused(how) -> None:
+    with pytest.raises(UnsupportedModelError):
+        snncc.compiler.check(Otherwise(how), leaves="auto", **GIVEN)
+
+
+def test_what_memories_are_said_to_fire_must_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = lambda spec, drive, total: [torch.zeros_like(total)] * 3  # noqa: E731
+    monkeypatch.setattr(leaves_module, "shared_out", nothing)
+    with pytest.raises(VerificationError) as caught:
+        snncc.compile(Network(Several, "T*N"), X, leaves="auto", **GIVEN)
+    assert "no spikes of its memories add up to those of PyTorch" in str(caught.value)
 
 
 def test_where_rounding_decides_the_nearest_memory_makes_up_what_was_fired() -> None:

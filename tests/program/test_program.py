@@ -322,7 +322,7 @@ CORRUPTIONS: list[tuple[str, Callable[[], Program], str]] = [
     (
         "v2",
         lambda: changed("v2", projections=(replace(SHIFTED[0], shift=0, drop=1),)),
-        "rounds what 's' emits, no potential",
+        "rounds 's', which is no potential",
     ),
     ("v2", lambda: rewired("v2", source="n1"), "arrives as"),
     ("v2", lambda: rewired("v2", kind="identity", weights=(), source="n1"), "identity changes"),

@@ -51,17 +51,8 @@ _ATTENTION = ("k", "v", "heads", "order")
 _PAIR = ("gate", "b")
 NODE = (*_PLACE, *_ACCUMULATED, *_FIRED, "pool", *_WINDOW, *_MASK, *_ATTENTION, *_PAIR)
 _PARTS = ("part0", "shift0", "part1", "shift1", "part2", "shift2")
-PROJECTION = (
-    "source",
-    "kind",
-    *_WINDOW,
-    "dilation_h",
-    "dilation_w",
-    "groups",
-    "drop",
-    "parts",
-    *_PARTS,
-)
+_DILATION = ("dilation_h", "dilation_w")
+PROJECTION = ("source", "kind", *_WINDOW, *_DILATION, "groups", "drop", "parts", *_PARTS)
 
 Fields = dict[str, int]
 

@@ -26,8 +26,9 @@ _SEW: Mapping[str, Any] = {"T": 4, "connect": _CONNECT, **IMAGENET}
 _MS: Mapping[str, Any] = {"T": 6, "decay": 0.25, "threshold": 0.5, **IMAGENET}
 _MLF: Mapping[str, Any] = {"T": 4, "decay": 0.25, "thresholds": [0.6, 1.6, 2.6]}
 _MLF_PICTURES = {**_MLF, **CIFAR, "std": [0.2023, 0.1994, 0.201]}
+_DOMAIN = ToTell("what its blocks add", ("spikes", "potentials"))
 _SPEC: Mapping[str, Any] = {
-    "T": 4, "domain": "spikes", "order": None, "projections": "stages", "fires": None,
+    "T": 4, "domain": _DOMAIN, "order": None, "projections": "stages", "fires": None,
     "neuron": "lif", "tau": 2.0,
 }  # fmt: skip
 

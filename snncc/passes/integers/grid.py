@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
 import onnx_ir as ir
@@ -25,11 +25,13 @@ class Grid:
         thresholds: Potential of one spike, positive, exact.
         shifts: Added, exact.
         payload: Largest abs(v).
+        usual: What abs(v) usually is, about; 0: not known.
     """
 
     thresholds: tuple[Fraction, ...]
     shifts: tuple[Fraction, ...]
     payload: int
+    usual: float = 0.0
 
     @staticmethod
     def counts(payload: int) -> Grid:
@@ -41,7 +43,8 @@ class Grid:
         if not drop:
             return self
         thresholds = tuple(t / 2**drop for t in self.thresholds)
-        return Grid(thresholds, self.shifts, coarse(self.payload, drop))
+        usual = self.usual / 2**drop
+        return Grid(thresholds, self.shifts, coarse(self.payload, drop), usual)
 
     def after(self, node: ir.Node) -> Grid:
         """The grid of the same integers after a scale, shift, pool or reshape."""
@@ -49,18 +52,21 @@ class Grid:
         if (theta := frozen_thresholds(node)) is not None:
             old = _widened(self.thresholds, len(theta))
             shifts = (Fraction(0),) * len(theta)
-            return Grid(tuple(o * t for o, t in zip(old, theta, strict=True)), shifts, self.payload)
+            thresholds = tuple(o * t for o, t in zip(old, theta, strict=True))
+            return replace(self, thresholds=thresholds, shifts=shifts)
         if (found := read_affine(node)) is not None:
             return self._mapped(found[1])
         if (n := summed(node)) > 1:
-            return Grid(self.thresholds, tuple(s * n for s in self.shifts), self.payload * n)
+            shifts = tuple(s * n for s in self.shifts)
+            return Grid(self.thresholds, shifts, self.payload * n, self.usual * sqrt(n))
         before, after = static_shape(x) if x is not None else None, static_shape(out)
         if not traits(node).regroups or before is None or after is None:
             return self
         if len(self.thresholds) == 1 or before[0] == after[0]:
             return self
         spread = prod(before[1:])
-        return Grid(_repeat(self.thresholds, spread), _repeat(self.shifts, spread), self.payload)
+        thresholds, shifts = (_repeat(v, spread) for v in (self.thresholds, self.shifts))
+        return replace(self, thresholds=thresholds, shifts=shifts)
 
     def _mapped(self, affine: Affine) -> Grid:
         size = max(len(self.thresholds), *(len(v.values) for v in (affine.scales, affine.shifts)))
@@ -68,7 +74,7 @@ class Grid:
         old = (_widened(self.thresholds, size), _widened(self.shifts, size))
         thresholds = tuple(t / f for t, f in zip(old[0], factors, strict=True))
         shifts = tuple(s * f + o for s, f, o in zip(old[1], factors, offsets, strict=True))
-        return Grid(thresholds, shifts, self.payload)
+        return replace(self, thresholds=thresholds, shifts=shifts)
 
 
 def _widened(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import hypot, sqrt
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,9 +79,12 @@ def potential_grid(layer: Planned, payload: int) -> Grid:
         layer: In integers.
         payload: The largest that it reads.
     """
-    moved = (np.abs(layer.weight) << layer.shift).reshape(len(layer.weight), -1).sum(1)
-    most = payload * int(moved.max(initial=0)) + int(np.abs(layer.bias).max(initial=0))
-    return Grid(layer.grid.thresholds, layer.grid.shifts, most)
+    moved = (np.abs(layer.weight) << layer.shift).reshape(len(layer.weight), -1)
+    most = payload * int(moved.sum(1).max(initial=0)) + int(np.abs(layer.bias).max(initial=0))
+    # Inputs that know nothing of each other add up to that.
+    spread = sqrt((moved.astype(np.float64) ** 2).sum() / max(len(moved), 1))
+    read = layer.linear.usual or payload / 2
+    return Grid(layer.grid.thresholds, layer.grid.shifts, most, read * spread)
 
 
 def reading(linear: Linear, planned: Mapping[ir.Value, Planned], drop: int = 0) -> Linear:
@@ -97,9 +101,9 @@ def reading(linear: Linear, planned: Mapping[ir.Value, Planned], drop: int = 0) 
     grid = _grid_of(linear.x, planned).without(drop)
     shares = Exact.of_fractions([1 / t for t in grid.thresholds]).spread(size[0])
     whole = absorb_affine_before(linear, Affine(shares, Exact(np.zeros(1))), size)
-    bits = [int(t).bit_length() for t in grid.thresholds]
+    bits = max(int(t).bit_length() for t in grid.thresholds)
     payload = max(grid.payload, 1)
-    return replace(whole, payload=payload, steps_read=max(bits), least_step=min(bits), drop=drop)
+    return replace(whole, payload=payload, steps_read=bits, usual=grid.usual, drop=drop)
 
 
 def _grid_of(value: ir.Value, planned: Mapping[ir.Value, Planned]) -> Grid:
@@ -135,5 +139,6 @@ def _joined(
     node, parts = value.producer(), [grids[x] for x in _parts(value, planned)]
     assert node is not None
     if is_branch_sum(node):
-        return replace(parts[0], payload=sum(part.payload for part in parts))
+        usual = hypot(*(part.usual for part in parts))
+        return replace(parts[0], payload=sum(part.payload for part in parts), usual=usual)
     return parts[0].after(node)

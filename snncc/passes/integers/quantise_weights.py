@@ -77,6 +77,7 @@ class QuantiseWeights(Pass):
         """Replace layers, pools and neurons by their integer forms."""
         chosen = Precision.read(model, self.bits)
         planned, faults = plan(model, chosen)
+        of_weights = len(faults)
         Precision(self.bits, {str(v.name): p.bits for v, p in planned.items()}).write(model)
         _remember_squeezed(model, planned)
         planned = round_for_pixels(planned)
@@ -86,7 +87,9 @@ class QuantiseWeights(Pass):
         for node in nodes(model):
             work.convert(node)
         if faults:
-            raise UnsupportedModelError("the weights do not fit their bits", faults)
+            others = "layers or neurons do not fit integers"
+            what = others if len(faults) > of_weights else "the weights do not fit their bits"
+            raise UnsupportedModelError(what, faults)
         work.finish()
         return len(planned)
 

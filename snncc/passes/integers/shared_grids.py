@@ -9,37 +9,31 @@ is odd no rounding ties exist. A layer's weights count 2^shift times (``writers`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import product
-from math import ceil
+from math import ceil, log2
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from snncc.errors import Fault, Option, UnsupportedModelError, Words
 from snncc.ir.graphs import (
-    attribute,
     label,
-    nodes,
     only_reader,
     provenance,
 )
-from snncc.ir.ops import summed, traits
-from snncc.passes.fold.fold_batch_norm import still_norms
 from snncc.passes.integers.grid import Grid, frozen_thresholds
+from snncc.passes.integers.groups import Group, groups_of, in_order, layers_of, most_threshold
 from snncc.passes.integers.heavy_weights import heavy, needed_shifts, reach, row_maxima
-from snncc.passes.integers.neurons import kind_of
-from snncc.passes.integers.own_grids import Demands, Kept, common_step, kept_channels, shifts_for
-from snncc.passes.integers.payloads import reading, reads_potential
+from snncc.passes.integers.own_grids import Kept, common_step, kept_channels, shifts_for
+from snncc.passes.integers.payloads import reading
 from snncc.passes.integers.precision import Precision
 from snncc.passes.integers.products import largest_input
-from snncc.passes.integers.writers import MOST_SHIFT, error_of, writer_shifts
-from snncc.passes.reading import Linear, linear_behind
+from snncc.passes.integers.writers import error_of, writer_shifts
+from snncc.passes.reading import Linear
 
 __all__ = [
     "QuantisedLayer",
@@ -54,8 +48,6 @@ Integers = npt.NDArray[np.int64]
 
 #: Beyond all that inputs can do to a potential: a larger bias decides alone.
 _FAR = 2**58
-#: Potentials stay below 2^62; half of the rest is for what rounding adds.
-_ROOM = 2.0**60
 #: Steps of a spike, or up to twice as many, where weights of many thresholds take many at once.
 _FEW = 16
 #: Fewer bits than --weight-bits may ask for are a fault.
@@ -63,8 +55,9 @@ _LEAST_BITS = 4
 #: Spikes; what takes a potential less far has hardly a say.
 _SOME = 0.25
 _NAMED = 3
-#: A payload is rounded to steps that are finer than those of weights by so many bits.
-_FINER = 4
+#: Bits that the largest weight has and usual ones do not. Payloads are rounded to what are as many
+#: steps beside what they usually come to as usual weights have.
+_UNUSUAL = 3
 #: Largest shift of a layer whose own grid is kept.
 _MOST_SHIFT = 12
 
@@ -153,12 +146,12 @@ def plan(
         precision: Bits of the weights, of each layer or of all.
     """
     chosen = Precision(precision) if isinstance(precision, int) else precision
-    layers = {linear.out: linear for linear in _layers(model)}
+    layers = {linear.out: linear for linear in layers_of(model)}
     faults: list[Fault] = []
-    groups = _in_order(_groups(model, layers), faults)
+    groups = in_order(groups_of(model, layers), faults)
     room = _Room(dict.fromkeys((group.chain for group in groups), 0))
     planned = _planned(groups, chosen, room, faults)
-    while not faults and room.is_made(groups, planned):
+    while not faults and room.make(groups, planned):
         planned = _planned(groups, chosen, room, faults)
     return planned, faults
 
@@ -175,29 +168,30 @@ class _Room:
     less: dict[int, int]
     drops: dict[ir.Value, int] = field(default_factory=dict)
 
-    def is_made(self, groups: Sequence[_Group], planned: Mapping[ir.Value, QuantisedLayer]) -> bool:
-        """Whether some potentials had no room, and others are narrower now.
+    def make(self, groups: Sequence[Group], planned: Mapping[ir.Value, QuantisedLayer]) -> bool:
+        """Make some potentials narrower if one has no room; whether that was so.
 
-        Payloads are rounded first, as far as weights are rounded anyway. What one layer lacks then
-        all of its chain give.
+        Of each chain the first one: those after it are narrower then, too. What it reads is
+        rounded as far as weights are rounded anyway; if that is not enough all weights of the chain
+        lose a bit, and what is rounded then is found anew.
         """
-        short: dict[int, float] = {}
-        lacking = [(group, max(planned[x.out].lost for x in group.layers)) for group in groups]
-        for group, lost in lacking:
-            if lost >= 1 and not self._is_rounded(group, ceil(lost), planned):
-                short[group.chain] = max(short.get(group.chain, 0.0), lost)
-        for chain, bits in short.items():
-            self.less[chain] += max(1, int(bits) // sum(group.chain == chain for group in groups))
-        return any(lost >= 1 for _, lost in lacking)
+        made: set[int] = set()
+        for group in groups:
+            lost = max(planned[linear.out].lost for linear in group.layers)
+            if lost < 1 or group.chain in made:
+                continue
+            made.add(group.chain)
+            if not self._round(group, ceil(lost), planned):
+                self.less[group.chain] += 1
+                self.drops.clear()
+        return bool(made)
 
-    def _is_rounded(
-        self, group: _Group, lost: int, planned: Mapping[ir.Value, QuantisedLayer]
-    ) -> bool:
-        """Whether what a group reads can be, by all that it lacks or some of it."""
+    def _round(self, group: Group, lost: int, planned: Mapping[ir.Value, QuantisedLayer]) -> bool:
+        """Drop so many bits of what a group reads, or as many as may be; whether there are any."""
         found = False
         for layer in (planned[linear.out] for linear in group.layers):
-            weights = layer.bits - self.less[group.chain]
-            spare = layer.linear.least_step - weights - _FINER
+            weights = layer.bits - self.less[group.chain] - _UNUSUAL
+            spare = int(log2(max(layer.linear.usual, 1.0))) - weights
             if layer.linear.payload is not None and spare > 0:
                 x, drop = layer.linear.x, layer.linear.drop
                 self.drops[x] = max(self.drops.get(x, 0), drop + min(lost, spare))
@@ -206,7 +200,7 @@ class _Room:
 
 
 def _planned(
-    groups: list[_Group], chosen: Precision, room: _Room, faults: list[Fault]
+    groups: list[Group], chosen: Precision, room: _Room, faults: list[Fault]
 ) -> dict[ir.Value, QuantisedLayer]:
     """The layers of all groups, one after the other.
 
@@ -233,165 +227,11 @@ def _planned(
 
 def shared_grids(model: ir.Model) -> list[list[ir.Value]]:
     """The results of layers, those that share a grid together."""
-    layers = {linear.out: linear for linear in _layers(model)}
-    return [[linear.out for linear in group.layers] for group in _groups(model, layers)]
+    layers = {linear.out: linear for linear in layers_of(model)}
+    return [[linear.out for linear in group.layers] for group in groups_of(model, layers)]
 
 
-def _in_order(groups: list[_Group], faults: list[Fault]) -> list[_Group]:
-    """Each after those whose potentials its layers read, else as they are.
-
-    Args:
-        groups: Of one network.
-        faults: Gets one where there is no such order.
-    """
-    order: nx.DiGraph[int] = nx.DiGraph()
-    order.add_nodes_from(range(len(groups)))
-    for i, group in enumerate(groups):
-        read = [linear for linear in group.layers if reads_potential(linear)]
-        for linear, (j, other) in product(read, enumerate(groups)):
-            if linear.x in other.potentials:
-                order.add_edge(j, i)
-    if nx.is_directed_acyclic_graph(order):
-        chains = {i: min(c) for c in nx.weakly_connected_components(order) for i in c if len(c) > 1}
-        topological = nx.lexicographical_topological_sort(order)
-        return [replace(groups[i], chain=chains.get(i, -1)) for i in topological]
-    for component in nx.strongly_connected_components(order):
-        first = min(component)
-        if len(component) > 1 or order.has_edge(first, first):
-            faults += [_own_reader(linear) for linear in groups[first].layers[-1:]]
-    raise UnsupportedModelError("layers read potentials that they are added to", faults)
-
-
-def _own_reader(linear: Linear) -> Fault:
-    origin = provenance(linear.node)
-    what = "is added, through layers with no neuron between, to a potential that it reads"
-    kind, todo = linear.node.op_type, "a neuron before the layer"
-    return Fault(what, label(linear.node), kind, origin.module, origin.source, todo)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Layers that share a grid.
-
-    Attributes:
-        layers: In topological order.
-        is_result: They feed the result.
-        is_carried: They feed a neuron with memory.
-        is_fixed: Something on the way to its readers takes no shift: a mask, a padded pool.
-        levels: The most levels that a neuron after them has; 0: there is none.
-        room: How far their potential may reach, so that it fits, and what it is added up to.
-        potentials: All that are on its grid.
-        chain: A number that all have whose layers read each other's potentials; -1: none of others.
-        still: Batch norms of the network that may be why weights are heavy.
-    """
-
-    layers: list[Linear]
-    is_result: bool
-    is_carried: bool
-    is_fixed: bool
-    levels: int
-    room: float
-    potentials: frozenset[ir.Value] = frozenset()
-    chain: int = -1
-    still: tuple[str, ...] = ()
-
-    @property
-    def reads_payloads(self) -> bool:
-        """Whether layers of it read integers of potentials."""
-        return any(linear.payload is not None for linear in self.layers)
-
-    @property
-    def widest(self) -> Linear:
-        """The layer that takes potentials farthest."""
-        return max(self.layers, key=lambda linear: float(reach(linear).max()))
-
-    @property
-    def most_shift(self) -> int:
-        """Of a layer among others."""
-        return MOST_SHIFT + max(linear.steps_read for linear in self.layers)
-
-    @property
-    def has_one_scale(self) -> bool:
-        """Whether all channels need the same threshold."""
-        return self.is_result or len({len(x.weights.values) for x in self.layers}) > 1
-
-    def demands(self, bits: int) -> Demands:
-        """What its readers need of a grid."""
-        shift = not (self.is_result or self.is_carried or self.is_fixed or self.has_one_scale)
-        threshold = _most_threshold(bits, self) if self.is_carried else None
-        return Demands(self.has_one_scale, shift, self.is_result, threshold)
-
-
-def _layers(model: ir.Model) -> Iterator[Linear]:
-    for node in nodes(model, "Conv", "Gemm"):
-        if (linear := linear_behind(node)) is not None:
-            yield linear
-
-
-def _groups(model: ir.Model, layers: dict[ir.Value, Linear]) -> list[_Group]:
-    """Connected components of potentials under addition, scaling, pooling and reshaping."""
-    graph = nx.Graph()
-    graph.add_nodes_from(layers)
-    for node in model.graph:
-        out = node.outputs[0]
-        if not traits(node).keeps_grid or out in layers:
-            continue
-        for x in node.inputs:
-            if x is not None and x in graph:
-                graph.add_edge(x, out)
-    order = {value: i for i, value in enumerate(layers)}
-    growth, still = _growth(model, layers), tuple(still_norms(model))
-    found = []
-    for component in nx.connected_components(graph):
-        members = sorted((v for v in component if v in layers), key=order.__getitem__)
-        is_result = any(v.is_graph_output() for v in component)
-        readers = [user for v in component for user, _ in v.uses() if traits(user).fires]
-        is_carried = any(traits(r).remembers for r in readers)  # integer thresholds
-        fixed = any(_takes_no_shift(user) for v in component for user, _ in v.uses())
-        levels = max((int(attribute(r, "D")) for r in readers), default=0)
-        added = max(growth[v][1] for v in component if v in growth)
-        kept = max((kind_of(r).membrane_bits(r) for r in readers), default=0)
-        room = _ROOM / added / 2.0**kept
-        writers = [layers[v] for v in members]
-        found.append(
-            _Group(
-                writers,
-                is_result,
-                is_carried,
-                fixed,
-                levels,
-                room,
-                frozenset(component),
-                still=still,
-            )
-        )
-    return sorted(found, key=lambda g: order[g.layers[0].out])
-
-
-def _growth(
-    model: ir.Model, layers: Mapping[ir.Value, Linear]
-) -> dict[ir.Value, tuple[frozenset[ir.Value], int]]:
-    """Of every potential the layers in it, and how often one of them is in it at most."""
-    found = {value: (frozenset([value]), 1) for value in layers}
-    for node in model.graph:
-        out = node.outputs[0]
-        ahead = [found[x] for x in node.inputs if x in found]
-        if not traits(node).keeps_grid or out in layers or not ahead:
-            continue
-        members = frozenset().union(*(m for m, _ in ahead))
-        disjoint = sum(len(m) for m, _ in ahead) == len(members)
-        times = (max if disjoint else sum)(n for _, n in ahead)
-        found[out] = members, times * summed(node)
-    return found
-
-
-def _takes_no_shift(node: ir.Node) -> bool:
-    """Whether a shift of what the node reads is there at some places only, or would be lost."""
-    padded = traits(node).sums and any(attribute(node, "pads", ()))
-    return bool(padded) or traits(node).masks or traits(node).weighs
-
-
-def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
+def _quantise(group: Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
     if any(_frozen_by(linear) is not None for linear in group.layers):
         return _frozen(group, bits, faults)
     widest = largest_weight(bits) << (_MOST_SHIFT if len(group.layers) > 1 else 0)
@@ -407,7 +247,7 @@ def _quantise(group: _Group, bits: int, faults: list[Fault]) -> Sequence[Quantis
     return _with_kept(rounded, _fitting(kept, shifts, bits))
 
 
-def _all_kept(group: _Group, kept: Sequence[Kept], bits: int) -> Sequence[QuantisedLayer] | None:
+def _all_kept(group: Group, kept: Sequence[Kept], bits: int) -> Sequence[QuantisedLayer] | None:
     """The layers without any rounding, if every channel fits on a grid of its own."""
     shifts = shifts_for(kept, len(group.layers), largest_weight(bits))
     fitting = _fitting(kept, shifts, bits) if max(shifts) <= _MOST_SHIFT else []
@@ -464,7 +304,7 @@ class _Mixed:
         return replace(self.layer, weight=self.weight, bias=self.bias, grid=grid, kept=self.kept)
 
 
-def _nearest(group: _Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
+def _nearest(group: Group, bits: int, faults: list[Fault]) -> Sequence[QuantisedLayer]:
     """Weights rounded to thresholds that are odd, or else to those that taps come nearest to."""
     rounded = _per_channel(group, bits, faults)
     if group.is_carried or len(group.layers) == 1 or not all(map(_is_single_tap, group.layers)):
@@ -482,7 +322,7 @@ def _worst(layers: Sequence[QuantisedLayer]) -> float:
     return found
 
 
-def _near_integers(group: _Group, bits: int) -> list[QuantisedLayer]:
+def _near_integers(group: Group, bits: int) -> list[QuantisedLayer]:
     """Sums of spikes on different scales, each with one weight per output."""
     rows = [x.weight.reshape(len(x.weight), -1).max(axis=1) for x in group.layers]
     steps = [common_step(taps, largest_weight(bits)) for taps in np.stack(rows, axis=1)]
@@ -497,7 +337,7 @@ def _frozen_by(linear: Linear) -> ir.Node | None:
     return reader if frozen_thresholds(reader) is not None else None
 
 
-def _frozen(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+def _frozen(group: Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
     """The grid that the network was trained on, as it is: weights and biases are integers."""
     grids = {frozen_thresholds(_frozen_by(linear)) or () for linear in group.layers}
     whole = [x for linear in group.layers for x in (linear.weight, linear.bias)]
@@ -550,7 +390,7 @@ def _is_single_tap(linear: Linear) -> bool:
     return single and not linear.bias.any()
 
 
-def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+def _per_channel(group: Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
     masks = heavy(group.layers, group.levels)
     pairs = list(zip(group.layers, masks, strict=True))
     largest = np.array([row_maxima(linear, ~mask) for linear, mask in pairs])
@@ -559,7 +399,7 @@ def _per_channel(group: _Group, bits: int, faults: list[Fault]) -> list[Quantise
     if any(mask.any() for mask in masks):
         most = _least(most, *(row_maxima(linear, mask) for linear, mask in pairs))
     theta, lost = _thresholds(group, most, bits)
-    if (theta >= 1).all() and not any(mask.any() for mask in masks):
+    if (group.is_between or (theta >= 1).all()) and not any(mask.any() for mask in masks):
         ways = zip(group.layers, shifts, strict=True)
         return [replace(_rounded(linear, theta, s), lost=lost) for linear, s in ways]
     wanted = np.where(theta < 1, _few_steps(most, bits), theta)
@@ -586,7 +426,7 @@ def _few_steps(most: npt.NDArray[np.float64], bits: int) -> npt.NDArray[np.float
 
 
 def _squeezed(
-    group: _Group,
+    group: Group,
     masks: list[npt.NDArray[np.bool_]],
     theta: npt.NDArray[np.float64],
     lost: float,
@@ -617,35 +457,37 @@ def _squeezed(
     return found
 
 
-def _most_threshold(bits: int, group: _Group | None = None) -> int:
-    """Finer by as much as what layers read is, where that are integers of potentials."""
-    finer = 1 << max((linear.steps_read for linear in group.layers), default=0) if group else 1
-    return int(2 ** (12 + bits) * finer - 1)
-
-
-def _thresholds(group: _Group, most: npt.NDArray[np.float64], bits: int) -> tuple[Integers, float]:
+def _thresholds(
+    group: Group, most: npt.NDArray[np.float64], bits: int
+) -> tuple[npt.NDArray[Any], float]:
     """Those that weights fit, and of layers that read integers of potentials all that is added.
 
-    And how many bits that takes of them.
+    And how many bits that takes of them. Where no neuron reads a potential nothing fires at 1: its
+    thresholds are any numbers, as its size may be any.
     """
-    if not group.reads_payloads:
+    if not group.reads_payloads and not group.is_between:
         return odd_thresholds(most, bits), 0.0
     reached = np.sum([reach(linear) for linear in group.layers], axis=0)
-    theta = odd_thresholds(most, bits, _most_threshold(bits, group))
-    fits = np.minimum(theta, group.room / np.maximum(reached, 1)).astype(np.int64)
-    lost = np.log2(np.maximum(theta, 1) / np.maximum(fits, 1))
-    return np.asarray(fits - (fits + 1) % 2), float(lost.max())
+    if group.is_between:
+        theta = largest_weight(bits) / np.where(most > 0, most, np.inf)
+        theta = np.where(theta > 0, theta, 1.0)
+        fits = np.minimum(theta, group.room / np.maximum(reached, 2.0**-60))
+        return fits, float(np.log2(theta / fits).max())
+    odd = odd_thresholds(most, bits, most_threshold(bits, group))
+    whole = np.minimum(odd, group.room / np.maximum(reached, 1)).astype(np.int64)
+    lost = np.log2(np.maximum(odd, 1) / np.maximum(whole, 1))
+    return np.asarray(whole - (whole + 1) % 2), float(lost.max())
 
 
 def odd_thresholds(most: npt.NDArray[Any], bits: int, limit: int | None = None) -> Integers:
     """Largest odd theta with theta * most <= w_max, per channel; below 1 where there is none."""
     with np.errstate(divide="ignore"):
-        theta = np.minimum(largest_weight(bits) / most, limit or _most_threshold(bits))
+        theta = np.minimum(largest_weight(bits) / most, limit or most_threshold(bits))
     whole = np.floor(theta).astype(np.int64)
     return np.asarray(whole - (whole + 1) % 2)
 
 
-def _one_scale(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
+def _one_scale(group: Group, bits: int, faults: list[Fault]) -> list[QuantisedLayer]:
     masks = heavy(group.layers, group.levels)
     pairs = zip(group.layers, masks, strict=True)
     most = max(float(row_maxima(linear, ~mask).max(initial=0.0)) for linear, mask in pairs) or 1.0
@@ -660,7 +502,7 @@ def _one_scale(group: _Group, bits: int, faults: list[Fault]) -> list[QuantisedL
     return [_rounded(x, np.full(x.weight.shape[0], theta)) for x in group.layers]
 
 
-def _one_scale_shifted(group: _Group, bits: int) -> list[QuantisedLayer]:
+def _one_scale_shifted(group: Group, bits: int) -> list[QuantisedLayer]:
     """With shifts: weights that meet integers of potentials are much smaller than others."""
     largest = np.array([[np.abs(x.weight).max(initial=0.0)] for x in group.layers])
     shifts = writer_shifts(largest, [error_of(x) for x in group.layers], group.most_shift)
@@ -688,7 +530,7 @@ def _column(values: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def _no_room(group: _Group, heaviest: Linear, left: float) -> Fault:
+def _no_room(group: Group, heaviest: Linear, left: float) -> Fault:
     """Next to nothing is left of light weights: others take potentials all the way."""
     node = next((x.node for x in group.layers if x is not heaviest), heaviest.node)
     origin, theirs = provenance(node), provenance(heaviest.node).module or label(heaviest.node)

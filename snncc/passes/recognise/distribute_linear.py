@@ -248,22 +248,6 @@ def _apply(
     )  # fmt: skip
 
 
-def _flat_concat(node: ir.Node, made_by: str, _: Lineage) -> bool:
-    """concat(concat(a, b), c) = concat(a, b, c)."""
-    if _joined(node.outputs[0]) is None:
-        return False
-    inner = [_joined(x) for x in node.inputs]
-    if not any(inner):
-        return False
-    parts = [
-        p for x, one in zip(node.inputs, inner, strict=True) for p in (one.inputs if one else [x])
-    ]
-    out, edit = node.outputs[0], Edit(node, made_by)
-    whole = edit.op("Concat", *parts, name=f"{out.name}{NEW}", like=out, attributes={"axis": 1})
-    replace_value(out, whole)
-    return True
-
-
 def _spread_layer(node: ir.Node, made_by: str, _: Lineage) -> bool:
     """A layer over a sum of spikes or a concatenation: one layer each, added."""
     linear = linear_behind(node)
@@ -319,8 +303,6 @@ def _add(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
 _RULES: dict[str, Callable[[ir.Node, str, Lineage], bool]] = {
     **dict.fromkeys(having("imported", lambda t: t.is_affine), _move_concat),
     "Add": _add,
-    "BatchNormalization": _move_concat,
-    "Concat": _flat_concat,
     **dict.fromkeys(having("imported", lambda t: t.pools or t.regroups), _move),
     **dict.fromkeys(having("imported", lambda t: t.fires), _fire),
     **dict.fromkeys(having("imported", lambda t: t.weighs), _spread_layer),

@@ -215,7 +215,8 @@ class _Folding(Work):
         twin = self.made.get(key) if key is not None else None
         if twin is None:
             twin = self._emitted(node, form, self.name_of(out, found))
-            self.made |= {} if key is None else {key: twin}
+            if key is not None:
+                self.made[key] = twin
         found = replace(found, twin=twin)
         self.note(out, found)
         return found

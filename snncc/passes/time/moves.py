@@ -117,8 +117,9 @@ def _batches(view: View, axis: int, start: Size, end: Size, step: int) -> View |
     """Whole batches of an axis of timesteps and samples, x[t * N : (t + 1) * N]."""
     sizes, group = list(view.sizes), view.groups[axis]
     times = prod(d.size or 1 for d in group)
-    stop = times if end.batches == 0 and end.rest >= _LAST else end.batches
-    if start.rest or step != 1 or (end.rest and end.batches):
+    is_last = end.batches == 0 and end.rest >= _LAST
+    stop = times if is_last else end.batches
+    if start.rest or step != 1 or (end.rest and not is_last):
         return None
     if (start.batches, stop) == (0, times):
         return view

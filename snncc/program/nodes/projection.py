@@ -134,8 +134,8 @@ class Projection(Item):
             InvalidError: The first fault.
         """
         require(0 <= self.drop < _MAX_BITS, f"drop {self.drop} out of range")
-        alone = source.is_potential  # sums of what comes tick by tick cannot be rounded so
-        require(self.drop == 0 or alone, f"rounds what '{self.source}' emits, no potential")
+        is_whole = source.is_potential  # what comes tick by tick would be rounded in each
+        require(self.drop == 0 or is_whole, f"rounds '{self.source}', which is no potential")
         reach = coarse(source.reach, self.drop)
         require(
             self.payload >= reach,

@@ -44,10 +44,15 @@ def dense(rule: str, **more: Any) -> danet.Shape:
     return replace(shape, shortcuts=shape.shortcuts_by(rule))
 
 
+#: What no tensor of a DANet tells.
+SPIKES = {"domain": "spikes"}
+
+
 def made(name: str, shape: Shape, **options: Any) -> nn.Module:
     """A network of the zoo, by its shape."""
     entry = RESNETS[name]
-    return entry.make(shape, {**entry.defaults(shape), **options}).eval()
+    told = SPIKES if name.startswith("danet") else {}
+    return entry.make(shape, {**entry.defaults(shape), **told, **options}).eval()
 
 
 def state_of(name: str, shape: Shape, **options: Any) -> State:
@@ -239,6 +244,14 @@ def test_who_told_what_joins_the_branches_is_said(given, told, connect):
     assert {block.connect for block in built.module.layer2} == {connect[0]}
 
 
+def test_the_domain_of_a_dense_network_is_never_guessed():
+    """Either domain has the same tensors, and computes another network of them."""
+    state = state_of("danet", dense("stages"))
+    message = r"do not tell what its blocks add, .*\{\"domain\": \"spikes\"\}' or .*\"potentials"
+    with pytest.raises(BadInputError, match=message):
+        zoo.build("danet", {}, state)
+
+
 def test_the_authors_container_and_its_keys_are_read(tmp_path):
     """As ``train.py`` of SEW writes it, with the containers of its SpikingJelly."""
     state = state_of("sew-resnet", NARROW, connect="add")
@@ -304,8 +317,8 @@ def test_a_file_under_another_name_is_refused_by_name(name, state, message):
         ("ms-resnet", {"tau": 2.0}, r"no tau; it takes T, decay, threshold"),
         ("mlf-ds-resnet", {"thresholds": [1.6, 0.6]}, r"give a list of rising numbers above 0"),
         ("danet", {"domain": "both"}, r"domain is 'both', give spikes or potentials"),
-        ("danet", {"order": "fire-conv-bn"}, r"blocks that add spikes have the order conv-bn-fire"),
-        ("danet", {"fires": False}, r"and neurons in shortcuts; fires is false"),
+        ("danet", SPIKES | {"order": "fire-conv-bn"}, r"spikes have the order conv-bn-fire"),
+        ("danet", SPIKES | {"fires": False}, r"and neurons in shortcuts; fires is false"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_a_usage_error(name, given, message):
@@ -325,7 +338,7 @@ def test_a_wrong_option_is_a_usage_error(name, given, message):
     ],
 )
 def test_a_key_that_is_missing_is_named(name, shape, key):
-    options = {"connect": "add"} if name == "sew-resnet" else {}
+    options = {"sew-resnet": {"connect": "add"}, "danet": SPIKES}.get(name, {})
     state = state_of(name, shape, **options)
     del state[key]
     with pytest.raises(BadInputError) as caught:
@@ -344,14 +357,14 @@ def test_the_rule_says_how_many_older_tensors_have_a_layer_into_a_stage(rule, sh
     assert shape.shortcuts == shortcuts
     state = state_of("danet", shape, projections=rule)
     assert RESNETS["danet"].read(state) == shape
-    built = zoo.build("danet", {"projections": rule}, state)
-    assert built.options["domain"] == ("spikes", "reconstructed")
+    built = zoo.build("danet", SPIKES | {"projections": rule}, state)
+    assert built.options["domain"] == ("spikes", "given")
     assert built.options["order"] == ("conv-bn-fire", "reconstructed")
     assert built.options["projections"] == (rule, "given")
     if rule != "stages":
         told = r"the weights have .* not the rule stages; take arch_args '\{\"projections\": \""
         with pytest.raises(BadInputError, match=told + rule):
-            zoo.build("danet", {}, state)
+            zoo.build("danet", SPIKES, state)
 
 
 @pytest.mark.parametrize("rule", danet.RULES)
@@ -384,12 +397,12 @@ def test_a_stage_adds_all_that_is_older(rule, domain, order):
 def test_neurons_of_a_dense_network_learn_their_time_constants_by_keys():
     shape = dense("stages", learnt_tau=True)
     state = state_of("danet", shape)
-    built = zoo.build("danet", {}, state)
+    built = zoo.build("danet", SPIKES, state)
     assert built.read["learnt_tau"] is True
     assert built.module.stages[0].blocks[0].units[0].fire.w is not None
     with pytest.raises(BadInputError, match="the weights are those of neurons with time constants"):
-        zoo.build("danet", {"neuron": "if"}, state)
-    plain = zoo.build("danet", {"neuron": "if"}, state_of("danet", dense("stages")))
+        zoo.build("danet", SPIKES | {"neuron": "if"}, state)
+    plain = zoo.build("danet", SPIKES | {"neuron": "if"}, state_of("danet", dense("stages")))
     assert plain.options["neuron"] == ("if", "given")
     assert "tau" not in plain.options
     assert plain.module.stem.fire.dynamics() == (1.0, 1.0)

@@ -269,6 +269,16 @@ def test_of_a_result_few_inputs_are_heavy(share: float, is_heavy: bool) -> None:
     assert not mask[:, int(50 * share) :].any()
 
 
+def test_none_are_heavy_where_a_potential_is_read() -> None:
+    """Its integers might get far beyond what they come to: products with that say nothing."""
+    weight = np.full((6, 5), 1e-3)
+    weight[1] = 1e3
+    payload = replace(linear(weight), payload=2**50)
+    assert heavy([linear(weight)], levels=1)[0].any()
+    masks = heavy([payload, linear(weight)], levels=1)
+    assert not any(mask.any() for mask in masks)
+
+
 def test_usual_weights_are_not_heavy_however_large_or_small() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(64, 576))

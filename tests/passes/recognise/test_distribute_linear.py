@@ -184,6 +184,7 @@ class Dense(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in (4, 8, 12))
         self.fires = nn.ModuleList(IntegerFire(3) if T == 1 else LIF() for _ in range(3))
         self.pool, self.fc = nn.AvgPool2d(2), nn.Linear(12 * 16, 5)
+        self.drift = torch.linspace(-0.2, 0.4, 12)  # another one for each channel
 
     def forward(self, x):
         if self.T > 1:
@@ -191,6 +192,7 @@ class Dense(nn.Module):
         found = self.convs[0](x)
         for i, (norm, fire) in enumerate(zip(self.norms, self.fires, strict=True)):
             u = 3 * norm(self.pool(found) if i == 2 else found) + 0.5
+            u = u + self.drift[: u.shape[1]].view(-1, 1, 1)
             a = fire(u.unflatten(0, (self.T, -1))).flatten(0, 1) if self.T > 1 else fire(u)
             if i < 2:
                 found = torch.cat([found, self.convs[i + 1](a)], 1)
