@@ -22,6 +22,7 @@ from snncc.program import (
     Sum,
 )
 from snncc.program.bounds import emitted_payload
+from snncc.program.membrane import Factor
 from snncc.program.nodes.gate import MOST_COUNT
 from snncc.program.timing import firing_window
 
@@ -125,7 +126,9 @@ class _GateBuilder(_Builder):
         made = self.nodes.pop()
         assert isinstance(made, Neuron)
         one = made.threshold if made.threshold is None else made.threshold[:1]
-        self.nodes.append(replace(made, shape=shape, levels=made.levels[:1], threshold=one))
+        decays = {k: _largest(getattr(made, k)) for k in ("decay", "current")}
+        levels = made.levels[:1]
+        self.nodes.append(replace(made, shape=shape, levels=levels, threshold=one, **decays))
         return self.last
 
     def gate(self) -> None:
@@ -185,3 +188,9 @@ class _GateBuilder(_Builder):
                 self.pool("max")
             self.relay()
         self.neuron()
+
+
+def _largest(decay: Factor) -> Factor:
+    """That of the channel that keeps most."""
+    numerator, shift = decay
+    return max(numerator) if isinstance(numerator, tuple) else numerator, shift

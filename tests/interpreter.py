@@ -150,7 +150,9 @@ _RULES: dict[type[Node], Callable[[Any, Step], list[int]]] = {
 def _fired(node: Neuron, index: Index, potential: int, memory: Memory) -> int:
     if node.carry == "none":
         return _count(node, index[0], potential)
-    (numerator, shift), (current, current_shift) = node.decay, node.current
+    (numerator, shift), (current, current_shift) = (
+        (n[index[0]] if isinstance(n, tuple) else n, bits) for n, bits in (node.decay, node.current)
+    )
     left, owed, flow = memory.get((node.name, index), (0, 0, 0))
     flow = flow * current // 2**current_shift + potential * 2**node.fraction
     h = left * numerator // 2**shift + flow - owed

@@ -24,6 +24,7 @@ from snncc.program import (
     pooled_size,
 )
 from snncc.program.bounds import bounded, emitted_payload, potential_bounds
+from snncc.program.membrane import Factor
 from snncc.program.nodes.projection import coarse
 from snncc.program.timing import required_depth
 
@@ -283,6 +284,7 @@ class _Builder:
     def with_memory(self, node: Neuron) -> Neuron:
         """The population with a membrane that stays over timesteps, in fixed point."""
         decay = self.draw(st.sampled_from([(1, 1), (3, 2), (1, 2), (1, 0), (0, 0), (28087, 16)]))
+        decay = self.of_each(decay, len(node.levels))
         exact = decay[1] * (self.timesteps - 1)
         fraction = exact if exact < 16 and self.flip() else self.draw(st.integers(0, 6))
         gaps = np.maximum(np.abs(node.levels).max(axis=1) // node.D, 1) << fraction
@@ -291,10 +293,18 @@ class _Builder:
             levels = levels + self.rng.integers(0, 1 << fraction, (len(levels), 1))
         carry = self.draw(st.sampled_from(["soft", "hard", "delayed", "raised"]))
         current = self.draw(st.sampled_from([(0, 0)] * 4 + [(1, 0), (3, 2), (50000, 16)]))
+        current = self.of_each(current, len(node.levels))
         return replace(
             node, levels=levels, carry=carry, decay=decay, fraction=fraction,
             threshold=gaps * self.flip(), current=current,
         )  # fmt: skip
+
+    def of_each(self, decay: Factor, channels: int) -> Factor:
+        """A decay of its own for each channel, sometimes; the largest is as it was at most."""
+        if channels == 1 or self.flip(3):
+            return decay
+        numerator, shift = decay
+        return tuple(self.rng.integers(0, numerator + 1, channels).tolist()), shift
 
     def levels(self, channels: int, reach: int, D: int) -> np.ndarray:
         """Levels that potentials of up to ``reach`` do meet, with many ties where wanted."""

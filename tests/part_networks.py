@@ -195,10 +195,10 @@ class _Author:
             flat(apart(net, time.T))
         rule = self.pick(">=", ">", "half-up") if D == 1 else self.pick("half-even", "half-up")
         gain, threshold = self.pick(*_ONCE) if D == 1 else (1.0, 1.0)
-        T = 1 if time.is_loop else max(time.T, 1)
+        T, own = 1 if time.is_loop else max(time.T, 1), net.shape[0] if self.flip(4) else 1
         carried(
             net, T, D=D, rule=rule, gain=gain, threshold=threshold, norm=norm,
-            decay=float(np.float32(self.pick(*_DECAYS))),
+            decay=[float(np.float32(self.pick(*_DECAYS))) for _ in range(own)],
             reset=self.pick("hard", "soft", "delayed"),
         )  # fmt: skip
 

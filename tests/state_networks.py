@@ -58,6 +58,7 @@ def carried(net: Net, T: int, **more: Any) -> Net:
     """A StatefulFire on [T*N, ...]; attributes as given, else those of LIF with tau 2."""
     given = {"D": 1, "decay": 0.5, "gain": 0.5, "threshold": 1.0, "norm": 1.0, "rule": ">=",
              "reset": "hard", "current": 0.0, **more}  # fmt: skip
+    given |= {name: np.atleast_1d(given[name]).tolist() for name in ("decay", "current")}
     net.then("StatefulFire", domain=DOMAIN, module=net.label("lif"), T=T, **given)
     net.fired[net.x] = net.shape
     net.rms = given["D"] / 2 / given["norm"]
@@ -195,8 +196,13 @@ def _neuron(draw: st.DrawFn, net: Net, T: int, is_loop: bool) -> None:
     if not is_loop and draw(st.booleans()):
         apart(net, T)
         flat(net)
+    decays = [draw(st.sampled_from(_DECAYS))]
+    if pick(True, False, False):
+        decays = draw(
+            st.lists(st.sampled_from(_DECAYS), min_size=net.shape[0], max_size=net.shape[0])
+        )
     carried(
-        net, T, D=D, rule=rule, decay=float(np.float32(draw(st.sampled_from(_DECAYS)))),
+        net, T, D=D, rule=rule, decay=[float(np.float32(decay)) for decay in decays],
         gain=pick(1.0, 0.5), threshold=pick(1.0, 0.5) if D == 1 else 1.0,
         norm=pick(1.0, 2.0), reset=pick(*resets),
         current=float(np.float32(pick(0.0, 0.0, 0.5, 0.75, 0.8))),

@@ -18,7 +18,12 @@ from snncc.cli.network import (
     read_network,
     std_option,
 )
-from snncc.cli.report_lines import network_line, renamed_lines, zoo_lines
+from snncc.cli.report_lines import (
+    found_neuron_lines,
+    network_line,
+    renamed_lines,
+    zoo_lines,
+)
 from snncc.cli.screen import Screen, percent, plural, size, spinner, write_json
 from snncc.cli.shared_options import json_option
 from snncc.frontends.import_paths import restored_paths
@@ -110,7 +115,8 @@ def _show(screen: Screen, network: Network, found: Diagnosis) -> None:
         lowered = f"{found.activations_lowered}/{found.activations_found} activations have levels"
         screen.line("ok", f"{lowered}; {_macs(found)}; nothing stands in the way of snncc compile")
     screen.line(*network_line(network.checkpoint, network.origins))
-    for line in (*zoo_lines(network.checkpoint), *renamed_lines(network.checkpoint)):
+    told = (*zoo_lines(network.checkpoint), *renamed_lines(network.checkpoint))
+    for line in (*told, *found_neuron_lines(found.found_neurons)):
         screen.line(*line)
 
 

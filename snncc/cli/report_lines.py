@@ -61,6 +61,7 @@ def all_lines(model: CompiledModel) -> list[Line]:
         (*network_line(model.report.checkpoint, model.report.origins), _neurons(model)),
         *zoo_lines(model.report.checkpoint),
         *renamed_lines(model.report.checkpoint),
+        *found_neuron_lines(model.report.origins.get("leaves", "")),
         _import(model),
         _input(model),
         *_calibration(model),
@@ -81,6 +82,11 @@ def all_lines(model: CompiledModel) -> list[Line]:
         *_target(model),
         _verify(model),
     ]
+
+
+def found_neuron_lines(found: str) -> list[Line]:
+    """Neurons of the network's own code that were found by experiment."""
+    return [("leaves", found, "found by experiment")] if found else []
 
 
 def besides_lines(work: Mapping[str, int]) -> list[Line]:

@@ -316,9 +316,12 @@ class _Builder:
             return
         theta = np.array([float(t) for t in grid.thresholds])
         unit, table, taken = map(torch.from_numpy, (theta, made.levels, made.threshold))
+        rank = len(out.shape or ())
+        decay, current = (_of_channels(each, rank) for each in (carry.decay, carry.current))
+        fixed, slow = ((_of_channels(n, rank), shift) for n, shift in (made.decay, made.current))
         neuron = GridStateful(
-            carry.D, carry.rule, carry.reset, carry.decay, made.decay, made.fraction, unit, table,
-            taken, carry.current, made.current,
+            carry.D, carry.rule, carry.reset, decay, fixed, made.fraction, unit, table, taken,
+            current, slow,
         )  # fmt: skip
         self._call(node, neuron, x, apart=carry.T)
         self.grids[out] = Grid.counts(carry.D)
@@ -440,6 +443,12 @@ class _Builder:
         self.faults.append(
             Fault(what, label(node), node.op_type, origin.module, origin.source, todo)
         )
+
+
+def _of_channels(numbers: Any, rank: int) -> torch.Tensor:
+    """One number, or one of each channel, for a value of that rank."""
+    each = torch.from_numpy(np.asarray(numbers)).flatten()
+    return each[0] if len(each) == 1 else each.reshape(-1, *(1,) * (rank - 2))
 
 
 #: What fires, and products of trains.

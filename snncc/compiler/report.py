@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from snncc.frontends.import_law import ImportLaw
     from snncc.passes import PassManager
     from snncc.passes.fold.no_neuron_between import Between
+    from snncc.passes.judge.diagnose import Diagnosis
     from snncc.runtime.measure import Measured
 
 __all__ = ["Findings", "findings_of", "make_report"]
@@ -72,6 +73,10 @@ class Findings:
     measured: Measured | None
 
 
+def _origin_of_leaves(found: Diagnosis) -> dict[str, str]:
+    return {"leaves": found.found_neurons} if found.found_neurons else {}
+
+
 def findings_of(
     manager: PassManager,
     program: Program,
@@ -91,7 +96,7 @@ def findings_of(
     return Findings(
         program=program,
         contract=inputs.contract,
-        origins=inputs.origins,
+        origins={**inputs.origins, **_origin_of_leaves(found)},
         activations_found=found.activations_found,
         macs=found.macs,
         layer_bits=_layer_bits(manager),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from snncc.frontends.descriptions import StatefulFireSpec
+from snncc.frontends.descriptions import Decay, StatefulFireSpec
 
 __all__ = ["MARGIN", "fired", "shared_out"]
 
@@ -19,10 +19,10 @@ def fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor,
 
     Args:
         neuron: The description.
-        drives: float32 [T, Q].
+        drives: float32 [T, Q]; [T, N, ...] where neurons have decays of their own.
 
     Returns:
-        Counts, float64 [T, Q], and bool [T, Q].
+        Counts, float64, and bool, both of this shape.
     """
     counts, sure = zip(*(_fired(part, drives) for part in neuron.parts), strict=True)
     return torch.stack(counts).sum(0), torch.stack(sure).all(0)
@@ -44,7 +44,9 @@ def shared_out(
     Returns:
         Counts of each memory, alike. They add up to another total where no spikes of theirs do.
     """
-    runs = [_run(p, drives, p.decay, p.gain, p.threshold, p.current) for p in neuron.parts]
+    runs = [
+        _run(p, drives, _each(p.decay), p.gain, p.threshold, _each(p.current)) for p in neuron.parts
+    ]
     counts = torch.stack([run[0] for run in runs]).to(total)
     borders = [_border(p, run[1], p.threshold) for p, run in zip(neuron.parts, runs, strict=True)]
     nearness = torch.stack([(run[1] - b).abs() for run, b in zip(runs, borders, strict=True)])
@@ -61,9 +63,10 @@ def _fired(neuron: StatefulFireSpec, drives: torch.Tensor) -> tuple[torch.Tensor
     Parameters that float32 does not hold (1 / 3) are exact in no spelling: so float64 computes with
     them, and with what float32 makes of them.
     """
-    theta = _in_float32(neuron.threshold)
-    wide = neuron.decay, neuron.gain, theta, neuron.current
-    narrow = _in_float32(neuron.decay), _in_float32(neuron.gain), theta, _in_float32(neuron.current)
+    decay, current = _each(neuron.decay), _each(neuron.current)
+    theta, gain = _in_float32(neuron.threshold), _in_float32(neuron.gain)
+    wide = decay, neuron.gain, theta, current
+    narrow = decay.float(), gain, theta, current.float()
     counts, h, scale = _run(neuron, drives.double(), *wide)
     others = [_run(neuron, drives.double(), *narrow)]
     others += [_run(neuron, drives, *narrow, spelling) for spelling in _SPELLINGS]
@@ -86,17 +89,22 @@ def _in_float32(number: float) -> float:
     return float(torch.tensor(number, dtype=torch.float32))
 
 
-def _charged(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+def _each(decay: Decay) -> torch.Tensor:
+    """What a decay is of each neuron, float64, which broadcasts against a timestep."""
+    return torch.tensor(decay, dtype=torch.float64)
+
+
+def _charged(v: torch.Tensor, x: torch.Tensor, decay: torch.Tensor, gain: float) -> torch.Tensor:
     return decay * v + gain * x
 
 
-def _leaked(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+def _leaked(v: torch.Tensor, x: torch.Tensor, decay: torch.Tensor, gain: float) -> torch.Tensor:
     return v - v * (1 - decay) + gain * x
 
 
-def _drawn(v: torch.Tensor, x: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+def _drawn(v: torch.Tensor, x: torch.Tensor, decay: torch.Tensor, gain: float) -> torch.Tensor:
     leak = 1 - decay
-    return v + (x * (gain / leak) - v) * leak if leak else v + x * gain
+    return torch.where(leak == 0, v + x * gain, v + (x * (gain / leak) - v) * leak)
 
 
 #: How authors write a timestep.
@@ -106,13 +114,13 @@ _SPELLINGS = (_charged, _leaked, _drawn)
 def _run(
     neuron: StatefulFireSpec,
     drives: torch.Tensor,
-    decay: float,
+    decay: torch.Tensor,
     gain: float,
     threshold: float,
-    current: float,
+    current: torch.Tensor,
     charge: Callable[..., torch.Tensor] = _charged,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Spike counts, what is compared with borders, and the size of what makes that up, [T, Q]."""
+    """Spike counts, what is compared with borders, and the size of what makes that up."""
     found = []
     v = owed = flow = torch.zeros_like(drives[0])
     divisor = threshold if neuron.rule.startswith("half") else 1.0

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from snncc.errors import UsageError
 
 __all__ = ["IntegerFireSpec", "Spec", "StatefulFireSpec", "StepSpec"]
+
+#: What is left of a membrane after a timestep: of all neurons alike, or nested tuples of each.
+Decay = float | tuple[Any, ...]
 
 _MAX_D = 255  # spike counts travel as uint8
 _ROUNDINGS = ("half-even", "half-up")
@@ -58,16 +62,17 @@ class StatefulFireSpec:
     [N, T, ...], ``T*N`` or ``N*T`` where one axis has both, and then ``T`` says how many timesteps
     these are. One that returns (spikes, states) has ``hands_on``: nobody may read these states.
 
-    Numbers may be tensors of one value, and the threshold one of several that broadcasts against
-    what the module reads, as one for each channel does. ``units`` are these then, by which drives
-    are divided, and the threshold is 1.
+    Numbers may be tensors of one value. Threshold, gain, ``decay`` and ``current`` may be ones of
+    several, or nested lists, that broadcast against what the module reads in a timestep, as one for
+    each channel does. ``units`` are thresholds over gains then, by which drives are divided, and
+    threshold and gain are 1; decays are nested tuples.
 
     Raises:
         UsageError: A field is not one of what it may be.
     """
 
     D: int = 1
-    decay: float = 0.5
+    decay: Decay = 0.5
     gain: float = 0.5
     threshold: float = 1.0
     norm: float = 1.0
@@ -77,19 +82,17 @@ class StatefulFireSpec:
     thresholds: tuple[float, ...] = field(default=(), repr=False)
     axes: str = field(default="T,N", repr=False)
     T: int = field(default=0, repr=False)
-    current: float = field(default=0.0, repr=False)
+    current: Decay = field(default=0.0, repr=False)
     hands_on: bool = field(default=False, repr=False)
     units: torch.Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _take(self, "D", _levels(self.D))
-        _take(self, "decay", _number("decay", self.decay))
+        _take(self, "decay", _decay("decay", self.decay))
+        _take(self, "current", _decay("current", self.current))
+        if any(map(_is_several, (self.threshold, self.gain))):
+            self._take_units()
         _take(self, "gain", _number("gain", self.gain))
-        _take(self, "current", _number("current", self.current))
-        if isinstance(self.threshold, torch.Tensor) and len(self.threshold.unique()) > 1:
-            _take(self, "units", self.threshold.detach().clone())
-            _positive("threshold", self.threshold.min())
-            _take(self, "threshold", 1.0)
         _take(self, "threshold", _positive("threshold", self.threshold))
         _take(self, "thresholds", _thresholds(self.thresholds))
         _take(self, "norm", _positive("norm", self.norm))
@@ -106,6 +109,17 @@ class StatefulFireSpec:
         _require_word("axes", self.axes, _AXES)
         if "*" in self.axes and self.T < 1:
             raise UsageError(f"axes is {self.axes!r}, so that T must be given; give T=4 or so")
+
+    def _take_units(self) -> None:
+        """Drives are given in thresholds and gains, where there are several of either."""
+        lowest = min(_each(self.threshold).flatten().tolist())
+        _positive("threshold", lowest)
+        if bool((_each(self.gain) == 0).any()):
+            raise UsageError("gain is 0 for some neurons, so that nothing reaches them")
+        wide = _each(self.threshold).double() / _each(self.gain).double()
+        _take(self, "units", wide.float())
+        _take(self, "threshold", 1.0)
+        _take(self, "gain", 1.0)
 
     def __str__(self) -> str:
         """Without what goes without saying: one threshold, [T, N, ...], and no current."""
@@ -128,6 +142,10 @@ class StatefulFireSpec:
         """What the module reads, in units of its thresholds if there are several."""
         return x if self.units is None else x / self.units
 
+    def from_thresholds(self, x: torch.Tensor) -> torch.Tensor:
+        """What ``in_thresholds`` makes ``x`` of."""
+        return x if self.units is None else x * self.units
+
     def over_time(self, x: torch.Tensor) -> torch.Tensor:
         """What the module reads or returns, as [T, N, ...]."""
         if self.axes == "T*N":
@@ -141,10 +159,43 @@ class StatefulFireSpec:
         turned = x.transpose(0, 1) if self.axes.startswith("N") else x
         return turned.flatten(0, 1) if "*" in self.axes else turned
 
-    def numbers(self) -> dict[str, Any]:
-        """What the operator needs to know: all but where the module's timesteps are."""
+    @property
+    def has_own_decays(self) -> bool:
+        """Whether neurons of a layer have decays of their own."""
+        return any(isinstance(value, tuple) for value in (self.decay, self.current))
+
+    @property
+    def varies(self) -> bool:
+        """Whether neurons of a layer have any numbers of their own."""
+        return self.has_own_decays or self.units is not None
+
+    def require_channels(self, sample: Sequence[int]) -> None:
+        """Numbers that neurons have of their own are those of channels.
+
+        Args:
+            sample: See ``numbers``.
+
+        Raises:
+            UsageError: They differ within one.
+        """
+        self.numbers(sample)
+        if self.units is not None:
+            _by_channel("threshold", self.units.tolist(), sample)
+
+    def numbers(self, sample: Sequence[int]) -> dict[str, Any]:
+        """What the operator needs to know: all but where the module's timesteps are.
+
+        Args:
+            sample: Sizes of what the module reads in a timestep without the samples, [C, ...].
+
+        Raises:
+            UsageError: Decays differ within a channel.
+        """
         apart = ("state", "thresholds", "axes", "T", "hands_on", "units")
-        return {key: value for key, value in vars(self).items() if key not in apart}
+        found = {key: value for key, value in vars(self).items() if key not in apart}
+        return found | {
+            name: _by_channel(name, found[name], sample) for name in ("decay", "current")
+        }
 
 
 @dataclass(frozen=True)
@@ -188,6 +239,51 @@ Spec = IntegerFireSpec | StatefulFireSpec | StepSpec
 def _take(spec: Any, name: str, value: Any) -> None:
     """A field as the number that it stands for: specs are read off attributes of any kind."""
     object.__setattr__(spec, name, value)
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and bool((value != value.flatten()[:1]).any())
+
+
+def _each(value: Any) -> torch.Tensor:
+    """One value, or those of several neurons."""
+    return torch.as_tensor(value).detach().clone()
+
+
+def _decay(name: str, value: Any) -> Decay:
+    """One for all neurons, or nested tuples of several."""
+    if isinstance(value, (list, tuple)):
+        try:
+            value = torch.tensor(value, dtype=torch.float64)
+        except (TypeError, ValueError) as e:
+            raise UsageError(f"{name} is {value!r}; give a number, or one for each channel") from e
+    if not _is_several(value):
+        return _number(name, value)
+    if not bool(value.isfinite().all()):
+        raise UsageError(f"{name} has values that are not finite; give finite numbers")
+    found: tuple[Any, ...] = _nested(value.detach().tolist())
+    return found
+
+
+def _nested(value: Any) -> Any:
+    return tuple(map(_nested, value)) if isinstance(value, list) else value
+
+
+def _by_channel(name: str, value: Any, sample: Sequence[int]) -> list[float]:
+    """One value, or one of each channel."""
+    each = np.array(value)  # while a module is exported, PyTorch would note what it computes
+    while each.ndim > len(sample) and len(each) == 1:
+        each = each[0]
+    if each.ndim == 0:
+        return [float(each)]
+    sizes = [1] * (len(sample) - each.ndim) + [*each.shape]
+    if each.ndim > len(sample) or sizes[0] != sample[0] or any(n != 1 for n in sizes[1:]):
+        raise UsageError(
+            f"{name} has the shape {[*each.shape]}, for {[*sample]} in a timestep of a sample; one "
+            f"for all neurons of a layer, or of each channel, becomes spikes"
+        )
+    found: list[float] = each.flatten().tolist()
+    return found
 
 
 def _number(name: str, value: Any) -> float:

@@ -159,6 +159,8 @@ def _require_equal(model: ir.Model, found: Sequence[Difference], against: str) -
         raise VerificationError(what, faults)
 
 
+#: Numbers of channels that a message shows.
+_FEW = 3
 _SMALLER = "its weights, or those of a norm, are far too large"
 _DESCRIBE = (
     "a description that fits (register_leaf), or a neuron that begins with an empty membrane"
@@ -171,9 +173,15 @@ def _is_described(node: ir.Node) -> bool:
 
 
 def _otherwise(node: ir.Node, found: Difference) -> str:
-    kept = {k: a.value for k, a in node.attributes.items()}
-    settings = ", ".join(f"{key}={value}" for key, value in kept.items())
+    settings = ", ".join(f"{k}={_short(a.value)}" for k, a in node.attributes.items())
     return f"{found.changed} of {found.total} spikes of PyTorch's are not those of {settings}"
+
+
+def _short(value: Any) -> str:
+    """What an attribute has of all channels; of those of each the first ones."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ", ".join(map(str, value[:_FEW])) + ", …" * (len(value) > _FEW)
 
 
 def _fault(

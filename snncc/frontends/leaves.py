@@ -55,6 +55,7 @@ class Leaf:
         spec: What it becomes.
         described: Qualified name of the class whose description this is: its own, or a base.
         start: What the attributes of its membrane hold before the first call, by name.
+        is_found: Its description was found by experiment.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Leaf:
     spec: Spec
     described: str
     start: Mapping[str, Any] = field(compare=False)
+    is_found: bool = False
 
     @property
     def keeps_its_membrane(self) -> bool:
@@ -104,9 +106,11 @@ def _spec_of(fields: Mapping[str, Any]) -> Spec:
         UsageError: A field is not known, or not what it may be.
     """
     cls = IntegerFireSpec if fields.keys() <= {"D", "norm", "rounding"} else StatefulFireSpec
-    known = [f.name for f in dataclasses.fields(cls)]
+    known = [f.name for f in dataclasses.fields(cls) if f.init]
     if wrong := sorted(fields.keys() - set(known)):
         raise UsageError(f"a neuron has no {', '.join(wrong)}; give some of {', '.join(known)}")
+    if "thresholds" in fields and ("threshold" in fields or not fields["thresholds"]):
+        raise UsageError("thresholds are one or more, and there is no threshold beside them")
     return cls(**fields)
 
 
@@ -241,7 +245,7 @@ def _arguments(
 def _over_time(
     leaf: Leaf, spec: StatefulFireSpec, numbers: Iterator[int]
 ) -> Callable[[torch.Tensor], Any]:
-    kinds, name = [part.numbers() for part in spec.parts], spec.state.rpartition(",")[2]
+    name = spec.state.rpartition(",")[2]
     used: list[Any] = []
 
     def forward(x: torch.Tensor) -> Any:
@@ -250,8 +254,8 @@ def _over_time(
         x = spec.over_time(spec.in_thresholds(x))
         T, call, drive = int(x.shape[0]), next(numbers), x.flatten(0, 1)
         parts = [
-            _node("StatefulFire", drive, {"T": T, **kind}, call, leaf, part)
-            for part, kind in enumerate(kinds)
+            _node("StatefulFire", drive, {"T": T, **one.numbers(x.shape[2:])}, call, leaf, part)
+            for part, one in enumerate(spec.parts)
         ]
         spikes = spec.for_module(reduce(add, parts).unflatten(0, (T, x.shape[1])))
         return (spikes, None) if spec.hands_on else spikes
@@ -447,7 +451,7 @@ class Record:
                 out = own(*args, **kwargs)
             finally:
                 self.inside = False
-            self.faults += _otherwise_called(leaf, held, out)
+            self.faults += _otherwise_called(leaf, held, out) + _within_channels(leaf, drive)
             self.calls.append(Call(leaf, drive, _spikes(out).clone(), held))
             return out
 
@@ -496,6 +500,19 @@ def _otherwise_called(leaf: Leaf, others: Mapping[str, Any], out: Any) -> list[F
     return [Fault(what, kind=kind, module=leaf.path, todo=todo) for what, todo in found]
 
 
+def _within_channels(leaf: Leaf, drive: torch.Tensor) -> list[Fault]:
+    """Why numbers of a leaf are not those of channels of its drive."""
+    neuron = leaf.spec.neuron if isinstance(leaf.spec, StepSpec) else leaf.spec
+    if not isinstance(neuron, StatefulFireSpec) or not neuron.varies:
+        return []
+    sizes = neuron.over_time(drive).shape[2:] if neuron is leaf.spec else drive.shape[1:]
+    try:
+        neuron.require_channels(sizes)
+    except UsageError as e:
+        return [Fault(e.message, kind=type(leaf.module).__name__, module=leaf.path)]
+    return []
+
+
 #: What a class is to take, that hands its membrane on or does not.
 _TAKES = (
     "describe a class whose forward takes nothing else",
@@ -538,9 +555,9 @@ register_leaf("snncc.nn.IntegerFire", lambda m: IntegerFireSpec(m.D, m.norm, m.r
 
 
 def _own_stateful(m: Any) -> StatefulFireSpec:
-    decay, gain = (float(torch.as_tensor(value).detach()) for value in m.dynamics())
-    numbers = (m.D, decay, gain, m.threshold, m.norm, m.rule, m.reset)
-    return StatefulFireSpec(*numbers, current=m.current)
+    decay, gain = m.dynamics()
+    names = ("D", "threshold", "norm", "rule", "reset", "current")
+    return StatefulFireSpec(decay=decay, gain=gain, **{name: getattr(m, name) for name in names})
 
 
 register_leaf("snncc.nn.Stateful", _own_stateful)

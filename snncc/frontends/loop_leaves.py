@@ -42,7 +42,7 @@ def stepping(
         fired, held = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{STEP}",
             inputs,
-            attrs=neuron.numbers(),
+            attrs=neuron.numbers(x.shape[1:]),
             dtypes=(x.dtype, x.dtype),
             shapes=(x.shape, x.shape),
             version=VERSION,

@@ -9,6 +9,7 @@ is found is tried afterwards, as every description is (``trial``).
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from snncc.frontends.tidy import users_line
 from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
 
-__all__ = ["NotANeuronError", "own_neurons", "probe"]
+__all__ = ["NotANeuronError", "found_text", "own_neurons", "probe"]
 
 #: A neuron trains a few numbers at most: a decay, a threshold.
 _PARAMETERS = 4
@@ -89,7 +90,7 @@ def own_neurons(
             faults.setdefault(kind, _fault(one, *_unknown(str(e))))
             continue
         if spec is not None:
-            found.append(Leaf(one.path, one.module, spec, qualified(kind), {}))
+            found.append(Leaf(one.path, one.module, spec, qualified(kind), {}, is_found=True))
             if not probes and specs.setdefault(kind, spec) == spec:
                 faults.setdefault(kind, _fault(one, *_found(kind.__qualname__, spec)))
             elif not probes:  # no description of the class fits all of them
@@ -158,11 +159,26 @@ _FOUND = "a neuron with memory; what to give is found by experiment, and tried o
 
 def _found(name: str, spec: StatefulFireSpec) -> tuple[str, str]:
     """What experiments say, and what to give so that it is taken."""
+    given = Option("leaves", {name: _fields(spec)})
+    return _FOUND, Words(given, ", or ", Option("leaves", "auto"))
+
+
+def _fields(spec: StatefulFireSpec) -> dict[str, Any]:
+    """A description as it is given."""
     plain = StatefulFireSpec()
     level = "thresholds" if spec.thresholds else "threshold"
     needed = ("decay", "gain", level, "rule", "reset")
-    fields = {n: v for n, v in vars(spec).items() if n in needed or v != getattr(plain, n)}
-    return _FOUND, Words(Option("leaves", {name: fields}), ", or ", Option("leaves", "auto"))
+    return {n: v for n, v in vars(spec).items() if n in needed or v != getattr(plain, n)}
+
+
+def found_text(leaves: Sequence[Leaf]) -> str:
+    """What was found by experiment, for people: each kind of neuron once, as it would be given."""
+    texts = [
+        f"{type(one.module).__qualname__}={json.dumps(_fields(one.spec))}"
+        for one in leaves
+        if one.is_found and isinstance(one.spec, StatefulFireSpec)
+    ]
+    return "; ".join(dict.fromkeys(texts))
 
 
 # -- experiments -----------------------------------------------------------------------------
@@ -329,6 +345,7 @@ def _measured(trial: _Trial) -> list[StatefulFireSpec]:
 
 def _scaled(found: StatefulFireSpec, borders: Sequence[float]) -> StatefulFireSpec:
     """With thresholds in drives, or in what remains of them where that is the plainer number."""
+    assert isinstance(found.decay, float)  # what is found is of all neurons
     gain = _tidy(1 - found.decay)
     if gain > 0 and _digits(borders[0] * gain) < _digits(borders[0]):
         found, borders = replace(found, gain=gain), [_tidy(border * gain) for border in borders]

@@ -32,7 +32,7 @@ from snncc.errors import (
 )
 from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
-from snncc.frontends.prober import own_neurons
+from snncc.frontends.prober import found_text, own_neurons
 from snncc.frontends.programs import faults_of, name_calls, prepare, take_numbers
 from snncc.frontends.quantised_file import standardised
 from snncc.frontends.results import flat_results, named_results
@@ -44,7 +44,7 @@ from snncc.frontends.trial import require_described
 from snncc.frontends.untouched import untouched
 from snncc.frontends.whole_numbers import free_sizes
 from snncc.ir.graphs import label, nodes, provenance, static_shape
-from snncc.ir.metadata import SEQUENCE
+from snncc.ir.metadata import FOUND_NEURONS, SEQUENCE
 from snncc.ir.ops import OPSET, having, traits
 from snncc.ir.results import name_results
 from snncc.passes.recognise.advice import OPERATORS, OTHER
@@ -127,6 +127,8 @@ def export_module(
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
+    if found := found_text(leaves):
+        model.metadata_props[FOUND_NEURONS] = found
     if patches is not None:
         _name_masked_input(model)
         _check_masks(model, patches)

@@ -130,17 +130,20 @@ def snn_torch(m: Any) -> StepSpec:
     return StepSpec(neuron, alone)
 
 
+def _wide(number: Any) -> torch.Tensor:
+    """A number, or those of several neurons, in float64."""
+    return torch.as_tensor(number).detach().double()
+
+
 def _more_of_snn_torch(m: Any) -> list[str]:
     """What else a neuron must be like, that it is not."""
-    numbers = [name for name in ("alpha", "beta", "R", "C") if hasattr(m, name)]
-    found = [f"one {name} for all neurons" for name in numbers if getattr(m, name).numel() != 1]
     wanted = {
         "inhibition=False": not m.inhibition,
         "no state_quant": not m.state_quant,
         "a threshold above 0": bool((m.threshold > 0).all()),
         "graded_spikes_factor=1": bool((m.graded_spikes_factor == 1).all()),
     }
-    return found + [what for what, is_so in wanted.items() if not is_so]
+    return [what for what, is_so in wanted.items() if not is_so]
 
 
 def _leaky(m: Any) -> dict[str, Any]:
@@ -149,8 +152,8 @@ def _leaky(m: Any) -> dict[str, Any]:
 
 def _lapicque(m: Any) -> dict[str, Any]:
     """Forward Euler on a resistor and a capacitor."""
-    leak = float(m.time_step / (m.R * m.C))
-    return {"decay": 1 - leak, "gain": float(m.R * (1 / (m.R * m.C)) * m.time_step)}
+    leak, gain = m.time_step / (m.R * m.C), m.R * (1 / (m.R * m.C)) * m.time_step
+    return {"decay": 1 - _wide(leak), "gain": _wide(gain)}
 
 
 def _synaptic(m: Any) -> dict[str, Any]:
@@ -206,12 +209,13 @@ def norse(m: Any) -> StatefulFireSpec | StepSpec:
     ]
     if wrong:
         raise UnsupportedModelError(f"Norse's {kind} becomes spikes with {'=0, '.join(wrong)}=0")
-    leak = float(torch.as_tensor(m.dt * p.tau_mem_inv)) if hasattr(p, "tau_mem_inv") else None
-    current = 1 - float(m.dt * p.tau_syn_inv) if hasattr(p, "tau_syn_inv") else 0.0
+    leak = _wide(m.dt * p.tau_mem_inv) if hasattr(p, "tau_mem_inv") else None
+    current: Any = 1 - _wide(m.dt * p.tau_syn_inv) if hasattr(p, "tau_syn_inv") else 0.0
+    kept: dict[str, Any] = {"decay": 1.0, "gain": 1.0}
+    kept = kept if leak is None else {"decay": 1 - leak, "gain": leak}
     lowered = getattr(getattr(p, "reset_method", None), "__name__", "") == "reset_subtract"
     neuron = StatefulFireSpec(
-        decay=1.0 if leak is None else 1 - leak,
-        gain=1.0 if leak is None else leak,
+        **kept,
         threshold=p.v_th,
         rule=">",
         reset="soft" if lowered else "hard",
@@ -263,10 +267,10 @@ def sinabs(m: Any) -> StatefulFireSpec:
     ]
     if faults:
         raise UnsupportedModelError(f"sinabs' {kind} becomes spikes with {', '.join(faults)}")
-    decay = float(m.alpha_mem_calculated.detach())
-    gain = 1 - decay if m.norm_input else 1.0
+    decay: Any = _wide(m.alpha_mem_calculated)
+    gain: Any = 1 - decay if m.norm_input else 1.0
     current = m.alpha_syn_calculated
-    alpha = 0.0 if current is None else float(current.detach())
+    alpha: Any = 0.0 if current is None else _wide(current)
     return StatefulFireSpec(
         D=most or 1,
         decay=decay,

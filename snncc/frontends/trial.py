@@ -76,8 +76,7 @@ def _tried(leaf: Leaf, calls: Sequence[Call]) -> list[Fault]:
     T = 1 if isinstance(leaf.spec, IntegerFireSpec) else steps
     drives = _sequences(neuron, T).to(call.drive.dtype)
     hands_on = any(call.others for call in calls)
-    trial = _Trial(leaf, call, hands_on, drives, *fired(neuron, drives.float()))
-    return trial.faults(neuron)
+    return _Trial(leaf, call, hands_on, drives).faults(neuron)
 
 
 def _neuron(leaf: Leaf) -> StatefulFireSpec:
@@ -137,16 +136,12 @@ class _Trial:
         call: Tells the shape that it accepts, and the membrane that it begins with.
         hands_on: The network hands its membrane from call to call.
         drives: Sequences, [T, Q].
-        counts: Spike counts of the description for them.
-        sure: Where these are certain.
     """
 
     leaf: Leaf
     call: Call
     hands_on: bool
     drives: torch.Tensor
-    counts: torch.Tensor
-    sure: torch.Tensor
 
     def faults(self, neuron: StatefulFireSpec) -> list[Fault]:
         """What is wrong, at most one fault."""
@@ -161,11 +156,20 @@ class _Trial:
                 return [_fault(self.leaf, f"cannot be tried: {self._raised(e)}")]
         if found.shape != (len(self.drives), *which.shape):
             return [_fault(self.leaf, f"returns {list(found.shape)} for a drive of another shape")]
-        found = found.double() * neuron.norm
-        if (place := self._wrong(which, found, self.counts, self.sure, neuron.top)) is None:
+        found, (counts, sure) = found.double() * neuron.norm, self._expected(neuron, which)
+        if (place := _wrong(found, counts, sure, neuron.top)) is None:
             return []
-        what = self._otherwise(which, found, place)
+        what = self._otherwise(which, found, counts, place)
         return [_fault(self.leaf, what, self._todo(neuron, which, found))]
+
+    def _expected(
+        self, neuron: StatefulFireSpec, which: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What elements fire by the description, [T, ...], and where that is certain."""
+        if neuron.has_own_decays:  # then it matters which neuron gets a sequence
+            return fired(neuron, self.drives.float()[:, which])
+        counts, sure = fired(neuron, self.drives.float())
+        return counts[:, which], sure[:, which]
 
     def _placed(self) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
         """Which sequence each element gets, in a batch that is a multiple of the network's.
@@ -196,49 +200,37 @@ class _Trial:
         forward: Callable[..., Any] = self.leaf.module.forward
         x = self.drives[:, which]
         if isinstance(self.leaf.spec, StatefulFireSpec):
-            x = self.leaf.spec.for_module(x)
-            out = forward(x if self.leaf.spec.units is None else x * self.leaf.spec.units)
+            out = forward(self.leaf.spec.from_thresholds(self.leaf.spec.for_module(x)))
             return self.leaf.spec.over_time(out[0] if self.leaf.spec.hands_on else out)
         given = [_begun(value, self.call.drive, x[0]) for value in self.call.others.values()]
         spikes = []
-        units = _neuron(self.leaf).units
+        neuron = _neuron(self.leaf)
         for drive in x:
-            out = forward(drive.clone() if units is None else drive * units, *given)
+            out = forward(neuron.from_thresholds(drive.clone()), *given)
             if isinstance(self.leaf.spec, StepSpec) and not self.leaf.spec.alone:
                 out, *states = out
                 given = states if self.hands_on else []
             spikes.append(out.clone())  # some write into one tensor again and again
         return torch.stack(spikes)
 
-    def _wrong(
-        self, which: torch.Tensor, found: torch.Tensor, counts: torch.Tensor, sure: torch.Tensor,
-        top: int,
-    ) -> tuple[int, int] | None:  # fmt: skip
-        """First timestep, and element, in which it fires what is most unlike the description."""
-        flat = which.flatten()
-        for t, spikes in enumerate(found.flatten(1)):
-            apart = (spikes - counts[t][flat]).abs().nan_to_num(math.inf)
-            apart[~sure[t][flat]] = 0
-            if len(apart) and apart.max() > MARGIN * top:
-                return t, int(apart.argmax())
-        return None
-
-    def _otherwise(self, which: torch.Tensor, found: torch.Tensor, place: tuple[int, int]) -> str:
+    def _otherwise(
+        self, which: torch.Tensor, found: torch.Tensor, counts: torch.Tensor, place: tuple[int, int]
+    ) -> str:
         t, element = place
-        sequence = which.flatten()[element]
-        drives, counts = (v[: t + 1, sequence] for v in (self.drives, self.counts))
-        spikes = found.flatten(1)[: t + 1, element]
-        if len(self.drives) == 1:
-            text = f"a drive of {_csv(drives)} fires"
+        drives = self.drives[: t + 1, which.flatten()[element]]
+        spikes, counts = (v.flatten(1)[: t + 1, element] for v in (found, counts))
+        if t == 0:
+            when = " in timestep 0" if len(self.drives) > 1 else ""
+            text = f"a drive of {_csv(drives)}{when} fires"
         else:
             text = f"drives of {_csv(drives)} in timesteps 0 to {t} fire"
         return f"{text} {_csv(spikes)} in PyTorch and {_csv(counts)} by the description"
 
     def _todo(self, neuron: StatefulFireSpec, which: torch.Tensor, found: torch.Tensor) -> str:
-        if self._is_whole and len(self.drives) > 1:
+        if self._is_whole and len(self.drives) > 1 and not neuron.has_own_decays:
             single = fired(neuron, self.drives.float().reshape(1, -1))
-            counts, sure = (v.view(self.drives.shape) for v in single)
-            if self._wrong(which, found, counts, sure, neuron.top) is None:
+            counts, sure = (v.view(self.drives.shape)[:, which] for v in single)
+            if _wrong(found, counts, sure, neuron.top) is None:
                 return (
                     "its first axis is no time, it is called once per timestep: "
                     "StepSpec(StatefulFireSpec(...), alone=True, state='...')"
@@ -250,6 +242,18 @@ class _Trial:
         span = f"{_csv(self.drives.min().view(1))} to {_csv(self.drives.max().view(1))}"
         shape = list(self.call.drive.shape)
         return f"drives from {span} in its own shape {shape} raise {type(e).__name__}: {said}"
+
+
+def _wrong(
+    found: torch.Tensor, counts: torch.Tensor, sure: torch.Tensor, top: int
+) -> tuple[int, int] | None:
+    """First timestep, and element, in which it fires what is most unlike the description."""
+    for t, spikes in enumerate(found):
+        apart = (spikes - counts[t]).abs().nan_to_num(math.inf)
+        apart[~sure[t]] = 0
+        if apart.numel() and apart.max() > MARGIN * top:
+            return t, int(apart.argmax())
+    return None
 
 
 def _begun(membrane: Any, own: torch.Tensor, drive: torch.Tensor) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,37 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Carry:
-    """The attributes of a StatefulFire; see its entry in ``snncc.ir.state_ops``."""
+    """The attributes of a StatefulFire; see its entry in ``snncc.ir.state_ops``.
+
+    Attributes:
+        decay, current: One number, or one of each channel.
+    """
 
     T: int
     D: int
-    decay: float
+    decay: tuple[float, ...]
     gain: float
     threshold: float
     norm: float
     rule: str
     reset: str
-    current: float
+    current: tuple[float, ...]
+
+    @property
+    def has_own_decays(self) -> bool:
+        """Whether channels have decays of their own."""
+        return max(len(self.decay), len(self.current)) > 1
+
+    def numbers(self) -> dict[str, Any]:
+        """As a node has them."""
+        return {**asdict(self), "decay": [*self.decay], "current": [*self.current]}
 
 
 def carry_of(node: ir.Node) -> Carry:
     """The attributes of a StatefulFire node."""
-    return Carry(**{name: attribute(node, name) for name in Carry.__dataclass_fields__})
+    found = {name: attribute(node, name) for name in Carry.__dataclass_fields__}
+    by_channel = {name: tuple(found[name]) for name in ("decay", "current")}
+    return Carry(**found | by_channel)
 
 
 def near_border(
@@ -52,9 +67,11 @@ def near_border(
     counts = np.rint(fired.reshape(drive.shape).astype(np.float64) * carry.norm)
     v, near, found = np.zeros_like(drive[0]), np.zeros(drive.shape[1:], bool), []
     owed = flow = v
+    column = (-1, *(1,) * (drive.ndim - 3))
+    decay, current = (np.reshape(each, column) for each in (carry.decay, carry.current))
     for x, s in zip(drive, counts, strict=True):
-        flow = carry.current * flow + x
-        h = carry.decay * v + carry.gain * flow - owed
+        flow = current * flow + x
+        h = decay * v + carry.gain * flow - owed
         relative = h / carry.threshold
         is_compared = carry.rule in (">=", ">")
         whole = np.clip(np.rint(relative), 1.0, carry.D)

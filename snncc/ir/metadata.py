@@ -41,6 +41,8 @@ PREFIX = "snncc."
 STAGE = "snncc.stage"
 #: How its values come from those of the graphs before it (``snncc.ir.lineage``).
 LINEAGE = "snncc.lineage"
+#: Neurons of the network's own code that were found by experiment, for people.
+FOUND_NEURONS = "snncc.found_neurons"
 #: T, where its input is a sequence [N, T, ...].
 SEQUENCE = "snncc.sequence"
 #: T, where timesteps are folded into its batch axis.

@@ -37,7 +37,8 @@ class Op:
         stage: Where it appears first.
         doc: What it computes, one or two sentences.
         inputs, outputs: Name -> allowed types.
-        attributes: Name -> ``int``, ``ints``, ``float`` or ``string``; written out, but for:
+        attributes: Name -> ``int``, ``ints``, ``float``, ``floats`` or ``string``; written out, but
+            for:
         body: ONNX text of the function body.
         traits: What passes may ask of it.
         optional: Strings among them that may be left out, name -> default; no body reads them.

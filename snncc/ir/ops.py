@@ -471,6 +471,7 @@ _ATTRIBUTE_TYPES = {
     "int": onnx.defs.OpSchema.AttrType.INT,
     "ints": onnx.defs.OpSchema.AttrType.INTS,
     "float": onnx.defs.OpSchema.AttrType.FLOAT,
+    "floats": onnx.defs.OpSchema.AttrType.FLOATS,
     "string": onnx.defs.OpSchema.AttrType.STRING,
 }
 

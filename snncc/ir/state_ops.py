@@ -37,6 +37,12 @@ _APART = """
     is_delayed = Equal (reset_rule, delayed_name)
     raised_name = Constant <value_string: string = "raised"> ()
     is_raised = Equal (reset_rule, raised_name)
+    none = Constant <value_ints: ints = [0]> ()
+    rank = Shape (sample)
+    behind = Sub (rank, one)
+    behind_channels = Max (behind, none)
+    tail = ConstantOfShape <value: tensor = int64[1] {1}> (behind_channels)
+    by_channel = Concat <axis: int = 0> (any, tail)
 """
 
 _STATEFUL_FIRE = Op(
@@ -47,18 +53,20 @@ _STATEFUL_FIRE = Op(
     "'>' compares it with one (D = 1), 'half-even' and 'half-up' round clip(H / threshold, 0, D). "
     "Reset: 'soft': V = H - s * threshold; 'hard': 0 after a spike; 'delayed': V = H, and s * "
     "threshold is taken off the next H; 'raised': as 'soft', but H must reach one threshold more "
-    "where V would fire; 'none': V = H.",
+    "where V would fire; 'none': V = H. decay and current are one number, or one of each channel.",
     {"X": F32},
     {"Y": F32},
     {
-        "T": "int", "D": "int", "decay": "float", "gain": "float", "threshold": "float",
-        "norm": "float", "rule": "string", "reset": "string", "current": "float",
+        "T": "int", "D": "int", "decay": "floats", "gain": "float", "threshold": "float",
+        "norm": "float", "rule": "string", "reset": "string", "current": "floats",
     },
     _APART.replace("INPUT", "X") + """
-    decay = Constant <value_float: float = @decay> ()
+    decays = Constant <value_floats: floats = @decay> ()
+    decay = Reshape (decays, by_channel)
     gain = Constant <value_float: float = @gain> ()
     theta = Constant <value_float: float = @threshold> ()
-    alpha = Constant <value_float: float = @current> ()
+    alphas = Constant <value_floats: floats = @current> ()
+    alpha = Reshape (alphas, by_channel)
     zero = Constant <value_float: float = 0.0> ()
     none_name = Constant <value_string: string = "none"> ()
     is_none = Equal (reset_rule, none_name)
@@ -159,24 +167,22 @@ _NUMBERS = _APART.replace("INPUT", "V") + """
     radix = Pow (base, k)
     f = Constant <value_int: int = @fraction> ()
     unit = Pow (base, f)
-    p = Constant <value_int: int = @numerator> ()
+    numerators = Constant <value_ints: ints = @numerator> ()
+    p = Reshape (numerators, by_channel)
     k_flow = Constant <value_int: int = @current_shift> ()
     radix_flow = Pow (base, k_flow)
-    p_flow = Constant <value_int: int = @current> ()
+    slow = Constant <value_ints: ints = @current> ()
+    p_flow = Reshape (slow, by_channel)
     table = Shape (levels)
     D = Slice (table, one, two)
     ticks = Squeeze (D)
-    rank = Shape (sample)
-    behind_channels = Sub (rank, one)
-    tail = ConstantOfShape <value: tensor = int64[1] {1}> (behind_channels)
-    by_channel = Concat <axis: int = 0> (any, tail)
     theta = Reshape (threshold, by_channel)
 """  # fmt: skip
 
 _STATE_INPUTS: dict[str, tuple[str, ...]] = {"V": I64, "levels": I64, "threshold": I64}
 _STATE_ATTRIBUTES = {
-    "T": "int", "numerator": "int", "shift": "int", "fraction": "int", "reset": "string",
-    "current": "int", "current_shift": "int",
+    "T": "int", "numerator": "ints", "shift": "int", "fraction": "int", "reset": "string",
+    "current": "ints", "current_shift": "int",
 }  # fmt: skip
 
 _STATEFUL_FIRE_COUNT = Op(
@@ -185,8 +191,9 @@ _STATEFUL_FIRE_COUNT = Op(
     "Spikes per timestep of a neuron with memory, V [T*N, C, ...]: H = floor(numerator * carried / "
     "2^shift) + I reaches so many of levels [C|1, D], I = floor(current * I / 2^current_shift) + V "
     "* 2^fraction; soft reset takes threshold [C|1] per spike, delayed reset off the next H; with "
-    "raised reset that H must reach a threshold more where what stays reaches level 1. Exact for "
-    "these decays if fraction is (T - 1) times the larger shift.",
+    "raised reset that H must reach a threshold more where what stays reaches level 1. numerator "
+    "and current are one number, or one of each channel. Exact for these decays if fraction is "
+    "(T - 1) times the larger shift.",
     _STATE_INPUTS,
     {"A": U8},
     _STATE_ATTRIBUTES,

@@ -207,14 +207,15 @@ class GridStateful(Stateful):
         rule: ``>=``, ``>`` (D = 1), ``half-even`` or ``half-up``.
         reset: ``hard``, ``soft``, ``delayed``: each spike lowers the next timestep's membrane;
             ``raised``: what would fire by itself raises the next timestep's levels; or ``none``.
-        decay: What is left of the membrane after a timestep, 0 to 1.
-        fixed: The same as ``(numerator, shift)``: numerator / 2^shift.
+        decay: What is left of the membrane after a timestep, 0 to 1: float64, a scalar or of each
+            channel, ``[C, 1, ...]``.
+        fixed: The same as ``(numerators, shift)``: int64 numerators / 2^shift.
         fraction: Bits of the membrane beyond those of the drive.
         thresholds: float64 ``[C]`` or ``[1]``: the drive's integer that is one spike.
         levels: int64 ``[C or 1, D]``: membranes at which the spikes are due.
         taken: int64 ``[C or 1]``: what a spike takes of the membrane.
-        current: What is left of the current before the membrane; 0: there is none.
-        fixed_current: The same as ``(numerator, shift)``.
+        current: Likewise of the current before the membrane; 0: there is none.
+        fixed_current: The same as ``(numerators, shift)``.
     """
 
     thresholds: Tensor
@@ -226,18 +227,18 @@ class GridStateful(Stateful):
         D: int,
         rule: str,
         reset: str,
-        decay: float,
-        fixed: tuple[int, int],
+        decay: Tensor,
+        fixed: tuple[Tensor, int],
         fraction: int,
         thresholds: Tensor,
         levels: Tensor,
         taken: Tensor,
-        current: float = 0.0,
-        fixed_current: tuple[int, int] = (0, 0),
+        current: Tensor,
+        fixed_current: tuple[Tensor, int],
     ) -> None:
         super().__init__()
-        self.D, self.rule, self.reset, self.decay = D, rule, reset, decay
-        self.fixed, self.fraction = fixed, fraction
+        self.D, self.rule, self.reset, self.fraction = D, rule, reset, fraction
+        self.decay, self.fixed = decay, fixed
         self.current, self.fixed_current = current, fixed_current
         self.register_buffer("thresholds", thresholds.float())
         self.register_buffer("levels", levels)
@@ -257,8 +258,10 @@ class GridStateful(Stateful):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns spike counts."""
-        (numerator, shift), column = self.fixed, (-1, *(1,) * (x.dim() - 3))
-        slow, slow_shift = self.fixed_current
+        column = (-1, *(1,) * (x.dim() - 3))
+        (numerators, shift), (slow, slow_shift) = self.fixed, self.fixed_current
+        numerators, slow = numerators.to(x.device), slow.to(x.device)
+        decay, current = self.decay.to(x), self.current.to(x)
         unit, taken = self.thresholds.double().reshape(column), self.taken.reshape(column)
         levels = self.levels.reshape(*column, self.D)
         drives = torch.round(x.detach().double() * unit).long() << self.fraction
@@ -267,12 +270,12 @@ class GridStateful(Stateful):
         spikes = []
         for drive, wanted in zip(drives, x.unbind(0), strict=True):
             flow = ((slow * flow) >> slow_shift) + drive
-            h = ((numerator * v) >> shift) + flow - owed
+            h = ((numerators * v) >> shift) + flow - owed
             s = (h.unsqueeze(-1) >= levels).sum(-1)
             # The same in real numbers, for the gradient; their values are those of the integers.
             inside = h.double() / (unit * 2.0**self.fraction)
-            flowing = self.current * flowing + wanted
-            real = _valued(self.decay * real + flowing - due, inside)
+            flowing = current * flowing + wanted
+            real = _valued(decay * real + flowing - due, inside)
             spikes.append(_valued(self.count(real), s))
             is_raised = self.reset == "raised"  # what lowered H was only for the comparison
             v = self._left(h + owed if is_raised else h, s * taken, s)

@@ -34,7 +34,7 @@ class Stateful(nn.Module):
     norm: float = 1.0
     rule: str = ">="
     reset: str = "hard"
-    current: float = 0.0
+    current: Any = 0.0
 
     def dynamics(self) -> tuple[Any, Any]:
         """Returns ``decay`` and ``gain``, as numbers or scalar tensors."""

@@ -82,12 +82,22 @@ def _check_node(program: Network, node: Node, seen: Nodes) -> None:
 # -- fields --------------------------------------------------------------------------------
 
 
-def _integers(value: Any, count: int) -> bool:
-    return type(value) is tuple and len(value) == count and all(type(v) is int for v in value)
+def _integers(value: Any, count: int | None = None) -> bool:
+    """A tuple of so many integers, or of any number."""
+    is_long = type(value) is tuple and count in (None, len(value))
+    return is_long and all(type(v) is int for v in value)
 
 
 def _all_are(value: Any, kind: type[Any]) -> bool:
     return type(value) is tuple and all(isinstance(v, kind) for v in value)
+
+
+def _is_factor(value: Any) -> bool:
+    """(numerator, shift), or a tuple of numerators."""
+    if type(value) is not tuple or len(value) != 2:
+        return False
+    numerator, shift = value
+    return type(shift) is int and _integers(numerator if type(numerator) is tuple else (numerator,))
 
 
 #: By annotation: a file may hold anything, and 2.0 or True would pass for an integer for a while.
@@ -95,9 +105,10 @@ _FIELD_TYPES: dict[Any, Callable[[Any], bool]] = {
     "str": lambda v: type(v) is str,
     "int": lambda v: type(v) is int,
     "float": lambda v: isinstance(v, (int, float)) and bool(np.isfinite(v)),
-    "Shape": lambda v: type(v) is tuple and _integers(v, len(v)),
+    "Shape": _integers,
     "str | None": lambda v: v is None or type(v) is str,
     "tuple[int, int]": lambda v: _integers(v, 2),
+    "Factor": _is_factor,
     "tuple[int, int] | None": lambda v: v is None or _integers(v, 2),
     "tuple[int, int, int, int]": lambda v: _integers(v, 4),
     "Array": lambda v: isinstance(v, np.ndarray),

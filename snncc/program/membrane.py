@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-__all__ = ["Reach", "fixed_decay", "is_simple", "membrane_reach"]
+__all__ = [
+    "Factor",
+    "Reach",
+    "fixed_decay",
+    "fixed_decays",
+    "is_simple",
+    "membrane_reach",
+]
+
+#: (numerator, shift): numerator / 2**shift, of all channels or with a numerator of each.
+Factor = tuple[int | tuple[int, ...], int]
 
 #: Bits of a decay that is no simple binary fraction.
 _SHIFT = 16
@@ -24,7 +35,26 @@ def fixed_decay(decay: float) -> tuple[int, int]:
     return round(exact * (1 << _SHIFT)), _SHIFT
 
 
-def is_simple(decay: tuple[int, int]) -> bool:
+def fixed_decays(decays: Sequence[float]) -> Factor:
+    """The decay of all channels, or of each, with one shift: that of the one that needs most.
+
+    >>> fixed_decays([0.75]), fixed_decays([0.75, 0.5])
+    ((3, 2), ((3, 2), 2))
+    """
+    found = [fixed_decay(decay) for decay in decays]
+    if len(set(found)) == 1:
+        return found[0]
+    most = max(shift for _, shift in found)
+    return tuple(numerator << most - shift for numerator, shift in found), most
+
+
+def _largest(decay: Factor) -> tuple[int, int]:
+    """The decay of the channel that keeps most."""
+    numerator, shift = decay
+    return numerator if isinstance(numerator, int) else max(numerator), shift
+
+
+def is_simple(decay: Factor) -> bool:
     """Whether a decay is one that is not rounded to 16 bits."""
     return decay[1] <= _SIMPLE
 
@@ -43,11 +73,11 @@ class Reach(NamedTuple):
 
 def membrane_reach(
     timesteps: int,
-    decay: tuple[int, int],
+    decay: Factor,
     drive: int,
     loss: int,
     delayed: bool = False,
-    current: tuple[int, int] = (0, 0),
+    current: Factor = (0, 0),
 ) -> Reach:
     """How far a membrane reaches that stays over timesteps.
 
@@ -59,13 +89,13 @@ def membrane_reach(
         delayed: They take it in the next one, after the decay.
         current: (numerator, shift) of the decay of the current that the potential goes into.
     """
-    numerator, shift = decay
+    (numerator, shift), (slow, slow_shift) = _largest(decay), _largest(current)
     before, after = (0, loss) if delayed else (loss, 0)
     reach = widest = flow = drive
     for _ in range(timesteps - 1):
-        flown = current[0] * flow
+        flown = slow * flow
         product = numerator * (reach + before)
-        flows = (flown >> current[1]) + drive + (current[0] > 0)
+        flows = (flown >> slow_shift) + drive + (slow > 0)
         new = (product >> shift) + 1 + flows + after
         widest = max(widest, product, flown, new)
         if (new, flows) == (reach, flow):

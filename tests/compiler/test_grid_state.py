@@ -11,6 +11,7 @@ import snncc
 from snncc.errors import UnsupportedModelError, UsageError
 from snncc.frontends.leaves import StatefulFireSpec, register_leaf
 from snncc.nn import ILIF, LIF
+from snncc.nn.state import Stateful, stepped
 
 OPTIONS = {"input_shape": (1, 8, 8), "mean": (0.3,), "std": (0.25,)}
 T = 4
@@ -53,7 +54,35 @@ register_leaf(
     ),
 )
 
+
+class Own(Stateful):
+    """Channels have decays of their own, of the membrane and of the current."""
+
+    reset = "soft"
+
+    def __init__(self, channels=(6, 1, 1)):
+        super().__init__()
+        self.decay = torch.linspace(0.2, 0.95, 6).view(channels)
+        self.current = torch.arange(6).view(channels) / 8
+
+    def dynamics(self):
+        return self.decay, 1.0
+
+    def count(self, h):
+        return stepped(h - 1, self.rule)
+
+    def forward(self, x):
+        v, i, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for drive in x:
+            i = self.current * i + drive
+            h = self.decay * v + i
+            spikes.append(self.count(h))
+            v = h - spikes[-1].detach()
+        return torch.stack(spikes)
+
+
 NEURONS = {
+    "own": Own,
     "lif": LIF,
     "if": lambda: LIF(tau=float("inf"), reset="soft", compare=">"),
     "plif": lambda: LIF(tau=1.7, threshold=0.8, reset="soft", decay_input=False, learn_tau=True),

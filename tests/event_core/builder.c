@@ -90,19 +90,29 @@ int32_t add_neuron(network *net, rng *r, shape of, int32_t source, int32_t ticks
     return node;
 }
 
+/* Decays of all channels alike, or of each. */
+static void add_decay(network *net, rng *r, int64_t *field, int at, int at_shift)
+{
+    int64_t channels = field[EV_NODE_CHANNELS], *decay = space(net, 8 * channels, &field[at]);
+    int is_own = draw(r, 2) == 1;
+
+    field[at_shift] = between(r, 0, 8);
+    for (int64_t c = 0; c < channels; c++)
+        decay[c] = c == 0 || is_own ? between(r, 0, 1 << field[at_shift]) : decay[0];
+}
+
 void add_carry(network *net, rng *r, int32_t neuron, ev_carry carry, int64_t scale)
 {
     int64_t *field = net->node[neuron], channels = field[EV_NODE_CHANNELS];
     int64_t *threshold = space(net, 8 * channels, &field[EV_NODE_THRESHOLD]);
 
     field[EV_NODE_CARRY] = carry;
-    field[EV_NODE_DECAY_SHIFT] = between(r, 0, 8);
-    field[EV_NODE_DECAY] = between(r, 0, 1 << field[EV_NODE_DECAY_SHIFT]);
+    add_decay(net, r, field, EV_NODE_DECAY, EV_NODE_DECAY_SHIFT);
     field[EV_NODE_FRACTION] = between(r, 0, 12);
-    if (draw(r, 2)) {
-        field[EV_NODE_CURRENT_SHIFT] = between(r, 0, 8);
-        field[EV_NODE_CURRENT] = between(r, 0, 1 << field[EV_NODE_CURRENT_SHIFT]);
-    }
+    if (draw(r, 2))
+        add_decay(net, r, field, EV_NODE_CURRENT, EV_NODE_CURRENT_SHIFT);
+    else
+        memset(space(net, 8 * channels, &field[EV_NODE_CURRENT]), 0, 8 * (size_t)channels);
     for (int64_t c = 0; c < channels; c++)
         threshold[c] = any(r, scale);
 }

@@ -164,16 +164,19 @@ static int64_t fired(const reading *r, int32_t node, int64_t at)
     int64_t channel = at / (f[EV_NODE_HEIGHT] * f[EV_NODE_WIDTH]);
     int64_t v = r->now[f[EV_NODE_SOURCE]][at], *membrane = &r->membrane[node][3 * at];
     int64_t count, raised = 0;
-    const int64_t *threshold;
+    const int64_t *threshold, *decay, *current;
 
     if (f[EV_NODE_CARRY] == EV_CARRY_NONE) /* its threshold was not checked */
         return spikes(r, f, channel, v);
     threshold = data_at(r->head, f[EV_NODE_THRESHOLD]);
+    decay = data_at(r->head, f[EV_NODE_DECAY]);
+    current = data_at(r->head, f[EV_NODE_CURRENT]);
     if (f[EV_NODE_CARRY] == EV_CARRY_RAISED && spikes(r, f, channel, membrane[0]) > 0)
         raised = threshold[channel];
     membrane[2] = v * (INT64_C(1) << f[EV_NODE_FRACTION]) +
-                  floor_of(membrane[2] * f[EV_NODE_CURRENT], f[EV_NODE_CURRENT_SHIFT]);
-    v = membrane[2] + floor_of(membrane[0] * f[EV_NODE_DECAY], f[EV_NODE_DECAY_SHIFT]) - membrane[1];
+                  floor_of(membrane[2] * current[channel], f[EV_NODE_CURRENT_SHIFT]);
+    v = membrane[2] - membrane[1] +
+        floor_of(membrane[0] * decay[channel], f[EV_NODE_DECAY_SHIFT]);
     count = spikes(r, f, channel, v - raised);
     membrane[0] = v;
     if (f[EV_NODE_CARRY] == EV_CARRY_DELAYED)

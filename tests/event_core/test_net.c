@@ -79,11 +79,9 @@ static const fault_case cases[] = {
     {NODE, N1, EV_NODE_LEVELS, INT64_C(1) << 40, N1, "levels lie outside the data"},
     {NODE, N2, EV_NODE_CARRY, 5, N2, "unknown carry"},
     {NODE, N2, EV_NODE_CURRENT_SHIFT, 25, N2, "current out of range"},
-    {NODE, N2, EV_NODE_CURRENT, -1, N2, "current out of range"},
-    {NODE, N2, EV_NODE_CURRENT, 1 << 24 | 1, N2, "current out of range"},
+    {NODE, N2, EV_NODE_CURRENT, -8, N2, "current out of range"},
     {NODE, N2, EV_NODE_DECAY_SHIFT, 25, N2, "decay out of range"},
-    {NODE, N2, EV_NODE_DECAY, -1, N2, "decay out of range"},
-    {NODE, N2, EV_NODE_DECAY, 1 << 24 | 1, N2, "decay out of range"},
+    {NODE, N2, EV_NODE_DECAY, INT64_C(1) << 40, N2, "decay out of range"},
     {NODE, N2, EV_NODE_FRACTION, 62, N2, "fraction out of range"},
     {NODE, N2, EV_NODE_FRACTION, 61, N2, "the membrane may exceed 62 bits"},
     {NODE, N2, EV_NODE_THRESHOLD, -8, N2, "threshold outside the data"},
@@ -222,6 +220,14 @@ static void test_data(void)
     expect_of(&net, N2, "threshold out of range");
     *data_of(&net, N2, EV_NODE_THRESHOLD) = EV_LIMIT / 2;
     expect_of(&net, N2, "the membrane may exceed 62 bits");
+    base(&net);
+    data_of(&net, N2, EV_NODE_DECAY)[7] = -1;
+    expect_of(&net, N2, "decay out of range");
+    data_of(&net, N2, EV_NODE_DECAY)[7] = 257;
+    expect_of(&net, N2, "decay out of range");
+    base(&net);
+    data_of(&net, N2, EV_NODE_CURRENT)[7] = 257;
+    expect_of(&net, N2, "current out of range");
 }
 
 /* How many digits the only projection reads: the largest value is that of all digits together, and no

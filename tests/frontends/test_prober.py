@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import snncc
 import snncc.compiler
+from snncc.cli.report_lines import all_lines
 from snncc.compiler import InputOptions
 from snncc.errors import UnsupportedModelError, UsageError, VerificationError
 from snncc.frontends import leaves as leaves_module
@@ -416,8 +417,12 @@ def test_neurons_of_one_class_that_are_not_alike_have_no_line_in_common() -> Non
         snncc.compiler.check(net, **GIVEN)
     (fault,) = caught.value.faults
     assert "as they are not alike" in str(fault)
-    report = snncc.compile(net, X, weight_bits=24, leaves="auto", **GIVEN).report
-    assert (report.import_law.neurons, report.import_law.changed) == (2, 0)
+    model = snncc.compile(net, X, weight_bits=24, leaves="auto", **GIVEN)
+    assert (model.report.import_law.neurons, model.report.import_law.changed) == (2, 0)
+    (line,) = [line for line in all_lines(model) if line[0] == "leaves"]
+    assert line[1].count('Trained={"decay": 0.') == 2
+    assert line[2] == "found by experiment"
+    assert snncc.compiler.check(net, leaves="auto", **GIVEN).found_neurons == line[1]
 
 
 @pytest.mark.parametrize(
@@ -427,6 +432,9 @@ def test_neurons_of_one_class_that_are_not_alike_have_no_line_in_common() -> Non
         ({"FilledByIndexes": {"decay": 0.25}}, "no module of this class; it has FilledByIndex"),
         ({"FilledByIndex": {"decai": 0.25}}, "a neuron has no decai; give some of D, decay"),
         ({"FilledByIndex": {"rule": ">>"}}, "rule is '>>'"),
+        ({"FilledByIndex": {"units": 1}}, "a neuron has no units"),
+        ({"FilledByIndex": {"thresholds": []}}, "thresholds are one or more"),
+        ({"FilledByIndex": {"threshold": 1, "thresholds": [2]}}, "no threshold beside them"),
     ],
 )
 def test_a_declaration_that_makes_no_sense_is_named(leaves, told) -> None:

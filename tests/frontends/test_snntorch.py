@@ -49,7 +49,7 @@ def by_operator(neuron: Any, drive: np.ndarray) -> np.ndarray:
     """Spikes of StatefulFire with the attributes read off the neuron."""
     (leaf,) = find_leaves(neuron)
     assert isinstance(leaf.spec, StepSpec)
-    attributes = {"T": len(drive), **leaf.spec.neuron.numbers()}
+    attributes = {"T": len(drive), **leaf.spec.neuron.numbers(drive.shape[2:])}
     node = onnx.helper.make_node("StatefulFire", ["x"], ["y"], domain=DOMAIN, **attributes)
     values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy"]
     versions = (("", OPSET), (DOMAIN, VERSION))
@@ -89,7 +89,16 @@ OTHERS = {
     ),
     "synaptic, none": lambda **more: snntorch.Synaptic(alpha=0.5, reset_mechanism="none", **more),
     "lapicque": lambda beta, threshold: snntorch.Lapicque(R=1, C=2, threshold=threshold),
+    "own betas": lambda beta, threshold: leaky(beta=own(beta), threshold=threshold),
+    "own alphas": lambda beta, threshold: snntorch.Synaptic(
+        alpha=own(0.75), beta=own(beta), threshold=threshold
+    ),
 }
+
+
+def own(decay: float) -> torch.Tensor:
+    """Of each of 60 neurons one, all of them exact."""
+    return decay * torch.arange(60) % 5 / 4
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -131,7 +140,6 @@ class Inverted(nn.Module):
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"beta": torch.ones(3)}, "one beta for all neurons"),
         ({"threshold": 0.0}, "a threshold above 0"),
         ({"graded_spikes_factor": 2.0}, "graded_spikes_factor=1"),
         ({"state_quant": lambda x: x}, "no state_quant"),
@@ -152,7 +160,7 @@ def test_a_leaky_that_fires_otherwise_than_its_attributes_say_is_refused(hidden)
         import_module(net, (1, 6, 6))
     (fault,) = caught.value.faults
     assert (fault.module, fault.kind) == ("lif2", "Leaky")
-    assert "drives of 0.5 in timesteps 0 to 0 fire 1 in PyTorch and 0 by" in fault.what
+    assert "a drive of 0.5 in timestep 0 fires 1 in PyTorch and 0 by" in fault.what
 
 
 def test_all_that_stands_in_the_way_is_said_at_once():
@@ -325,6 +333,79 @@ def test_each_neuron_may_have_a_threshold_of_its_own(more):
     assert report.verify.mismatched == 0
     assert not report.verify.coverage.silent
     np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
+
+
+class Decays(nn.Module):
+    """A decay of the membrane and of the current for each channel, and for each neuron.
+
+    Args:
+        simple: They are eighths, so that membranes are exact.
+        conv: Those of channels.
+    """
+
+    def __init__(self, simple, conv=(3, 1, 1)):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 3, 3), nn.Linear(48, 12)
+        size = torch.Size(conv).numel()
+        betas = torch.arange(size) % 3 / 8 + 0.5 if simple else torch.linspace(0.31, 0.97, size)
+        each = torch.arange(12) % 8 / 8 if simple else torch.linspace(0.2, 0.9, 12)
+        self.lif1 = leaky(beta=betas.view(conv))
+        self.lif2 = snntorch.Synaptic(
+            alpha=each.flip(0), beta=each, threshold=torch.linspace(0.3, 0.9, 12), learn_beta=True
+        )
+
+    def forward(self, x):
+        mem1, total = self.lif1.reset_mem(), 0
+        syn2, mem2 = self.lif2.reset_mem()
+        for _ in range(T):
+            one, mem1 = self.lif1(2 * self.conv(x), mem1)
+            two, syn2, mem2 = self.lif2(3 * self.fc(one.flatten(1)), syn2, mem2)
+            total = total + two
+        return total
+
+
+@pytest.mark.parametrize("simple", [True, False])
+def test_each_neuron_may_have_decays_of_its_own(simple):
+    torch.manual_seed(1)
+    net = Decays(simple).eval()
+    x = np.random.default_rng(0).integers(0, 256, (24, 1, 6, 6)).astype(np.uint8)
+    expected = eager(net, x)
+    model = compiled(net, x)
+    report, (one, two) = model.report, model.program.neurons
+    if simple:
+        assert (one.decay, one.fraction) == (((4, 5, 6), 3), 3 * (T - 1))
+        assert [two.decay[0][:4], two.current[0][-4:]] == [(0, 1, 2, 3), (3, 2, 1, 0)]
+    else:
+        assert (len(one.decay[0]), len(two.decay[0]), len(two.current[0])) == (3, 12, 12)
+        assert one.decay[1] == two.current[1] == 16
+    assert (report.import_law.neurons, report.import_law.changed, report.changed) == (2, 0, 0)
+    assert report.verify.mismatched == 0
+    assert not report.verify.coverage.silent
+    np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("conv", [(4,), (3, 4, 1), (1, 3, 1, 4)])
+def test_decays_that_differ_within_a_channel_are_refused(conv):
+    net = Decays(simple=True, conv=conv).eval()
+    message = r"lif1 .*decay has the shape \[.*4.*\], for \[3, 4, 4\] in a timestep of a sample"
+    with pytest.raises(UnsupportedModelError, match=message):
+        import_module(net, (1, 6, 6))
+
+
+def test_thresholds_that_differ_within_a_channel_are_refused():
+    net = Thresholds().eval()
+    net.lif1.threshold = torch.rand(3, 4, 4) + 0.5
+    message = r"lif1 .*threshold has the shape \[3, 4, 4\], for \[3, 4, 4\] in a timestep"
+    with pytest.raises(UnsupportedModelError, match=message):
+        import_module(net, (1, 6, 6))
+
+
+def test_a_decay_that_is_another_one_than_described_is_found_out():
+    net = Decays(simple=True).eval()
+    net.lif1.mem_reset = lambda mem: 0 * mem  # not what it says of itself
+    with pytest.raises(UnsupportedModelError, match="do not fire as they were described") as caught:
+        import_module(net, (1, 6, 6))
+    assert caught.value.faults[0].module == "lif1"
 
 
 class Mixed(nn.Module):

@@ -220,7 +220,7 @@ class NorseLIFCell(nn.Module):
         super().__init__()
         numbers = {"tau_syn_inv": 250.0, "tau_mem_inv": 500.0, "v_leak": 0.0, "v_th": 0.5,
                    "v_reset": 0.0, **p}  # fmt: skip
-        self.p = SimpleNamespace(**{name: torch.tensor(n) for name, n in numbers.items()})
+        self.p = SimpleNamespace(**{name: torch.as_tensor(n) for name, n in numbers.items()})
 
     def forward(self, x, state=None):
         v, i = (torch.zeros(()), torch.zeros_like(x)) if state is None else state
@@ -287,10 +287,13 @@ def of_library(cls, path, **more):
 class Norse(nn.Module):
     """Cells in a loop, one for two layers, and a whole layer after them."""
 
-    def __init__(self):
+    def __init__(self, each=None):
         super().__init__()
         self.fc1, self.fc2, self.fc3 = nn.Linear(36, 12), nn.Linear(12, 12), nn.Linear(12, 4)
-        self.cell = of_library(NorseLIFCell, "norse.torch.module.lif.LIFCell")
+        rates = (
+            {} if each is None else {"tau_mem_inv": 1000 * (1 - each), "tau_syn_inv": 900 * each}
+        )
+        self.cell = of_library(NorseLIFCell, "norse.torch.module.lif.LIFCell", **rates)
         self.whole = of_library(NorseLIF, "norse.torch.module.lif.LIF")
 
     def forward(self, x):
@@ -306,10 +309,12 @@ class Norse(nn.Module):
 class Sinabs(nn.Module):
     """Batch-major timesteps."""
 
-    def __init__(self):
+    def __init__(self, each=None):
         super().__init__()
         self.fc1, self.fc2, self.fc3 = nn.Linear(36, 12), nn.Linear(12, 12), nn.Linear(12, 4)
         self.one = of_library(SinabsLIF, "sinabs.layers.lif.LIF")
+        if each is not None:
+            self.one.alpha_mem_calculated, self.one.alpha_syn_calculated = each, each.flip(0)
         self.two = of_library(SinabsSqueeze, "sinabs.layers.lif.LIFSqueeze")
 
     def forward(self, x):
@@ -322,20 +327,34 @@ class Sinabs(nn.Module):
     ("make", "neurons", "D", "current"), [(Norse, 3, 1, 0.75), (Sinabs, 2, 3, 0.75)]
 )
 def test_norse_and_sinabs_fire_the_same_on_every_engine(make, neurons, D, current):
+    program = same_everywhere(make(), neurons)
+    assert [n.D for n in program.neurons] == [D] * neurons
+    assert [n.current for n in program.neurons] == [(3, 2)] * neurons
+
+
+@pytest.mark.parametrize(("make", "neurons", "own"), [(Norse, 3, 2), (Sinabs, 2, 1)])
+def test_norse_and_sinabs_with_time_constants_of_each_neuron(make, neurons, own):
+    program = same_everywhere(make(torch.linspace(0.3, 0.95, 12)), neurons)
+    numbers = [(n.decay[0], n.current[0]) for n in program.neurons]
+    assert [type(n) for pair in numbers for n in pair] == [tuple, tuple] * own + [int, int]
+
+
+def same_everywhere(net, neurons):
     torch.manual_seed(2)
-    net = make().eval()
+    for part in (net.fc1, net.fc2, net.fc3):
+        part.reset_parameters()
+    net.eval()
     x = np.random.default_rng(0).integers(0, 256, (24, 1, 6, 6)).astype(np.uint8)
     with torch.no_grad():
         expected = net((torch.tensor(x).float() / 255 - 0.3) / 0.3).numpy()
     given = InputOptions(mean=(0.3,), std=(0.3,))
     model = snncc.compile(net, x, input_shape=(1, 6, 6), weight_bits=24, input=given)
     report = model.report
-    assert [n.D for n in model.program.neurons] == [D] * neurons
-    assert [n.current for n in model.program.neurons] == [(3, 2)] * neurons
     assert (report.import_law.neurons, report.import_law.changed) == (neurons, 0)
     assert (report.changed, report.verify.mismatched) == (0, 0)
     assert not report.verify.coverage.silent
     np.testing.assert_allclose(snncc.Session(model).run(None, x)[0], expected, atol=1e-5)
+    return model.program
 
 
 @pytest.mark.parametrize(

@@ -374,8 +374,11 @@ def test_a_beginning_that_is_not_empty_is_refused() -> None:
         (lambda: StatefulFireSpec(thresholds=(1, 0)), "thresholds is 0; give a number above 0"),
         (lambda: StepSpec(StatefulFireSpec(thresholds=(1, 2))), "reads all timesteps at once"),
         (lambda: StepSpec(IntegerFireSpec(4)), "IntegerFireSpec; give a StatefulFireSpec"),
-        (lambda: StatefulFireSpec(decay=torch.linspace(0.5, 0.9, 16).view(16, 1, 1)),
-         "16 values from 0.5 to 0.9; one decay for all neurons of a layer"),
+        (lambda: StatefulFireSpec(decay=[0.5, "x"]), "give a number, or one for each channel"),
+        (lambda: StatefulFireSpec(decay=[[0.5], [0.5, 1]]), "give a number, or one for each"),
+        (lambda: StatefulFireSpec(decay=torch.tensor([0.5, float("inf")])), "not finite"),
+        (lambda: StatefulFireSpec(gain=torch.tensor([0.5, 0.0])), "gain is 0 for some neurons"),
+        (lambda: StatefulFireSpec(threshold=torch.tensor([0.5, -1])), "threshold is -1; give a"),
     ],
 )  # fmt: skip
 def test_a_field_is_one_of_what_it_may_be(make: Any, why: str) -> None:

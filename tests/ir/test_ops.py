@@ -52,8 +52,8 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
         [np.zeros((1, 1, 2, 2), np.float32)],
     ),
     "StatefulFire": (
-        {"T": 2, "D": 1, "decay": 0.5, "gain": 1.0, "threshold": 1.0, "norm": 1.0,
-         "rule": ">=", "reset": "soft", "current": 0.5},
+        {"T": 2, "D": 1, "decay": [0.5], "gain": 1.0, "threshold": 1.0, "norm": 1.0,
+         "rule": ">=", "reset": "soft", "current": [0.5]},
         [np.zeros((2, 3), np.float32)],
     ),
     "Attention": (
@@ -80,12 +80,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], list[Array]]] = {
     "TimeFirst": ({"T": 2}, [np.zeros((1, 2, 3), np.float32)]),
     "TimeSum": ({"T": 2}, [np.zeros((2, 3), np.float32)]),
     "StatefulFireCount": (
-        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "hard", "current": 0,
+        {"T": 2, "numerator": [1], "shift": 1, "fraction": 1, "reset": "hard", "current": [0],
          "current_shift": 0},
         [np.zeros((2, 3), np.int64), np.zeros((1, 2), np.int64), np.ones((1, 1), np.int64)],
     ),
     "StatefulIF": (
-        {"T": 2, "numerator": 1, "shift": 1, "fraction": 1, "reset": "soft", "current": 1,
+        {"T": 2, "numerator": [1], "shift": 1, "fraction": 1, "reset": "soft", "current": [1],
          "current_shift": 2},
         [np.zeros((2, 3), np.int64), np.zeros((3, 2), np.int64), np.ones((3, 1), np.int64)],
     ),
@@ -397,22 +397,23 @@ def kept(h: Array, s: Array, taken: Array, reset: str) -> Array:
 @settings(max_examples=50)
 @given(
     RNG, st.sampled_from([">=", ">", "half-even", "half-up"]), st.sampled_from([*RESETS, "none"]),
-    st.sampled_from([0.0, 0.5]),
+    st.sampled_from([[0.0], [0.5], [0.5, 0.0, 0.25, 0.5, 1.0]]),
+    st.sampled_from([[0.5], [0.5, 0.25, 0.0, 1.0, 0.5]]),
 )  # fmt: skip
 def test_stateful_fire_charges_fires_and_resets(
-    rng: np.random.Generator, rule: str, reset: str, current: float
+    rng: np.random.Generator, rule: str, reset: str, current: list[float], decay: list[float]
 ) -> None:
     reset = "soft" if reset == "raised" and rule.startswith("half") else reset
     is_one = rule == ">" or reset == "raised"
     T, D = int(rng.integers(1, 5)), 1 if is_one else int(rng.integers(1, 8))
     x = (rng.integers(-8, 4 * D + 8, (T, 2, 5)) / 4).astype(np.float32)
-    more = {"decay": 0.5, "gain": 0.25, "threshold": 2.0, "norm": 4.0}
+    more = {"decay": decay, "gain": 0.25, "threshold": 2.0, "norm": 4.0}
     more |= {"rule": rule, "reset": reset, "current": current}
     y = run("StatefulFire", x.reshape(-1, 5), T=T, D=D, **more)
     v = owed = flow = np.zeros((2, 5), np.float32)
     for i in range(T):
         flow = np.float32(current) * flow + x[i]
-        h = np.float32(0.5) * v + np.float32(0.25) * flow
+        h = np.float32(decay) * v + np.float32(0.25) * flow
         raised = fired(v / 2, D, rule) * np.float32(2 * (reset == "raised"))
         h = h - owed
         s = fired((h - raised) / 2, D, rule)
@@ -435,9 +436,11 @@ def memories(draw: st.DrawFn) -> tuple[Array, Array, Array, dict[str, Any]]:
     levels = np.sort(rng.integers(-20, 60, (rows, D)), axis=1) << fraction
     threshold = rng.integers(1, 30, (rows, 1)) << fraction
     slow = draw(st.integers(0, 3))
-    numbers = {"T": T, "numerator": int(rng.integers(0, 2**shift + 1)), "shift": shift,
+    own, own_flow = (draw(st.sampled_from([1, shape[2]])) for _ in range(2))
+    numbers = {"T": T, "numerator": rng.integers(0, 2**shift + 1, own).tolist(), "shift": shift,
                "fraction": fraction, "reset": draw(st.sampled_from(RESETS)),
-               "current": draw(st.integers(0, 2**slow)), "current_shift": slow}  # fmt: skip
+               "current": rng.integers(0, 2**slow + 1, own_flow).tolist(),
+               "current_shift": slow}  # fmt: skip
     return rng.integers(-40, 80, shape), levels, threshold, numbers
 
 
@@ -445,11 +448,12 @@ def remembered(v: Array, levels: Array, threshold: Array, numbers: dict[str, Any
     """Spikes per timestep in plain integers."""
     tail = (1,) * (v.ndim - 3)
     theta = threshold.reshape(-1, *tail)
+    decay, slow = (np.reshape(numbers[name], (-1, *tail)) for name in ("numerator", "current"))
     carried = owed = flow = np.zeros(v.shape[1:], np.int64)
     found = []
     for drive in v:
-        decayed = (numbers["numerator"] * carried) // 2 ** numbers["shift"]
-        flow = (numbers["current"] * flow) // 2 ** numbers["current_shift"]
+        decayed = (decay * carried) // 2 ** numbers["shift"]
+        flow = (slow * flow) // 2 ** numbers["current_shift"]
         flow = flow + drive * 2 ** numbers["fraction"]
         h = decayed + flow - owed
         raised = theta * (count(carried, levels[:, :1]) * (numbers["reset"] == "raised"))

@@ -57,9 +57,10 @@ class Carried:
     def __init__(self, neuron: Neuron) -> None:
         self.first = neuron.levels[:, 0]
         self.distances = np.diff(neuron.levels, axis=1).T
-        self.numerator, self.shift = neuron.decay
+        numerator, self.shift = neuron.decay
+        slow, self.current_shift = neuron.current
+        self.numerator, self.current = np.asarray(numerator), np.asarray(slow)
         self.fraction, self.threshold = neuron.fraction, np.asarray(neuron.threshold)
-        self.current, self.current_shift = neuron.current
         self.rest: Ints = np.zeros((), dtype=np.int64)
         self.flow: Ints = np.zeros((), dtype=np.int64)
 
@@ -70,14 +71,14 @@ class Carried:
 
     def driven(self, drive: Ints) -> Ints:
         """What comes into the membrane: the drive, or the current that it goes into."""
-        if self.current:
-            drive = drive + ((self.flow * self.current) >> self.current_shift)
-            self.flow = drive
+        if self.current.any():
+            drive = self.flow = drive + ((self.flow * self.current) >> self.current_shift)
         return drive
 
     def decayed(self) -> Ints:
         """What is left of the last timestep."""
-        return (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
+        left: Ints = (self.rest * self.numerator) >> self.shift  # rounds down, also below zero
+        return left
 
     def fire(self, tick: int) -> npt.NDArray[np.bool_]:
         """See Dynamics."""

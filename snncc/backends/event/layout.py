@@ -141,10 +141,11 @@ class _Writer:
         if node.threshold is None:
             return fields
         threshold = self._add(np.broadcast_to(node.threshold, channels), "<i8")
-        decay, shift = node.decay
-        carried = {"decay": decay, "decay_shift": shift, "fraction": node.fraction}
-        carried |= dict(zip(("current", "current_shift"), node.current, strict=True))
-        return {**fields, **carried, "threshold": threshold}
+        carried = {"threshold": threshold, "fraction": node.fraction}
+        for name, (numerator, shift) in (("decay", node.decay), ("current", node.current)):
+            each = np.broadcast_to(np.asarray(numerator), channels)
+            carried |= {name: self._add(each, "<i8"), f"{name}_shift": shift}
+        return {**fields, **carried}
 
     def pool(self, node: Pool) -> Fields:
         return {

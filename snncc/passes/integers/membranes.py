@@ -18,7 +18,7 @@ import numpy.typing as npt
 from snncc.ir.carried import Carry
 from snncc.passes.integers.levels import levels
 from snncc.program import TOTAL_LIMIT
-from snncc.program.membrane import fixed_decay, membrane_reach
+from snncc.program.membrane import Factor, fixed_decays, membrane_reach
 
 if TYPE_CHECKING:
     from snncc.passes.integers.grid import Grid
@@ -37,14 +37,14 @@ class Membrane:
 
     levels: _Ints
     threshold: _Ints
-    decay: tuple[int, int]
-    current: tuple[int, int]
+    decay: Factor
+    current: Factor
     fraction: int
 
 
 def membrane(grid: Grid, carry: Carry) -> Membrane | None:
     """The finest grid that 64 bits hold, up to an exact one; None if there is none."""
-    decay, current = fixed_decay(carry.decay), fixed_decay(carry.current)
+    decay, current = fixed_decays(carry.decay), fixed_decays(carry.current)
     shift = max(decay[1], current[1])
     wanted = shift * (carry.T - 1) if shift <= _SIMPLE_SHIFT else _ROUNDED_BITS
     takes = carry.reset not in ("hard", "none")

@@ -6,7 +6,7 @@ A kind is an operator that fires (``snncc.ir.traits``), the borders of its count
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf
@@ -21,7 +21,7 @@ from snncc.ir.graphs import attribute, constant
 from snncc.ir.ops import OPS
 from snncc.passes.integers.levels import levels
 from snncc.passes.integers.membranes import membrane
-from snncc.program.membrane import fixed_decay
+from snncc.program.membrane import Factor, fixed_decays
 
 if TYPE_CHECKING:
     from snncc.passes.integers.grid import Grid
@@ -131,13 +131,25 @@ def _stateful_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
     made = membrane(grid, carry)
     if made is None:
         return Refusal("its membrane does not fit 64 bits", "fewer weight bits")
+    (numerators, shift), (slow, slow_shift) = _by_channel(made.decay), _by_channel(made.current)
     attributes = {
-        "T": carry.T, "numerator": made.decay[0], "shift": made.decay[1],
-        "fraction": made.fraction, "reset": _CARRIES.get(carry.reset, carry.reset),
-        "current": made.current[0], "current_shift": made.current[1],
+        "T": carry.T, "numerator": numerators, "shift": shift, "fraction": made.fraction,
+        "reset": _CARRIES.get(carry.reset, carry.reset), "current": slow,
+        "current_shift": slow_shift,
     }  # fmt: skip
     constants = {"levels": made.levels, "threshold": made.threshold}
     return Counter(constants, carry.D, carry.rule, attributes)
+
+
+def _by_channel(decay: Factor) -> tuple[list[int], int]:
+    """As a node has it."""
+    numerator, shift = decay
+    return [numerator] if isinstance(numerator, int) else [*numerator], shift
+
+
+def _of_program(numerators: Sequence[int], shift: int) -> Factor:
+    """As a Program has it."""
+    return numerators[0] if len(numerators) == 1 else tuple(numerators), shift
 
 
 def _stateful_bits(node: ir.Node) -> int:
@@ -146,7 +158,7 @@ def _stateful_bits(node: ir.Node) -> int:
     Where it is rounded anyway, a finer potential is worth as much.
     """
     carry = carry_of(node)
-    shift = max(fixed_decay(decay)[1] for decay in (carry.decay, carry.current))
+    shift = max(fixed_decays(decay)[1] for decay in (carry.decay, carry.current))
     exact = shift * (carry.T - 1)
     return shift + (exact if exact <= _MEMBRANE_BITS else 0) + carry.T.bit_length() + 1
 
@@ -154,9 +166,9 @@ def _stateful_bits(node: ir.Node) -> int:
 def _stateful_fields(node: ir.Node) -> dict[str, Any]:
     return {
         "carry": attribute(node, "reset"),
-        "decay": (attribute(node, "numerator"), attribute(node, "shift")),
+        "decay": _of_program(attribute(node, "numerator"), attribute(node, "shift")),
         "fraction": attribute(node, "fraction"),
-        "current": (attribute(node, "current"), attribute(node, "current_shift")),
+        "current": _of_program(attribute(node, "current"), attribute(node, "current_shift")),
         "threshold": constant(node.inputs[2]),
     }
 

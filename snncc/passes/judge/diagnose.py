@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from snncc.errors import Fault, Option, Words
 from snncc.ir.graphs import attribute, constant, is_op, label, only_reader, provenance, static_shape
+from snncc.ir.metadata import FOUND_NEURONS
 from snncc.ir.ops import NEURONS, having, traits
 from snncc.ir.results import results_of
 from snncc.ir.stages import forbidden
@@ -81,6 +82,7 @@ class Diagnosis:
             those whose input and output are of the right kind.
         until: Label of the last neuron with nothing faulty upstream, if there is any fault.
         results: Names of those of several results that have nothing faulty upstream, likewise.
+        found_neurons: Those of the network's own code that were found by experiment, for people.
     """
 
     faults: tuple[Fault, ...]
@@ -91,6 +93,7 @@ class Diagnosis:
     macs_lowerable: int
     until: str
     results: tuple[str, ...] = ()
+    found_neurons: str = ""
 
 
 def diagnose(model: ir.Model) -> Diagnosis:
@@ -515,6 +518,7 @@ def _summary(
         macs=sum(macs_of(n) for n in layers),
         macs_lowerable=sum(macs_of(n) for n in good),
         until=until if faults else "",
+        found_neurons=model.metadata_props.get(FOUND_NEURONS, ""),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -280,7 +280,7 @@ def _stateful(node: ir.Node, edit: Edit) -> ir.Value | None:
     factor = Exact.number(Fraction(carry.gain) / Fraction(carry.threshold))
     gain = edit.const(f"{out.name}.gain", factor)
     drive = edit.op("Mul", x, gain, name=f"{out.name}/drive", like=out)
-    attributes = asdict(replace(carry, gain=1.0, threshold=1.0))
+    attributes = replace(carry, gain=1.0, threshold=1.0).numbers()
     return edit.own("StatefulFire", drive, name=f"{out.name}{NEW}", like=out, attributes=attributes)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snncc.program.membrane import Reach, membrane_reach
+from snncc.program.membrane import Factor, Reach, membrane_reach
 from snncc.program.nodes.base import (
     ALL,
     NODE_READERS,
@@ -80,12 +80,13 @@ class Neuron(Firing):
             ``hard``: h, or 0 after a spike; ``delayed``: h, and the next h is lowered by
             ``threshold`` per spike; ``raised``: as ``soft``, but where that reaches level 1 the
             levels are a ``threshold`` higher in the next timestep.
-        decay: (numerator, shift): numerator / 2**shift.
+        decay: (numerator, shift): numerator / 2**shift; a tuple of C numerators: one of each
+            channel.
         fraction: Bits of the membrane after the potential's unit; shift * (T - 1) is exact, of
             the larger shift.
         threshold: int64 (C,) or (1,), in units of the membrane; with ``carry`` only. 0: spikes
             take nothing.
-        current: (numerator, shift), (0, 0) without one: the potential goes into a current,
+        current: The same, (0, 0) without one: the potential goes into a current,
             i = floor(i * current) + potential * 2**fraction, and that into the membrane.
         norm: Value of one spike is 1 / norm (already folded; for people).
         rounding: ``half-even``, ``half-up``, ``>=`` or ``>`` (already in the levels; for people).
@@ -101,10 +102,10 @@ class Neuron(Firing):
     norm: float = 1.0
     rounding: str = "half-even"
     module: str = ""
-    decay: tuple[int, int] = (0, 0)
+    decay: Factor = (0, 0)
     fraction: int = 0
     threshold: Array | None = None
-    current: tuple[int, int] = (0, 0)
+    current: Factor = (0, 0)
 
     readers: ClassVar[Readers] = {
         **NODE_READERS,
@@ -177,9 +178,8 @@ class Neuron(Firing):
         require(bool((np.abs(levels.astype(np.float64)) < 2.0**62).all()), "levels out of range")
 
     def _check_memory(self, program: Network, source: Node) -> None:
-        for what, (numerator, shift) in (("decay", self.decay), ("current", self.current)):
-            is_one = 0 <= shift <= _MAX_DECAY_SHIFT and 0 <= numerator <= 1 << shift
-            require(is_one, f"{what} {(numerator, shift)} out of range")
+        self._check_decay("decay", self.decay)
+        self._check_decay("current", self.current)
         require(0 <= self.fraction < TOTAL_LIMIT.bit_length(), f"fraction {self.fraction}")
         taken = self.threshold
         require(taken is not None and taken.dtype == np.int64, "threshold is not int64")
@@ -188,6 +188,14 @@ class Neuron(Firing):
         require(int(taken.min()) >= 0 and int(taken.max()) < TOTAL_LIMIT, "threshold out of range")
         widest = self.membrane_reach(program.timesteps, (-source.reach, source.reach)).widest
         require(widest < TOTAL_LIMIT, "membrane may overflow int64")
+
+    def _check_decay(self, what: str, decay: Factor) -> None:
+        numerator, shift = decay
+        each = (numerator,) if isinstance(numerator, int) else numerator
+        is_one = 0 <= shift <= _MAX_DECAY_SHIFT and all(0 <= n <= 1 << shift for n in each)
+        require(is_one, f"{what} {decay} out of range")
+        is_each = isinstance(numerator, int) or len(each) == self.shape[0]
+        require(is_each, f"{what} has {len(each)} numerators, for {self.shape[0]} channels")
 
     # -- what it emits -------------------------------------------------------------------------
 

@@ -104,8 +104,9 @@ def test_simple_decays_are_exact_and_others_are_rounded():
     case = Case(net, QuantiseInput((1 / 61.0,), (0.0,)), q)
     made = lowered(case, 8, check=False).stages["quantised"]
     found = [n for n in made.graph if n.op_type == "StatefulFireCount"]
-    numbers = [[attribute(n, k) for k in ("numerator", "shift", "fraction")] for n in found]
-    assert numbers == [[1, 1, 2], [round(float(np.float32(0.3)) * 2**16), 16, 16]]
+    names = ("shift", "fraction")
+    numbers = [[tuple(attribute(n, "numerator")), *(attribute(n, k) for k in names)] for n in found]
+    assert numbers == [[(1,), 1, 2], [(round(float(np.float32(0.3)) * 2**16),), 16, 16]]
 
 
 # -- sequences ---------------------------------------------------------------------------------

@@ -47,11 +47,11 @@ enum {
     EV_NODE_TICKS,  /* neurons: D */
     EV_NODE_LEVELS, /* offset of int64 [D][channels] */
     EV_NODE_CARRY,
-    EV_NODE_DECAY,
+    EV_NODE_DECAY, /* offset of int64 [channels], over 2^shift */
     EV_NODE_DECAY_SHIFT,
     EV_NODE_FRACTION,
     EV_NODE_THRESHOLD, /* offset of int64 [channels] */
-    EV_NODE_CURRENT,   /* decay of the current that the potential goes into, or 0 */
+    EV_NODE_CURRENT,   /* likewise, of the current that the potential goes into; all 0: there is none */
     EV_NODE_CURRENT_SHIFT,
     EV_NODE_POOL,
     EV_NODE_KERNEL_H,
@@ -151,7 +151,8 @@ typedef struct {
     int32_t neuron; /* the first fused neuron that reads it, or 0 */
     /* neurons */
     int32_t ticks, carry;
-    int64_t decay, current;
+    const int64_t *decay;   /* [channels] */
+    const int64_t *current; /* [channels], or NULL */
     int32_t decay_shift, current_shift, fraction;
     int32_t is_fused;  /* fires as soon as a row of its accumulator is complete */
     int32_t next;      /* the next fused neuron of its accumulator, or 0 */
@@ -200,7 +201,7 @@ static inline int64_t ev_elements(const ev_node *node)
 /* Membranes of a neuron that carries; after them, one for each, a delayed reset and then a current. */
 static inline int64_t ev_memory(const ev_node *node)
 {
-    return ev_elements(node) * (1 + (node->carry == EV_CARRY_DELAYED) + (node->current > 0));
+    return ev_elements(node) * (1 + (node->carry == EV_CARRY_DELAYED) + (node->current != NULL));
 }
 
 static inline int32_t ev_rounded(int32_t value, int32_t multiple)

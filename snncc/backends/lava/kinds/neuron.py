@@ -44,10 +44,16 @@ def population(plan: Plan, node: Neuron, inputs: list[Emission], first: int, bia
         fields["threshold"] = plan.tensor(f"{node.name}.threshold", node.threshold)
         fields |= {"reset": node.carry, "decay": list(node.decay), "fraction": node.fraction}
         fields |= {"timesteps": plan.program.timesteps, "current": list(node.current)}
-        numerator, shift = node.decay
-        note += f", {node.carry} reset, decay {numerator}/{2**shift}"
+        note += f", {node.carry} reset, decay {_decay_text(node)}"
     emission = Emission(node.name, node.shape[::-1], first, node.D, 0)
     plan.emissions[node.name] = plan.add(process, emission, *inputs, note=note, **fields)
+
+
+def _decay_text(node: Neuron) -> str:
+    numerator, shift = node.decay
+    if isinstance(numerator, int):
+        return f"{numerator}/{2**shift}"
+    return f"{min(numerator)}/{2**shift} to {max(numerator)}/{2**shift}"
 
 
 def _reachable_levels(program: Program, node: Neuron) -> Array:

@@ -99,7 +99,7 @@ class IFMemory(EmittedProcess):
         levels: (D, C) or (D, 1), in units of the membrane.
         threshold: (C,) or (1,), in units of the membrane.
         reset: ``soft``, ``hard``, ``delayed`` or ``raised``.
-        decay: (numerator, shift): numerator / 2**shift.
+        decay: (numerator, shift): numerator / 2**shift, or one numerator of each channel.
         current: The same of the current; (0, 0) without one.
         fraction: Bits of the membrane after the potential's unit.
         timesteps: Frames of a sample.
@@ -238,8 +238,9 @@ class PyIFMemory(_Fires):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.numerator, self.shift = proc_params["decay"]
-        self.current, self.current_shift = proc_params["current"]
+        numerator, self.shift = proc_params["decay"]
+        slow, self.current_shift = proc_params["current"]
+        self.numerator, self.current = np.asarray(numerator), np.asarray(slow)
         self.fraction, self.timesteps = proc_params["fraction"], proc_params["timesteps"]
         self.kind = proc_params["reset"]
 
@@ -258,7 +259,7 @@ class PyIFMemory(_Fires):
 
     def driven(self, drive: np.ndarray) -> np.ndarray:
         """What comes into the membrane: the drive, or the current that it goes into."""
-        if self.current:
+        if self.current.any():
             drive = drive + ((self.flow.astype(np.int64) * self.current) >> self.current_shift)
             self.check(drive)
             self.flow[:] = drive

@@ -17,15 +17,36 @@ static void read_levels(ev_record *r, ev_node *node)
         ev_require(r, node->levels[i - node->channels] <= node->levels[i], "levels decrease");
 }
 
+/* What is left of each channel after a timestep, over 2^shift. */
+static const int64_t *read_decay(ev_record *r, const ev_node *node, int field, int32_t shift,
+                                 const char *what)
+{
+    const int64_t *decay = ev_array(r, field, node->channels, 8, what);
+
+    for (int32_t c = 0; decay != NULL && c < node->channels; c++)
+        ev_require(r, 0 <= decay[c] && decay[c] <= INT64_C(1) << shift, what);
+    return decay;
+}
+
+static int is_zero(const int64_t *values, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (values[i] != 0)
+            return 0;
+    return 1;
+}
+
 static void read_carry(ev_record *r, ev_node *node)
 {
     node->carry = ev_small(r, EV_NODE_CARRY, EV_CARRY_NONE, EV_CARRY_RAISED, "unknown carry");
     if (node->carry == EV_CARRY_NONE)
         return;
     node->decay_shift = ev_small(r, EV_NODE_DECAY_SHIFT, 0, 24, "decay out of range");
-    node->decay = ev_between(r, EV_NODE_DECAY, 0, INT64_C(1) << node->decay_shift, "decay out of range");
+    node->decay = read_decay(r, node, EV_NODE_DECAY, node->decay_shift, "decay out of range");
     node->current_shift = ev_small(r, EV_NODE_CURRENT_SHIFT, 0, 24, "current out of range");
-    node->current = ev_between(r, EV_NODE_CURRENT, 0, INT64_C(1) << node->current_shift, "current out of range");
+    node->current = read_decay(r, node, EV_NODE_CURRENT, node->current_shift, "current out of range");
+    if (node->current != NULL && is_zero(node->current, node->channels))
+        node->current = NULL;
     node->fraction = ev_small(r, EV_NODE_FRACTION, 0, 61, "fraction out of range");
     node->threshold = ev_array(r, EV_NODE_THRESHOLD, node->channels, 8, "threshold outside the data");
     ev_check_range(r, node->threshold, node->channels, "threshold out of range");
@@ -59,6 +80,8 @@ static int64_t next_reach(int64_t reach, int64_t decay, int32_t shift, int64_t d
 static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
 {
     int64_t loss = 0, reach = drive, flow = drive, before, after;
+    int64_t decay = ev_largest(node->decay, node->channels);
+    int64_t current = node->current == NULL ? 0 : ev_largest(node->current, node->channels);
 
     if (node->carry != EV_CARRY_HARD)
         loss = ev_largest(node->threshold, node->channels);
@@ -69,9 +92,9 @@ static int membrane_holds(const ev_net *net, const ev_node *node, int64_t drive)
     for (int32_t t = 1; t < net->timesteps; t++) {
         int64_t flows = drive, next;
 
-        if (node->current > 0)
-            flows = next_reach(flow, node->current, node->current_shift, drive);
-        next = next_reach(reach + before, node->decay, node->decay_shift, flows);
+        if (current > 0)
+            flows = next_reach(flow, current, node->current_shift, drive);
+        next = next_reach(reach + before, decay, node->decay_shift, flows);
         next = ev_added(next, after, 0);
         if (flows >= EV_LIMIT || next >= EV_LIMIT)
             return 0;
@@ -102,9 +125,19 @@ static int bound_neuron(ev_net *net, int32_t i, ev_fault *fault)
     return EV_OK;
 }
 
+/* Keeps arrays of one value a channel that are there, in place of those of the file. */
+static int keep(ev_net *net, const ev_node *node, const int64_t **array)
+{
+    if (*array == NULL)
+        return EV_OK;
+    *array = ev_net_copied(net, *array, (size_t)node->channels * sizeof(int64_t));
+    return *array == NULL ? EV_ERR_NO_MEMORY : EV_OK;
+}
+
 static int prepare_neuron(ev_net *net, ev_node *node)
 {
     size_t size = (size_t)node->channels * sizeof(int64_t);
+    int status;
 
     if (node->is_fused && !net->node[node->source].is_wide && node->carry == EV_CARRY_NONE) {
         node->levels32 = ev_net_narrowed(net, node->levels, node->ticks, node->channels);
@@ -114,12 +147,12 @@ static int prepare_neuron(ev_net *net, ev_node *node)
     node->levels = ev_net_copied(net, node->levels, (size_t)node->ticks * size);
     if (node->levels == NULL)
         return EV_ERR_NO_MEMORY;
-    if (node->carry != EV_CARRY_NONE) {
-        node->threshold = ev_net_copied(net, node->threshold, size);
-        if (node->threshold == NULL)
-            return EV_ERR_NO_MEMORY;
-    }
-    return EV_OK;
+    if (node->carry == EV_CARRY_NONE)
+        return EV_OK;
+    if ((status = keep(net, node, &node->threshold)) != EV_OK ||
+        (status = keep(net, node, &node->decay)) != EV_OK)
+        return status;
+    return keep(net, node, &node->current);
 }
 
 /* -- what it does ------------------------------------------------------------------------------- */
@@ -151,14 +184,14 @@ static int64_t floored(int64_t value, int32_t shift)
 }
 
 /* What comes into the membrane: the drive, or the current that it goes into, which is kept last. */
-static int64_t driven(const ev_node *node, int64_t *membrane, int64_t drive)
+static int64_t driven(const ev_node *node, int64_t *membrane, size_t channel, int64_t drive)
 {
     int64_t *flow;
 
-    if (node->current == 0)
+    if (node->current == NULL)
         return drive;
     flow = membrane + ev_memory(node) - ev_elements(node);
-    *flow = floored(*flow * node->current, node->current_shift) + drive;
+    *flow = floored(*flow * node->current[channel], node->current_shift) + drive;
     return *flow;
 }
 
@@ -175,8 +208,8 @@ static uint8_t fire_one(const ev_state *state, int32_t i, size_t at, size_t chan
     kept = state->membrane[i] + at;
     if (node->carry == EV_CARRY_RAISED && *kept >= node->levels[channel])
         raised = node->threshold[channel];
-    membrane = floored(*kept * node->decay, node->decay_shift) +
-               driven(node, kept, potential * (INT64_C(1) << node->fraction));
+    membrane = floored(*kept * node->decay[channel], node->decay_shift) +
+               driven(node, kept, channel, potential * (INT64_C(1) << node->fraction));
     if (node->carry != EV_CARRY_DELAYED) {
         count = count_of(node, membrane - raised, channel);
         *kept = left_of(node, membrane, channel, count);
