@@ -304,8 +304,8 @@ def _show_energy(screen: Screen, found: Profile) -> None:
     for m in found.models:
         screen.text("")
         screen.line("model", m.name, m.description)
-        for line in formula(m):
-            screen.line("", line)
+        for network, text in formula(m).items():
+            screen.line("", f"{_NAMES[network]} = {text}")
         for line in m.sources:
             screen.line("", f"source: {line}")
 

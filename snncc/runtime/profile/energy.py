@@ -156,28 +156,35 @@ def _output(model: EnergyModel, n: Neurons, bits: int) -> float:
 # -- in words --------------------------------------------------------------------------------------
 
 
-def formula(model: EnergyModel) -> tuple[str, ...]:
-    """How energies come about, with the model's constants; a line for each network."""
+def formula(model: EnergyModel) -> dict[str, str]:
+    """How energies come about, with the model's constants: a field of ``Energy`` -> what it is."""
     if model.is_published:
-        return (f"snn = {model.mac_pj:g} MACs + {model.ac_pj:g} ACs, pJ ({model.accounting})",)
-    w, mul, add = model.weight_bits, model.multiply_pj, model.add_pj
+        return {"snn": f"MACs x {model.mac_pj:g} + ACs x {model.ac_pj:g}"}
     mac = f"MACs of pixels and potentials x {_mac(model):.4g}"
-    if not model.has_memory:
-        each = f"({mul:g} x bits / {w} + {add:g})"
-        return (
-            f"snn = SOPs x {add:g} + {mac}",
-            f"dense = MACs x {_mac(model):.4g}",
-            f"quantised = MACs x {each} + {mac}",
-            f"quantised_skipping = MACs of what is not 0 x {each} + {mac}",
-        )
+    of_memory = _with_memory if model.has_memory else _without_memory
+    found = of_memory(model)
+    return {name: f"{text} + {mac}" if name != "dense" else text for name, text in found.items()}
+
+
+def _without_memory(model: EnergyModel) -> dict[str, str]:
+    add = f"{model.add_pj:g}"
+    each = f"({model.multiply_pj:g} x bits / {model.weight_bits} + {add})"
+    return {
+        "snn": f"SOPs x {add}",
+        "dense": f"MACs x {_mac(model):.4g}",
+        "quantised": f"MACs x {each}",
+        "quantised_skipping": f"MACs of what is not 0 x {each}",
+    }
+
+
+def _with_memory(model: EnergyModel) -> dict[str, str]:
+    w, mul, add = model.weight_bits, model.multiply_pj, model.add_pj
     bit, s = model.memory_pj_per_bit, model.state_bits
     kept = f"{add:g} + {bit:g} x ({w} + 2 x {s})"
-    outputs = f"outputs x ({mul + add:g} + {bit:g} x bits)"
-    return (
-        f"snn = SOPs x ({kept}) + updates x ({add:g} + {bit:g} x 2 x {s}) + {mac}",
-        f"dense = MACs x {_mac(model):.4g} + outputs x ({mul + add:g} + {bit:g} x {w})",
-        f"quantised = MACs x ({mul:g} x bits / {w} + {add:g} + {bit:g} x ({w} + bits)) + "
-        f"{outputs} + {mac}",
-        f"quantised_skipping = MACs of what is not 0 x ({mul:g} x bits / {w} + {kept}) + "
-        f"{outputs} + {mac}",
-    )
+    few, outputs = f"{mul:g} x bits / {w}", f"outputs x ({mul + add:g} + {bit:g} x "
+    return {
+        "snn": f"SOPs x ({kept}) + updates x ({add:g} + {bit:g} x 2 x {s})",
+        "dense": f"MACs x {_mac(model):.4g} + {outputs}{w})",
+        "quantised": f"MACs x ({few} + {add:g} + {bit:g} x ({w} + bits)) + {outputs}bits)",
+        "quantised_skipping": f"MACs of what is not 0 x ({few} + {kept}) + {outputs}bits)",
+    }

@@ -199,7 +199,7 @@ def _model_json(model: EnergyModel, energy: Energy) -> dict[str, Any]:
     return {
         "description": model.description,
         "accounting": model.accounting,
-        "formula": list(formula(model)),
+        "formula": formula(model),
         "constants": model.constants,
         "sources": list(model.sources),
         **energy.to_json(),
