@@ -129,7 +129,7 @@ def test_work_is_what_a_naive_count_gives(case):
 
 
 @given(st.one_of(cases(), gate_cases(), attention_cases()))
-@settings(max_examples=40)
+@settings(max_examples=24)
 def test_sops_and_spikes_are_those_of_the_rates(case):
     program, x = case
     activity = ClockedEngine(program).run(x)
@@ -145,7 +145,7 @@ def test_sops_and_spikes_are_those_of_the_rates(case):
 
 
 @given(st.one_of(cases(), gate_cases(), attention_cases()), st.integers(1, 3))
-@settings(max_examples=24)
+@settings(max_examples=15)
 def test_parts_add_up(case, size):
     program, x = case
     cuts = list(range(size, x.shape[axis_of(program, x)], size))
@@ -153,7 +153,7 @@ def test_parts_add_up(case, size):
 
 
 @given(attention_cases())
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_attention_is_two_products_of_an_ann(case):
     """Multiply-adds of (k v^T) q or v (k^T q), and those whose streamed factor is not 0."""
     program, x = case
@@ -181,7 +181,7 @@ def test_attention_is_two_products_of_an_ann(case):
 
 
 @given(cases())
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_events_are_where_spikes_are(case):
     program, x = case
     activity = ClockedEngine(program).run(x, [n.name for n in program.neurons])
