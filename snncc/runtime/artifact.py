@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,6 +34,7 @@ from snncc.runtime.graph_store import (
 from snncc.runtime.manifest import PARTS, SCHEMA_VERSION, check_manifest, manifest_of
 from snncc.runtime.reference import Reference
 from snncc.runtime.report import Report
+from snncc.runtime.summary import Summary
 from snncc.system.damage import open_regular
 from snncc.system.outputs import claim_file
 
@@ -53,7 +55,7 @@ _MAX_TIMESTEPS = 4096
 _REAL_FIELDS = ("scale", "norm")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CompiledModel:
     """A network as spikes, and all that is known about it.
 
@@ -87,6 +89,20 @@ class CompiledModel:
         return self.program.name
 
     @property
+    def sha256(self) -> str:
+        """What tells this artefact from all others: of its manifest, which has every member's hash.
+
+        As ``manifest.json`` of a file says; of a model that was not loaded, as its file would say.
+
+        Raises:
+            BadInputError: The model is invalid.
+        """
+        hashes = self.hashes or {k: sha256(v) for k, v in _members_of(self).items()}
+        if not self.hashes:
+            hashes.pop("manifest.json")
+        return _own_hash({**self.manifest, "members": hashes})
+
+    @property
     def report(self) -> Report:
         """What the compiler did, proved, measured and verified.
 
@@ -111,6 +127,25 @@ class CompiledModel:
     def results(self) -> tuple[Result, ...]:
         """What the network computes: the outputs, or what the host makes of them."""
         return results_of(self.program)
+
+    def _summary(self) -> Summary:
+        program = self.program
+        neurons = sum(prod(n.shape) for n in program.neurons)
+        title = (
+            f"CompiledModel '{self.name}': {len(program.neurons)} populations, {neurons:,} "
+            f"neurons, T×D = {program.timesteps}×{program.ticks}, {program.windows} firing windows"
+        )
+        rows = [
+            (n.module or n.name, "x".join(map(str, n.shape)), str(n.D), str(n.depth))
+            for n in program.neurons
+        ]
+        return Summary(title, ("population", "shape", "D", "window"), rows)
+
+    def __repr__(self) -> str:
+        return self._summary().text()
+
+    def _repr_html_(self) -> str:
+        return self._summary().html()
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the model; the same model gives the same bytes, whole or not at all.
