@@ -11,6 +11,7 @@ import click
 from snncc.cli.catalogue import chips, engines, ops, targets
 from snncc.cli.check import check
 from snncc.cli.compile import compile_
+from snncc.cli.diff import diff
 from snncc.cli.doctor import doctor
 from snncc.cli.eval import eval_
 from snncc.cli.export import export
@@ -58,6 +59,7 @@ def cli(context: click.Context) -> None:
 
 
 for _command in (
-    compile_, check, inspect_, run, eval_, verify_, export, engines, chips, targets, ops, doctor
+    compile_, check, inspect_, run, eval_, diff, verify_, export, engines, chips, targets, ops,
+    doctor,
 ):  # fmt: skip
     cli.add_command(_command)

@@ -111,10 +111,11 @@ def _wait_for_shards(store, count, process):
 
 
 def _shards(store):
-    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as file:
+    """How many are done; what a killed run was writing is undone on the way."""
+    with closing(sqlite3.connect(store)) as file:
         try:
             return file.execute("SELECT count(*) FROM shards").fetchone()[0]
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError:  # being written
             return 0
 
 
@@ -123,7 +124,7 @@ def _shards(store):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_is_ended_goes_on(number, workers, snncc, cnn, tmp_path):
     store = tmp_path / "s"
-    given = ("eval", cnn, "--data", DATA, "--shard", 5, "--store", store, "--workers", workers)
+    given = ("eval", cnn, "--data", DATA, "--shard", 10, "--store", store, "--workers", workers)
     killed = _started(*given)
     _wait_for_shards(store, 3, killed)
     second = _started(*given)
@@ -132,10 +133,10 @@ def test_a_run_that_is_ended_goes_on(number, workers, snncc, cnn, tmp_path):
     killed.send_signal(number)
     assert killed.wait(20) == (-9 if number == signal.SIGKILL else 130)
     before = _shards(store)
-    assert 3 <= before < 200
+    assert 3 <= before < 100
     found = snncc(*given, "--json").json
-    assert found["found_in_store"] == 5 * before
-    assert found["ran"] == 1000 - 5 * before
+    assert found["found_in_store"] == 10 * before
+    assert found["ran"] == 1000 - 10 * before
     whole = snncc("eval", cnn, "--data", DATA, "--store", tmp_path / "other", "--json").json
     for f in (found, whole):
         f.pop("readouts_sha256")  # which is over shards of another size
@@ -149,22 +150,9 @@ def test_memory_does_not_grow_with_the_data(cnn, tmp_path):
     for times in (1, 50):
         file = tmp_path / f"{times}.npz"
         np.savez(file, x=np.tile(data["x"], (times, 1, 1, 1)), y=np.tile(data["y"], times))
-        child = os.posix_spawn(
-            sys.executable,
-            [
-                sys.executable,
-                "-m",
-                "snncc",
-                "eval",
-                str(cnn),
-                "--data",
-                str(file),
-                "--no-compare",
-                "--store",
-                str(tmp_path / f"{times}.eval"),
-            ],
-            os.environ,
-        )
+        args = ["eval", str(cnn), "--data", str(file), "--store", str(tmp_path / f"{times}.eval")]
+        command = [sys.executable, "-m", "snncc", *args, "--no-compare"]
+        child = os.posix_spawn(sys.executable, command, os.environ)
         _, status, used = os.wait4(child, 0)
         assert status == 0
         peaks[times] = used.ru_maxrss / 1024
