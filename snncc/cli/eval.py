@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,13 @@ from snncc.cli.files import WRITTEN, check_input_file, check_output_file
 from snncc.cli.report_lines import note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, write_json
 from snncc.cli.shared_options import PATH, file_argument, json_option, limit_option
-from snncc.errors import BadInputError, Option, Words
+from snncc.errors import BadInputError, Option, UsageError, Words
 
 if TYPE_CHECKING:
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.data_sets import DataSet
     from snncc.runtime.evaluation.evaluate import Evaluation
-    from snncc.runtime.evaluation.shards import Job
+    from snncc.runtime.evaluation.shards import Job, Task
     from snncc.runtime.evaluation.store import Store
     from snncc.runtime.evaluation.workers import Workers
 
@@ -64,6 +64,17 @@ _SHARD = 128
     show_default=True,
     metavar="N",
     help="Processes that share the work, one thread each.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on a cluster of Dask distributed: tls://HOST:8786, tcp:// of this machine, or "
+    "local:N, which starts one with N workers here.",
+)
+@click.option(
+    "--send-data",
+    is_flag=True,
+    help="Send samples to the workers of a cluster, which else read DATA under the same path.",
 )
 @click.option(
     "--batch",
@@ -109,7 +120,7 @@ def eval_(as_json: bool, **given: Any) -> None:
             found = _head(chosen, model, data, store, path)
             start = time.perf_counter()
             with _workers(chosen, job, model) as workers, _progress(job, store) as progress:
-                evaluation = run_job(job, store, workers, progress)
+                evaluation = run_job(job, store, workers, progress, _sent(chosen, job, data))
             found |= _speed(job, found, time.perf_counter() - start, store)
     found |= _result(evaluation)
     if as_json:
@@ -130,6 +141,8 @@ class _Chosen:
     engine: str
     compare: bool
     workers: int
+    scheduler: str | None
+    send_data: bool
     batch: int | None
     size: int
     store: Path | None
@@ -138,6 +151,14 @@ class _Chosen:
 
 def _check_paths(chosen: _Chosen) -> None:
     """Whatever can fail without work fails before it."""
+    if chosen.scheduler is not None and chosen.workers > 1:
+        raise UsageError("--workers and --scheduler exclude each other; local:N starts N workers")
+    if chosen.send_data and chosen.scheduler is None:
+        raise UsageError("--send-data belongs to --scheduler")
+    if chosen.scheduler is not None:
+        from snncc.runtime.evaluation.cluster import address_of
+
+        address_of(chosen.scheduler)
     check_input_file(chosen.file)
     check_input_file(chosen.data, may_be_folder=True)
     if chosen.labels is not None:
@@ -229,12 +250,24 @@ def _job(chosen: _Chosen, model: CompiledModel, data: DataSet, hashed: str) -> J
 def _workers(chosen: _Chosen, job: Job, model: CompiledModel) -> Iterator[Workers]:
     from snncc.runtime.evaluation.workers import Here, Processes
 
-    if chosen.workers == 1:
+    if chosen.scheduler is not None:
+        from snncc.runtime.evaluation.cluster import address_of, connected
+
+        with connected(address_of(chosen.scheduler), job, chosen.file, chosen.send_data) as cluster:
+            yield cluster
+    elif chosen.workers == 1:
         with closing(Here(job, model)) as here:
             yield here
     else:
         with closing(Processes(job, chosen.file, chosen.workers)) as processes:
             yield processes
+
+
+def _sent(chosen: _Chosen, job: Job, data: DataSet) -> Callable[[Task], Task] | None:
+    """What puts its samples into a task, where workers do not read them."""
+    if not chosen.send_data:
+        return None
+    return lambda task: replace(task, part=data.read(*job.bounds(task.number)))
 
 
 @contextmanager

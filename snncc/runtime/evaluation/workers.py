@@ -27,10 +27,10 @@ from snncc.system.damage import open_regular
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-__all__ = ["ATTEMPTS", "Done", "Here", "Processes", "Workers", "lost", "timed"]
+__all__ = ["Done", "Here", "Processes", "Workers", "lost", "timed"]
 
 #: How many workers may die over a shard.
-ATTEMPTS = 3
+_ATTEMPTS = 3
 #: What makes libraries take one thread each.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _GRACE = 5.0  # seconds that a worker may take to end
@@ -66,7 +66,7 @@ def lost(job: Job, number: int, how: str) -> SnnccError:
     """What is said of a shard that is given up."""
     first, last = job.bounds(number)
     return SnnccError(
-        f"samples {first} to {last - 1} (shard {number}): {ATTEMPTS} workers died over them, the "
+        f"samples {first} to {last - 1} (shard {number}): {_ATTEMPTS} workers died over them, the "
         f"last {how}; if they lack memory, take fewer workers or a smaller batch"
     )
 
@@ -194,7 +194,7 @@ class Processes:
         worker.process.join(_GRACE)
         task = worker.task
         assert task is not None
-        if queue.again(task) >= ATTEMPTS:
+        if queue.again(task) >= _ATTEMPTS:
             raise lost(self._job, task.number, _how(worker.process.exitcode))
 
     def close(self) -> None:
