@@ -28,7 +28,7 @@ from snncc.runtime.report import decode, encode
 from snncc.runtime.result import rates
 from snncc.runtime.session import Session
 
-__all__ = ["TOP", "Agreement", "Job", "Population", "Runner", "Shard", "Task", "open_job"]
+__all__ = ["TOP", "Agreement", "Job", "Population", "Runner", "Shard", "Task"]
 
 Array = npt.NDArray[Any]
 
@@ -167,7 +167,7 @@ class Shard:
         return decode(Shard, dict(data))
 
 
-def open_job(job: Job, model: CompiledModel) -> DataSet:
+def _open_job(job: Job, model: CompiledModel) -> DataSet:
     """The data of a job, as they were when it was made.
 
     Raises:
@@ -217,7 +217,7 @@ class Runner:
     def _read(self, number: int) -> Dataset:
         with self._reading:  # files are read forward, by one thread at a time
             if self._data is None:
-                self._data = open_job(self.job, self.model)
+                self._data = _open_job(self.job, self.model)
             return self._data.read(*self.job.bounds(number))
 
     def _run(self, head: Shard, part: Dataset) -> Shard:
