@@ -17,6 +17,7 @@ from snncc.cli.eval import eval_
 from snncc.cli.export import export
 from snncc.cli.failures import Commands
 from snncc.cli.inspect import inspect_
+from snncc.cli.profile import profile
 from snncc.cli.run import run
 from snncc.cli.verify import verify_
 
@@ -59,7 +60,7 @@ def cli(context: click.Context) -> None:
 
 
 for _command in (
-    compile_, check, inspect_, run, eval_, diff, verify_, export, engines, chips, targets, ops,
-    doctor,
+    compile_, check, inspect_, run, eval_, diff, verify_, profile, export, engines, chips, targets,
+    ops, doctor,
 ):  # fmt: skip
     cli.add_command(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -18,6 +18,10 @@ from snncc.program import Accumulator, Neuron
 from snncc.runtime.artifact import CompiledModel, load
 from snncc.runtime.contract import by_timestep
 from snncc.runtime.masks import MASK
+from snncc.runtime.profile.counting import Counted
+from snncc.runtime.profile.maps import Maps
+from snncc.runtime.profile.models import DEFAULT_MODELS, models_named
+from snncc.runtime.profile.profile import Profile, profile_of
 
 __all__ = ["NodeArg", "Session"]
 
@@ -25,6 +29,8 @@ Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
 _TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+#: Batches between two looks at what they did: bounds the memory a profile takes.
+_CHUNK, _SLOW_CHUNK = 2, 32
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,48 @@ class Session:
         nodes = [name for probe in probes for name in self._probed(probe)]
         probed = list(dict.fromkeys(nodes))
         return self._engine.run(self._integers(feed), probed, self.batch, progress)
+
+    def profile(
+        self,
+        feed: Feed | Array,
+        models: Sequence[str] = DEFAULT_MODELS,
+        maps: int = 0,
+        data: str = "",
+        progress: Progress | None = None,
+    ) -> Profile:
+        """What the network does on samples, how much work that is, and what energy it takes.
+
+        Args:
+            feed: See ``run``; besides the samples, memory does not grow with their number.
+            models: Of energy, by name, or paths of TOML files; see ``docs/profile.md``.
+            maps: Keep the spike counts of so many samples, the first.
+            data: Where the samples come from, for people.
+            progress: Called with the number of samples after each batch.
+
+        Raises:
+            BadInputError: Samples of the wrong shape or dtype, or not finite; a file of models that
+                is not right.
+            UsageError: An unknown input name or model.
+        """
+        chosen = models_named(models)
+        program = self.model.program
+        counted = Counted(program, is_static=not self.contract.timesteps)
+        kept = Maps(program, maps)
+        for x in self._parts(feed):
+            activity = self._engine.run(x, (), self.batch, progress)
+            kept.add(activity, x)
+            counted.add(activity, x)
+        told = {"engine": self.engine, "data": data, "maps": kept.to_json()}
+        return profile_of(program, counted, chosen, hash=self.model.sha256, **told)
+
+    def _parts(self, feed: Feed | Array) -> Iterator[Array]:
+        """The source's integers of some samples at a time; all of them are checked before."""
+        x, mask = self.contract.check(*self._arrays(feed))
+        length = self.batch * (_SLOW_CHUNK if self.starts_slowly else _CHUNK)
+        for at in range(0, len(x), length):
+            some = None if mask is None else mask[at : at + length]
+            encoded = self.contract.encode(x[at : at + length], some)
+            yield by_timestep(encoded, self.contract.shape)
 
     def _integers(self, feed: Feed | Array) -> Array:
         """The source's integers, (N, *shape) or (T, N, *shape)."""

@@ -82,7 +82,7 @@ def activity(program: Program) -> Activity:
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
 def test_every_kind_answers_every_question(kind: type[Node], question: str) -> None:
-    assert len(QUESTIONS) == 12
+    assert len(QUESTIONS) == 13
     answered = {
         name for above in kind.mro() if above not in (Node, *Node.mro()) for name in vars(above)
     }
@@ -98,6 +98,7 @@ CONSUMERS: dict[str, tuple[Callable[[Program], Any], str]] = {
     "chip": (lambda p: demands(p, chip("loihi2")), "resources of a chip"),
     "result": (lambda p: synaptic_operations(activity(p), p), "synaptic operations"),
     "rates": (lambda p: rates(activity(p), p), "synaptic operations"),
+    "synapses": (lambda p: [n.synapses(p.by_name) for n in p.nodes], "synapses"),
     "windows": (lambda p: p.windows, "firing windows"),
     "completion": (completion_windows, "firing windows"),
     "train": (lambda p: firing_window(p.nodes[-1], p.by_name), "firing windows"),

@@ -20,6 +20,7 @@ from snncc.program.nodes.base import (
     Readers,
     Shape,
     Spikes,
+    Synapses,
     Taken,
     require,
     restored,
@@ -195,6 +196,10 @@ class Accumulator(Node):
         """A spike crosses each synapse that leaves its neuron: see Node."""
         read = (p for p in self.projections if p.source == source)
         return sum(int((spikes * p.fan_out(spikes.shape, self.shape)).sum()) for p in read)
+
+    def synapses(self, nodes: Nodes) -> tuple[Synapses, ...]:
+        """Those of its projections: see Node."""
+        return tuple(p.synapses(nodes[p.source].shape, self.shape) for p in self.projections)
 
     def besides(self, nodes: Nodes) -> tuple[str, int] | None:
         """Products of weights with graded payloads: each synapse takes what it reads: see Node."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+import numpy as np
+
 from snncc.program.attention import EXACT_PRODUCTS, ORDERS, reach_of
 from snncc.program.nodes.base import (
     ALL,
@@ -19,6 +21,7 @@ from snncc.program.nodes.base import (
     Readers,
     Shape,
     Spikes,
+    Synapses,
     Taken,
     require,
 )
@@ -163,11 +166,40 @@ class Attention(Node):
 
     def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """A spike adds one row or column to the matrix, or one of that to the result: see Node."""
+        pairs = zip(self.sources, self._additions(nodes), strict=True)
+        return int(spikes.sum()) * sum(additions for name, additions in pairs if name == source)
+
+    def _additions(self, nodes: Nodes) -> tuple[int, int, int]:
+        """Of one spike of q, k and v."""
         q, k, v = (nodes[name].shape for name in self.sources)
         d, e, N, M = q[0] // self.heads, v[0] // self.heads, prod(q[1:]), prod(k[1:])
-        rows = {"kv": (e, e, d), "qk": (M, N, N)}[self.order]
-        pairs = zip(self.sources, rows, strict=True)
-        return int(spikes.sum()) * sum(additions for name, additions in pairs if name == source)
+        return {"kv": (e, e, d), "qk": (M, N, N)}[self.order]
+
+    def synapses(self, nodes: Nodes) -> tuple[Synapses, ...]:
+        """Rows and columns that its operands' spikes are added to: see Node.
+
+        The product formed first is counted at its first operand, the other at the train read last.
+        """
+        one, two, last = ORDERS[self.order]
+        matrix, _ = self.products_reach(nodes)
+        partners = {
+            one: nodes[getattr(self, two)].reach,
+            two: nodes[getattr(self, one)].reach,
+            last: matrix,
+        }
+        additions = dict(zip("qkv", self._additions(nodes), strict=True))
+        return tuple(
+            self._operand(name, additions[name], name != two, partners[name], nodes)
+            for name in "qkv"
+        )
+
+    def _operand(
+        self, name: str, additions: int, multiplies: bool, partner: int, nodes: Nodes
+    ) -> Synapses:
+        source, each = str(getattr(self, name)), np.full(1, additions, dtype=np.int64)
+        products = each if multiplies else np.zeros(1, dtype=np.int64)
+        padded = int(products[0]) * prod(nodes[source].shape)
+        return Synapses(source, "attention", each, each, products, padded, partner=partner)
 
     def taken(self, program: Network) -> Taken:
         """Its matrix of two trains is kept in neurons, and read like weights: see Node."""

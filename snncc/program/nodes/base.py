@@ -32,6 +32,7 @@ __all__ = [
     "Readers",
     "Shape",
     "Spikes",
+    "Synapses",
     "Taken",
     "require",
     "restored",
@@ -173,6 +174,35 @@ class Spikes(NamedTuple):
         return Spikes(values, {population: values.sum(axis=0, dtype=np.int64)})
 
 
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """What leads from one node into another: a projection, or an operand of attention.
+
+    Attributes:
+        source: Name of the node that is read.
+        kind: ``conv``, ``linear``, ``identity`` or ``attention``.
+        leaving: Synapses that leave each element of the source, int64, broadcastable to its shape;
+            none lead into the padding of a convolution.
+        weighted: Likewise, those whose weight is not 0.
+        products: Likewise, multiply-adds in a network that multiplies whole numbers: one for each
+            synapse with a weight; of the products of attention each is at one of its operands.
+        padded: Multiply-adds of a timestep if those with padding are counted, too.
+        weights: How many there are.
+        weight_bytes: Bytes of all of them.
+        partner: Largest number that an element is multiplied with in attention; 0: a weight.
+    """
+
+    source: str
+    kind: str
+    leaving: Array
+    weighted: Array
+    products: Array
+    padded: int
+    weights: int = 0
+    weight_bytes: int = 0
+    partner: int = 0
+
+
 @dataclass(frozen=True)
 class Taken:
     """What a node takes of a chip, whichever chip that is.
@@ -309,6 +339,14 @@ class Node(Item):
             nodes: See Node.
         """
         raise self._unanswered("synaptic operations")
+
+    def synapses(self, nodes: Nodes) -> tuple[Synapses, ...]:
+        """What leads into it, one for each projection or operand; what spikes cross is their work.
+
+        Args:
+            nodes: See Node.
+        """
+        raise self._unanswered("synapses")
 
     def besides(self, nodes: Nodes) -> tuple[str, int] | None:
         """What it computes in a timestep beside synaptic operations, and how often; None: nothing.

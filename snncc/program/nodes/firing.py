@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snncc.program.nodes.base import Array, Network, Node, Nodes, require
+from snncc.program.nodes.base import Array, Network, Node, Nodes, Synapses, require
 from snncc.program.timing import required_depth
 
 __all__ = ["Firing"]
@@ -65,3 +65,7 @@ class Firing(Node):
     def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """No synapses lead into it: see Node."""
         return 0
+
+    def synapses(self, nodes: Nodes) -> tuple[Synapses, ...]:
+        """None: see Node."""
+        return ()

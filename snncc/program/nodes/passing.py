@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snncc.program.nodes.base import Array, Node, Nodes
+from snncc.program.nodes.base import Array, Node, Nodes, Synapses
 
 __all__ = ["Passing"]
 
@@ -18,3 +18,7 @@ class Passing(Node):
     def operations(self, source: str, spikes: Array, nodes: Nodes) -> int:
         """Spikes cross it before they cross synapses: see Node."""
         return 0
+
+    def synapses(self, nodes: Nodes) -> tuple[Synapses, ...]:
+        """None: see Node."""
+        return ()

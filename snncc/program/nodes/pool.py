@@ -161,13 +161,14 @@ class Pool(Passing):
         if self.source not in before:
             return None
         values, by = before[self.source]
-        pooled = self._pooled(values)
+        pooled = self.pooled_maps(values)
         if self.kind == "max":  # of one population's train: others have no maximum tick by tick
             (population,) = by
             return Spikes.of(population, pooled)
-        return Spikes(pooled, {name: self._pooled(part[None])[0] for name, part in by.items()})
+        return Spikes(pooled, {name: self.pooled_maps(part[None])[0] for name, part in by.items()})
 
-    def _pooled(self, values: Array) -> Array:
+    def pooled_maps(self, values: Array) -> Array:
+        """The same of (N, C, H, W)."""
         return channels_first(self.pooled(channels_last(values)))
 
     def besides(self, nodes: Nodes) -> tuple[str, int] | None:

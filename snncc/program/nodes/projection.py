@@ -18,6 +18,7 @@ from snncc.program.nodes.base import (
     Node,
     Readers,
     Shape,
+    Synapses,
     require,
 )
 from snncc.program.windows import pooled_size
@@ -109,17 +110,48 @@ class Projection(Item):
             return np.ones(1, dtype=np.int64)
         if self.kind == "linear":
             return np.full(1, target[0], dtype=np.int64)
-        rows, columns = (self._readers_along(axis, source, target) for axis in (0, 1))
+        rows, columns = (self._read_along(axis, source, target).sum(axis=0) for axis in (0, 1))
         return (target[0] // self.groups) * np.outer(rows, columns)
 
-    def _readers_along(self, axis: int, source: Shape, target: Shape) -> npt.NDArray[np.int64]:
-        """How many (output, tap) pairs read each coordinate of the source along one axis."""
-        kernel = self.weights[0].shape[2:]
+    def synapses(self, source: Shape, target: Shape) -> Synapses:
+        """Its work; arguments as ``fan_out``."""
+        leaving = self.fan_out(source, target)
+        if self.kind == "identity":
+            return Synapses(self.source, self.kind, leaving, leaving, np.zeros_like(leaving), 0)
+        return Synapses(
+            source=self.source,
+            kind=self.kind,
+            leaving=leaving,
+            weighted=self._weighted(source, target),
+            products=leaving,
+            padded=prod(target) * self.fan_in,
+            weights=self.weights[0].size,
+            weight_bytes=sum(w.nbytes for w in self.weights),
+        )
+
+    def _weighted(self, source: Shape, target: Shape) -> Array:
+        """Synapses that leave each element of the source and have a weight other than 0."""
+        is_there = np.any(np.stack(self.weights), axis=0).astype(np.int64)
+        if self.kind == "linear":
+            return np.asarray(is_there.sum(axis=0).reshape(source))
+        out, per_group, *kernel = is_there.shape
+        of_input = is_there.reshape(self.groups, out // self.groups, per_group, *kernel).sum(axis=1)
+        rows, columns = (self._read_along(axis, source, target) for axis in (0, 1))
+        by_row = np.tensordot(of_input.reshape(-1, *kernel), rows, axes=(1, 0))  # (C, kW, H)
+        return np.asarray(np.tensordot(by_row, columns, axes=(1, 0)))
+
+    def _read_along(self, axis: int, source: Shape, target: Shape) -> npt.NDArray[np.int64]:
+        """Whether an output reads a coordinate of the source by a tap, (taps, size), on one axis.
+
+        Different taps or outputs never read the same twice: an output is at one place of a tap.
+        """
+        taps, size = self.weights[0].shape[2 + axis], source[1 + axis]
         starts = np.arange(target[1 + axis]) * self.strides[axis] - self.pads[axis]
-        taps = np.arange(kernel[axis]) * self.dilations[axis]
-        read = (starts[:, np.newaxis] + taps).ravel()
-        inside = read[(read >= 0) & (read < source[1 + axis])]
-        return np.bincount(inside, minlength=source[1 + axis]).astype(np.int64)
+        read = starts + np.arange(taps)[:, np.newaxis] * self.dilations[axis]
+        tap, output = np.nonzero((read >= 0) & (read < size))
+        found = np.zeros((taps, size), dtype=np.int64)
+        found[tap, read[tap, output]] = 1
+        return found
 
     # -- faults --------------------------------------------------------------------------------
 
