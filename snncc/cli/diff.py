@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ import click
 
 from snncc.cli.accuracy import interval
 from snncc.cli.files import check_input_file
+from snncc.cli.profile import joules, model_names
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, write_json
 from snncc.cli.shared_options import PATH, data_option, json_option, limit_option
 from snncc.errors import UsageError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from snncc.runtime.difference import Difference, Layer, OnData, Pair, Population
 
 __all__ = ["diff"]
+
+_MODELS = ("45nm-int8", "45nm-int8+memory")
 
 
 @click.command("diff", short_help="Compare two compiled networks.")
@@ -32,6 +35,14 @@ __all__ = ["diff"]
 @click.option(
     "--engine", default="event", show_default=True, metavar="NAME", help="See snncc engines."
 )
+@click.option(
+    "--energy",
+    "models",
+    callback=model_names,
+    metavar="MODEL,…",
+    help="Models of energy by name, or OWN.toml, as of snncc profile.  [default: 45nm-int8 and "
+    "45nm-int8+memory]",
+)
 @json_option
 def diff(
     a: Path,
@@ -40,9 +51,10 @@ def diff(
     labels: Path | None,
     limit: int | None,
     engine: str,
+    models: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Compare two compiled networks: options, bits, and on data spikes, SOPs and what changes.
+    """Compare two compiled networks: options, bits, and on data spikes, SOPs, energy and changes.
 
     Layers and populations are matched by their torch module path. An activation is changed if its
     spike count differs. The networks may be compiled from different checkpoints, too.
@@ -56,13 +68,14 @@ def diff(
     from snncc.runtime.artifact import load
     from snncc.runtime.difference import difference
 
-    models = (load(a), load(b))
-    found = difference(*models)
-    ran = None if data is None else _ran(models, data, labels, limit, engine)
+    pair = (load(a), load(b))
+    found = difference(*pair)
+    energy = models or _MODELS
+    ran = None if data is None else _ran(pair, data, labels, limit, engine, energy)
     if as_json:
-        write_json(_json((a, b), models, found, ran))
+        write_json(_json((a, b), pair, found, ran))
     else:
-        _show(Screen(), (a, b), models, found, ran)
+        _show(Screen(), (a, b), pair, found, ran)
 
 
 def _ran(
@@ -71,6 +84,7 @@ def _ran(
     labels: Path | None,
     limit: int | None,
     engine: str,
+    energy: Sequence[str],
 ) -> OnData:
     from snncc.runtime.data_sets import open_data
     from snncc.runtime.difference import on_data
@@ -81,7 +95,7 @@ def _ran(
         for model in models:
             model.input.check(*_first(opened), f"{data} (network {model.name})")
         with progress_bar("diff", len(opened)) as progress:
-            return on_data(*models, opened, engine, progress)
+            return on_data(*models, opened, engine, energy, progress)
 
 
 def _first(opened: Any) -> tuple[Any, Any]:
@@ -167,6 +181,8 @@ def _show_run(screen: Screen, ran: OnData) -> None:
         for what in ("spikes", "sops")
     ]
     screen.line("per sample", f"spikes {_two(totals[0])}", f"SOPs {_two(totals[1])}")
+    energy = (f"{_two(pj, joules)} ({name})" for name, pj in ran.energy_pj.items())
+    screen.line("energy", "per sample", *energy)
 
 
 def _show_populations(screen: Screen, found: Difference, ran: OnData | None) -> None:
@@ -193,9 +209,9 @@ def _has(p: Population) -> tuple[bool, bool]:
     return p.neurons.a is not None, p.neurons.b is not None
 
 
-def _two(values: Sequence[float]) -> str:
+def _two(values: Sequence[float], words: Callable[[float], str] = human) -> str:
     """One figure where both are the same, ``a -> b`` otherwise."""
-    return " -> ".join(dict.fromkeys(human(value) for value in values))
+    return " -> ".join(dict.fromkeys(map(words, values)))
 
 
 def _both(pair: Pair) -> str:

@@ -13,6 +13,7 @@ import click
 
 from snncc.cli.accuracy import interval
 from snncc.cli.files import WRITTEN, check_input_file, check_output_file
+from snncc.cli.profile import joules, model_names
 from snncc.cli.report_lines import note_lines
 from snncc.cli.screen import Screen, human, percent, plural, progress_bar, write_json
 from snncc.cli.shared_options import PATH, file_argument, json_option, limit_option
@@ -31,6 +32,7 @@ __all__ = ["eval_"]
 _MOST_CLASSES = 20  # of which the whole confusion is shown
 _MOST_PAIRS = 12
 _SHARD = 128
+_MODELS = ("45nm-int8", "45nm-int8+memory")
 
 
 @click.command("eval", short_help="Evaluate a compiled network on a whole data set.")
@@ -56,6 +58,14 @@ _SHARD = 128
     default=True,
     show_default=True,
     help="Run engine integer, too, and count the classes and results that differ.",
+)
+@click.option(
+    "--energy",
+    "models",
+    callback=model_names,
+    metavar="MODEL,…",
+    help="Models of energy by name, or OWN.toml, as of snncc profile.  [default: 45nm-int8 and "
+    "45nm-int8+memory]",
 )
 @click.option(
     "--workers",
@@ -140,6 +150,7 @@ class _Chosen:
     limit: int | None
     engine: str
     compare: bool
+    models: tuple[str, ...] | None
     workers: int
     scheduler: str | None
     send_data: bool
@@ -223,8 +234,10 @@ def _job(chosen: _Chosen, model: CompiledModel, data: DataSet, hashed: str) -> J
     import snncc
     from snncc.backends.engines import require_engine
     from snncc.runtime.evaluation.shards import Job
+    from snncc.runtime.profile.models import models_named
     from snncc.runtime.verify import batch_of
 
+    models = models_named(_MODELS if chosen.models is None else chosen.models)
     require_engine(chosen.engine, model)
     compare = chosen.compare and chosen.engine != "integer"
     if compare:
@@ -242,6 +255,7 @@ def _job(chosen: _Chosen, model: CompiledModel, data: DataSet, hashed: str) -> J
         engine=chosen.engine,
         batch=min(chosen.size, chosen.batch or batch_of(model.program)),
         compare=compare,
+        energy=models,
         version=snncc.__version__,
     )
 
@@ -285,6 +299,7 @@ def _head(
 ) -> dict[str, Any]:
     return {
         "name": model.name,
+        "hash": model.sha256,
         "engine": chosen.engine,
         "data": data.origin,
         "notes": list(data.notes),
@@ -317,6 +332,7 @@ def _result(e: Evaluation) -> dict[str, Any]:
         else {"classes_differ": e.other_class, "results_differ": e.other_readouts},
         "spikes_per_sample": e.spikes / e.samples,
         "sops_per_sample": e.sops / e.samples,
+        "energy_pj_per_sample": {name: pj / e.samples for name, pj in e.energy_pj.items()},
         "populations": [
             {"name": name, "spikes": p.spikes, "sops": p.sops} for name, p in e.populations.items()
         ],
@@ -345,6 +361,9 @@ def _show(screen: Screen, found: Mapping[str, Any], model: CompiledModel) -> Non
         screen.line("integer", f"{classes}results of {differ['results_differ']:,} samples differ")
     spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
+    energy = found["energy_pj_per_sample"].items()
+    if told := [f"{joules(pj)} ({name})" for name, pj in energy]:
+        screen.line("energy", "per sample", *told)
     if found["ran"]:
         rate, seconds = found["samples_per_second"], found["seconds"]
         screen.line("speed", f"{rate:.0f} samples/s", f"{seconds:.1f} s")

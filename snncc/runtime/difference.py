@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
@@ -17,9 +17,12 @@ from snncc.program import Accumulator, Neuron
 from snncc.program.nodes.base import Node
 from snncc.runtime.artifact import CompiledModel
 from snncc.runtime.coding import Dataset
-from snncc.runtime.contract import class_result, class_scores
+from snncc.runtime.contract import by_timestep, class_result, class_scores
 from snncc.runtime.data_sets import DataSet
 from snncc.runtime.masks import MASK
+from snncc.runtime.profile.counting import Counted
+from snncc.runtime.profile.models import DEFAULT_MODELS, EnergyModel, models_named
+from snncc.runtime.profile.profile import profile_of
 from snncc.runtime.report import encode
 from snncc.runtime.result import synaptic_operations
 from snncc.runtime.session import Session
@@ -110,12 +113,14 @@ class OnData:
         other_class: Samples whose class differs; None where a network's results are all maps.
         right: Samples with the right class, in each; None without labels or classes.
         populations: With spikes, SOPs and what changed.
+        energy_pj: Model of energy -> pJ per sample, of each network.
     """
 
     samples: int
     other_class: int | None
     right: list[int] | None
     populations: tuple[Population, ...]
+    energy_pj: Mapping[str, list[float]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -218,6 +223,7 @@ def on_data(
     b: CompiledModel,
     data: DataSet,
     engine: str = "event",
+    models: Sequence[str] = DEFAULT_MODELS,
     progress: Progress | None = None,
 ) -> OnData:
     """Run both networks on the same samples, batch by batch.
@@ -227,13 +233,14 @@ def on_data(
         b: The second.
         data: Samples that both take.
         engine: What runs them.
+        models: Of energy, by name, or TOML files.
         progress: Called with the number of samples of each batch.
 
     Raises:
         BadInputError: A network does not take the samples.
-        UsageError, MissingDependencyError, TargetError: See ``Session``.
+        UsageError, MissingDependencyError, TargetError: See ``Session``; an unknown model.
     """
-    work = _Work(a, b, engine)
+    work = _Work(a, b, engine, models_named(models))
     size = min(batch_of(a.program), batch_of(b.program))
     for first in range(0, len(data), size):
         part = data.read(first, min(first + size, len(data)))
@@ -246,8 +253,11 @@ def on_data(
 class _Work:
     """The comparison under way."""
 
-    def __init__(self, a: CompiledModel, b: CompiledModel, engine: str) -> None:
-        self.models = (a, b)
+    def __init__(
+        self, a: CompiledModel, b: CompiledModel, engine: str, energy: Sequence[EnergyModel]
+    ) -> None:
+        self.models, self.energy = (a, b), energy
+        self.counted = [Counted(m.program, is_static=not m.input.timesteps) for m in self.models]
         self.sessions = [Session(model, engine) for model in self.models]
         self.results = [class_result(model.results) for model in self.models]
         self.pairs = list(_pairs(a.program.neurons, b.program.neurons))
@@ -261,7 +271,7 @@ class _Work:
 
     def add(self, part: Dataset) -> None:
         """Compare one batch."""
-        activities = [self._run(session, part) for session in self.sessions]
+        activities = [self._run(i, part) for i in (0, 1)]
         sops = [
             synaptic_operations(activity, model.program)
             for activity, model in zip(activities, self.models, strict=True)
@@ -276,14 +286,15 @@ class _Work:
         if self.has_classes:
             self._add_classes(activities, part.y)
 
-    def _run(self, session: Session, part: Dataset) -> Activity:
-        name = session.model.name
+    def _run(self, i: int, part: Dataset) -> Activity:
+        session, contract = self.sessions[i], self.models[i].input
         try:
-            x, mask = session.contract.check(part.x, part.mask, part.origin)
+            x, mask = contract.check(part.x, part.mask, part.origin)
         except BadInputError as e:
-            raise e.within("", f" (network {name})") from e
-        feed = {session.contract.name: x}
-        return session.trace(feed if mask is None else {**feed, MASK: mask})
+            raise e.within("", f" (network {session.model.name})") from e
+        activity = session.trace({contract.name: x} | ({} if mask is None else {MASK: mask}))
+        self.counted[i].add(activity, by_timestep(contract.encode(x, mask), contract.shape))
+        return activity
 
     def _add_classes(self, activities: list[Activity], y: Array | None) -> None:
         found = [
@@ -303,7 +314,16 @@ class _Work:
             self.other_class if self.has_classes else None,
             self.right if self.has_classes and labelled else None,
             self.populations,
+            self._energy(),
         )
+
+    def _energy(self) -> dict[str, list[float]]:
+        """Of each model, per sample, in both networks."""
+        profiles = [
+            profile_of(m.program, c, self.energy, hash="", engine="", data="", maps=None)
+            for m, c in zip(self.models, self.counted, strict=True)
+        ]
+        return {m.name: [p.energy[m.name].snn for p in profiles] for m in self.energy}
 
 
 def _add_changed(

@@ -49,6 +49,8 @@ def test_changes_are_counted_element_by_element(model, other, data, monkeypatch)
     for i, m in enumerate((model, other)):
         each = rates(told[i], m.program).populations
         assert [p.sops[i] for p in ran.populations] == [p.sops for p in each]
+        own = Session(m, "event").profile(X, ("45nm-int8",)).energy["45nm-int8"].snn
+        assert ran.energy_pj["45nm-int8"][i] == pytest.approx(own, rel=1e-12)
     (output,) = model.outputs
     classes = [activity.readouts[output.name][0].argmax(axis=1) for activity in told]
     assert ran.other_class == (classes[0] != classes[1]).sum() > 0

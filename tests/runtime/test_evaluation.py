@@ -21,6 +21,7 @@ from snncc.runtime.evaluation.evaluate import added_up, run_job
 from snncc.runtime.evaluation.shards import Job, Runner, Task
 from snncc.runtime.evaluation.store import open_store
 from snncc.runtime.evaluation.workers import Here, Processes, _serve
+from snncc.runtime.profile.models import models_named
 from snncc.runtime.result import rates
 from snncc.runtime.session import Session
 
@@ -49,6 +50,7 @@ def job(saved, data):
         engine="event",
         batch=3,
         compare=True,
+        energy=(),
         version=snncc.__version__,
     )
 
@@ -95,6 +97,17 @@ def test_the_highest_scores_count_ties_as_argmax_does(job, model, monkeypatch):
     scores = _scores(model)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :2]
     assert found.top == (order == Y[:, None]).any(axis=1).sum()
+
+
+def test_energy_is_that_of_a_profile(job, model):
+    names = ("45nm-int8+memory", "45nm-fp32", "spikingformer")
+    job = replace(job, energy=models_named(names))
+    found = added_up(_all(Here(job, model), job))
+    profile = Session(model, "event").profile(X, names)
+    expected = {name: energy.snn for name, energy in profile.energy.items()}
+    each = {name: pj / N for name, pj in found.energy_pj.items()}
+    assert each == pytest.approx(expected, rel=1e-12)
+    assert min(each.values()) > 0
 
 
 def test_what_differs_from_integer_is_counted(job, model):
@@ -246,6 +259,10 @@ def test_other_evaluations_are_refused_by_what_is_different(job, tmp_path):
         ({"limit": 9, "samples": 9}, "limit None there, 9 here; number of samples 23 there, 9"),
         ({"size": 9}, "size of shards 4 there, 9 here"),
         ({"compare": False}, "comparison with integer True there, False here"),
+        (
+            {"energy": models_named(("45nm-int8",))},
+            r"models of energy none there, 45nm-int8 \(\w{6}\) here",
+        ),
     ):
         with (
             pytest.raises(BadInputError, match=f"store: is of another evaluation: {told}"),

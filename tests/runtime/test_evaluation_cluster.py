@@ -43,6 +43,7 @@ def job(saved, tmp_path):
         engine="event",
         batch=4,
         compare=False,
+        energy=(),
         version=snncc.__version__,
     )
 

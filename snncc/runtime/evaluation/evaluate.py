@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Evaluation:
         top: Samples whose label is among the ``TOP`` highest scores.
         other_class, other_readouts: Samples that differ from ``integer``; None: not compared.
         populations: Spikes and SOPs of all samples.
+        energy_pj: Model -> pJ, of all samples.
         readouts: sha256 over the readouts of all samples: equal where every number is.
     """
 
@@ -45,6 +47,7 @@ class Evaluation:
     other_class: int | None
     other_readouts: int | None
     populations: Mapping[str, Population]
+    energy_pj: Mapping[str, float]
     readouts: str
 
     @property
@@ -121,6 +124,9 @@ def added_up(done: Mapping[int, Shard]) -> Evaluation:
         other_class=sum(d.classes for d in compared) if compared else None,
         other_readouts=sum(d.readouts for d in compared) if compared else None,
         populations=_populations(shards),
+        energy_pj={
+            name: math.fsum(s.energy_pj[name] for s in shards) for name in shards[0].energy_pj
+        },
         readouts=hashlib.sha256("".join(s.readouts for s in shards).encode()).hexdigest(),
     )
 
@@ -142,11 +148,10 @@ def _confusion(
 
 
 def _populations(shards: list[Shard]) -> dict[str, Population]:
-    names = shards[0].populations if shards else {}
     return {
         name: Population(
             sum(s.populations[name].spikes for s in shards),
             sum(s.populations[name].sops for s in shards),
         )
-        for name in names
+        for name in shards[0].populations
     }

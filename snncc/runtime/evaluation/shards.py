@@ -24,6 +24,9 @@ from snncc.runtime.container import sha256
 from snncc.runtime.contract import by_timestep, class_result, class_scores
 from snncc.runtime.data_sets import DataSet, content_hash, open_data
 from snncc.runtime.masks import MASK
+from snncc.runtime.profile.counting import Counted
+from snncc.runtime.profile.models import EnergyModel
+from snncc.runtime.profile.profile import profile_of
 from snncc.runtime.report import decode, encode
 from snncc.runtime.result import rates
 from snncc.runtime.session import Session
@@ -51,6 +54,7 @@ class Job:
         engine: By name.
         batch: Samples simulated together.
         compare: Run engine ``integer``, too, and count what differs.
+        energy: Models of energy.
         version: Of snncc.
     """
 
@@ -66,6 +70,7 @@ class Job:
     engine: str
     batch: int
     compare: bool
+    energy: tuple[EnergyModel, ...]
     version: str
 
     @property
@@ -141,6 +146,7 @@ class Shard:
         top: Samples whose label is among the highest scores; None without labels or classes.
         differ: From ``integer``; None: not compared.
         populations: By name, in topological order.
+        energy_pj: Model -> pJ that the spiking network took, all samples together.
     """
 
     number: int
@@ -152,6 +158,7 @@ class Shard:
     top: int | None = None
     differ: Agreement | None = None
     populations: Mapping[str, Population] = field(default_factory=dict)
+    energy_pj: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -221,11 +228,14 @@ class Runner:
             return self._data.read(*self.job.bounds(number))
 
     def _run(self, head: Shard, part: Dataset) -> Shard:
-        work = _Work(self.model, self._judge)
+        work = _Work(self.model, self._judge, self.job.energy)
+        contract = self.session.contract
         for batch in _batches(part, self.job.batch):
-            x, mask = self.session.contract.check(batch.x, batch.mask, batch.origin)
-            feed = {self.session.contract.name: x}
-            work.add(self.session.trace(feed if mask is None else {**feed, MASK: mask}), batch)
+            x, mask = contract.check(batch.x, batch.mask, batch.origin)
+            feed = {contract.name: x}
+            activity = self.session.trace(feed if mask is None else {**feed, MASK: mask})
+            encoded = by_timestep(contract.encode(batch.x, batch.mask), contract.shape)
+            work.add(activity, batch, encoded)
         return work.shard(head)
 
     def close(self) -> None:
@@ -249,8 +259,11 @@ def _batches(part: Dataset, size: int) -> Iterator[Dataset]:
 class _Work:
     """A shard under way."""
 
-    def __init__(self, model: CompiledModel, judge: Engine | None) -> None:
-        self.model, self.judge = model, judge
+    def __init__(
+        self, model: CompiledModel, judge: Engine | None, models: tuple[EnergyModel, ...]
+    ) -> None:
+        self.model, self.judge, self.models = model, judge, models
+        self.counted = Counted(model.program, is_static=not model.input.timesteps)
         self.result = class_result(model.results)
         self.digests = {output.name: hashlib.sha256() for output in model.outputs}
         self.classes: list[int] = []
@@ -259,8 +272,8 @@ class _Work:
         self.differ = [0, 0]
         self.totals = {n.name: [0, 0] for n in model.program.neurons}
 
-    def add(self, activity: Activity, part: Dataset) -> None:
-        """Count one batch."""
+    def add(self, activity: Activity, part: Dataset, x: Array) -> None:
+        """Count one batch, whose samples are the source's integers ``x``."""
         for name, values in activity.readouts.items():
             by_sample = np.moveaxis(values, 1, 0)  # so that batches of any size give the same bytes
             self.digests[name].update(np.ascontiguousarray(by_sample, "<i8").data)
@@ -273,7 +286,9 @@ class _Work:
             self.labels += part.y.tolist()
         self._add_classes(activity.readouts, part.y)
         if self.judge is not None:
-            self._compare(activity.readouts, part)
+            self._compare(self.judge.infer(x, len(part)), activity.readouts, len(part))
+        if self.models:
+            self.counted.add(activity, x)
 
     def _add_classes(self, readouts: Mapping[str, Array], y: Array | None) -> None:
         if self.result is None:
@@ -283,15 +298,13 @@ class _Work:
         if y is not None:
             self.top += _among_the_highest(scores, y)
 
-    def _compare(self, readouts: Mapping[str, Array], part: Dataset) -> None:
-        contract, judge = self.model.input, self.judge
-        assert judge is not None
-        x = by_timestep(contract.encode(part.x, part.mask, part.origin), contract.shape)
-        expected = judge.infer(x, len(part))
-        differs = np.zeros(len(part), bool)
+    def _compare(
+        self, expected: Mapping[str, Array], readouts: Mapping[str, Array], samples: int
+    ) -> None:
+        differs = np.zeros(samples, bool)
         for name, values in expected.items():
             others = np.not_equal(values, readouts[name])
-            differs |= np.moveaxis(others, 1, 0).reshape(len(part), -1).any(axis=1)
+            differs |= np.moveaxis(others, 1, 0).reshape(samples, -1).any(axis=1)
         self.differ[1] += int(differs.sum())
         if self.result is not None:
             ours, theirs = (class_scores(self.result, r) for r in (readouts, expected))
@@ -308,7 +321,16 @@ class _Work:
             top=self.top if has_classes and self.labels is not None else None,
             differ=Agreement(*self.differ) if self.judge is not None else None,
             populations={name: Population(*total) for name, total in self.totals.items()},
+            energy_pj=self._energy(head.samples),
         )
+
+    def _energy(self, samples: int) -> dict[str, float]:
+        if not self.models:
+            return {}
+        found = profile_of(
+            self.model.program, self.counted, self.models, hash="", engine="", data="", maps=None
+        )
+        return {name: energy.snn * samples for name, energy in found.energy.items()}
 
 
 def _among_the_highest(scores: Array, y: Array) -> int:

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from snncc.errors import BadInputError, Option, Words
+from snncc.runtime.container import sha256
 from snncc.runtime.evaluation.shards import Job, Shard
 from snncc.runtime.report import encode
 from snncc.system.damage import damaged, irregular, reason
@@ -35,6 +36,7 @@ _SAME = {
     "version": "version of snncc",
     "engine": "engine",
     "compare": "comparison with integer",
+    "energy": "models of energy",
     "limit": "limit",
     "samples": "number of samples",
     "stored_shape": "shape of a sample",
@@ -253,4 +255,9 @@ def _difference(name: str, found: Mapping[str, str], about: Mapping[str, str]) -
 
 def _words(name: str, about: Mapping[str, str]) -> str:
     value = json.loads(about.get(name, "null"))
-    return f"{about.get('network')} ({str(value)[:12]})" if name == "artefact" else str(value)
+    if name == "artefact":
+        return f"{about.get('network')} ({str(value)[:12]})"
+    if name == "energy":
+        told = ((model["name"], sha256(json.dumps(model).encode())[:6]) for model in value)
+        return ", ".join(f"{model} ({constants})" for model, constants in told) or "none"
+    return str(value)
