@@ -49,6 +49,13 @@ _MODELS = ("45nm-int8", "45nm-int8+memory")
 )
 @click.option("--labels", type=PATH, metavar="DATA", help="Classes, if DATA does not hold them.")
 @click.option("--unlabelled", is_flag=True, help="Go without labels: no accuracy, no confusion.")
+@click.option(
+    "--trained",
+    type=PATH,
+    metavar="DATA",
+    help="What the trained network takes each sample for, as labels: count where it is another "
+    "class.",
+)
 @limit_option
 @click.option(
     "--engine", default="event", show_default=True, metavar="NAME", help="See snncc engines."
@@ -122,6 +129,7 @@ def eval_(as_json: bool, **given: Any) -> None:
 
     model, hashed = _load(chosen.file)
     with closing(_open(chosen, model)) as data:
+        trained = None if chosen.trained is None else data.classes_of(chosen.trained)
         job = _job(chosen, model, data, hashed)
         path = chosen.store or _store_of(chosen)
         check_output_file(path, force=True)
@@ -132,7 +140,7 @@ def eval_(as_json: bool, **given: Any) -> None:
             with _workers(chosen, job, model) as workers, _progress(job, store) as progress:
                 evaluation = run_job(job, store, workers, progress, _sent(chosen, job, data))
             found |= _speed(job, found, time.perf_counter() - start, store)
-    found |= _result(evaluation)
+    found |= _result(evaluation) | _trained(evaluation, trained, model)
     if as_json:
         write_json(found)
     else:
@@ -147,6 +155,7 @@ class _Chosen:
     data: Path
     labels: Path | None
     unlabelled: bool
+    trained: Path | None
     limit: int | None
     engine: str
     compare: bool
@@ -172,8 +181,8 @@ def _check_paths(chosen: _Chosen) -> None:
         address_of(chosen.scheduler)
     check_input_file(chosen.file)
     check_input_file(chosen.data, may_be_folder=True)
-    if chosen.labels is not None:
-        check_input_file(chosen.labels)
+    for path in filter(None, (chosen.labels, chosen.trained)):
+        check_input_file(path)
 
 
 def _store_of(chosen: _Chosen) -> Path:
@@ -341,6 +350,18 @@ def _result(e: Evaluation) -> dict[str, Any]:
     }
 
 
+def _trained(e: Evaluation, classes: Any, model: CompiledModel) -> dict[str, Any]:
+    """How often the class is the trained network's: here, and on the compiler's samples."""
+    same = None if classes is None or e.classes is None else int((e.classes == classes).sum())
+    report = model.reported
+    return {
+        "trained": _share(same, e.samples),
+        "trained_when_compiled": None
+        if report is None or report.agreement is None
+        else {"share": report.agreement, "samples": report.samples},
+    }
+
+
 def _share(right: int | None, samples: int) -> dict[str, Any] | None:
     if right is None:
         return None
@@ -359,6 +380,7 @@ def _show(screen: Screen, found: Mapping[str, Any], model: CompiledModel) -> Non
     if (differ := found["integer"]) is not None:
         classes = f"{differ['classes_differ']:,} classes and " if found["predictions"] else ""
         screen.line("integer", f"{classes}results of {differ['results_differ']:,} samples differ")
+    _show_trained(screen, found)
     spikes, sops = human(found["spikes_per_sample"]), human(found["sops_per_sample"])
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
     energy = found["energy_pj_per_sample"].items()
@@ -389,6 +411,18 @@ def _show_accuracy(screen: Screen, found: Mapping[str, Any]) -> None:
         right = f"{share['right']:,} of {found['samples']:,}"
         shown = percent(share["share"])
         screen.line(label, f"{shown} (95 % interval: {low} to {high} %)", right)
+
+
+def _show_trained(screen: Screen, found: Mapping[str, Any]) -> None:
+    told = []
+    if (here := found["trained"]) is not None:
+        same = f"{here['right']:,} of {found['samples']:,}, {percent(here['share'])}"
+        told.append(f"same class for {same}")
+    if (before := found["trained_when_compiled"]) is not None:
+        samples = plural(before["samples"], "calibration sample")
+        told.append(f"same class for {percent(before['share'])} of {samples} when compiled")
+    if told:
+        screen.line("trained", *told)
 
 
 def _show_confusion(screen: Screen, confusion: list[list[int]]) -> None:

@@ -108,6 +108,16 @@ class DataSet:
         mask = self._stored.masks(first, last) if self._masks else None
         return Dataset(x, y, self.origin, mask, self.notes)
 
+    def classes_of(self, path: Path) -> Array:
+        """Class indices ``[total]`` int64 from a file that has one for each sample of the data.
+
+        Raises:
+            BadInputError: It cannot be read, or has others.
+        """
+        found = read_labels(path)
+        check_labels(found, self._stored.shape[0], path)
+        return found.values[: self.total].astype(np.int64)
+
     def close(self) -> None:
         """Let go of the files."""
         self._stored.close()

@@ -71,6 +71,20 @@ def test_data_without_labels(snncc, cnn, tmp_path):
     assert done.stderr == "error: TMP/y.npy: label 10, but the network has 10 classes\n"
 
 
+def test_classes_of_the_trained_network(snncc, cnn, tmp_path):
+    args = ("eval", cnn, "--data", DATA, "--store", tmp_path / "s", "--limit", 20)
+    classes = snncc(*args, "--json").json["predictions"]
+    np.save(tmp_path / "trained.npy", np.array([*classes[:18], 11, 11, *[0] * 980]))
+    given = ("--trained", tmp_path / "trained.npy")
+    found = snncc(*args, *given, "--json").json
+    assert (found["trained"]["right"], found["ran"]) == (18, 0)
+    assert "trained    same class for 18 of 20, 90.0 %" in snncc(*args, *given).stdout
+    np.save(tmp_path / "trained.npy", np.array(classes))
+    done = snncc(*args, *given)
+    told = "TMP/trained.npy: 20 labels for 1000 samples; give one for each"
+    assert (done.code, done.stderr) == (6, f"error: {told}\n")
+
+
 def test_wrong_samples_are_refused_before_any_run(snncc, cnn, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 1, 28, 28)), y=np.zeros(3, int))
     done = snncc("eval", cnn, "--data", tmp_path / "x.npz", "--store", tmp_path / "s")

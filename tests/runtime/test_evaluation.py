@@ -83,6 +83,33 @@ def test_shards_add_up_to_what_the_session_gives(job, model):
     assert (found.other_class, found.other_readouts) == (0, 0)
 
 
+@pytest.mark.parametrize("form", ["sequences", "real"])
+def test_other_samples_than_pixels(form, job, data):
+    model = small_model.compiled(
+        timesteps=3 if form == "sequences" else 1,
+        sequence=form == "sequences",
+        real_input=form == "real",
+    )
+    x = np.stack([X, X[::-1], X // 2], axis=1) if form == "sequences" else X.astype(np.float32)
+    npz(data, x=x, y=Y)
+    job = replace(job, stored_shape=x.shape[1:], dtype=x.dtype.name, energy=_models())
+    shards = _all(Here(job, model), job)
+    assert _all(Here(replace(job, batch=2), model), job) == shards
+    found, session = added_up(shards), Session(model, "clocked")
+    (output,) = model.outputs
+    scores = session.run_integers(x)[output.name].sum(axis=0)
+    assert found.classes.tolist() == scores.argmax(axis=1).tolist()
+    assert (found.other_class, found.other_readouts) == (0, 0)
+    profile = session.profile(x, ("45nm-int8",))
+    assert (found.spikes, found.sops) == (profile.spikes * N, profile.total("sops") * N)
+    energy = profile.energy["45nm-int8"].snn * N
+    assert found.energy_pj["45nm-int8"] == pytest.approx(energy, rel=1e-12)
+
+
+def _models():
+    return models_named(("45nm-int8",))
+
+
 def test_results_depend_on_no_batch_and_no_engine(job, model):
     shards = _all(Here(job, model), job)
     for other in (replace(job, batch=1), replace(job, batch=64), replace(job, engine="clocked")):
@@ -143,7 +170,6 @@ def test_a_worker_that_dies_costs_its_shard_alone(job, model, saved):
         os.kill(victim, signal.SIGKILL)
         done += results
         assert victim not in workers.numbers
-        assert len(workers.numbers) == 2
     found = {d.shard.number: d.shard for d in done}
     assert len(done) == job.shards
     assert found == _all(Here(job, model), job)
