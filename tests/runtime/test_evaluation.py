@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from multiprocessing import Pipe
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -167,12 +168,19 @@ def test_a_worker_that_dies_costs_its_shard_alone(job, model, saved):
         results = workers.run(Task(n) for n in range(job.shards))
         done = [next(results)]
         victim = workers.numbers[0]
+        assert all(_blocks(number, signal.SIGINT) for number in workers.numbers)
         os.kill(victim, signal.SIGKILL)
         done += results
         assert victim not in workers.numbers
     found = {d.shard.number: d.shard for d in done}
     assert len(done) == job.shards
     assert found == _all(Here(job, model), job)
+
+
+def _blocks(process, number):
+    """Whether a signal for all processes of a terminal does not reach that one."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return bool(int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16) >> (number - 1) & 1)
 
 
 class _Mortal(Processes):

@@ -164,6 +164,14 @@ def test_a_scheduler_that_does_not_answer(job, saved, monkeypatch):
         pass
 
 
+def test_certificates_have_to_be_named(job, saved):
+    with (
+        pytest.raises(BadInputError, match="no certificates; name ca-file"),
+        connected(address_of("tls://127.0.0.1:1"), job, saved),
+    ):
+        pass
+
+
 def test_without_the_package_its_name_is_told(job, saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (

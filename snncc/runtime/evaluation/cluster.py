@@ -26,7 +26,7 @@ from uuid import uuid4
 from snncc.errors import BadInputError, MissingDependencyError, Option, UsageError, Words
 from snncc.runtime.artifact import CompiledModel, read_model
 from snncc.runtime.evaluation.shards import Job, Runner, Task
-from snncc.runtime.evaluation.workers import Done, lost, timed
+from snncc.runtime.evaluation.workers import Done, lost, timed, without_interrupts
 
 __all__ = ["Address", "Cluster", "address_of", "connected"]
 
@@ -262,8 +262,8 @@ def _client(address: Address) -> Iterator[Any]:
         with closing(_found(Client, Security, address)) as client:
             yield client
         return
-    with (
-        LocalCluster(
+    with without_interrupts():  # which the thread that starts workers inherits
+        made = LocalCluster(
             n_workers=address.workers,
             threads_per_worker=1,
             host="127.0.0.1",
@@ -271,20 +271,24 @@ def _client(address: Address) -> Iterator[Any]:
             security=Security.temporary(),  # else any user of this machine could have it run code
             memory_limit=0,
             silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, timeout=PATIENCE) as client,
-    ):
+        )
+    with made as cluster, Client(cluster, timeout=PATIENCE) as client:
         yield client
 
 
 def _found(client: Any, security: Any, address: Address) -> Any:
     """A client of a scheduler that runs."""
+    given = None
+    if address.text.startswith("tls"):
+        given = security(require_encryption=True)
+        files = (given.tls_ca_file, given.tls_client_cert, given.tls_client_key)
+        if not all(files):
+            raise BadInputError(
+                f"scheduler {address}: no certificates; name ca-file, client.cert and client.key "
+                "in Dask's configuration, distributed.comm.tls"
+            )
     try:
-        given = security(require_encryption=True) if address.text.startswith("tls") else None
         return client(address.text, security=given, timeout=PATIENCE)
-    except (TypeError, ValueError, RuntimeError) as e:
-        hint = "name certificates in Dask's configuration, distributed.comm.tls"
-        raise BadInputError(f"scheduler {address}: {e}; {hint}") from e
     except OSError as e:
         told = f"scheduler {address}: does not answer within {PATIENCE:.0f} s"
         raise BadInputError(f"{told}; start it there: dask scheduler") from e

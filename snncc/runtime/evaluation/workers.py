@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +28,7 @@ from snncc.system.damage import open_regular
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-__all__ = ["Done", "Here", "Processes", "Workers", "lost", "timed"]
+__all__ = ["Done", "Here", "Processes", "Workers", "lost", "timed", "without_interrupts"]
 
 #: How many workers may die over a shard.
 _ATTEMPTS = 3
@@ -163,7 +164,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, self._job, self._file), daemon=True)
-        with _without_interrupts(), _environment(dict.fromkeys(_ONE_THREAD, "1")):
+        with without_interrupts(), _environment(dict.fromkeys(_ONE_THREAD, "1")):
             process.start()
         there.close()
         worker = _Worker(process, here)
@@ -218,11 +219,12 @@ def _how(code: int | None) -> str:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Processes that are started inherit that SIGINT does not reach them: it is for us to end them.
 
     One that comes meanwhile reaches us afterwards.
     """
+    resource_tracker.ensure_running()  # which lets signals through when it is started on the way
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
