@@ -20,6 +20,9 @@ from snncc.cli.shared_options import PATH, file_argument, json_option, limit_opt
 from snncc.errors import BadInputError, Option, UsageError, Words
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from snncc.runtime.artifact import CompiledModel
     from snncc.runtime.data_sets import DataSet
     from snncc.runtime.evaluation.evaluate import Evaluation
@@ -330,12 +333,11 @@ def _speed(job: Job, found: Mapping[str, Any], seconds: float, store: Store) -> 
 def _result(e: Evaluation) -> dict[str, Any]:
     from snncc.runtime.evaluation.shards import TOP
 
-    is_ranked = e.confusion is not None
     return {
         "samples": e.samples,
         "top_1": _share(e.right, e.samples),
         f"top_{TOP}": _share(e.top, e.samples),
-        "confusion": e.confusion.tolist() if is_ranked and e.confusion is not None else None,
+        "confusion": None if e.confusion is None else _cells(e.confusion),
         "integer": None
         if e.other_readouts is None
         else {"classes_differ": e.other_class, "results_differ": e.other_readouts},
@@ -348,6 +350,13 @@ def _result(e: Evaluation) -> dict[str, Any]:
         "readouts_sha256": e.readouts,
         "predictions": None if e.classes is None else e.classes.tolist(),
     }
+
+
+def _cells(confusion: npt.NDArray[np.int64]) -> list[list[int]]:
+    """Label, class and how many samples, where there are some."""
+    return [
+        [int(i), int(j), int(confusion[i, j])] for i, j in zip(*confusion.nonzero(), strict=True)
+    ]
 
 
 def _trained(e: Evaluation, classes: Any, model: CompiledModel) -> dict[str, Any]:
@@ -425,21 +434,20 @@ def _show_trained(screen: Screen, found: Mapping[str, Any]) -> None:
         screen.line("trained", *told)
 
 
-def _show_confusion(screen: Screen, confusion: list[list[int]]) -> None:
+def _show_confusion(screen: Screen, cells: list[list[int]]) -> None:
     """The whole of few classes; of many what is mistaken most."""
-    size = len(confusion)
+    size = 1 + max(max(label, found) for label, found, _ in cells)
     if size <= _MOST_CLASSES:
+        counts = {(label, found): f"{n:,}" for label, found, n in cells}
         head = ("label \\ class", *map(str, range(size)))
-        rows = [[str(i), *(f"{n:,}" if n else "-" for n in row)] for i, row in enumerate(confusion)]
+        rows = [[str(i), *(counts.get((i, j), "-") for j in range(size))] for i in range(size)]
         screen.table(head, rows, right=range(1, size + 1))
         return
-    pairs = [
-        (n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if n and i != j
-    ]
-    most = sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:_MOST_PAIRS]
+    wrong = [cell for cell in cells if cell[0] != cell[1]]
+    most = sorted(wrong, key=lambda cell: (-cell[2], *cell))[:_MOST_PAIRS]
     screen.table(
         ("label", "taken for", "samples"),
-        [(str(i), str(j), f"{n:,}") for n, i, j in most],
+        [(str(label), str(found), f"{n:,}") for label, found, n in most],
         right=(0, 1, 2),
     )
 

@@ -236,7 +236,7 @@ class Cluster:
         try:
             done: Done = future.result()
         except KilledWorker as e:
-            raise lost(self._job, task.number, f"of them {e.last_worker.address}") from e
+            raise lost(self._job, task.number, f"at {e.last_worker.address}") from e
         except CancelledError as e:
             raise BadInputError(
                 f"{self._address}: shard {task.number} was cancelled; what is done is kept"
@@ -338,10 +338,9 @@ def _require_data(client: Any, job: Job) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What Dask logs of workers that come and go is no concern of whoever waits for a result."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # its loggers have levels and handlers of their own
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logging.disable(before)
