@@ -103,13 +103,19 @@ def _be_the_child(job: dict[str, Any], streams: list[str], report: int) -> None:
 
 
 if __name__ == "__main__":
+    from contextlib import suppress
+
     import PIL.Image
     import torch.onnx  # noqa: F401
 
     import snncc.compiler
     import snncc.frontends.pytorch
     import snncc.passes
+    import snncc.runtime.evaluation.evaluate
     import snncc.runtime.session  # noqa: F401
+
+    with suppress(ImportError):
+        import datasets  # noqa: F401
 
     PIL.Image.init()
     json.dump([run(job) for job in json.load(sys.stdin)], sys.stdout)

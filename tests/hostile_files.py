@@ -10,18 +10,24 @@ import io
 import json
 import os
 import pickle
+import sqlite3
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import small_model
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+from snncc.runtime.evaluation.store import _ID, _TABLES
 
 __all__ = ["HOSTILE", "Hostile", "Wish"]
 
@@ -279,6 +285,61 @@ def _snn(folder: Path, owned: Path) -> None:
             archive.writestr(name, pickle.dumps(Wish(owned)))
 
 
+# -- data sets, and stores of evaluations ----------------------------------------------------
+
+
+def _evaluated(write: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+    def make(folder: Path, owned: Path) -> None:
+        small_model.compiled().save(folder / "net.snn")
+        np.savez(folder / "x.npz", x=small_model.samples(), y=np.zeros(5, int))
+        write(folder, owned)
+
+    return make
+
+
+def _objects(folder: Path, owned: Path) -> None:
+    np.savez(folder / "x.npz", x=np.array([Wish(owned)], dtype=object), y=np.zeros(1, int))
+
+
+def _tar_of_links(folder: Path, owned: Path) -> None:
+    """What would be unpacked elsewhere, and what leads elsewhere."""
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for name in (str(owned), f"../{owned.name}", "0.png"):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(info)
+
+
+def _tar_of_names(folder: Path, owned: Path) -> None:
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for suffix in ("png", "cls"):
+            info = tarfile.TarInfo(f"{owned}.{suffix}")
+            info.size = 5
+            archive.addfile(info, io.BytesIO(b"12345"))
+
+
+def _arrow(folder: Path, owned: Path) -> None:
+    """A saved data set whose images are paths, and whose state names files elsewhere."""
+    (folder / "x").mkdir()
+    state = {"_data_files": [{"filename": f"../../{owned.name}"}], "_split": f"../{owned.name}"}
+    (folder / "x" / "state.json").write_text(json.dumps(state))
+    (folder / "x" / "dataset_info.json").write_text(json.dumps({"builder_name": f"../{owned}"}))
+
+
+def _store(folder: Path, owned: Path) -> None:
+    """A store that does more than it is read for."""
+    with closing(sqlite3.connect(folder / "s")) as file:
+        for table in _TABLES.values():
+            file.execute(table)
+        file.execute(f"PRAGMA application_id = {_ID}")
+        file.execute("CREATE TRIGGER t AFTER INSERT ON shards BEGIN DELETE FROM about; END")
+        file.execute(f"CREATE VIEW v AS SELECT load_extension('{owned}')")
+
+
+def _eval(data: str) -> tuple[str, ...]:
+    return ("eval", "net.snn", "--data", data, "--store", "s", "--no-compare")
+
+
 HOSTILE: dict[str, Hostile] = {
     "pt: zip": Hostile(_saved(), COMPILE_PT, TRUST),
     "pt: legacy": Hostile(_saved(_use_new_zipfile_serialization=False), COMPILE_PT, TRUST),
@@ -315,6 +376,11 @@ HOSTILE: dict[str, Hostile] = {
     "npy: objects": Hostile(_with_net(_object_npy), _data("data.npy")),
     "npz: objects": Hostile(_with_net(_object_npz), _data("data.npz")),
     "npy: pickle": Hostile(_with_net(_pickle_as_npy), _data("data.npy")),
+    "eval: objects": Hostile(_evaluated(_objects), _eval("x.npz")),
+    "eval: tar of links": Hostile(_evaluated(_tar_of_links), _eval("x.tar")),
+    "eval: tar of names": Hostile(_evaluated(_tar_of_names), _eval("x.tar")),
+    **({"eval: arrow": Hostile(_evaluated(_arrow), _eval("x"))} if find_spec("datasets") else {}),
+    "eval: store": Hostile(_evaluated(_store), _eval("x.npz")),
     **{
         f"snn: {command}": Hostile(_snn, (command, "net.snn"))
         for command in ("inspect", "verify", "run", "export --to lava -o out")

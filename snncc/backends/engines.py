@@ -71,16 +71,21 @@ class EngineEntry:
         return self.lacks or self.absent()
 
 
-def _integer(model: ModelView) -> Engine:
+def _integer(model: ModelView, threads: int | Literal["auto"] = "auto") -> Engine:
     from snncc.backends.integer import IntegerEngine
 
-    return IntegerEngine(model.fed("quantised"), model.program)
+    return IntegerEngine(model.fed("quantised"), model.program, _onnx_threads(threads))
 
 
-def _spike_form(model: ModelView) -> Engine:
+def _spike_form(model: ModelView, threads: int | Literal["auto"] = "auto") -> Engine:
     from snncc.backends.integer import SpikeFormEngine
 
-    return SpikeFormEngine(model.fed("spiking"), model.program)
+    return SpikeFormEngine(model.fed("spiking"), model.program, _onnx_threads(threads))
+
+
+def _onnx_threads(threads: int | Literal["auto"]) -> int:
+    """As ONNX Runtime is told: for 0 it takes as many as there are processors."""
+    return 0 if threads == "auto" else threads
 
 
 def _clocked(model: ModelView, pipelined: bool = False) -> Engine:
@@ -138,6 +143,7 @@ ENGINES: dict[str, EngineEntry] = {
             _integer,
             ("onnxruntime",),
             "pip install onnxruntime",
+            ("threads",),
         ),
         EngineEntry(
             "spike-form",
@@ -146,6 +152,7 @@ ENGINES: dict[str, EngineEntry] = {
             _spike_form,
             ("onnxruntime",),
             "pip install onnxruntime",
+            ("threads",),
         ),
         EngineEntry(
             "clocked",

@@ -11,7 +11,9 @@ import click
 from snncc.cli.catalogue import chips, engines, ops, targets
 from snncc.cli.check import check
 from snncc.cli.compile import compile_
+from snncc.cli.diff import diff
 from snncc.cli.doctor import doctor
+from snncc.cli.eval import eval_
 from snncc.cli.export import export
 from snncc.cli.failures import Commands
 from snncc.cli.inspect import inspect_
@@ -58,6 +60,7 @@ def cli(context: click.Context) -> None:
 
 
 for _command in (
-    compile_, check, inspect_, run, verify_, profile, export, engines, chips, targets, ops, doctor
+    compile_, check, inspect_, run, eval_, diff, verify_, profile, export, engines, chips, targets,
+    ops, doctor,
 ):  # fmt: skip
     cli.add_command(_command)

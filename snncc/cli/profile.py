@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from snncc.runtime.profile.models import EnergyModel
     from snncc.runtime.profile.profile import Population, Profile
 
-__all__ = ["profile"]
+__all__ = ["joules", "model_names", "profile"]
 
 _ENGINES = ("event", "clocked", "integer")
 #: Networks of ``runtime.profile.energy`` as the screen calls them.
@@ -50,7 +50,7 @@ _COMPARED = (
 )
 
 
-def _model_names(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+def model_names(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
     """Names with commas between; None: none were given."""
     if value is None:
         return None
@@ -82,7 +82,7 @@ def _model_names(_context: click.Context, _parameter: click.Parameter, value: An
 @click.option(
     "--energy",
     "models",
-    callback=_model_names,
+    callback=model_names,
     metavar="MODEL,…",
     help="Models of energy by name, or OWN.toml with models of yours. Default: 45nm-fp32 and "
     "45nm-int8, each with and without +memory.",
@@ -297,7 +297,7 @@ def _layer_row(row: Folded, models: Sequence[EnergyModel]) -> list[str]:
     cells += [human(row.work["macs"]), _share(row.rate)]
     for m in models:
         energy = row.energy[m.name]
-        cells += [_joules(energy.snn), _NAMES.get(energy.least or "", "-")]
+        cells += [joules(energy.snn), _NAMES.get(energy.least or "", "-")]
     return cells
 
 
@@ -305,7 +305,7 @@ def _share(rate: float | None) -> str:
     return "-" if rate is None else percent(rate)
 
 
-def _joules(picojoules: float | None) -> str:
+def joules(picojoules: float | None) -> str:
     """An energy with three digits."""
     if picojoules is None:
         return "-"
@@ -336,7 +336,7 @@ def _energy_row(name: str, energy: Energy) -> list[str]:
     least = _NAMES.get(energy.least or "", "-")
     rates = (energy.rate, energy.break_even, energy.break_even_skipping)
     costs = (energy.snn, energy.dense, energy.quantised, energy.quantised_skipping)
-    return [name, *map(_joules, costs), least, *map(_share, rates)]
+    return [name, *map(joules, costs), least, *map(_share, rates)]
 
 
 # -- CSV -------------------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ class _Threads(click.IntRange):
     "--threads",
     type=_Threads(),
     metavar="N|auto",
-    help="Share samples out to N threads, auto: as many as there are processors; engine event.",
+    help="Share samples out to N threads, auto: as many as there are processors; engines event, "
+    "integer and spike-form.",
 )
 @click.option(
     "--kernels",
@@ -284,6 +285,8 @@ def _write(tally: Tally, session: Session, claim: FileClaim) -> None:
 
 
 def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> dict[str, Any]:
+    from snncc.runtime.contract import class_scores
+
     rates = tally.rates()
     found: dict[str, Any] = {
         "name": session.model.name,
@@ -305,19 +308,13 @@ def _result(session: Session, read: Dataset, tally: Tally, seconds: float) -> di
     }
     if (result := _class_result(session)) is not None:
         found["class_of"] = result.name
-        classes = _scores(result, tally).argmax(axis=1)
+        classes = class_scores(result, tally.readouts()).argmax(axis=1)
         found["predictions"] = classes.tolist()
         if read.y is not None:
             found |= accuracy(classes, read.y)
     if mask := mask_json(session.model, read):
         found["mask"] = mask
     return found | ({"notes": list(read.notes)} if read.notes else {})
-
-
-def _scores(result: Result, tally: Tally) -> Array:
-    """Of each sample, integers where they say it all, summed over timesteps."""
-    integers, (first, *_) = tally.readouts(), result.parts
-    return result.real(integers) if result.hosts else integers[first.name].sum(axis=0)
 
 
 def _told_by_engine(session: Session, tally: Tally, is_pipelined: bool) -> dict[str, Any]:

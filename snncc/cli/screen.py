@@ -198,15 +198,21 @@ def _completed(step: Step) -> float:
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of samples just done; seen only on a terminal."""
+def progress_bar(what: str, total: int, before: int = 0) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of samples just done; seen only on a terminal.
+
+    Args:
+        what: Is done.
+        total: Samples in all.
+        before: Of them an earlier run has done.
+    """
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.progress import Progress
 
     with Progress(console=_console(sys.stderr), transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(what, total=total, completed=before)
         yield lambda done: progress.advance(task, done)
 
 

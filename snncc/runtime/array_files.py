@@ -14,7 +14,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -26,7 +26,16 @@ from snncc.errors import BadInputError, Option, SnnccError, Words
 from snncc.runtime.masks import MASK
 from snncc.system.damage import damaged, open_regular, reason, require_whole_zip
 
-__all__ = ["FORMATS", "Rows", "npy_header", "read_arrays", "read_labels", "read_masks", "reading"]
+__all__ = [
+    "FORMATS",
+    "ArrayFile",
+    "Rows",
+    "npy_header",
+    "read_arrays",
+    "read_labels",
+    "read_masks",
+    "reading",
+]
 
 Array = npt.NDArray[Any]
 _T = TypeVar("_T")
@@ -125,6 +134,83 @@ def read_masks(path: Path, limit: int | None = None) -> Rows | None:
     return _read(path, npz, lambda *_: None)[1]
 
 
+class ArrayFile:
+    """A file of samples that is read in parts and kept open; see ``read_arrays``.
+
+    Packed files are read forward: a part that lies before the last one begins at the start again.
+
+    Args:
+        path: The file.
+        check: Told the shape of the samples, to refuse them.
+
+    Attributes:
+        kind: Name of the format.
+        shape, dtype: Of the samples, as stored.
+        labels: Of all samples, if the file has some.
+        has_masks: Whether an npz file has patch masks beside them.
+
+    Raises:
+        BadInputError: See ``read_arrays``; or columns come first in the file.
+    """
+
+    def __init__(self, path: Path, check: _Check = None) -> None:
+        self.path = path
+        self.labels: Rows | None = None
+        self._masks: _Stored | None = None
+        with reading(path), ExitStack() as stack:
+            file = stack.enter_context(open_regular(path))
+            self.kind = _sniff(path, file)
+            if self.kind == "npz":
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                self._open_members(archive, stack, check)
+            else:
+                self._x = _stored_single(path, file, self.kind, check, stack)
+            self._x.require_rows_first()
+            self._open = stack.pop_all()
+        self.shape, self.dtype = self._x.shape, self._x.dtype.newbyteorder("=")
+        self.has_masks = self._masks is not None
+
+    def _open_members(self, archive: zipfile.ZipFile, stack: ExitStack, check: _Check) -> None:
+        names = _array_names(archive)
+        x_name = _choose(self.path, names, _X_NAMES, (*_Y_NAMES, MASK))
+        y_name = next((name for name in _Y_NAMES if name in names), None)
+        self._x = _stored_member(self.path, archive, x_name, check, stack)
+        if y_name is not None:
+            self.labels = _read_member(self.path, archive, y_name, None)
+        if MASK in names:
+            self._masks = _stored_member(self.path, archive, MASK, None, stack)
+            self._masks.require_rows_first()
+
+    def samples(self, first: int, last: int) -> Array:
+        """Samples ``first`` to ``last - 1``.
+
+        Raises:
+            BadInputError: The file is damaged there.
+        """
+        with reading(self.path):
+            return self._x.part(first, last)
+
+    def masks(self, first: int, last: int) -> Array | None:
+        """Their patch masks, if the file has some.
+
+        Raises:
+            BadInputError: The file is damaged there.
+        """
+        if self._masks is None:
+            return None
+        with reading(self.path):
+            return self._masks.part(first, last)
+
+    @property
+    def mask_shape(self) -> tuple[int, ...]:
+        """Of all patch masks; () where there are none."""
+        return () if self._masks is None else self._masks.shape
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._open.close()
+
+
 def _read(
     path: Path, npz: Callable[[zipfile.ZipFile], _T], single: Callable[[BinaryIO, str], _T]
 ) -> tuple[str, _T]:
@@ -171,13 +257,21 @@ def _sniff(path: Path, file: BinaryIO) -> str:
 def _read_single(
     path: Path, file: BinaryIO, kind: str, limit: int | None, check: _Check = None
 ) -> Rows:
+    with ExitStack() as stack:
+        return _stored_single(path, file, kind, check, stack).rows(limit)
+
+
+def _stored_single(
+    path: Path, file: BinaryIO, kind: str, check: _Check, stack: ExitStack
+) -> _Stored:
+    """The array of a file that has one; what unpacks it is closed with the stack."""
     size = _size(file)
     if kind == "idx.gz":
-        with gzip.GzipFile(fileobj=file) as packed:
-            return _read_idx(path, cast(BinaryIO, packed), size * _DEFLATE_MAX_RATIO, limit, check)
+        packed = stack.enter_context(gzip.GzipFile(fileobj=file))
+        return _stored_idx(path, cast(BinaryIO, packed), size * _DEFLATE_MAX_RATIO, check)
     if kind == "npy":
-        return _read_npy(str(path), file, size, limit, check)
-    return _read_idx(path, file, size, limit, check)
+        return _stored_npy(str(path), file, size, check)
+    return _stored_idx(path, file, size, check)
 
 
 def _size(file: BinaryIO) -> int:
@@ -204,6 +298,14 @@ def _choose(path: Path, names: list[str], wanted: tuple[str, ...], never: tuple[
 def _read_member(
     path: Path, archive: zipfile.ZipFile, name: str, limit: int | None, check: _Check = None
 ) -> Rows:
+    with ExitStack() as stack:
+        return _stored_member(path, archive, name, check, stack).rows(limit)
+
+
+def _stored_member(
+    path: Path, archive: zipfile.ZipFile, name: str, check: _Check, stack: ExitStack
+) -> _Stored:
+    """An array of an npz file; what unpacks it is closed with the stack."""
     info = archive.getinfo(f"{name}.npy")
     where = f"{path}: array '{name}'"
     ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_MAX_RATIO}
@@ -212,16 +314,16 @@ def _read_member(
     packed = min(info.compress_size, path.stat().st_size)  # both sizes are only claims
     if info.file_size > packed * ratio[info.compress_type]:
         raise BadInputError(f"{where}: claims {info.file_size} bytes, more than the file can hold")
-    with archive.open(info) as member:
-        return _read_npy(where, cast(BinaryIO, member), info.file_size, limit, check)
+    member = stack.enter_context(archive.open(info))
+    return _stored_npy(where, cast(BinaryIO, member), info.file_size, check)
 
 
-def _read_npy(where: str, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
+def _stored_npy(where: str, stream: BinaryIO, size: int, check: _Check) -> _Stored:
     shape, fortran, dtype = npy_header(where, stream)
     if dtype.kind not in "buif":
         raise BadInputError(f"{where}: dtype {dtype} is not a number; objects are never unpickled")
-    stored = _Stored(where, stream, size - stream.tell(), shape, dtype, check)
-    return stored.rows(limit, columns_first=fortran)
+    start = stream.tell()
+    return _Stored(where, stream, start, size - start, shape, dtype, check, fortran)
 
 
 def npy_header(where: str, stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -243,13 +345,14 @@ def npy_header(where: str, stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.
     return shape, fortran, dtype
 
 
-def _read_idx(path: Path, stream: BinaryIO, size: int, limit: int | None, check: _Check) -> Rows:
+def _stored_idx(path: Path, stream: BinaryIO, size: int, check: _Check) -> _Stored:
     zeros, code, dims = struct.unpack(">HBB", stream.read(4))
     if zeros or code not in _IDX_TYPES or not 1 <= dims <= _IDX_MAX_DIMS:
         raise BadInputError(f"{path}: not an idx header; expected {FORMATS}")
     shape = struct.unpack(f">{dims}I", stream.read(4 * dims))
     dtype = np.dtype(_IDX_TYPES[code])
-    return _Stored(str(path), stream, size - stream.tell(), shape, dtype, check).rows(limit)
+    start = stream.tell()
+    return _Stored(str(path), stream, start, size - start, shape, dtype, check)
 
 
 @dataclass(frozen=True)
@@ -259,43 +362,84 @@ class _Stored:
     Attributes:
         where: Its name, for messages.
         stream: At its first value.
+        start: Where that is in the stream.
         room: At most so many bytes follow.
-        shape, dtype: As its header claims.
+        shape, dtype: As its header claims, which is checked.
         check: See ``read_arrays``.
+        columns_first: The first index runs fastest in the stream.
+
+    Raises:
+        BadInputError: There cannot be so many values, or ``check`` refuses them.
     """
 
     where: str
     stream: BinaryIO
+    start: int
     room: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     check: _Check
+    columns_first: bool = False
 
-    def rows(self, limit: int | None, columns_first: bool = False) -> Rows:
-        """The first ``limit`` rows, or all, after which nothing may follow.
-
-        Args:
-            limit: None: all.
-            columns_first: The first index runs fastest in the stream, so all of it is read.
-        """
-        needed = math.prod(self.shape) * self.dtype.itemsize
-        if min(self.shape, default=1) < 0 or needed > self.room:
-            claim = f"its header claims {list(self.shape)} {self.dtype}, {needed} bytes"
+    def __post_init__(self) -> None:
+        if min(self.shape, default=1) < 0 or self._bytes > self.room:
+            claim = f"its header claims {list(self.shape)} {self.dtype}, {self._bytes} bytes"
             raise damaged(self.where, f"{claim}, but at most {self.room} follow")
         if self.check is not None:
             self.check(self.shape)
+
+    @property
+    def _bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def require_rows_first(self) -> None:
+        """Rows can be read one after the other.
+
+        Raises:
+            BadInputError: They are scattered over the file, or there are none.
+        """
+        if not self.shape or 0 in self.shape:
+            raise BadInputError(
+                f"{self.where}: no samples, shape {list(self.shape)}; expected [N, ...]"
+            )
+        if self.columns_first and len(self.shape) > 1:
+            raise BadInputError(
+                f"{self.where}: is stored column by column (Fortran order), so that each sample is "
+                "scattered over the file; save numpy.ascontiguousarray(x)"
+            )
+
+    def part(self, first: int, last: int) -> Array:
+        """Rows ``first`` to ``last - 1``; after the last row of all nothing may follow."""
+        each = self._bytes // self.shape[0]
+        self.stream.seek(self.start + first * each)
+        out = np.empty((last - first, *self.shape[1:]), self.dtype)
+        self._fill(out, first * each)
+        if last == self.shape[0]:
+            self._require_end()
+        return _native(out)
+
+    def _require_end(self) -> None:
+        """Nothing follows; looking also lets zip and gzip check their checksum."""
+        if self.stream.read(1):
+            claim = f"{list(self.shape)} {self.dtype}"
+            raise BadInputError(f"{self.where}: bytes follow after {claim}; not a valid file")
+
+    def rows(self, limit: int | None) -> Rows:
+        """The first ``limit`` rows, or all, after which nothing may follow.
+
+        Args:
+            limit: None: all. Where columns come first, the whole array is read for any.
+        """
         total = self.shape[0] if self.shape else 0
         rows = total if limit is None else min(limit, total)
         out = np.empty((rows, *self.shape[1:]) if self.shape else (), self.dtype)
-        is_turned = columns_first and out.ndim > 1 and needed > 0
+        is_turned = self.columns_first and out.ndim > 1 and self._bytes > 0
         if is_turned:
             self._fill_columns(out.T, total, 0)
         else:
             self._fill(out, 0)
-        is_whole = rows == total or is_turned
-        if is_whole and self.stream.read(1):  # also lets zip and gzip check their checksum
-            claim = f"{list(self.shape)} {self.dtype}"
-            raise BadInputError(f"{self.where}: bytes follow after {claim}; not a valid file")
+        if rows == total or is_turned:
+            self._require_end()
         return Rows(_native(out), total)
 
     def _fill(self, out: Array, done: int) -> int:
@@ -304,8 +448,7 @@ class _Stored:
         while at < len(view):
             got: int = self.stream.readinto(view[at : at + _PIECE])  # type: ignore[attr-defined]
             if not got:
-                needed = math.prod(self.shape) * self.dtype.itemsize
-                raise damaged(self.where, f"{done + at} of {needed} bytes")
+                raise damaged(self.where, f"{done + at} of {self._bytes} bytes")
             at += got
         return done + at
 

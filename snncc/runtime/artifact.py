@@ -21,7 +21,14 @@ import numpy as np
 from snncc.errors import BadInputError
 from snncc.program import Program
 from snncc.runtime.array_files import reading
-from snncc.runtime.container import Blob, array_at, read_members, sha256, write_members
+from snncc.runtime.container import (
+    Blob,
+    array_at,
+    read_members,
+    sha256,
+    stream_sha256,
+    write_members,
+)
 from snncc.runtime.contract import InputContract, Output, Result, outputs_of, results_of
 from snncc.runtime.graph_store import (
     WEIGHTS,
@@ -44,7 +51,15 @@ if TYPE_CHECKING:
     from snncc.ir.fed import FedGraph
     from snncc.system.temporary import TemporaryFolder
 
-__all__ = ["PARTS", "RUNNABLE", "SCHEMA_VERSION", "CompiledModel", "load", "manifest_of"]
+__all__ = [
+    "PARTS",
+    "RUNNABLE",
+    "SCHEMA_VERSION",
+    "CompiledModel",
+    "load",
+    "manifest_of",
+    "read_model",
+]
 
 #: Stages that engines run: of these every file has the weights.
 RUNNABLE = ("quantised", "spiking")
@@ -294,15 +309,32 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         BadInputError: Missing, damaged, edited, of another version, or not a valid network.
     """
     source = Path(path)
-    with reading(source):  # whatever hostile bytes may raise is a message, not a traceback
-        with open_regular(source) as file:
-            members = read_members(file, str(source))
+    with reading(source), open_regular(source) as file:
+        return read_model(file, str(source))
+
+
+def read_model(file: BinaryIO, where: str, expected: str | None = None) -> CompiledModel:
+    """The model in an open ``.snn`` file; see ``load``.
+
+    Args:
+        file: Is read from its start.
+        where: Its name, for messages.
+        expected: sha256 of the file, to be sure that it is that one; None: any.
+
+    Raises:
+        BadInputError: See ``load``; or it is another file.
+    """
+    with reading(Path(where)):  # whatever hostile bytes may raise is a message, not a traceback
+        if expected is not None and stream_sha256(file) != expected:
+            raise BadInputError(f"{where}: is not the file that it was; it has been replaced")
+        file.seek(0)
+        members = read_members(file, where)
         try:
-            return _model_of(members, str(source))
+            return _model_of(members, where)
         except BadInputError as e:
-            if e.message.startswith(str(source)):
+            if e.message.startswith(where):
                 raise
-            raise e.within(f"{source}: ") from e
+            raise e.within(f"{where}: ") from e
 
 
 def _model_of(members: dict[str, bytes], where: str) -> CompiledModel:

@@ -19,7 +19,18 @@ from snncc.errors import BadInputError, Option, UsageError, Words
 from snncc.runtime.array_files import Rows, read_arrays, read_labels, read_masks, reading
 from snncc.runtime.images import read_folder
 
-__all__ = ["Dataset", "check_input", "normalise", "pieces", "read_data", "write_arrays"]
+__all__ = [
+    "Dataset",
+    "check_input",
+    "check_labels",
+    "check_shape",
+    "lacks_channel",
+    "normalise",
+    "pieces",
+    "read_data",
+    "with_channel",
+    "write_arrays",
+]
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
@@ -103,11 +114,11 @@ def read_data(
     if labels is not None:
         y = read_labels(Path(labels), limit)
     if y is not None:
-        _check_labels(y, total, Path(labels) if labels is not None else source)
+        check_labels(y, total, Path(labels) if labels is not None else source)
     mask = _masks_of(source, limit, total) if masks and not is_folder else None
-    x, notes = _with_channel(x, wanted, kind)
+    x, notes = with_channel(x, wanted, kind)
     if wanted is not None:
-        _check_shape((total, *x.shape[1:]), wanted, str(source))
+        check_shape((total, *x.shape[1:]), wanted, str(source))
         notes += _rounding(x)
     return Dataset(
         x,
@@ -148,7 +159,7 @@ def check_input(
     wanted = np.dtype(dtype)
     if wanted not in (np.uint8, np.float32):
         raise BadInputError(f"input: the network asks for {wanted}; only uint8 or float32 can be")
-    _check_shape(x.shape, tuple(int(n) for n in shape), where)
+    check_shape(x.shape, tuple(int(n) for n in shape), where)
     return _check_finite(_as_dtype(x, wanted, where), where)
 
 
@@ -224,7 +235,17 @@ def _check_limit(limit: int | None) -> None:
         raise UsageError(Words(Option("limit", limit), ": must be at least 1"))
 
 
-def _check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
+def check_shape(found: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
+    """Samples are of the shape that the network takes, and there are some.
+
+    Args:
+        found: ``[N, ...]`` of all samples.
+        shape: What the network takes of each.
+        where: What they are, for the message.
+
+    Raises:
+        BadInputError: They are not; with what could be done.
+    """
     if len(found) == len(shape) + 1 and found[1:] == shape and found[0]:
         return
     expected = ", ".join(map(str, ("N", *shape)))
@@ -237,7 +258,7 @@ def _shape_hint(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
         return "this is a single sample: add a batch axis, x[None]"
     if found[1:] == shape:
         return "there are no samples"
-    if _lacks_channel(found, shape):
+    if lacks_channel(found, shape):
         return "grey images without their channel: add it, numpy.expand_dims(x, -3)"
     if len(shape) == 3 and found[1:] == (*shape[1:], shape[0]):
         return "channels are last: transpose with x.transpose(0, 3, 1, 2)"
@@ -284,8 +305,17 @@ def _check_finite(x: Array, where: str) -> Array:
     return x
 
 
-def _check_labels(labels: Rows, samples: int, path: Path) -> None:
-    """Before they are int64, which the largest numbers are not."""
+def check_labels(labels: Rows, samples: int, path: Path) -> None:
+    """Labels are class indices, one for each sample, before they are int64, which not all fit.
+
+    Args:
+        labels: As stored.
+        samples: How many there are.
+        path: The file of the labels, for messages.
+
+    Raises:
+        BadInputError: They are not.
+    """
     y = labels.values
     if y.dtype.kind not in "ui" or y.ndim != 1:
         found = f"{y.dtype} {list(labels.shape)}"
@@ -313,8 +343,8 @@ def _per_channel(name: str, values: Sequence[float], x: Array) -> Array:
 
 def _read_samples(path: Path, shape: tuple[int, ...] | None, limit: int | None) -> _Read:
     def check(found: tuple[int, ...]) -> None:
-        if shape is not None and 0 not in found and found and not _lacks_channel(found, shape):
-            _check_shape(found, shape, str(path))
+        if shape is not None and 0 not in found and found and not lacks_channel(found, shape):
+            check_shape(found, shape, str(path))
 
     x, y, kind = read_arrays(path, limit, check)
     if x.values.ndim == 0 or x.values.size == 0:
@@ -327,19 +357,19 @@ def _read_images(path: Path, shape: tuple[int, ...] | None, limit: int | None) -
     return x, None if y is None else Rows(y[: len(x)], total), total, kind
 
 
-def _with_channel(
+def with_channel(
     x: Array, shape: tuple[int, ...] | None, kind: str
 ) -> tuple[Array, tuple[str, ...]]:
     """Grey samples with their channel axis, and a note of it if it was not stored."""
     is_bare_idx = shape is None and kind.startswith("idx") and x.ndim == 3
-    if not (is_bare_idx or (shape is not None and _lacks_channel(x.shape, shape))):
+    if not (is_bare_idx or (shape is not None and lacks_channel(x.shape, shape))):
         return x, ()
-    with_channel = np.expand_dims(x, -3)
-    found, taken = (", ".join(map(str, ("N", *a.shape[1:]))) for a in (x, with_channel))
-    return with_channel, (f"[{found}] taken as [{taken}], grey",)
+    whole = np.expand_dims(x, -3)
+    found, taken = (", ".join(map(str, ("N", *a.shape[1:]))) for a in (x, whole))
+    return whole, (f"[{found}] taken as [{taken}], grey",)
 
 
-def _lacks_channel(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def lacks_channel(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether these are the grey images, or sequences of them, that ``shape`` wants with a C."""
     return len(shape) in (3, 4) and shape[-3] == 1 and found[1:] == (*shape[:-3], *shape[-2:])
 

@@ -31,6 +31,7 @@ __all__ = [
     "npy_to_array",
     "read_members",
     "sha256",
+    "stream_sha256",
     "write_members",
 ]
 
@@ -42,12 +43,22 @@ _PADDING_ID = 0xD935  # extra field that zip tools use for alignment, and skip
 _LOCAL_HEADER = 30
 _ZIP64_EXTRA = 20
 _MAX_MEMBERS = 4096
+_PIECE = 1 << 20  # bytes hashed at a time
 _NAME = re.compile(r"[A-Za-z0-9_.:%~-]+(/[A-Za-z0-9_.:%~-]+)*")
 
 
 def sha256(data: bytes) -> str:
     """The hash of the data, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def stream_sha256(file: BinaryIO) -> str:
+    """The hash of all that a file holds, which is read from its start, piece by piece."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 # -- writing -------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ __all__ = [
     "Result",
     "by_timestep",
     "class_result",
+    "class_scores",
     "outputs_of",
     "results_of",
 ]
@@ -319,6 +320,17 @@ def results_of(program: Program) -> tuple[Result, ...]:
 def class_result(results: Sequence[Result]) -> Result | None:
     """The result whose largest number is the class: the first of one axis; None: all are maps."""
     return next((result for result in results if len(result.shape) == 1), None)
+
+
+def class_scores(result: Result, integers: Mapping[str, Array]) -> Array:
+    """Scores of each sample [N, classes], summed over timesteps; integers where they say it all.
+
+    Args:
+        result: Of ``class_result``.
+        integers: Output name -> integers (T, N, *shape).
+    """
+    first = result.parts[0]
+    return result.real(integers) if result.hosts else integers[first.name].sum(axis=0)
 
 
 def outputs_of(program: Program) -> tuple[Output, ...]:

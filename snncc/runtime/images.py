@@ -7,6 +7,7 @@ before any are decoded; and only regular files are opened.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -27,7 +28,17 @@ from snncc.system.damage import open_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FORMATS", "MOST_PIXELS", "decode", "read_folder"]
+__all__ = [
+    "FORMATS",
+    "MOST_PIXELS",
+    "SUFFIXES",
+    "decode",
+    "decode_bytes",
+    "images_of",
+    "most_bytes",
+    "read_folder",
+    "require_images",
+]
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +47,8 @@ FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 #: Of an image whose size nobody has said; 8192 by 8192.
 MOST_PIXELS = 1 << 26
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+#: What names of image files end with.
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _BYTES_PER_PIXEL = 16  # of a file: four channels of 16 bits, twice
 _BYTES_BESIDES = 1 << 24  # thumbnails, profiles and texts
 
@@ -55,9 +67,8 @@ def read_folder(
         BadInputError: Not such a folder, or an image in it cannot be taken.
         MissingDependencyError: Pillow is not installed.
     """
-    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
-        raise BadInputError(f"{folder}: images are [1|3, H, W], the network takes {list(shape)}")
-    files, y = _list(folder)
+    require_images(folder, shape)
+    files, y = images_of(folder)
     chosen = files[:limit]
     first = decode(chosen[0], shape)
     x = np.empty((len(chosen), *first.shape), np.uint8)
@@ -67,7 +78,26 @@ def read_folder(
     return x, y, len(files), kind
 
 
-def _list(folder: Path) -> tuple[list[Path], Array | None]:
+def require_images(where: Path, shape: tuple[int, ...] | None) -> None:
+    """The network takes images.
+
+    Args:
+        where: What holds them, for the message.
+        shape: What it takes of a sample; None: nobody knows.
+
+    Raises:
+        BadInputError: It takes something else.
+    """
+    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
+        raise BadInputError(f"{where}: images are [1|3, H, W], the network takes {list(shape)}")
+
+
+def images_of(folder: Path) -> tuple[list[Path], Array | None]:
+    """The images of a folder in order, and their classes if there are sub-folders.
+
+    Raises:
+        BadInputError: Not such a folder, see ``read_folder``.
+    """
     visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     classes = [entry for entry in visible if entry.is_dir()]
     flat = _images(visible)
@@ -89,7 +119,7 @@ def _images(entries: list[Path]) -> list[Path]:
     return [
         entry
         for entry in entries
-        if entry.suffix.lower() in _SUFFIXES
+        if entry.suffix.lower() in SUFFIXES
         and not entry.name.startswith(".")
         and not entry.is_dir()
     ]
@@ -110,20 +140,38 @@ def decode(path: Path, shape: tuple[int, ...] | None = None) -> Array:
             bits.
         MissingDependencyError: Pillow is not installed.
     """
+    with reading(path), open_regular(path) as file:
+        return _decoded(path, file, shape)
+
+
+def decode_bytes(where: Path, data: bytes, shape: tuple[int, ...] | None = None) -> Array:
+    """One image that lies in another file; see ``decode``.
+
+    Args:
+        where: That file and the image's name in it, for messages.
+        data: Of the image.
+        shape: As of ``decode``.
+
+    Raises:
+        BadInputError, MissingDependencyError: See ``decode``.
+    """
+    with reading(where), io.BytesIO(data) as file:
+        return _decoded(where, file, shape)
+
+
+def _decoded(path: Path, file: BinaryIO, shape: tuple[int, ...] | None) -> Array:
     try:
         import PIL.Image
     except ImportError as error:
         hint = "pip install 'snncc[images]'"
-        raise MissingDependencyError(f"folders of images need pillow; {hint}") from error
+        raise MissingDependencyError(f"images need pillow; {hint}") from error
     logging.getLogger("PIL").addHandler(_SILENT)  # what it logs of a file is in our own words, too
-    pixels = MOST_PIXELS if shape is None else shape[1] * shape[2]
-    with reading(path), open_regular(path) as file:
-        _check_bytes(path, file, pixels)
-        with _opened(PIL.Image, path, file) as image:
-            _check_image(path, image, shape)
-            grey = image.mode in ("1", "L", "LA") if shape is None else shape[0] == 1
-            with _quiet() if image.format == "TIFF" else nullcontext():
-                values = np.asarray(image.convert("L" if grey else "RGB"))
+    _check_bytes(path, file, MOST_PIXELS if shape is None else shape[1] * shape[2])
+    with _opened(PIL.Image, path, file) as image:
+        _check_image(path, image, shape)
+        grey = image.mode in ("1", "L", "LA") if shape is None else shape[0] == 1
+        with _quiet() if image.format == "TIFF" else nullcontext():
+            values = np.asarray(image.convert("L" if grey else "RGB"))
     return values[None] if grey else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
@@ -168,10 +216,15 @@ def _quiet() -> Iterator[None]:
             os.close(kept)
 
 
+def most_bytes(pixels: int) -> int:
+    """How many bytes an image of so many pixels may take."""
+    return pixels * _BYTES_PER_PIXEL + _BYTES_BESIDES
+
+
 def _check_bytes(path: Path, file: BinaryIO, pixels: int) -> None:
     """Some readers take the whole file into memory before they know the size of the image."""
     size = file.seek(0, 2)
-    if size > pixels * _BYTES_PER_PIXEL + _BYTES_BESIDES:
+    if size > most_bytes(pixels):
         raise _too_large(path, f"{size} bytes, more than an image of {pixels} pixels needs")
     file.seek(0)
 

@@ -72,7 +72,8 @@ class Session:
             ``executor`` (``direct``, ``lava``), ``lava_python`` and ``timeout`` are of ``lava``.
             ``threads`` is how many threads compute one run, 1 to 1024: the one that calls, and
             others that all runs share; ``"auto"`` are as many as this process may keep busy, by
-            its processors, their affinity and the quota of its control groups.
+            its processors, their affinity and the quota of its control groups. ``integer`` and
+            ``spike-form`` have ``threads``, too: those of ONNX Runtime, ``"auto"`` by default.
 
     Raises:
         BadInputError: The file is not a valid ``.snn``.
