@@ -87,6 +87,20 @@ class CompiledModel:
         return self.program.name
 
     @property
+    def sha256(self) -> str:
+        """What tells this artefact from all others: of its manifest, which has every member's hash.
+
+        As ``manifest.json`` of a file says; of a model that was not loaded, as its file would say.
+
+        Raises:
+            BadInputError: The model is invalid.
+        """
+        hashes = self.hashes or {k: sha256(v) for k, v in _members_of(self).items()}
+        if not self.hashes:
+            hashes.pop("manifest.json")
+        return _own_hash({**self.manifest, "members": hashes})
+
+    @property
     def report(self) -> Report:
         """What the compiler did, proved, measured and verified.
 
