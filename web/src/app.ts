@@ -108,7 +108,7 @@ export class App {
     const { document: { timesteps, ticks, report }, populations } = this.network;
     const neurons = populations.reduce((sum, fact) => sum + (fact.neurons ?? 0), 0);
     const verified = report.verify ? (report.verify.mismatched ? `${integer(report.verify.mismatched)} spikes differ` : "verified, no spike differs") : "not verified";
-    return [plural(populations.length, "population"), `${short(neurons)} neurons`, `T×D ${timesteps}×${ticks}`, `${report.windows} windows, ${report.latency_ticks} ticks`,
+    return [plural(populations.length, "population"), `${short(neurons)} neurons`, `T×D ${timesteps}×${ticks}`, `${integer(timesteps * report.windows)} windows, ${integer(timesteps * report.latency_ticks)} ticks`,
       typeof report.weight_bits === "number" ? `${report.weight_bits}-bit weights` : "", verified].filter(Boolean).join("  ·  ");
   }
 

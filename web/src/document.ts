@@ -181,7 +181,8 @@ export interface ProfileLayer {
 
 export interface EnergyModel extends LayerEnergy {
   description: string;
-  formula: string[];
+  /** By way; of an accounting only some. */
+  formula: Record<string, string>;
   constants: Record<string, number | string>;
   sources: string[];
 }

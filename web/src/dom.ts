@@ -35,8 +35,14 @@ export function pairs(rows: [string, Child][]): HTMLElement {
   return h("dl", { class: "pairs" }, ...shown.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
+/** A part of the details of a box, whose name is a heading above it. */
 export function section(title: string, ...children: Child[]): HTMLElement {
   return h("section", {}, h("h3", {}, title), ...children);
+}
+
+/** A part of a view. */
+export function part(title: string, ...children: Child[]): HTMLElement {
+  return h("section", {}, h("h2", {}, title), ...children);
 }
 
 export interface Column<Row> {

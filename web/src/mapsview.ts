@@ -1,6 +1,6 @@
 /** Spike maps of a population over the ticks of a sample, and its raster. */
 import type { NetworkDocument, Sample } from "./document";
-import { h, section } from "./dom";
+import { h, part } from "./dom";
 import { integer, plural } from "./format";
 import { type Counts, chosen, countAt, tickMap, unpacked } from "./maps";
 import type { Network } from "./network";
@@ -22,17 +22,17 @@ export class MapsView {
   constructor(private readonly network: Network) {
     const { maps } = network.document;
     if (!maps?.samples.length) {
-      this.element = section("Spike maps", h("p", {}, missing(network.document)));
+      this.element = part("Spike maps", h("p", {}, missing(network.document)));
       return;
     }
     this.sample.append(...maps.samples.map((sample, i) => h("option", { value: i }, String(sample.index))));
     this.population.append(...network.populations.map((fact) => h("option", { value: fact.name }, fact.module || fact.name)));
     for (const field of [this.sample, this.population, this.channel]) field.addEventListener("change", () => void this.draw());
     const field = (label: string, input: HTMLElement) => [h("label", { for: input.id }, label), input];
-    this.element = section("Spike maps and raster",
+    this.element = part("Spike maps and raster",
       h("p", { class: "field" }, ...field("Sample", this.sample), ...field("Population", this.population), ...field("Channel", this.channel)),
       h("p", { class: "quiet" }, `${originOf(maps.origin)}: ${plural(maps.samples.length, "sample")} of ${maps.available}. Over all channels a pixel is the stronger the more of them fire.`),
-      this.note, this.pictures, h("h4", {}, "Rasters"), this.raster);
+      this.note, this.pictures, h("h3", {}, "Rasters"), this.raster);
   }
 
   show(population: string): void {
@@ -56,13 +56,13 @@ export class MapsView {
     if (asked !== this.asked) return;
     this.paint(counts, input, sample);
     const all = await this.networkRaster(sample);
-    if (asked === this.asked) this.raster.append(all);
+    if (asked === this.asked) this.raster.prepend(all);
   }
 
   /** Some neurons of every population, each in its own windows of the clock. */
   private async networkRaster(sample: Sample): Promise<HTMLElement> {
-    const { report, ticks } = this.network.document;
-    const most = Math.max(1, Math.min(12, Math.floor(480 / this.network.populations.length)));
+    const { ticks, timesteps } = this.network.document;
+    const most = Math.max(1, Math.min(24, Math.floor(640 / this.network.populations.length)));
     const rows: Raster["rows"] = [];
     for (const fact of this.network.populations) {
       const map = sample.counts[fact.name];
@@ -70,7 +70,8 @@ export class MapsView {
       const counts = await unpacked(map);
       for (const neuron of chosen(counts.data.length / counts.timesteps, most)) rows.push(spikesOf(counts, neuron, fact.D ?? 1, (timestep) => ((fact.window ?? 0) + timestep) * ticks));
     }
-    const columns = rows.flat().reduce((a, b) => Math.max(a, b + 1), report.latency_ticks);
+    const last = Math.max(...this.network.populations.map((fact) => fact.window ?? 0));
+    const columns = (last + timesteps) * ticks;
     return rasterFigure({ rows, columns }, `The network: up to ${plural(most, "neuron")} of each population, from the first to the last; ${plural(columns, "clock tick")}`);
   }
 

@@ -1,7 +1,7 @@
 /** Whole-network views: populations, passes, verification and precision, activity, energy. */
 import { bars, heat, meter, series, withMeter, type Bar } from "./charts";
 import type { EnergyModel, Fact, LayerEnergy, Pass, Population, Profile, ProfileLayer, Way } from "./document";
-import { type Column, button, h, pairs, section, table } from "./dom";
+import { type Column, button, h, pairs, part, table } from "./dom";
 import { energy, integer, percent, plural, shape, short } from "./format";
 import { activityOrigin } from "./details";
 import type { Network } from "./network";
@@ -68,7 +68,7 @@ export function passesPanel(network: Network, hooks: PanelHooks): HTMLElement[] 
   const told = law ? `Imported graph beside ${law.against}: ${plural(law.values, "value")} compared on ${plural(law.samples, "sample")}, off by ${law.worst.toExponential(1)} of sum|w||a| at most (${law.margin.toExponential(0)} allowed). ` : "";
   return [
     table("Passes in the order in which they ran, and how many nodes of each stage they made", columns, network.document.passes),
-    section("From stage to stage", ...stages.map((stage) => changesLine(network, stage))),
+    part("From stage to stage", ...stages.map((stage) => changesLine(network, stage))),
     h("p", { class: "quiet" }, told),
   ];
 }
@@ -159,7 +159,7 @@ export function activityPanel(network: Network, hooks: PanelHooks, maps: HTMLEle
   };
   return [
     h("p", { class: "quiet" }, activityOrigin(network)),
-    profile ? section("Spikes in each clock tick", series(profile.events.per_tick, "mean spikes of a sample in each clock tick"), h("p", { class: "quiet" }, `Mean ${short(profile.events.mean)} a tick; the most that one sample had in a tick is ${short(profile.events.peak)}.`)) : null,
+    profile ? part("Spikes in each clock tick", series(profile.events.per_tick, "mean spikes of a sample in each clock tick"), h("p", { class: "quiet" }, `Mean ${short(profile.events.mean)} a tick; the most that one sample had in a tick is ${short(profile.events.peak)}.`)) : null,
     silent.length ? h("p", {}, `Silent: ${silent.map((row) => row.module || row.name).join(", ")}.`) : h("p", {}, "Every population fired."),
     table("Populations, per sample", columns, rows, pick),
     maps,
@@ -186,14 +186,16 @@ export function energyPanel(network: Network, hooks: PanelHooks, chosen: string,
   return [
     modelField(names, name, model, choose),
     h("p", { class: "quiet" }, activityOrigin(network)),
-    section("Energy per sample", bars(rows), h("p", {}, standing(model))),
+    part("Energy per sample", bars(rows), h("p", {}, standing(model))),
     totals(profile),
     layersTable(profile, name, (layer) => {
       const fact = network.facts.get(layer.name);
       if (fact) hooks.population(fact);
     }),
-    section("How it is reckoned", ...model.formula.map((line) => h("p", { class: "formula" }, line)),
-      pairs(Object.entries(model.constants).map(([key, value]): [string, string] => [key, String(value)])),
+    part("How it is reckoned",
+      pairs(Object.entries(model.formula).map(([way, text]) => [WAYS.find((known) => known.way === way)?.name ?? way, h("span", { class: "formula" }, text)])),
+      h("h3", {}, "Constants"), pairs(Object.entries(model.constants).map(([key, value]): [string, string] => [key, String(value)])),
+      h("h3", {}, "Sources"),
       h("ul", { class: "sources" }, ...model.sources.map((source) => h("li", {}, source)))),
   ];
 }
@@ -215,7 +217,7 @@ export function standing(model: LayerEnergy): string {
 }
 
 function totals(profile: Profile): HTMLElement {
-  return section("Operations per sample", pairs([
+  return part("Operations per sample", pairs([
     ["spikes", short(profile.spikes)], ["SOPs", short(profile.sops)], ["effective ACs", short(profile.acs)], ["MACs", short(profile.macs)], ["dense multiply-adds", short(profile.dense)],
   ]));
 }

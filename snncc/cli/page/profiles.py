@@ -64,7 +64,7 @@ _FIELDS = {
     "energy": {
         Any: {
             "description": (str,),
-            "formula": [(str,)],
+            "formula": {Any: (str,)},
             "constants": {Any: (int, float, str)},
             "sources": [(str,)],
             **_ENERGY,
