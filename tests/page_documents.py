@@ -70,7 +70,12 @@ def profile_of(model, samples=2) -> dict[str, Any]:
     """What ``snncc profile`` writes, as far as pages read it; the figures are made up."""
     ways = dict.fromkeys(("snn", "dense", "quantised", "quantised_skipping"), 1.5)
     rates = {"rate": 0.1, "break_even": None, "break_even_skipping": 0.2, "least": "snn"}
-    told = {"description": "made up", "formula": {"snn": "SOPs x 1"}, "constants": {"a": 1}, "sources": []}
+    told = {
+        "description": "made up",
+        "formula": {"snn": "SOPs x 1"},
+        "constants": {"a": 1},
+        "sources": [],
+    }
     counts = model.reference.counts
     populations = [
         {

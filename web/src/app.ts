@@ -286,6 +286,7 @@ export class App {
     this.stageName = name;
     this.selected = null;
     this.markedPass = "";
+    this.graphView.clear(); // its boxes are those of the other stage
     this.drawStages();
     this.select(kept ? this.graph.find(kept) : null, Boolean(kept));
     void this.layOut().then(() => (this.selected === null ? this.graphView.fit() : this.graphView.reveal(this.selected, true)));
@@ -451,7 +452,7 @@ function legend(): HTMLElement {
   const kinds = [["neuron", "neurons"], ["layer", "layer with weights"], ["product", "attention, products"], ["sum", "sum"], ["pool", "pool"], ["view", "same numbers, other axes"]];
   return h("details", { class: "legend" }, h("summary", {}, "Legend"),
     h("ul", {}, ...kinds.map(([kind, text]) => h("li", {}, h("span", { class: `swatch ${kind}` }), text ?? "")),
-      h("li", {}, h("span", { class: "swatch bars" }), "bars in a block: its populations, by spikes per neuron (else by changed activations)"),
+      h("li", {}, h("span", { class: "swatch strip" }), "bars in a block: its populations, by spikes per neuron (else by changed activations)"),
       h("li", {}, h("span", { class: "swatch dot" }), "new or changed in this stage")),
     h("p", {}, "Drag or scroll to pan, Ctrl and scroll to zoom. Click a box for details, its sign (or double-click) to open it. Keys: / search, arrows to walk, Enter to open, 1–4 stage, + − 0 zoom, [ ] close and open all."));
 }

@@ -71,7 +71,7 @@ function ofBlock(network: Network, graph: StageGraph, id: string, hooks: Details
     const own = new Set(potentials.flatMap((fact) => fact.projections ?? []));
     return [...head, ...[...populations, ...potentials].flatMap((fact) => ofFact(network, fact, hooks)), ...[...shown].filter((p) => !own.has(p)).map(ofProjection)];
   }
-  return [...head, listOf(network, graph, populations, hooks)];
+  return [...head, listOf(network, graph, populations, `${id.slice(2)}.`, hooks)];
 }
 
 function weightsOf(network: Network, graph: StageGraph, id: string): string {
@@ -81,12 +81,13 @@ function weightsOf(network: Network, graph: StageGraph, id: string): string {
   return count ? integer(count) : "";
 }
 
-function listOf(network: Network, graph: StageGraph, populations: Fact[], hooks: DetailsHooks): HTMLElement {
+function listOf(network: Network, graph: StageGraph, populations: Fact[], within: string, hooks: DetailsHooks): HTMLElement {
   const rows = populations.map((fact) => {
     const activity = network.activity.get(fact.name);
     const target = graph.nodesOf(fact.name)[0];
-    const name = button(fact.module || fact.name, () => hooks.select(`n:${target ?? 0}`), { class: "link" });
-    return h("tr", {}, h("th", { scope: "row" }, target === undefined ? fact.module : name), h("td", { class: "number" }, shape(fact.shape)),
+    const told = fact.module.startsWith(within) ? fact.module.slice(within.length) : fact.module || fact.name;
+    const name = button(told, () => hooks.select(`n:${target ?? 0}`), { class: "link", title: fact.module });
+    return h("tr", {}, h("th", { scope: "row" }, target === undefined ? told : name), h("td", { class: "number" }, shape(fact.shape)),
       h("td", { class: "number" }, activity ? short(activity.mean_count) : percent(fact.changed)));
   });
   const last = network.activity.size ? "spikes/neuron" : "changed";

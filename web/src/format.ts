@@ -57,3 +57,8 @@ export function plural(count: number, what: string): string {
 export function fitted(text: string, most: number): string {
   return text.length <= most ? text : `…${text.slice(text.length - most + 1)}`;
 }
+
+/** At most so many characters of a sentence: its beginning. */
+export function begun(text: string, most: number): string {
+  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+}

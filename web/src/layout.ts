@@ -31,7 +31,7 @@ export interface Scene {
 }
 
 export const NODE = { width: 176, height: 34 };
-export const BLOCK = { width: 208, height: 52 };
+export const BLOCK = { width: 216, height: 52 };
 const PAD = 12;
 const HEAD = 22;
 /** dagre takes more than linear time: what is larger is laid out in rows. */

@@ -20,12 +20,12 @@ export class Outline {
   }
 
   show(root: Block, selected: string | null): void {
-    const hadFocus = this.element.contains(document.activeElement);
+    const focused = document.activeElement instanceof HTMLElement && this.element.contains(document.activeElement) ? (document.activeElement.dataset.id ?? null) : null;
     this.selected = selected;
     this.element.replaceChildren(...this.rows(root, 1));
-    const stop = this.rowOf(selected) ?? this.element.querySelector<HTMLElement>("[role=treeitem]");
+    const stop = this.rowOf(focused) ?? this.rowOf(selected) ?? this.element.querySelector<HTMLElement>("[role=treeitem]");
     if (stop) stop.tabIndex = 0;
-    if (hadFocus) stop?.focus();
+    if (focused !== null) stop?.focus();
     this.rowOf(selected)?.scrollIntoView({ block: "nearest" });
   }
 

@@ -6,6 +6,8 @@ export interface Hit {
   text: string;
   /** What it is, for people. */
   note: string;
+  /** What it is found by as well: its module. */
+  also?: string;
 }
 
 /** The best hits first: whole names, then ends of paths, then parts, then letters in order. */
@@ -13,7 +15,7 @@ export function search(graph: StageGraph, query: string, most = 40): Hit[] {
   const wanted = query.trim().toLowerCase();
   if (!wanted) return [];
   return candidates(graph)
-    .map((hit) => ({ hit, score: Math.max(score(hit.text.toLowerCase(), wanted), score(hit.note.toLowerCase(), wanted) - 2) }))
+    .map((hit) => ({ hit, score: Math.max(score(hit.text.toLowerCase(), wanted), score(hit.note.toLowerCase(), wanted) - 2, score(hit.also?.toLowerCase() ?? "", wanted) - 1) }))
     .filter(({ score: found }) => found > 0)
     .sort((a, b) => b.score - a.score || a.hit.text.length - b.hit.text.length)
     .slice(0, most)
@@ -22,7 +24,7 @@ export function search(graph: StageGraph, query: string, most = 40): Hit[] {
 
 function candidates(graph: StageGraph): Hit[] {
   const blocks = [...graph.blocks.values()].filter((block) => block.path);
-  const nodes = graph.stage.nodes.map((node, index) => ({ id: `n:${index}`, text: node.name, note: node.op }));
+  const nodes = graph.stage.nodes.map((node, index) => ({ id: `n:${index}`, text: node.name, note: node.op, also: node.module ?? "" }));
   return [...blocks.map((block) => ({ id: `b:${block.path}`, text: block.path, note: "block" })), ...nodes];
 }
 

@@ -70,6 +70,8 @@ test("arrow keys walk the outline", () => {
   outline.element.querySelector<HTMLElement>("[role=treeitem]")?.focus();
   press("ArrowDown");
   expect((document.activeElement as HTMLElement).dataset.id).toBe(`b:${QUOTED}`);
+  outline.show(graph.root, null);
+  expect((document.activeElement as HTMLElement).dataset.id).toBe(`b:${QUOTED}`); // drawn anew, focus stays
   press("ArrowRight");
   press("Enter");
   expect(moved).toEqual([`open ${QUOTED}`, `select b:${QUOTED}`]);
