@@ -19,7 +19,7 @@ const VIEWS = ["graph", "populations", "passes", "verification", "activity", "en
 type ViewName = (typeof VIEWS)[number];
 
 /** So many boxes are opened to begin with. */
-const FIRST = 26;
+const FIRST = 48;
 /** Links name the stage where it is another one. */
 const USUAL_STAGE = "spiking";
 

@@ -254,7 +254,7 @@ export class GraphView {
     const most = Math.floor((width - 22) / LETTER);
     group.append(s("text", { x: kind === "node" ? 12 : 10, y: kind === "node" ? 14.5 : 17, class: "title" }, fitted(look.title, kind === "open" ? most : most - 2)));
     group.append(s("title", {}, look.title));
-    if (kind !== "open") group.append(s("text", { x: kind === "node" ? 12 : 10, y: kind === "node" ? 27.5 : 31, class: "sub" }, begun(look.sub, Math.floor((width - 18) / 5.3))));
+    if (kind !== "open") group.append(s("text", { x: kind === "node" ? 12 : 10, y: kind === "node" ? 27.5 : 31, class: "sub" }, begun(look.sub, Math.floor((width - 18) / 5.6))));
     if (kind === "block") group.append(...strip(look.bars ?? [], width, height));
     if (kind !== "node") group.append(this.sign(box));
     if (look.mark) group.append(s("circle", { cx: width - 8, cy: height - 8, r: 3.5, class: "dot" }));

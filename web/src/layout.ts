@@ -1,6 +1,7 @@
 /** Where boxes and edges go: every open block is laid out by dagre on its own, from the inside out. */
 import { Graph, layout as runDagre } from "@dagrejs/dagre";
 import { type Block, type Item, allBlocks, blockTree, chains, itemsOf } from "./blocks";
+import { inColumns } from "./columns";
 import type { GraphNode } from "./document";
 
 export interface Box {
@@ -147,14 +148,15 @@ function idOf(item: Item): string {
   return item.block ? `b:${item.block.path}` : `n:${item.node}`;
 }
 
-interface Placed {
+export interface Placed {
   x: number;
   y: number;
   width: number;
   height: number;
 }
 
-interface Arrangement {
+/** What a block shows, from (0, 0); routes that come in or go out have no box at that end. */
+export interface Arrangement {
   places: Map<string, Placed>;
   routes: { value: number; from: string; to: string; points: number[] }[];
   ins: Map<number, number>;
@@ -227,7 +229,7 @@ function alike(sizes: Map<string, { width: number; height: number }>, level: Lev
   const plain: Level = { edges: local(level.edges), ins: local(level.ins), outs: local(level.outs) };
   const measures = [...sizes.values()].map(({ width, height }) => ({ width, height }));
   const key = JSON.stringify([measures, [...plain.edges.values()], [...plain.ins.values()], [...plain.outs.values()]]);
-  const made = known.get(key) ?? byDagre(new Map(measures.map((size, i) => [String(i), size])), plain);
+  const made = known.get(key) ?? inColumns(byDagre(new Map(measures.map((size, i) => [String(i), size])), plain));
   known.set(key, made);
   const names = [...sizes.keys()];
   const named = (id: string) => (id === "" ? "" : (names[Number(id)] ?? ""));
