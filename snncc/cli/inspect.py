@@ -10,7 +10,7 @@ import click
 
 from snncc.cli import report_lines, tables
 from snncc.cli.files import check_input_file, check_output_file, write_file
-from snncc.cli.screen import Screen, plural, printable, progress_bar, size, write_json
+from snncc.cli.screen import Screen, file_size, plural, printable, progress_bar, size, write_json
 from snncc.cli.shared_options import PATH, data_option, file_argument
 from snncc.errors import UsageError
 from snncc.ir.names import RESULT
@@ -39,6 +39,8 @@ passes     what each pass rewrote and how it was checked
 bounds     proved and observed range of every membrane potential, and bits left
 resources  what the network would take of a chip (loihi2), under an assumed layout
 diff       two stages as a unified diff
+
+With --html all of it is written as one page for a browser, which needs no network.
 """
 
 
@@ -62,6 +64,15 @@ diff       two stages as a unified diff
     "Observe potentials on it: npz, npy, idx or a folder. Default: what the compiler saw. (bounds)"
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only its first N samples.")
+@click.option(
+    "--html", "html", type=PATH, metavar="FILE", help="Write a page that shows all of it there."
+)
+@click.option(
+    "--profile",
+    type=PATH,
+    metavar="FILE",
+    help="What 'snncc profile -o FILE' wrote: activity, operations and energy. (--html)",
+)
 @click.option("-o", "out", type=PATH, metavar="FILE", help="Write there, not to stdout.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 def inspect_(
@@ -73,10 +84,18 @@ def inspect_(
     kind: str,
     data: Path | None,
     limit: int | None,
+    html: Path | None,
+    profile: Path | None,
     out: Path | None,
     force: bool,
 ) -> None:
     """Show a view of the file."""
+    if profile is not None and html is None:
+        raise UsageError("--profile belongs to --html")
+    if html is not None:
+        _check_alone(view, stage, before, after, kind, data, limit, out)
+        _write_page(file, html, profile, force)
+        return
     _check_options(view, stage, before, after, kind, out)
     _check_data(view, data, limit)
     check_input_file(file)
@@ -113,6 +132,28 @@ def _check_options(
         raise UsageError(
             "--format onnx writes the graph of a stage: inspect FILE graph -o OUT.onnx"
         )
+
+
+def _check_alone(view: str, *others: object) -> None:
+    """The page shows every view: no option that chooses one belongs to it."""
+    if view != _VIEWS[0] or any(other not in (None, "text") for other in others):
+        raise UsageError("--html writes a page with all views: only --profile and -f belong to it")
+
+
+def _write_page(file: Path, html: Path, profile: Path | None, force: bool) -> None:
+    check_input_file(file)
+    if profile is not None:
+        check_input_file(profile)
+    check_output_file(html, force)
+    from snncc.cli.page import page
+    from snncc.cli.page.profiles import read_profile
+    from snncc.runtime.artifact import load
+
+    model = load(file)
+    known = read_profile(profile, model) if profile is not None else None
+    data = page(model, known)
+    write_file(html, data, force)
+    Screen().line("wrote", str(html), file_size(len(data)))
 
 
 def _check_data(view: str, data: Path | None, limit: int | None) -> None:

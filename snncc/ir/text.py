@@ -13,7 +13,7 @@ import onnx_ir as ir
 from snncc.ir.graphs import constant, provenance
 from snncc.ir.stages import stage_of
 
-__all__ = ["describe_array", "diff", "dump"]
+__all__ = ["attribute_text", "declared", "describe_array", "diff", "dump"]
 
 _TYPES = {
     "FLOAT": "f32",
@@ -61,18 +61,23 @@ def _number(value: Any) -> str:
     return f"{float(value):.4g}" if np.issubdtype(type(value), np.floating) else str(int(value))
 
 
-def _declare(value: ir.Value) -> str:
+def declared(value: ir.Value) -> str:
+    """Dtype and shape, e.g. ``u8[N,16,28,28]``."""
     kind = _TYPES.get(value.dtype.name, value.dtype.name.lower()) if value.dtype else "?"
     sizes = [str(d) for d in value.shape] if value.shape is not None else ["?"]
     shape = ",".join("?" if d == "None" else d for d in sizes)
-    return f"%{value.name}: {kind}[{shape}]"
+    return f"{kind}[{shape}]"
+
+
+def _declare(value: ir.Value) -> str:
+    return f"%{value.name}: {declared(value)}"
 
 
 def _node(node: ir.Node) -> str:
     out = ", ".join(_declare(o) for o in node.outputs)
     args = ", ".join(_argument(v) for v in node.inputs)
     attributes = " ".join(
-        f"{k}={_attribute(v)}" for k, v in sorted(node.attributes.items()) if v.name != "body"
+        f"{k}={attribute_text(v)}" for k, v in sorted(node.attributes.items()) if v.name != "body"
     )
     text = f"{out} = {node.op_type}({args})" + (f" {{{attributes}}}" if attributes else "")
     origin = provenance(node)
@@ -89,7 +94,8 @@ def _argument(value: ir.Value | None) -> str:
     return f"%{value.name}"
 
 
-def _attribute(found: ir.Attr) -> str:
+def attribute_text(found: ir.Attr) -> str:
+    """The value of an attribute."""
     value = found.value
     if isinstance(value, tuple):
         return "[" + ",".join(str(v) for v in value) + "]"
