@@ -23,7 +23,7 @@ from snncc.frontends.tidy import users_line
 from snncc.ir.exact import Exact, fraction_of
 from snncc.ir.graphs import Provenance, constant, set_provenance
 
-__all__ = ["faults_of", "name_calls", "prepare", "take_numbers"]
+__all__ = ["argument", "faults_of", "name_calls", "prepare", "take_numbers"]
 
 _aten = torch.ops.aten
 
@@ -48,7 +48,7 @@ def _clamp(node: Node) -> None:
 
 def _avg_pool(node: Node) -> None:
     """An average over another divisor than the window's size: of what is larger by the ratio."""
-    divisor = _argument(node, "divisor_override")
+    divisor = argument(node, "divisor_override")
     if divisor is None:
         return
     x, kernel = node.args[0], node.args[1]
@@ -56,9 +56,9 @@ def _avg_pool(node: Node) -> None:
     with node.graph.inserting_before(node):
         larger = _like(node, _aten.mul.Tensor, (x, float(prod(sizes))))
         scaled = _like(node, _aten.div.Tensor, (larger, float(divisor)))
-    plain = {"ceil_mode": _argument(node, "ceil_mode"), "count_include_pad": True}
+    plain = {"ceil_mode": argument(node, "ceil_mode"), "count_include_pad": True}
     names = ("stride", "padding")
-    node.args = (scaled, kernel, *(_argument(node, name) for name in names), *plain.values())
+    node.args = (scaled, kernel, *(argument(node, name) for name in names), *plain.values())
     node.kwargs = {}
 
 
@@ -73,7 +73,7 @@ def _adaptive_avg_pool3d(node: Node) -> None:
 
 def _batch_norm(node: Node) -> None:
     """A norm of the batch's own statistics keeps none: the exporter would take the kept ones."""
-    if _argument(node, "training"):
+    if argument(node, "training"):
         x, weight, bias, _, _, *rest = node.args
         node.args = (x, weight, bias, None, None, *rest)
 
@@ -86,7 +86,7 @@ def _like(node: Node, target: Any, args: tuple[Any, ...]) -> Node:
     return made
 
 
-def _argument(node: Node, name: str) -> Any:
+def argument(node: Node, name: str) -> Any:
     """An argument of a call, by its name; its default where it is not given."""
     for i, found in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if found.name == name:

@@ -30,6 +30,7 @@ from snncc.errors import (
     UsageError,
     Words,
 )
+from snncc.frontends.decomposed import decomposed
 from snncc.frontends.leaves import Leaf, find_leaves, recorded, swapped
 from snncc.frontends.loops import require_loops
 from snncc.frontends.prober import found_text, own_neurons
@@ -120,10 +121,10 @@ def export_module(
         frames.given_to(module),
         flat_results(module) as returned,
     ):
-        program, leaves = _exported(module, example, patches, frames, probes)
-    name_results(program.model, returned.names)
-    model = tidy(program.model)
-    take_numbers(model, program.exported_program)
+        model, program, leaves = _exported(module, example, patches, frames, probes)
+    name_results(model, returned.names)
+    model = tidy(model)
+    take_numbers(model, program)
     require_loops(model, [leaf.path for leaf in leaves if leaf.keeps_its_membrane])
     if frames.timesteps:
         model.metadata_props[SEQUENCE] = str(frames.timesteps)
@@ -132,7 +133,7 @@ def export_module(
     if patches is not None:
         _name_masked_input(model)
         _check_masks(model, patches)
-    return Exported(model, program.exported_program, tuple(leaves))
+    return Exported(model, program, tuple(leaves))
 
 
 def _exported(
@@ -141,7 +142,7 @@ def _exported(
     patches: tuple[int, int] | None,
     frames: Frames,
     probes: bool,
-) -> tuple[Any, Sequence[Leaf]]:
+) -> tuple[ir.Model, torch.export.ExportedProgram, Sequence[Leaf]]:
     """The module as ONNX with every leaf as one node, which does what it was described to do."""
     leaves = find_leaves(module)
     with recorded(leaves) as record:
@@ -149,7 +150,7 @@ def _exported(
     record.require_described()
     require_described(leaves, record.calls)
     leaves += own_neurons(module, leaves, example, probes)
-    return _converted(_captured(module, leaves, example, patches)), leaves
+    return *_converted(_captured(module, leaves, example, patches)), leaves
 
 
 def _require_sparse_layers(module: torch.nn.Module, frames: Frames) -> None:
@@ -434,11 +435,12 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
     Raises:
         UnsupportedModelError: It has an operator without an ONNX form.
     """
-    found = _converted(program)
-    name_results(found.model, _names_of(program))
-    model = tidy(_standardised(found.model))
-    take_numbers(model, found.exported_program)
-    return Exported(model, found.exported_program)
+    names = _names_of(program)
+    model, program = _converted(program)
+    name_results(model, names)
+    model = tidy(_standardised(model))
+    take_numbers(model, program)
+    return Exported(model, program)
 
 
 def _names_of(program: torch.export.ExportedProgram) -> list[str]:
@@ -456,13 +458,16 @@ def _standardised(model: ir.Model) -> ir.Model:
     return ir.from_proto(standardised(ir.to_proto(model)))
 
 
-def _converted(program: torch.export.ExportedProgram) -> Any:
+def _converted(
+    program: torch.export.ExportedProgram,
+) -> tuple[ir.Model, torch.export.ExportedProgram]:
     """The program as ONNX, beside the program of which each node is one of its values."""
     prepare(program)
+    ready = decomposed(program)
     try:
         with _quiet():
             found = torch.onnx.export(
-                program,
+                ready,
                 (),
                 dynamo=True,
                 opset_version=OPSET,
@@ -474,7 +479,9 @@ def _converted(program: torch.export.ExportedProgram) -> Any:
     assert found is not None
     assert found.exported_program is not None
     name_calls(found.model, found.exported_program)
-    return found
+    if found.exported_program is ready:
+        return found.model, program
+    return found.model, found.exported_program
 
 
 def _not_converted(
