@@ -203,6 +203,11 @@ def test_events_are_where_spikes_are(case):
             per_tick[tick] += train[t, d].reshape(activity.samples, -1).sum(axis=1, dtype=int)
     assert found.events.peak == per_tick.max()
     np.testing.assert_allclose(found.events.per_tick, per_tick.mean(axis=1))
+    neurons = max(sum(prod(n.shape) for n in program.neurons), 1)
+    for t, d in np.ndindex(program.timesteps, program.ticks):
+        fired = sum(int((c[t] > d).sum()) for c in activity.counts.values())
+        assert found.nsfr[t][d] == pytest.approx(fired / (neurons * found.samples))
+    assert found.nsfr_clock * neurons * found.clock_ticks == pytest.approx(found.spikes)
     for p in found.populations:
         counts = activity.counts[p.name]
         assert list(p.histogram) == [int((counts == k).sum()) for k in range(p.D + 1)]
