@@ -37,7 +37,7 @@ V = TypeVar("V")
 Progress = Callable[[int], None]
 
 
-@dataclass
+@dataclass(repr=False)
 class Activity:
     """What a network did with N samples.
 
@@ -63,6 +63,11 @@ class Activity:
     def samples(self) -> int:
         """N; 0 without any counts."""
         return next((counts.shape[1] for counts in self.counts.values()), 0)
+
+    def __repr__(self) -> str:
+        parts = ("counts", "readouts", "tick_spikes", "spikes", "potentials")
+        held = ", ".join(f"{len(getattr(self, part))} {part}" for part in parts)
+        return f"<Activity of {self.samples} samples: {held}>"
 
     @staticmethod
     def join(parts: list[Activity]) -> Activity:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snncc.cli.files import check_input_file, check_output_file, output_file
+from snncc.cli.pictures import check_picture, write_picture
 from snncc.cli.report_lines import besides_lines, note_lines
 from snncc.cli.screen import (
     Screen,
@@ -102,7 +103,13 @@ def model_names(_context: click.Context, _parameter: click.Parameter, value: Any
 @click.option("--csv", "as_csv", is_flag=True, help="The table of layers as CSV on stdout.")
 @json_option
 @click.option("-o", "out", type=PATH, metavar="OUT.json", help="Write the whole profile there.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.json.")
+@click.option(
+    "--plot",
+    type=PATH,
+    metavar="OUT.png",
+    help="Draw firing rates and energy there: .png, .svg or .pdf; needs matplotlib.",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.json and OUT.png.")
 def profile(as_json: bool, as_csv: bool, **given: Any) -> None:
     """Say what a compiled network does and costs on data: spikes, operations, energy.
 
@@ -117,10 +124,12 @@ def profile(as_json: bool, as_csv: bool, **given: Any) -> None:
         raise UsageError("--json and --csv both want stdout; give one, or -o OUT.json")
     _check_paths(chosen)
     with ExitStack() as stack:
-        claims = [stack.enter_context(output_file(p, chosen.force)) for p in chosen.outputs]
+        claims = {p: stack.enter_context(output_file(p, chosen.force)) for p in chosen.outputs}
         found, notes = _profiled(chosen)
-        for claim in claims:
-            claim.write(lambda file: file.write(_document(found)))
+        if chosen.out is not None:
+            claims[chosen.out].write(lambda file: file.write(_document(found)))
+        if chosen.plot is not None:
+            write_picture(found.plot(), chosen.plot, claims[chosen.plot])
     if as_json:
         write_json(found.to_json())
     elif as_csv:
@@ -142,23 +151,36 @@ class _Chosen:
     depth: int | None
     maps: int
     out: Path | None
+    plot: Path | None
     force: bool
 
     @property
     def outputs(self) -> list[Path]:
         """What is to be written."""
-        return [self.out] if self.out is not None else []
+        return [path for path in (self.out, self.plot) if path is not None]
 
 
 def _check_paths(chosen: _Chosen) -> None:
     """Whatever can fail without work fails before it."""
-    from snncc.runtime.profile.models import DEFAULT_MODELS, models_named
-
-    models_named(chosen.models or DEFAULT_MODELS)
+    _check_models(chosen)
     check_input_file(chosen.file)
     check_input_file(chosen.data, may_be_folder=True)
-    for path in chosen.outputs:
-        check_output_file(path, chosen.force)
+    if chosen.out is not None:
+        check_output_file(chosen.out, chosen.force)
+    if chosen.plot is not None:
+        check_picture(chosen.plot, "--plot", chosen.force)
+    if chosen.out is not None and chosen.out == chosen.plot:
+        raise UsageError(f"-o and --plot both write {chosen.out}")
+
+
+def _check_models(chosen: _Chosen) -> None:
+    """They are there; a picture needs one of operations, of which accountings tell nothing."""
+    from snncc.runtime.profile.models import DEFAULT_MODELS, models_named
+
+    models = models_named(chosen.models or DEFAULT_MODELS)
+    if chosen.plot is not None and all(m.is_published for m in models):
+        told = "--plot compares networks under a model such as 45nm-int8; --energy names none"
+        raise UsageError(told)
 
 
 def _profiled(chosen: _Chosen) -> tuple[Profile, tuple[str, ...]]:

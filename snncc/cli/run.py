@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import click
 from snncc.cli.accuracy import accuracy, accuracy_text
 from snncc.cli.files import check_input_file, check_output_file, output_file
 from snncc.cli.lava_options import given_options, lava_options, ran_pieces
+from snncc.cli.pictures import check_picture, write_picture
 from snncc.cli.report_lines import (
     KINDS_OF_RESULTS,
     besides_lines,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from snncc.runtime.contract import Result
     from snncc.runtime.result import PopulationRates, Rates
     from snncc.runtime.session import Session
+    from snncc.runtime.trace import Trace
     from snncc.system.outputs import FileClaim
 
     Array = npt.NDArray[Any]
@@ -115,7 +117,13 @@ class _Threads(click.IntRange):
     metavar="OUT.npz",
     help="Write outputs and probes there.",
 )
-@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npz.")
+@click.option(
+    "--raster",
+    type=PATH,
+    metavar="OUT.png",
+    help="Draw the spikes of the first sample there: .png, .svg or .pdf; needs matplotlib.",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npz and OUT.png.")
 @json_option
 def run(as_json: bool, **given: Any) -> None:
     """Run a compiled network on data: classes, accuracy, firing rates and synaptic operations.
@@ -128,8 +136,9 @@ def run(as_json: bool, **given: Any) -> None:
     """
     chosen = _chosen(given)
     _check_paths(chosen)
-    out = chosen.out
-    with nullcontext() if out is None else output_file(out, chosen.force) as claim:
+    out, raster = chosen.out, chosen.raster
+    with ExitStack() as stack:
+        claims = {p: stack.enter_context(output_file(p, chosen.force)) for p in chosen.outputs}
         from snncc.runtime.session import Session
 
         session = Session(chosen.file, chosen.engine, chosen.batch, **chosen.options)
@@ -139,9 +148,12 @@ def run(as_json: bool, **given: Any) -> None:
         seconds = time.perf_counter() - start
         found = _result(session, read, tally, seconds)
         results = _results_table(session, tally)
-        if claim is not None:
-            _write(tally, session, claim)
+        if out is not None:
+            _write(tally, session, claims[out])
             found["path"] = str(out)
+        if raster is not None:
+            write_picture(_first_trace(session, read).plot_raster(), raster, claims[raster])
+            found["raster"] = str(raster)
     found |= _told_by_engine(session, tally, is_pipelined="pipelined" in chosen.options)
     if as_json:
         write_json(found)
@@ -165,8 +177,14 @@ class _Chosen:
     batch: int
     probes: tuple[str, ...]
     out: Path | None
+    raster: Path | None
     force: bool
     options: dict[str, Any]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """What is to be written."""
+        return [path for path in (self.out, self.raster) if path is not None]
 
 
 def _chosen(given: dict[str, Any]) -> _Chosen:
@@ -186,6 +204,10 @@ def _check_paths(chosen: _Chosen) -> None:
         check_input_file(chosen.labels)
     if chosen.out is not None:
         check_output_file(chosen.out, chosen.force)
+    if chosen.raster is not None:
+        check_picture(chosen.raster, "--raster", chosen.force)
+    if chosen.out is not None and chosen.out == chosen.raster:
+        raise UsageError(f"-o and --raster both write {chosen.out}")
 
 
 def _read(chosen: _Chosen, session: Session) -> Dataset:
@@ -229,6 +251,11 @@ def _simulate(session: Session, read: Dataset, probes: Sequence[str]) -> Tally:
         for feed in _feeds(read, session, session.batch * chunk):
             tally.add(session.trace(feed, probes, progress))
     return tally
+
+
+def _first_trace(session: Session, read: Dataset) -> Trace:
+    """The first sample once more: of a whole run no spike counts are kept."""
+    return session.trace(next(_feeds(read, session, 1)))
 
 
 def _feeds(read: Dataset, session: Session, length: int) -> Iterator[dict[str, Array]]:
@@ -342,8 +369,9 @@ def _show(
     screen.line("activity", f"{spikes} spikes and {sops} SOPs per sample (SOPs without the input)")
     for line in besides_lines(found["besides_sops_per_sample"]):
         screen.line(*line)
-    if path := found.get("path"):
-        screen.line("wrote", path)
+    for key in ("path", "raster"):
+        if path := found.get(key):
+            screen.line("wrote", path)
     screen.text("")
     if results:
         screen.table(_RESULT_HEAD, results, right=(3, 4, 5))

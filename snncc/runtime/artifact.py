@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -40,6 +41,7 @@ from snncc.runtime.graph_store import (
 from snncc.runtime.manifest import PARTS, SCHEMA_VERSION, check_manifest, manifest_of
 from snncc.runtime.reference import Reference
 from snncc.runtime.report import Report
+from snncc.runtime.summary import Summary
 from snncc.system.damage import open_regular
 from snncc.system.outputs import claim_file
 
@@ -68,7 +70,7 @@ _MAX_TIMESTEPS = 4096
 _REAL_FIELDS = ("scale", "norm")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CompiledModel:
     """A network as spikes, and all that is known about it.
 
@@ -140,6 +142,25 @@ class CompiledModel:
     def results(self) -> tuple[Result, ...]:
         """What the network computes: the outputs, or what the host makes of them."""
         return results_of(self.program)
+
+    def _summary(self) -> Summary:
+        program = self.program
+        neurons = sum(prod(n.shape) for n in program.neurons)
+        title = (
+            f"CompiledModel '{self.name}': {len(program.neurons)} populations, {neurons:,} "
+            f"neurons, T×D = {program.timesteps}×{program.ticks}, {program.windows} firing windows"
+        )
+        rows = [
+            (n.module or n.name, "x".join(map(str, n.shape)), str(n.D), str(n.depth))
+            for n in program.neurons
+        ]
+        return Summary(title, ("population", "shape", "D", "window"), rows)
+
+    def __repr__(self) -> str:
+        return self._summary().text()
+
+    def _repr_html_(self) -> str:
+        return self._summary().html()
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the model; the same model gives the same bytes, whole or not at all.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snncc.backends.base import Activity, Progress
+from snncc.backends.base import Progress
 from snncc.backends.engines import ENGINES, make_engine
 from snncc.errors import UsageError
 from snncc.program import Accumulator, Neuron
@@ -22,6 +22,8 @@ from snncc.runtime.profile.counting import Counted
 from snncc.runtime.profile.maps import Maps
 from snncc.runtime.profile.models import DEFAULT_MODELS, models_named
 from snncc.runtime.profile.profile import Profile, profile_of
+from snncc.runtime.summary import Summary
+from snncc.runtime.trace import Trace
 
 __all__ = ["NodeArg", "Session"]
 
@@ -93,6 +95,16 @@ class Session:
         self.batch = batch
         self.contract = self.model.input
         self._engine = make_engine(engine, self.model, **options)
+
+    def _summary(self) -> Summary:
+        model = self.model._summary()
+        return replace(model, title=f"Session on {self.engine}, batch {self.batch}: {model.title}")
+
+    def __repr__(self) -> str:
+        return self._summary().text()
+
+    def _repr_html_(self) -> str:
+        return self._summary().html()
 
     @property
     def engine(self) -> str:
@@ -170,7 +182,7 @@ class Session:
         feed: Feed | Array,
         probes: Collection[str] = (),
         progress: Progress | None = None,
-    ) -> Activity:
+    ) -> Trace:
         """What every population did.
 
         Args:
@@ -184,7 +196,8 @@ class Session:
         """
         nodes = [name for probe in probes for name in self._probed(probe)]
         probed = list(dict.fromkeys(nodes))
-        return self._engine.run(self._integers(feed), probed, self.batch, progress)
+        activity = self._engine.run(self._integers(feed), probed, self.batch, progress)
+        return Trace.of(activity, self.model.program)
 
     def profile(
         self,

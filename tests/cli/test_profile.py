@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -122,3 +123,40 @@ def test_a_profile_is_not_overwritten(profile, tmp_path):
     assert profile("-o", tmp_path / "p.json").code == 6
     assert (tmp_path / "p.json").read_text() == "kept"
     assert profile("-o", tmp_path / "p.json", "-f").code == 0
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def test_pictures_are_written(snncc, cnn, profile, tmp_path):
+    plot, raster = tmp_path / "p.png", tmp_path / "r.svg"
+    done = profile("--plot", plot, "-o", tmp_path / "p.json")
+    assert done.code == 0
+    assert done.stdout.splitlines()[-2:] == ["wrote      TMP/p.json", "wrote      TMP/p.png"]
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+    done = snncc("run", cnn, "--input", DATA, "--limit", 2, "--raster", raster)
+    assert done.code == 0
+    assert "wrote      TMP/r.svg" in done.stdout
+    assert "fire5" in raster.read_text()
+
+
+@pytest.mark.parametrize("option", ["--plot", "--raster"])
+def test_pictures_that_cannot_be_written(snncc, cnn, tmp_path, option, monkeypatch):
+    command = ("profile" if option == "--plot" else "run", cnn, "--input", DATA, "--limit", 1)
+    done = snncc(*command, option, tmp_path / "p.gif")
+    assert (done.code, done.stdout) == (2, "")
+    assert "pictures are .png, .svg, .pdf" in done.stderr
+    (tmp_path / "p.png").write_text("kept")
+    assert snncc(*command, option, tmp_path / "p.png").code == 6
+    assert snncc(*command, option, tmp_path / "q.png", "-o", tmp_path / "q.png").code == 2
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "snncc.runtime.plots", raising=False)
+    done = snncc(*command, option, tmp_path / "q.png")
+    assert done.code == 7
+    assert "pip install 'snncc[plot]'" in done.stderr
+
+
+def test_a_picture_needs_a_model_of_operations(profile, tmp_path):
+    done = profile("--energy", "spikeyolo", "--plot", tmp_path / "p.png")
+    assert done.code == 2
+    assert "--plot compares networks under a model such as 45nm-int8" in done.stderr

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from snncc.errors import UsageError
 from snncc.program import Accumulator, Neuron, Program
 from snncc.program.nodes.attention import Attention
 from snncc.program.nodes.base import Node
 from snncc.runtime.bounds import bits_of
 from snncc.runtime.profile.counting import Counted, clock_ticks
-from snncc.runtime.profile.energy import Energy, Neurons, energy_of, formula, published_energy
+from snncc.runtime.profile.energy import (
+    NETWORKS,
+    Energy,
+    Neurons,
+    energy_of,
+    formula,
+    published_energy,
+)
 from snncc.runtime.profile.models import EnergyModel
 from snncc.runtime.profile.work import Work, works
+from snncc.runtime.summary import Summary
+
+if TYPE_CHECKING:
+    from snncc.runtime.plots import Picture
 
 __all__ = ["Layer", "Population", "Profile", "profile_of"]
 
@@ -124,7 +136,7 @@ class Events:
     peak: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """What a network did and takes; counts are per sample.
 
@@ -170,6 +182,68 @@ class Profile:
         """A count of ``Work`` summed over all projections."""
         return float(sum(getattr(w, name) for w in self.projections))
 
+    # -- to be looked at ---------------------------------------------------------------------------
+
+    def plot_nsfr(self) -> Picture:
+        """Share of each population's neurons that fire in each tick of their windows.
+
+        Raises:
+            MissingDependencyError: Without matplotlib.
+        """
+        from snncc.runtime.plots import nsfr_picture
+
+        return nsfr_picture(self._rates())
+
+    def plot_energy(self) -> Picture:
+        """Energy under each model beside networks that do not spike, and where the layers stand.
+
+        Published accountings are left out, which say nothing of these.
+
+        Raises:
+            MissingDependencyError: Without matplotlib.
+            UsageError: The profile has no other models.
+        """
+        from snncc.runtime.plots import energy_picture
+
+        return energy_picture(*self._energies())
+
+    def plot(self) -> Picture:
+        """Both, side by side; see ``plot_energy``."""
+        from snncc.runtime.plots import overview
+
+        return overview(self._rates(), *self._energies())
+
+    def _rates(self) -> list[tuple[str, tuple[tuple[float, ...], ...]]]:
+        return [(p.module or p.name, p.nsfr) for p in self.populations]
+
+    def _energies(self) -> tuple[dict[str, Energy], list[tuple[str, Energy]]]:
+        names = [m.name for m in self.models if not m.is_published]
+        if not names:
+            told = "a picture needs a model of operations, such as 45nm-int8, not only accountings"
+            raise UsageError(told)
+        layers = [(x.module or x.name, x.energy[names[-1]]) for x in self.layers]
+        return {name: self.energy[name] for name in names}, layers
+
+    def _summary(self) -> Summary:
+        title = (
+            f"Profile of '{self.name}' on {self.engine}, {self.samples:,} samples; per sample "
+            f"{self.spikes:,.1f} spikes, {self.total('sops'):,.1f} SOPs, {self.total('macs'):,.0f} "
+            "MACs; energy in µJ"
+        )
+        rows = [
+            (name, *(_micro(getattr(e, network)) for network in NETWORKS))
+            for name, e in self.energy.items()
+        ]
+        return Summary(title, ("model", "spiking", "dense", "quantised", "skipping zeros"), rows)
+
+    def __repr__(self) -> str:
+        return self._summary().text()
+
+    def _repr_html_(self) -> str:
+        return self._summary().html()
+
+    # -- as a file ---------------------------------------------------------------------------------
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as ``docs/profile.md`` says."""
         head = ("name", "hash", "engine", "data", "samples", "timesteps", "ticks", "windows")
@@ -190,6 +264,10 @@ class Profile:
             "layers": [layer.to_json() for layer in self.layers],
             "maps": self.maps,
         }
+
+
+def _micro(picojoules: float | None) -> str:
+    return "-" if picojoules is None else f"{picojoules / 1e6:.4g}"
 
 
 _OF_LAYERS = ("updates", "state_bytes", "state_touched", "weights_touched")

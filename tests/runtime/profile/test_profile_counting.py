@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 import pytest
 import small_model
+from attention_networks import attention_cases
 from gate_networks import gate_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from networks import cases
 
 from snncc.backends.clocked.engine import ClockedEngine
 from snncc.program import Pool, Source
+from snncc.program.nodes.attention import Attention
 from snncc.runtime.artifact import load
 from snncc.runtime.profile.counting import Counted
 from snncc.runtime.profile.models import DEFAULT_MODELS, models_named
@@ -126,8 +128,8 @@ def test_work_is_what_a_naive_count_gives(case):
             assert (work.source, work.target, work.kind) == (p.source, node.name, p.kind)
 
 
-@given(st.one_of(cases(), gate_cases()))
-@settings(max_examples=30)
+@given(st.one_of(cases(), gate_cases(), attention_cases()))
+@settings(max_examples=24)
 def test_sops_and_spikes_are_those_of_the_rates(case):
     program, x = case
     activity = ClockedEngine(program).run(x)
@@ -142,16 +144,44 @@ def test_sops_and_spikes_are_those_of_the_rates(case):
     assert round(found.total("sops") * found.samples) == expected.sops
 
 
-@given(st.one_of(cases(), gate_cases()), st.integers(1, 3))
-@settings(max_examples=20)
+@given(st.one_of(cases(), gate_cases(), attention_cases()), st.integers(1, 3))
+@settings(max_examples=15)
 def test_parts_add_up(case, size):
     program, x = case
     cuts = list(range(size, x.shape[axis_of(program, x)], size))
     assert profiled(program, x, cuts).to_json() == profiled(program, x).to_json()
 
 
+@given(attention_cases())
+@settings(max_examples=12)
+def test_attention_is_two_products_of_an_ann(case):
+    """Multiply-adds of (k v^T) q or v (k^T q), and those whose streamed factor is not 0."""
+    program, x = case
+    found = profiled(program, x)
+    counts = ClockedEngine(program).run(x).counts
+    attentions = [n for n in program.nodes if isinstance(n, Attention)]
+    works = [w for w in found.projections if w.kind == "attention"]
+    assert len(works) == 3 * len(attentions) > 0
+    passes = program.timesteps if axis_of(program, x) else 1
+    for i, node in enumerate(attentions):
+        q, k, v = (program.by_name[name].shape for name in node.sources)
+        d, e = q[0] // node.heads, v[0] // node.heads
+        N, M = prod(q[1:]), prod(k[1:])
+        products = {"kv": d * e * (M + N), "qk": N * M * (d + e)}[node.order] * node.heads
+        three = works[3 * i : 3 * i + 3]
+        assert sum(w.ann_dense for w in three) == passes * products
+        assert sum(w.padded for w in three) == program.timesteps * products
+        each = {"kv": (e, e, 0), "qk": (M, 0, N)}[node.order]
+        for work, rows in zip(three, each, strict=True):
+            if work.source in counts:
+                values = counts[work.source]
+                seen = values if passes > 1 else values.sum(axis=0, keepdims=True, dtype=int)
+                nonzero = int((seen != 0).sum())
+                assert round(work.ann_nonzero * found.samples) == nonzero * rows
+
+
 @given(cases())
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_events_are_where_spikes_are(case):
     program, x = case
     activity = ClockedEngine(program).run(x, [n.name for n in program.neurons])
@@ -185,6 +215,22 @@ def test_engines_give_one_profile(path):
     assert [p.pop("engine") for p in found] == ["event", "clocked"]
     assert found[0] == found[1]
     json.dumps(found[0], allow_nan=False)
+
+
+def test_sequences_are_frames_of_an_ann(tmp_path):
+    made = small_model.compiled(timesteps=3, sequence=True)
+    x = np.stack([small_model.samples()] * 3, axis=1)
+    found = Session(made, "event", batch=2).profile(x)
+    still = Session(small_model.compiled(timesteps=3), "event", batch=2).profile(x[:, 0])
+    assert (found.static, still.static) == (False, True)
+    assert found.total("sops") == still.total("sops")
+    assert found.total("macs") == still.total("macs")
+    for frames, image in zip(found.projections, still.projections, strict=True):
+        assert frames.ann_dense == 3 * image.ann_dense
+        assert frames.ann_macs == 3 * image.ann_macs
+    spikes = [w for w in still.projections if w.reads == "spikes"]
+    assert {w.activation_bits for w in spikes} == {4}  # 0 to 12
+    assert {w.activation_bits for w in found.projections if w.reads == "spikes"} == {3}
 
 
 def test_a_profile_names_its_artefact(path):
