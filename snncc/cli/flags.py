@@ -18,6 +18,7 @@ _FLAGS = {
     "input.std": "--std",
     "input.range": "--input-range",
     "x": "--input",  # of verify
+    "models": "--energy",  # of profile
     "overwrite": "-f",
     "leaves": "--leaf",
 }

@@ -233,6 +233,8 @@ def _show_totals(screen: Screen, found: Profile) -> None:
     spikes, sops = human(found.spikes), human(found.total("sops"))
     rate = percent(_rate(found))
     screen.line("spikes", f"{spikes} per sample, {sops} SOPs", f"rate {rate} per synapse and tick")
+    for line in _nsfr_lines(found):
+        screen.line(*line)
     effective = f"{human(found.total('acs'))} ACs and {human(found.total('effective_macs'))} MACs"
     dense = human(found.total("dense"))
     screen.line("operations", f"effective {effective}, of {dense} if nothing is skipped")
@@ -243,6 +245,15 @@ def _show_totals(screen: Screen, found: Profile) -> None:
     events = found.events
     per_tick = f"{human(events.mean)} spikes a tick, at most {human(events.peak)}"
     screen.line("events", f"{per_tick}, in {plural(found.clock_ticks, 'tick')}")
+
+
+def _nsfr_lines(found: Profile) -> Iterator[tuple[str, ...]]:
+    """Shares of all neurons that fire, tick by tick; a line for each timestep."""
+    clock = f"{percent(found.nsfr_clock)} per clock tick"
+    for t, by_tick in enumerate(found.nsfr):
+        rates = " ".join(f"{rate:.4f}" for rate in by_tick)
+        of = f" in timestep {t}" if len(found.nsfr) > 1 else ""
+        yield "NSFR" if t == 0 else "", f"{rates}{of}, of all neurons", clock if t == 0 else ""
 
 
 def _rate(found: Profile) -> float | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from snncc.errors import BadInputError, Fault, Option, UsageError, Words
+from snncc.runtime.array_files import reading
+from snncc.system.damage import open_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,7 +120,7 @@ def _named(name: str) -> EnergyModel:
     known = _of_package()
     if name not in known:
         told = f": no such model; there are {', '.join(known)}, or give a file, OWN.toml"
-        raise UsageError(Words(Option("energy", name), told))
+        raise UsageError(Words(Option("models", name), told))
     return known[name]
 
 
@@ -130,16 +132,16 @@ def _of_package() -> dict[str, EnergyModel]:
 
 def _read(path: Path) -> list[EnergyModel]:
     """All models in a TOML file, each a table."""
-    try:
-        with path.open("rb") as file:
+    with reading(path):
+        with open_regular(path) as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise BadInputError(f"{path}: larger than {_MOST_BYTES:,} bytes; no models of energy")
-        return _models_of(data.decode(), str(path))
-    except OSError as e:
-        raise BadInputError(f"{path}: cannot be read ({e.strerror})") from e
-    except UnicodeDecodeError as e:
-        raise BadInputError(f"{path}: not TOML, which is UTF-8 ({e.reason})") from e
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as e:
+            raise BadInputError(f"{path}: not TOML, which is UTF-8 ({e.reason})") from e
+        return _models_of(text, str(path))
 
 
 def _models_of(text: str, where: str) -> list[EnergyModel]:

@@ -178,6 +178,28 @@ class Profile:
         """Of all populations."""
         return sum(p.spikes for p in self.populations)
 
+    @property
+    def neurons(self) -> int:
+        """Of all populations."""
+        return sum(p.neurons for p in self.populations)
+
+    @property
+    def nsfr(self) -> tuple[tuple[float, ...], ...]:
+        """Share of all neurons that fire in each tick of their own windows, [T][D]."""
+        return tuple(
+            tuple(self._fire(t, d) / max(self.neurons, 1) for d in range(self.ticks))
+            for t in range(self.timesteps)
+        )
+
+    def _fire(self, t: int, d: int) -> float:
+        """How many neurons, on the average."""
+        return sum(p.nsfr[t][d] * p.neurons for p in self.populations if d < p.D)
+
+    @property
+    def nsfr_clock(self) -> float:
+        """Spikes per neuron and clock tick."""
+        return self.spikes / max(self.neurons * self.clock_ticks, 1)
+
     def total(self, name: str) -> float:
         """A count of ``Work`` summed over all projections."""
         return float(sum(getattr(w, name) for w in self.projections))
@@ -252,7 +274,7 @@ class Profile:
             "format": _FORMAT,
             "version": _VERSION,
             **{name: getattr(self, name) for name in (*head, "clock_ticks", "static")},
-            "spikes": self.spikes,
+            **{name: getattr(self, name) for name in ("neurons", "nsfr", "nsfr_clock", "spikes")},
             **{name: sum(getattr(w, name) for w in self.projections) for name in totals},
             **{name: sum(getattr(x, name) for x in self.layers) for name in _OF_LAYERS},
             "besides": dict(self.besides),

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from networks import cases
 
 from snncc.backends.clocked.engine import ClockedEngine
-from snncc.program import Pool, Source
+from snncc.program import Accumulator, Pool, Source
 from snncc.program.nodes.attention import Attention
 from snncc.runtime.artifact import load
+from snncc.runtime.bounds import bounds
 from snncc.runtime.profile.counting import Counted
 from snncc.runtime.profile.models import DEFAULT_MODELS, models_named
 from snncc.runtime.profile.profile import profile_of
@@ -85,7 +86,7 @@ def summed(p, values, shape, weights):
 
 
 def naive(program, x, activity, node, p):
-    """(sops, acs, macs, effective_macs, ann_dense, ann_nonzero) of a projection, all samples."""
+    """(sops, acs, macs, effective_macs, ann_dense, ann_nonzero, adds), of all samples."""
     values = emitted(program, x, activity).get(p.source)
     source = program.by_name[p.source].shape
     T, N = program.timesteps, x.shape[axis_of(program, x)]
@@ -96,11 +97,12 @@ def naive(program, x, activity, node, p):
     dense = summed(p, full, node.shape, ones) if p.weights else 0
     if values is None:  # potentials
         effective = summed(p, full, node.shape, there) if p.weights else 0
-        return 0, 0, dense * T * N, effective * T * N, 0, 0
+        adds = prod(source) * T * N if p.kind == "identity" and is_potential(program, p) else 0
+        return 0, 0, dense * T * N, effective * T * N, 0, 0, adds
     flat = values.reshape(T * N, *source).astype(np.int64)
     if is_pixel(program, p.source):
         effective = summed(p, (flat != 0).astype(np.int64), node.shape, there) if p.weights else 0
-        return 0, 0, dense * T * N, effective, 0, 0
+        return 0, 0, dense * T * N, effective, 0, 0, 0
     seen = values if axis_of(program, x) else values.sum(axis=0, keepdims=True)
     nonzero = (seen.reshape(-1, *source) != 0).astype(np.int64)
     return (
@@ -110,7 +112,12 @@ def naive(program, x, activity, node, p):
         0,
         dense * passes * N,
         summed(p, nonzero, node.shape, ones) if p.weights else 0,
+        0,
     )
+
+
+def is_potential(program, p):
+    return isinstance(program.by_name[p.source], Accumulator)
 
 
 @given(cases())
@@ -123,7 +130,7 @@ def test_work_is_what_a_naive_count_gives(case):
         for p in node.projections:
             work, n = next(works), x.shape[axis_of(program, x)]
             found = (work.sops, work.acs, work.macs, work.effective_macs, work.ann_dense,
-                     work.ann_nonzero)  # fmt: skip
+                     work.ann_nonzero, work.adds)  # fmt: skip
             assert [round(v * n) for v in found] == list(naive(program, x, activity, node, p))
             assert (work.source, work.target, work.kind) == (p.source, node.name, p.kind)
 
@@ -172,9 +179,11 @@ def test_attention_is_two_products_of_an_ann(case):
         assert sum(w.ann_dense for w in three) == passes * products
         assert sum(w.padded for w in three) == program.timesteps * products
         each = {"kv": (e, e, 0), "qk": (M, 0, N)}[node.order]
-        for work, rows in zip(three, each, strict=True):
+        added = {"kv": (e, e, d), "qk": (M, N, N)}[node.order]  # by one spike
+        for work, rows, additions in zip(three, each, added, strict=True):
             if work.source in counts:
                 values = counts[work.source]
+                assert round(work.sops * found.samples) == int(values.sum()) * additions
                 seen = values if passes > 1 else values.sum(axis=0, keepdims=True, dtype=int)
                 nonzero = int((seen != 0).sum())
                 assert round(work.ann_nonzero * found.samples) == nonzero * rows
@@ -194,6 +203,11 @@ def test_events_are_where_spikes_are(case):
             per_tick[tick] += train[t, d].reshape(activity.samples, -1).sum(axis=1, dtype=int)
     assert found.events.peak == per_tick.max()
     np.testing.assert_allclose(found.events.per_tick, per_tick.mean(axis=1))
+    neurons = max(sum(prod(n.shape) for n in program.neurons), 1)
+    for t, d in np.ndindex(program.timesteps, program.ticks):
+        fired = sum(int((c[t] > d).sum()) for c in activity.counts.values())
+        assert found.nsfr[t][d] == pytest.approx(fired / (neurons * found.samples))
+    assert found.nsfr_clock * neurons * found.clock_ticks == pytest.approx(found.spikes)
     for p in found.populations:
         counts = activity.counts[p.name]
         assert list(p.histogram) == [int((counts == k).sum()) for k in range(p.D + 1)]
@@ -258,6 +272,24 @@ def test_maps_are_the_counts(path):
             values = np.frombuffer(b64decode(data["data"]), np.uint8).reshape(data["shape"])
             np.testing.assert_array_equal(values, kept[name][:, sample["index"]])
     assert session.profile(x).to_json()["maps"] is None
+
+
+def test_bytes_are_those_of_the_proved_bits(path):
+    session = Session(path)
+    found = session.profile(small_model.samples())
+    proved = {bound.accumulator: bound for bound in bounds(session.model.program)}
+    for layer in found.layers:
+        bound = proved[layer.name]
+        elements = prod(session.model.program.by_name[layer.name].shape)
+        assert layer.state_bytes == -(-elements * bound.bits // 8)
+        moved = (layer.work["sops"] + layer.updates) * 2 * bound.bits / 8
+        assert layer.state_touched == pytest.approx(moved)
+        operations = layer.work["sops"] + layer.work["macs"]  # a weight is a byte here
+        assert layer.weights_touched == pytest.approx(operations)
+        assert layer.work["weight_bytes"] == layer.work["weights"]
+    of_neurons = [p.state_bits for p in found.populations]
+    assert of_neurons == [proved[n.source].bits for n in session.model.program.neurons]
+    assert [p.updates for p in found.populations] == [4 * p.neurons for p in found.populations]
 
 
 def test_memory_does_not_grow_with_the_samples():

@@ -1,5 +1,7 @@
 """Models of energy in TOML: those of the package, a user's own, and what is wrong with one."""
 
+import os
+
 import pytest
 
 from snncc.errors import BadInputError, UsageError
@@ -114,6 +116,19 @@ def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'[a]\ndescription = "\xe9"\n')
     with pytest.raises(BadInputError, match="not TOML, which is UTF-8"):
         models_named([str(tmp_path / "latin.toml")])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(BadInputError, match=r"it is a pipe and a regular file is expected"):
+        models_named([str(tmp_path / "pipe.toml")])
+    with pytest.raises(BadInputError, match=r"x.toml: cannot be read"):
+        models_named([str(tmp_path / "pipe.toml" / "x.toml")])
+
+
+def test_a_file_is_a_megabyte_at_most(own):
+    with pytest.raises(BadInputError, match="larger than 1,048,576 bytes"):
+        models_named([own("#" * (2 << 20))])
 
 
 def test_one_name_is_one_model(own):
