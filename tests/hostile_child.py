@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def _be_the_child(job: dict[str, Any], streams: list[str], report: int) -> None:
     for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(job["env"])
+    tempfile.tempdir = None  # libraries have asked for it in the parent
     os.chdir(job["folder"])
     signal.alarm(_SECONDS)
     sys.addaudithook(Watch(job["folder"], report))

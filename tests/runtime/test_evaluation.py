@@ -348,6 +348,28 @@ def test_what_is_no_store_is_left_alone(job, tmp_path):
         assert (tmp_path / name).stat().st_mtime == before.st_mtime
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON shards BEGIN DELETE FROM about; END",
+        "CREATE VIEW v AS SELECT * FROM shards",
+        "ALTER TABLE shards ADD COLUMN more",
+        "PRAGMA application_id = 7",
+    ],
+)
+def test_a_store_with_more_in_it_is_none_of_ours(more, job, tmp_path):
+    path = tmp_path / "store"
+    with open_store(path, job, "small.snn"):
+        pass
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(more)
+    with (
+        pytest.raises(BadInputError, match="is there and not a store"),
+        open_store(path, job, "small.snn"),
+    ):
+        pass
+
+
 def test_a_store_that_was_killed_before_it_had_tables_is_begun(job, tmp_path):
     (tmp_path / "store").write_bytes(b"")
     with open_store(tmp_path / "store", job, "small.snn") as store:
