@@ -94,7 +94,8 @@ def small_page(tmp_path_factory):
 
 def test_a_click_shows_the_details_of_a_box(show, cnn_page):
     shown = show(cnn_page)
-    shown.page.click(".box[data-id='b:conv2'] .face")
+    shown.page.keyboard.press("[")
+    shown.page.click(".box.block[data-id='b:conv2'] .face")
     details = shown.text(".details")
     assert "examples/fashion_mnist/models.py:57" in details
     assert "32×16×3×3" in details
@@ -105,8 +106,8 @@ def test_a_click_shows_the_details_of_a_box(show, cnn_page):
 
 def test_a_sign_opens_and_closes_a_block(show, cnn_page):
     shown = show(cnn_page)
-    box = shown.page.locator(".box[data-id='b:conv2'] .sign")
-    box.click()
+    shown.page.keyboard.press("[")
+    shown.page.locator(".box.block[data-id='b:conv2'] .sign").click()
     shown.page.wait_for_selector(".box.open[data-id='b:conv2']")
     names = shown.page.locator("[role=treeitem][aria-level='2'] .name").all_inner_texts()
     assert names == ["QConv", "Reshape", "SpikeSum", "SliceSum"]
@@ -127,6 +128,8 @@ def test_search_by_keyboard_goes_to_the_node(show, cnn_page):
 
 def test_arrows_walk_from_box_to_box(show, cnn_page):
     shown = show(cnn_page, "#conv1")
+    shown.page.keyboard.press("[")
+    shown.settle()
     shown.page.focus(".canvas")
     for key in ("ArrowDown", "ArrowDown", "ArrowUp"):
         shown.page.keyboard.press(key)
@@ -139,6 +142,7 @@ def test_arrows_walk_from_box_to_box(show, cnn_page):
 
 def test_the_outline_is_a_tree_for_keyboards(show, cnn_page):
     shown = show(cnn_page)
+    shown.page.keyboard.press("[")
     shown.page.focus("[role=treeitem][tabindex='0']")
     for key in ("ArrowDown", "ArrowRight", "ArrowDown", "Enter"):
         shown.page.keyboard.press(key)

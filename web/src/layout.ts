@@ -302,7 +302,8 @@ function addPorts(graph: Graph, level: Level): Ports {
 function holdWithin(graph: Graph, level: Level): void {
   const places = new Map(graph.nodes().map((id, place) => [id, place]));
   const forward = [...level.edges.values()].filter(({ from, to }) => (places.get(from) ?? 0) < (places.get(to) ?? 0));
-  const [starts, ends] = [new Set(forward.map(({ from }) => from)), new Set(forward.map(({ to }) => to))];
+  const starts = new Set([...forward, ...level.outs.values()].map(({ from }) => from));
+  const ends = new Set([...forward, ...level.ins.values()].map(({ to }) => to));
   for (const id of places.keys()) {
     if (id.includes(":")) continue; // a port
     if (graph.hasNode("ins:all") && !ends.has(id)) graph.setEdge("ins:all", id, { weight: 0, minlen: 2 }, "hold");
