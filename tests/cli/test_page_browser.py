@@ -239,6 +239,13 @@ def test_the_theme_can_be_chosen(show, cnn_page):
 
 def test_it_prints(show, cnn_page):
     shown = show(cnn_page, "#conv2")
+    shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    boxes = "[...document.querySelectorAll('.graph .box')].map(box => box.dataset.id)"
+    printed = shown.page.evaluate(boxes)
+    assert {"n:0", "b:conv1", "b:fire5"} <= set(printed)
+    assert shown.page.get_attribute(".graph", "viewBox").startswith("0 0 ")
+    shown.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert shown.page.get_attribute(".graph", "viewBox") is None
     assert shown.page.pdf(print_background=True).startswith(b"%PDF")
     shown.page.emulate_media(media="print")
     assert not shown.page.is_visible(".search")
