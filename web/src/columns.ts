@@ -61,9 +61,17 @@ function crossing(found: Arrangement, y: number): number {
   return new Set(found.routes.filter(({ points }) => passes(points, y)).map(({ value }) => value)).size;
 }
 
-/** Whether a route begins above a height and ends below it. */
+/** Whether a route has one end above a height and the other below it. */
 function passes(points: number[], y: number): boolean {
-  return (points[1] ?? 0) < y && (points.at(-1) ?? 0) > y;
+  const [start, end] = [points[1] ?? 0, points.at(-1) ?? 0];
+  return Math.min(start, end) < y && Math.max(start, end) > y;
+}
+
+/** The same way back. */
+function back(points: number[]): number[] {
+  const found: number[] = [];
+  for (let i = points.length - 2; i >= 0; i -= 2) found.push(points[i] ?? 0, points[i + 1] ?? 0);
+  return found;
 }
 
 function columnsOf(found: Arrangement, cuts: number[]): Column[] {
@@ -113,7 +121,7 @@ function moved(found: Arrangement, columns: Column[]): Arrangement {
   }));
   const lanes = new Map<number, number>();
   const routes = found.routes.map((route) => {
-    const crosses = at(route.points[1] ?? 0) < at(route.points.at(-1) ?? 0);
+    const crosses = at(route.points[1] ?? 0) !== at(route.points.at(-1) ?? 0);
     if (crosses && !lanes.has(route.value)) lanes.set(route.value, lanes.size % MOST_CROSSING);
     return { ...route, points: led(route.points, columns, shifts, at, (lanes.get(route.value) ?? 0) * LANE) };
   });
@@ -131,7 +139,8 @@ function led(points: number[], columns: Column[], shifts: Shift[], at: (y: numbe
   const [from, to] = [at(points[1] ?? 0), at(points.at(-1) ?? 0)];
   const shifted = (some: number[], { dx, dy }: Shift) => some.map((value, i) => value + (i % 2 ? dy : dx));
   const start = shiftAt(shifts, from);
-  if (from >= to) return shifted(points, start);
+  if (from === to) return shifted(points, start);
+  if (from > to) return back(led(back(points), columns, shifts, at, lane)); // of modules that call each other
   const end = shiftAt(shifts, to);
   const [cutOut, cutIn] = [columns[from]?.bottom ?? 0, columns[to]?.top ?? 0];
   const before = shifted([...points.filter((_, i) => (points[i | 1] ?? 0) < cutOut), crossingAt(points, cutOut), cutOut], start);

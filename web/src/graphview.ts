@@ -50,6 +50,7 @@ export class GraphView {
   private view: View = { x: 0, y: 0, scale: 1 };
   private covered: Area | null = null;
   private far = false;
+  private isPrinting = false;
   private asked = 0;
   private selected: string | null = null;
   private lit: ReadonlySet<number> = new Set();
@@ -60,6 +61,25 @@ export class GraphView {
     this.element = h("div", { class: "canvas", tabindex: 0, role: "group", "aria-label": "Graph of the network; the outline lists the same" }, this.svg);
     this.listen();
     new ResizeObserver(() => this.refresh(true)).observe(this.element);
+    window.addEventListener("beforeprint", () => this.print());
+    window.addEventListener("afterprint", () => this.leavePrint());
+  }
+
+  /** On paper the whole scene is seen, with all that it says. */
+  private print(): void {
+    this.isPrinting = true;
+    this.far = false;
+    this.svg.classList.remove("far");
+    this.svg.setAttribute("viewBox", `0 0 ${this.scene.width} ${this.scene.height}`);
+    this.world.setAttribute("transform", "");
+    this.empty();
+    this.fill({ left: -Infinity, top: -Infinity, right: Infinity, bottom: Infinity });
+  }
+
+  private leavePrint(): void {
+    this.isPrinting = false;
+    this.svg.removeAttribute("viewBox");
+    this.redraw();
   }
 
   show(scene: Scene): void {
@@ -82,10 +102,14 @@ export class GraphView {
   }
 
   redraw(): void {
+    this.empty();
+    this.refresh(true);
+  }
+
+  private empty(): void {
     for (const element of this.drawn.values()) element.remove();
     this.drawn.clear();
     this.covered = null;
-    this.refresh(true);
   }
 
   box(id: string): Box | undefined {
@@ -168,15 +192,14 @@ export class GraphView {
   private draw(): void {
     cancelAnimationFrame(this.asked);
     this.asked = 0;
+    if (this.isPrinting) return;
     const { x, y, scale } = this.view;
     this.world.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${scale.toFixed(4)})`);
     const far = scale < FAR;
     if (far !== this.far) {
       this.far = far;
       this.svg.classList.toggle("far", far);
-      for (const element of this.drawn.values()) element.remove();
-      this.drawn.clear();
-      this.covered = null;
+      this.empty();
     }
     const seen = this.seen(0);
     if (this.covered && isInside(seen, this.covered)) return;

@@ -207,11 +207,27 @@ function joined(
   const [before, after] = [insides.get(from), insides.get(to)];
   const start = found.places.get(from);
   const end = found.places.get(to);
-  if (before && start) route.splice(0, 2, start.x + left + (before.outs.get(value) ?? 0), start.y + top + start.height);
-  if (after && end) route.splice(-2, 2, end.x + left + (after.ins.get(value) ?? 0), end.y + top);
+  if (before && start) route.splice(0, 2, ...outOf(placed(start, left, top), before.outs.get(value) ?? 0, route[1] ?? 0));
+  if (after && end) route.splice(-2, 2, ...into(placed(end, left, top), after.ins.get(value) ?? 0, route.at(-1) ?? 0));
   if (!start && !isRoot) route.unshift(route[0] ?? 0, 0);
   if (!end && !isRoot) route.push(route.at(-2) ?? 0, found.height + top + bottom);
   return route;
+}
+
+function placed(place: Placed, left: number, top: number): Placed {
+  return { ...place, x: place.x + left, y: place.y + top };
+}
+
+/** Values come out of an open block below; from there around it, if the route goes up. */
+function outOf({ x, y, width, height }: Placed, port: number, starts: number): number[] {
+  const [bottom, side] = [y + height, x + width + 7];
+  return starts > y + height / 2 ? [x + port, bottom] : [x + port, bottom, x + port, bottom + 7, side, bottom + 7, side, y];
+}
+
+/** They come in from above; around the block, if the route comes from below. */
+function into({ x, y, width, height }: Placed, port: number, ends: number): number[] {
+  const side = x + width + 7;
+  return ends < y + height / 2 ? [x + port, y] : [side, y + height, side, y - 7, x + port, y - 7, x + port, y];
 }
 
 /** As `byDagre`, which is not asked again about a block that is like another one in all but names. */
@@ -278,7 +294,21 @@ function addPorts(graph: Graph, level: Level): Ports {
   };
   for (const [key, { value, to }] of level.ins) add("ins", value, to, `in|${key}`);
   for (const [key, { value, from }] of level.outs) add("outs", value, from, `out|${key}`);
+  holdWithin(graph, level);
   return ports;
+}
+
+/** No box is above where values come in, or below where they go out, as those without edges might be. */
+function holdWithin(graph: Graph, level: Level): void {
+  const places = new Map(graph.nodes().map((id, place) => [id, place]));
+  const forward = [...level.edges.values()].filter(({ from, to }) => (places.get(from) ?? 0) < (places.get(to) ?? 0));
+  const starts = new Set([...forward, ...level.outs.values()].map(({ from }) => from));
+  const ends = new Set([...forward, ...level.ins.values()].map(({ to }) => to));
+  for (const id of places.keys()) {
+    if (id.includes(":")) continue; // a port
+    if (graph.hasNode("ins:all") && !ends.has(id)) graph.setEdge("ins:all", id, { weight: 0, minlen: 2 }, "hold");
+    if (graph.hasNode("outs:all") && !starts.has(id)) graph.setEdge(id, "outs:all", { weight: 0, minlen: 2 }, "hold");
+  }
 }
 
 function measured(graph: Graph, sizes: Map<string, Placed | { width: number; height: number }>, level: Level, ports: Ports): Arrangement {
@@ -292,9 +322,16 @@ function measured(graph: Graph, sizes: Map<string, Placed | { width: number; hei
   };
   for (const [id, size] of sizes) reach(id, size);
   for (const id of [...ports.ins.values(), ...ports.outs.values()]) reach(id, { width: 10, height: 0 });
+  const ranks = new Map<number, number>(); // their middle -> half of their height
+  for (const [id, { height }] of sizes) {
+    const middle = Math.round(centre(id).y);
+    ranks.set(middle, Math.max(ranks.get(middle) ?? 0, height / 2));
+  }
   const named = (key: string, from: string, to: string) => {
-    const edge = graph.edge(from, to, key) as unknown as { points?: { x: number; y: number }[] };
-    return edge.points ?? [];
+    const edge = graph.edge(from, to, key) as unknown as { points?: Point[] };
+    const points = pastRanks(edge.points ?? [], ranks);
+    const end = (id: string) => ({ ...centre(id), ...(sizes.get(id) ?? { width: 0, height: 0 }) });
+    return [...leaving(end(from), points[1] ?? end(to), ranks), ...points.slice(1, -1), ...leaving(end(to), points.at(-2) ?? end(from), ranks).reverse()];
   };
   const drawn = [
     ...[...level.edges].map(([key, e]) => ({ ...e, at: named(key, e.from, e.to) })),
@@ -316,6 +353,32 @@ function measured(graph: Graph, sizes: Map<string, Placed | { width: number; hei
     width: -least(xs.map((x) => -x)) - left,
     height: -least(ys.map((y) => -y)) - top,
   };
+}
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+/** Where a route to a point leaves a box (or reaches it): through the side along the ranks, past its rank. */
+function leaving(box: Point & { width: number; height: number }, to: Point, ranks: ReadonlyMap<number, number>): Point[] {
+  const down = to.y > box.y ? 1 : -1;
+  const room = Math.max(box.width / 2 - 12, 0);
+  const x = Math.min(Math.max(to.x, box.x - room), box.x + room);
+  const half = ranks.get(Math.round(box.y)) ?? 0;
+  const start = { x, y: box.y + (down * box.height) / 2 };
+  return half > box.height / 2 ? [start, { x, y: box.y + down * half }] : [start];
+}
+
+/** A route that goes straight past the boxes of each rank: dagre bends it in the middle of them. */
+function pastRanks(points: Point[], ranks: ReadonlyMap<number, number>): Point[] {
+  return points.flatMap((point, i) => {
+    const half = ranks.get(Math.round(point.y));
+    const before = points[i - 1];
+    if (half === undefined || !before || i === points.length - 1) return [point];
+    const first = before.y <= point.y ? -half : half;
+    return [{ x: point.x, y: point.y + first }, { x: point.x, y: point.y - first }];
+  });
 }
 
 function least(numbers: number[]): number {
