@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.onnx.ops  # which makes known what leaves become
 from torch.fx import Graph, Node, map_arg
 from torch.fx.traceback import NodeSource
 

@@ -34,7 +34,8 @@ class Move:
         kind: ``same``: under another name; ``folded``: timesteps and samples, wherever they are,
             as [T*N, ...]; ``steps``: timesteps that were computed one by one, one after the other;
             ``map``: tokens as the map that they are a view of; ``channels``: some channels, axis 1;
-            ``times``: the value times a fraction; ``counts``: what a quantiser counts, from 0.
+            ``times``: the value times a fraction; ``counts``: what a quantiser counts, from 0;
+            ``greatest``: the greatest of each channel and those next to it, group by group.
         sources: Names of the values it comes from.
         settings: Of the kind; see the functions at the end of this module.
     """
@@ -175,6 +176,13 @@ def _counts(x: Array, steps: Sequence[str], low: int) -> Array:
     return np.asarray(np.rint(x / column) - low, x.dtype)
 
 
+def _greatest(x: Array, group: int, reach: int) -> Array:
+    """Maxima over up to ``reach`` channels to either side, within groups of ``group`` channels."""
+    apart = x.reshape(len(x), -1, group, *x.shape[2:])
+    ranges = [slice(max(i - reach, 0), i + reach + 1) for i in range(group)]
+    return np.stack([apart[:, :, near].max(2) for near in ranges], 2).reshape(x.shape)
+
+
 _KINDS: dict[str, Callable[..., Array]] = {
     "same": _same,
     "folded": _folded,
@@ -183,4 +191,5 @@ _KINDS: dict[str, Callable[..., Array]] = {
     "channels": _channels,
     "times": _times,
     "counts": _counts,
+    "greatest": _greatest,
 }

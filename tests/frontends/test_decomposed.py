@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -158,3 +160,8 @@ def test_values_keep_the_names_of_their_calls() -> None:
     ready = {node.name for node in decomposed(program).graph.nodes}
     named = {node.name for node in program.graph.nodes if "size" not in node.name}
     assert named <= ready, named - ready
+
+
+@pytest.mark.slow
+def test_it_needs_nothing_imported_before() -> None:
+    subprocess.run([sys.executable, "-c", "import snncc.frontends.decomposed"], check=True)

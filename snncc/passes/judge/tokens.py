@@ -93,7 +93,7 @@ def read_tokens(node: ir.Node, kinds: Mapping[ir.Value, str]) -> tuple[str, str]
     for value in node.inputs:
         if value is not None and kinds.get(value) == TOKENS and value.producer() is not None:
             if traits(node).takes_maximum:
-                return _TABLE
+                return node.metadata_props.get(NO_ATTENTION, _TABLE[0]), _TABLE[1]
             return f"reads '{_maker(value)}', which regroups channels and positions", _MAPS
     return None
 

@@ -25,6 +25,7 @@ from snncc.passes.padding import bordering
 from snncc.passes.tokens.attention_scales import pull_out
 from snncc.passes.tokens.channel_parts import Parts
 from snncc.passes.tokens.layers import LAYERS
+from snncc.passes.tokens.maxima import MAXIMA
 from snncc.passes.tokens.moves import MOVES
 from snncc.passes.tokens.products import NotAttentionError, Product, Tokens
 from snncc.passes.tokens.views import of_map
@@ -32,7 +33,7 @@ from snncc.passes.tokens.work import Rule, Work
 
 __all__ = ["PRODUCT", "TOKENS", "RecogniseAttention"]
 
-_RULES: dict[str, Rule] = {**MOVES, **LAYERS}
+_RULES: dict[str, Rule] = {**MOVES, **LAYERS, **MAXIMA}
 #: What nodes that were followed but have no map hold.
 TOKENS, PRODUCT = "tokens", "product"
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from zoo_weights import filled, values
 
+import snncc
 from snncc.errors import BadInputError, UsageError
 from snncc.frontends import zoo
 from snncc.frontends.checkpoint import Weights, load_weights, read_weights
@@ -237,6 +238,17 @@ def test_scores_are_those_of_the_published_code(name, shape, size, options, scor
         found = net(x)[0].tolist()
     assert found == pytest.approx(scores, abs=2e-4)
     assert 0 < min(rates) < max(rates) < 1
+
+
+@pytest.mark.slow
+def test_spikes_that_are_spread_around_a_gate_compile():
+    name, shape = "sdt-v1-cifar10-dvs", replace(GATED_EVENTS, talking_heads=4)
+    options = {"T": 3, "heads": 4, "size": 32}
+    net = with_weights(name, options, state_of(name, shape))
+    x = values(4, 3, 2, 32, 32) // 64
+    model = snncc.compile(net.eval(), x, weight_bits=8)
+    assert (model.report.import_law.neurons, model.report.import_law.changed) == (27, 0)
+    assert (model.report.verify.mismatched, model.report.verify.coverage.silent) == (0, ())
 
 
 # -- what tensors do not tell --------------------------------------------------------------
