@@ -60,9 +60,9 @@ class RecogniseIntegerFire(Pass):
             if found is not None and found.fault is None:
                 _replace(found, self.name, lineage)
                 count += 1
-        lineage.write(model)
         for node in nodes(model, "IntegerFire"):
-            count += _take_norm(node, self.name)
+            count += _take_norm(node, self.name, lineage)
+        lineage.write(model)
         return count
 
 
@@ -360,7 +360,7 @@ def _drop_detour(node: ir.Node) -> bool:
     return False
 
 
-def _take_norm(fire: ir.Node, made_by: str) -> bool:
+def _take_norm(fire: ir.Node, made_by: str, lineage: Lineage) -> bool:
     """A division (or multiplication) by a positive number right after becomes the norm."""
     if (only := only_reader(fire.outputs[0])) is None or only.op_type not in ("Div", "Mul"):
         return False
@@ -372,7 +372,8 @@ def _take_norm(fire: ir.Node, made_by: str) -> bool:
     ):
         return False
     unit = unit_of(fire) / factor if only.op_type == "Div" else unit_of(fire) * factor
-    out = only.outputs[0]
+    out, share = only.outputs[0], 1 / factor if only.op_type == "Div" else factor
+    lineage.note(str(out.name), "times", str(fire.outputs[0].name), factor=str(share))
     attributes = {
         "D": fire.attributes["D"].as_int(),
         "rounding": fire.attributes["rounding"].as_string(),

@@ -243,6 +243,29 @@ def test_a_pair_that_others_read_besides_a_relu_fires_for_both(tmp_path):
     assert relative(y, run(path, x)) < 1e-5
 
 
+@EACH_BATCH
+def test_spikes_that_are_joined_and_quantised_again_are_all_compared(tmp_path):
+    """On another scale each of them, as in SqueezeNet: what drives the second is the first."""
+    x = normal(8, 6, (2, 4, 4))
+    join = """
+        e = Conv <pads: ints = [1, 1, 1, 1]> (a, w2)  re = Relu (e)
+        qe = QuantizeLinear (re, s, z)  ae = DequantizeLinear (qe, s, z)
+        g = Conv <pads: ints = [1, 1, 1, 1]> (a, w2)  rg = Relu (g)
+        qg = QuantizeLinear (rg, t2, z)  ag = DequantizeLinear (qg, t2, z)
+        j = Concat <axis: int = 1> (ae, ag)
+        qj = QuantizeLinear (j, s, z)  aj = DequantizeLinear (qj, s, z)
+        k = Conv <pads: ints = [0, 0, 0, 0]> (aj, w3)
+        qk = QuantizeLinear (k, t2, z)  ak = DequantizeLinear (qk, t2, z)
+    """
+    body = INPUT + FIRST + RELU + join + LAST.replace("Flatten (a)", "Flatten (ak)")
+    more = {
+        "w2": RNG.integers(-7, 8, (3, 3, 3, 3)).astype(F) / 50, "t2": F(0.611),
+        "w3": RNG.integers(-7, 8, (3, 6, 1, 1)).astype(F) / 50,
+    }  # fmt: skip
+    model, _ = compiled(saved(tmp_path, parsed(body, **{**CONSTANTS, **more})), x)
+    assert model.report.import_law.neurons == len(model.program.neurons) == 5
+
+
 def messages(path) -> str:
     """What ``check`` says of a file, a fault a line."""
     found = check(path)
