@@ -70,7 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.list:
         print("\n".join(chosen))
         return
-    _write(dict(_rows(chosen, given)), [*known], given)
+    rows: dict[str, Any] = {}
+    if given.keep and given.json and given.json.exists():
+        rows.update(json.loads(given.json.read_text())["networks"])
+    for name, row in _rows(chosen, given):
+        rows = {n: {**rows, name: row}[n] for n in known if n in rows or n == name}
+        _write(rows, given)  # after each, as the next may take long
+    _print_totals(rows)
 
 
 def _rows(names: Sequence[str], given: argparse.Namespace) -> Iterator[tuple[str, Any]]:
@@ -115,13 +121,13 @@ def _run_one(name: str, found: Path, megabytes: int) -> None:
     found.write_text(json.dumps(tried(networks()[name])))
 
 
-def _write(rows: dict[str, Any], order: Sequence[str], given: argparse.Namespace) -> None:
-    if given.keep and given.json and given.json.exists():
-        rows = {**json.loads(given.json.read_text())["networks"], **rows}
-    rows = {name: rows[name] for name in order if name in rows}
+def _print_totals(rows: Mapping[str, Any]) -> None:
     for home, (n, exact, skipped) in totals(rows).items():
         print(f"{home:20}{exact:4} of {n} exact" + (f", {skipped} not built" if skipped else ""))
     print(f"{'all':20}{sum(row['exact'] for row in rows.values()):4} of {len(rows)} exact")
+
+
+def _write(rows: Mapping[str, Any], given: argparse.Namespace) -> None:
     if given.json:
         held = {"versions": _versions(), "networks": rows}
         given.json.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n")

@@ -93,10 +93,14 @@ def _section(home: str, rows: Mapping[str, Row]) -> str:
 def _cells(name: str, row: Row) -> str:
     seconds = row["seconds"]
     return (
-        f"| {name.partition('/')[2]} | {row['neurons']}, {row['silent']} | {row['spikes']:,} | "
+        f"| {name.partition('/')[2]} | {row['neurons']}, {row['silent']} | {_spikes(row)} | "
         f"{row['changed']:,} of {row['activations']:,} | {row['worst']:.1e} | "
         f"{seconds['check']:.1f}, {seconds['compile']:.1f} |"
     )
+
+
+def _spikes(row: Row) -> str:
+    return f"{row['spikes']:,}" if "spikes" in row else "–"
 
 
 def _quoted(text: str) -> str:
