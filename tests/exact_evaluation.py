@@ -83,7 +83,29 @@ def _quant(settings: dict[str, Any], x: Array, scale: Array, zero: Array, bits: 
     steps = _clip({}, x / scale + zero, low, high)
     if settings["rounding_mode"] == b"HALF_UP":
         return (_floor(steps + Fraction(1, 2)) - zero) * scale  # below 0 for none
+    if settings["rounding_mode"] == b"FLOOR":
+        return (_floor(steps) - zero) * scale
     return (rounded(steps) - zero) * scale
+
+
+def _signs(settings: dict[str, Any], x: Array, scale: Array) -> Array:
+    """Of QONNX: 0 is above."""
+    return np.where(x >= 0, Fraction(1), Fraction(-1)) * scale
+
+
+def _trunc(settings: dict[str, Any], x: Array, scale: Array, zero: Array, *more: Array) -> Array:
+    """Of QONNX, version 1 or 2: integers, and some bits less of them."""
+    whole = rounded(x / scale + zero)
+    bits, left = more[0], more[-1]
+    after = more[1] if len(more) > 2 else scale
+    share = after / scale if len(more) > 2 else Fraction(2) ** int(bits - left)
+    share = Fraction(2) ** round(np.log2(float(share)))
+    fewer = whole / share
+    if len(more) > 2:
+        top = Fraction(2) ** int(left) - 1
+        fewer = _clip({}, fewer, Fraction(0), top)
+    found = _floor(fewer) if settings["rounding_mode"] == b"FLOOR" else rounded(fewer)
+    return found * after
 
 
 def _windows(x: Array, kernel: Any, strides: Any, pads: Any) -> Array:
@@ -153,6 +175,8 @@ _RULES: dict[str, Callable[..., Array]] = {
     "DequantizeLinear": _dequantize,
     "Clip": _clip,
     "Quant": _quant,
+    "BipolarQuant": _signs,
+    "Trunc": _trunc,
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": lambda _, x, w: x @ w,

@@ -15,7 +15,7 @@ from float_networks import Net
 from hypothesis import strategies as st
 from onnx import helper
 
-__all__ = ["QONNX", "Chain", "chains", "survives"]
+__all__ = ["OFFSET", "QONNX", "Chain", "chains", "survives"]
 
 QONNX = "qonnx.custom_op.general"
 
@@ -34,12 +34,16 @@ def scale_of(rng: np.random.Generator, size: Any = None, near: float = 0.1) -> n
 
 
 class Chain(Net):
-    """A quantised file under construction; ``units`` are scales of its activations, by name."""
+    """A quantised file under construction.
+
+    ``units`` are scales of its activations, by name, and ``lows`` their first integers.
+    """
 
     def __init__(self, shape: tuple[int, ...], seed: int, batch: Any = "N") -> None:
         super().__init__(shape, seed)
         self.batch = batch
         self.units: dict[str, np.ndarray] = {}
+        self.lows: dict[str, int] = {}
         self.step = float(scale_of(self.rng))
 
     def model(self) -> onnx.ModelProto:
@@ -86,7 +90,9 @@ class Chain(Net):
         return self
 
     def quantise(self, D: int, scale: np.ndarray, spelling: str) -> Chain:
-        """A quantiser of activations, QCDQ or QONNX."""
+        """A quantiser of activations, QCDQ or QONNX; ``OFFSET`` those that count from below 0."""
+        if spelling in OFFSET:
+            return self.quantise_from_below(D, scale, spelling)
         self.then("Relu")
         s = self.const(scale)
         if spelling == "qcdq":
@@ -103,6 +109,50 @@ class Chain(Net):
         self.units[self.x] = scale
         self.step = float(scale.reshape(-1)[0])
         return self
+
+    def quantise_from_below(self, D: int, scale: np.ndarray, spelling: str) -> Chain:
+        """Integers from -zero to D - zero; a sign alone where a file's quantiser is bipolar."""
+        is_cut = spelling == "offset, then a ReLU" and D > 1  # which leaves D - zero levels
+        zero = int(self.rng.integers(1, D if is_cut else D + 1))
+        s, column = self.const(scale), scale.reshape(scale.shape and (1, -1, 1, 1))
+        if spelling.startswith("offset"):
+            z = self.const(np.full_like(scale, zero), np.uint8)
+            self.then("QuantizeLinear", s, z, axis=1)
+            self.then("Clip", self.const(0, np.uint8), self.const(D, np.uint8))
+            self.then("DequantizeLinear", s, z, axis=1)
+        elif spelling == "bipolar" or (spelling == "signed" and D == 1):
+            self.then("BipolarQuant", self.const(column), domain=QONNX)
+        else:
+            bits, signed = int(D + 1).bit_length() - 1, spelling == "signed"
+            zero = 2 ** (bits - 1) if signed else zero
+            args = self.const(column), self.const(0.0 if signed else zero), self.const(float(bits))
+            mode = {"floor": "FLOOR"}.get(spelling, "ROUND")
+            self.then(
+                "Quant", *args, domain=QONNX, signed=int(signed), narrow=0, rounding_mode=mode
+            )
+        self.units[self.x] = scale
+        self.lows[self.x] = -zero
+        self.step = float(scale.reshape(-1)[0])
+        if is_cut:
+            self.units[self.then("Relu").x] = scale
+        return self
+
+    def truncated(self, share: int, lost: int, mode: str) -> Chain:
+        """The integers of a mean of ``share`` activations, ``lost`` bits of them dropped."""
+        scale = np.float32(self.step) / np.float32(share)
+        after = np.float32(scale * np.float32(2**lost))
+        numbers = (scale, 0.0, 8.0 + lost, after, 8.0)
+        args = [self.const(np.asarray(number)) for number in numbers]
+        more = {"rounding_mode": mode, "signed": 0, "narrow": 0}
+        self.then("Trunc", *args, domain=QONNX, **more)
+        self.units[self.x] = np.asarray(after)
+        self.step = float(after)
+        return self
+
+
+#: Spellings of quantisers whose integers begin below 0.
+OFFSET = ("offset", "offset, then a ReLU", "signed", "zero point", "floor", "bipolar")
+SPELLINGS = ["qcdq", "qonnx", "half-up", *OFFSET]
 
 
 @st.composite
@@ -136,9 +186,7 @@ def _layer(draw: st.DrawFn, net: Chain, index: int) -> None:
         net.pool("AveragePool")
     D = draw(st.sampled_from([1, 3, 7, 15, 255]))
     near = 2 * float(net.rms) / D
-    net.quantise(
-        D, scale_of(net.rng, None, near), draw(st.sampled_from(["qcdq", "qonnx", "half-up"]))
-    )
+    net.quantise(D, scale_of(net.rng, None, near), draw(st.sampled_from(SPELLINGS)))
 
 
 def _requantised(draw: st.DrawFn, net: Chain) -> None:
@@ -147,8 +195,11 @@ def _requantised(draw: st.DrawFn, net: Chain) -> None:
         return
     kind = draw(st.sampled_from(["AveragePool", "MaxPool"]))
     kernel = draw(st.integers(2, min(3, *net.shape[1:])))
+    is_unsigned = net.x in net.units and net.x not in net.lows and net.units[net.x].size == 1
     net.pool(kind, kernel, draw(st.integers(1, 2)))
-    if draw(st.booleans()):
+    if kind == "AveragePool" and is_unsigned and draw(st.booleans()):
+        net.truncated(kernel**2, draw(st.integers(0, 4)), draw(st.sampled_from(["FLOOR", "ROUND"])))
+    elif draw(st.booleans()):
         scale = np.float32(net.step) * np.float32(draw(st.sampled_from([1, 1, 0.5, 2])))
         scale = np.asarray(scale) if draw(st.booleans()) else scale_of(net.rng, None, net.step)
-        net.quantise(15, scale, draw(st.sampled_from(["qcdq", "qonnx", "half-up"])))
+        net.quantise(15, scale, draw(st.sampled_from(SPELLINGS)))

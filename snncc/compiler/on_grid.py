@@ -291,7 +291,12 @@ class _Builder:
         self.made[out] = self.graph.call_method("flatten", (before, 0, 1))
 
     def _integer(self, node: ir.Node, x: ir.Value) -> None:
-        self._call(node, IntegerFire(attribute(node, "D"), 1.0, attribute(node, "rounding")), x)
+        rounding = attribute(node, "rounding")
+        if attribute(node, "low", 0) or rounding == "down":
+            told = "a neuron that counts from elsewhere than 0, or rounds down"
+            self._fault(node, f"{told}, has no trainable form", "compile it as it is")
+            return
+        self._call(node, IntegerFire(attribute(node, "D"), 1.0, rounding), x)
 
     def _attention(self, node: ir.Node, x: ir.Value) -> None:
         self._call(node, SpikeAttention(attribute(node, "heads")), *trains_of(node))

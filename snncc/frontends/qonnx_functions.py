@@ -7,6 +7,8 @@ agree is what the law of import shows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 import onnx.helper
 import onnx.parser
@@ -65,6 +67,47 @@ def with_quantisers(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
+#: Bits that a Trunc drops, by its inputs: version 2 has the scale after it in place of bits.
+_LOST = {
+    5: "lost = Sub (given, left)",
+    6: "ratio = Div (after, scale)  log = Log (ratio)  base = Log (two)  exponent = Div (log, base)"
+    "  lost = Round (exponent)",
+}
+
+
+def _trunc(node: onnx.NodeProto, given: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Integers first, then fewer bits of them; version 2 clamps these."""
+    signed, narrow, count = (
+        int(given.get("signed", 1)),
+        int(given.get("narrow", 0)),
+        len(node.input),
+    )
+    mode = bytes(given.get("rounding_mode", b"FLOOR")).decode().upper()
+    if mode not in _ROUNDINGS or count not in _LOST:
+        return None
+    ends = _ENDS[signed, narrow].replace("less", "width").replace("bits", "left")
+    clamp = f"{ends}  below = Min (fewer, high)  k = Max (below, low)"
+    moved, after = ("Div (zero, share)", "after") if count == 6 else ("Identity (zero)", "scale")
+    return (
+        f"Trunc_{signed}{narrow}_{mode}_{count}",
+        f"x, scale, zero, given, {'after, ' if count == 6 else ''}left",
+        f"""
+        {_NUMBERS}
+        unmoved = Div (x, scale)
+        steps = Add (unmoved, zero)
+        first = Round (steps)
+        {_LOST[count]}
+        share = Pow (two, lost)
+        fewer = Div (first, share)
+        {clamp if count == 6 else "k = Identity (fewer)"}
+        {_ROUNDINGS[mode]}
+        moved = {moved}
+        back = Sub (whole, moved)
+        y = Mul (back, {after})
+    """,
+    )
+
+
 def _body_of(node: onnx.NodeProto) -> tuple[str, str, str] | None:
     """Name, parameters and text of what the node computes; None where it is no quantiser."""
     if node.op_type == "BipolarQuant":
@@ -72,6 +115,8 @@ def _body_of(node: onnx.NodeProto) -> tuple[str, str, str] | None:
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     signed, narrow = int(given.get("signed", 1)), int(given.get("narrow", 0))
     mode = bytes(given.get("rounding_mode", b"ROUND")).decode().upper()
+    if node.op_type == "Trunc":
+        return _trunc(node, given)
     if node.op_type not in ("Quant", "IntQuant") or mode not in _ROUNDINGS:
         return None
     return (

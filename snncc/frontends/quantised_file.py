@@ -29,6 +29,7 @@ from snncc.ir.graphs import (
     remove_dead,
     replace_value,
 )
+from snncc.ir.lineage import Lineage
 from snncc.ir.names import NEW
 
 __all__ = ["QONNX", "dequantise", "require_qdq", "standardised"]
@@ -76,7 +77,9 @@ def standardised(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = ir.from_proto(proto)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _require_finite(model)
-    faults = [fault for node in nodes(model) if (fault := _standardise(node)) is not None]
+    lineage = Lineage.of(model)
+    faults = [fault for node in nodes(model) if (fault := _standardise(node, lineage)) is not None]
+    lineage.write(model)
     if faults:
         raise UnsupportedModelError(f"quantisers without a spiking form: {len(faults)}", faults)
     for domain in (*QONNX, _MICROSOFT):
@@ -99,12 +102,12 @@ def _require_finite(model: ir.Model) -> None:
         raise BadInputError("quantisers cannot be computed; quantise again", faults)
 
 
-def _standardise(node: ir.Node) -> Fault | None:
+def _standardise(node: ir.Node, lineage: Lineage) -> Fault | None:
     """Rewrite one node, or say why that is not possible."""
     if node.domain == _MICROSOFT and node.op_type in _LINEAR:
         node.domain = ""
     if node.domain in QONNX and node.op_type in _BITS:
-        return _rewrite(node)
+        return _rewrite(node, lineage)
     if not node.domain and (value := _computed(node)) is not None:
         _become(node, value)
     elif node.op_type in _LINEAR and _type_of(node) in _NARROW:
@@ -276,16 +279,21 @@ _MODES: dict[str, Callable[[Array], Array]] = {
     "DOWN": np.fix,
 }
 _EVEN = ("ROUND", "HALF_EVEN")
-_BITS = ("Quant", "IntQuant", "BipolarQuant")
-_NEURON = "an unsigned quantiser of zero point 0 that rounds with ROUND, HALF_EVEN or HALF_UP"
+_BITS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
+_NEURON = "a quantiser that rounds with ROUND, HALF_EVEN or FLOOR, or unsigned with HALF_UP or DOWN"
 _FIXED = "export with fixed scale, zero point and bit width, the same for all channels"
-_NARROWER = "an unsigned quantiser of 1 to 8 bits"
+_NARROWER = "a quantiser of 1 to 8 bits"
 _ABOVE_ZERO = "a positive scale"
+_SHIFT = "bit widths and scales by which its integers lose whole bits"
 
 
 @dataclass(frozen=True)
 class _Quant:
-    """Attributes and constants of a Quant node; integers run from low to high."""
+    """Attributes and constants of a Quant or Trunc node; integers run from low to high.
+
+    ``lost``: bits that a Trunc drops of the integers that it makes first; of these ``scale`` and
+    ``zero`` are, and ``after`` is the scale of what is left.
+    """
 
     scale: Array
     zero: Array
@@ -293,6 +301,18 @@ class _Quant:
     high: int
     mode: str
     is_bipolar: bool
+    lost: int = 0
+    after: Array | None = None
+
+    @property
+    def rule(self) -> str | None:
+        """``even``, ``up`` or ``floor``, as spikes can round; None: any other."""
+        if self.mode in _EVEN:
+            return "even"
+        if self.mode == "FLOOR":
+            return "floor"
+        is_above = self.low >= 0 and not self.zero.any()
+        return {"HALF_UP": "up", "DOWN": "floor"}.get(self.mode) if is_above else None
 
     def integers(self, x: Array) -> Array:
         """What the node makes of constants, before scale and zero point."""
@@ -307,8 +327,12 @@ def _read_quant(node: ir.Node) -> _Quant | tuple[str, str]:
     """The node, or what keeps it from being read, and what to do."""
     if node.op_type == "BipolarQuant":
         scale = constant(node.inputs[1])
+        if scale is not None and not (scale > 0).all():
+            return f"scale {float(scale.min()):g} is not positive", _ABOVE_ZERO
         found = None if scale is None else _Quant(scale, np.zeros(()), -1, 1, "ROUND", True)
         return found or ("computes its scale while it runs", _FIXED)
+    if node.op_type == "Trunc":
+        return _read_trunc(node)
     scale, zero, bits = (constant(v) for v in node.inputs[1:4])
     mode = str(attribute(node, "rounding_mode", "ROUND")).upper()
     if scale is None or zero is None or bits is None:
@@ -329,6 +353,42 @@ def _read_quant(node: ir.Node) -> _Quant | tuple[str, str]:
     return _Quant(scale, zero.astype(np.float64), low, high, mode, signed and width == 1)
 
 
+def _read_trunc(node: ir.Node) -> _Quant | tuple[str, str]:
+    """A Trunc of version 1, or of version 2, which says the scale after it."""
+    names = ["scale", "zero point", "input bit width", "output bit width"]
+    if len(node.inputs) > 5:
+        names.insert(3, "output scale")
+    given = dict(zip(names, map(constant, node.inputs[1:]), strict=False))
+    if live := [name for name in names if given.get(name) is None]:
+        return f"computes its {', '.join(live)} while it runs", _FIXED
+    known = {name: np.asarray(array, np.float64) for name, array in given.items()}
+    if any(array.size != 1 for array in known.values()):
+        return "has settings of each channel", _FIXED
+    scale, zero, bits, left = (float(known[n].reshape(())) for n in names if n != "output scale")
+    after = float(known.get("output scale", known["scale"]).reshape(()))
+    mode = str(attribute(node, "rounding_mode", "FLOOR")).upper()
+    if mode not in _MODES:
+        return f"rounding mode {mode} is not known", _NEURON
+    if not scale > 0 or not after > 0:
+        return f"scale {min(scale, after):g} is not positive", _ABOVE_ZERO
+    if not (left >= 1 and left % 1 == 0 and bits % 1 == 0 and 1 <= bits <= 32):
+        return f"from {bits:g} to {left:g} bits: these are no bit widths", _SHIFT
+    is_old = "output scale" not in known
+    lost = bits - left if is_old else float(np.rint(np.log2(after / scale)))
+    if not 0 <= lost <= 24:
+        return f"from {bits:g} to {left:g} bits loses {lost:g} bits", _SHIFT
+    if zero:
+        return f"zero point {zero:g}; what is left of it after bits are lost is not known", _FIXED
+    signed, narrow = bool(attribute(node, "signed", 1)), bool(attribute(node, "narrow", 0))
+    low, high = (int(end) for end in _ends(signed, narrow, np.float32(left)))
+    if is_old and lost and mode != "FLOOR":
+        high += 1  # it has no clamp, and the largest integer may be rounded up
+    return _Quant(
+        np.float32(scale), np.zeros(()), low, high, mode if lost else "ROUND", False,
+        int(lost), np.float32(after),
+    )  # fmt: skip
+
+
 def _ends(signed: bool, narrow: bool, width: Array) -> tuple[Any, Any]:
     """Where QONNX clamps, before it rounds: no integers where the width is none."""
     if signed:
@@ -336,38 +396,42 @@ def _ends(signed: bool, narrow: bool, width: Array) -> tuple[Any, Any]:
     return np.float32(0), 2**width - 1 - narrow
 
 
-def _rewrite(node: ir.Node) -> Fault | None:
+def _rewrite(node: ir.Node, lineage: Lineage) -> Fault | None:
     """A Quant as ONNX's own operators, or why it has no such form."""
     found, x = _read_quant(node), constant(node.inputs[0])
     if isinstance(found, tuple):
         return _fault(node, *found)
-    if x is not None:
+    if x is not None and node.op_type != "Trunc":
         _write_constant(node, found, x)
-    elif found.is_bipolar:
-        return _fault(node, "quantises to -1 and 1; spikes count from 0", _NEURON)
-    elif (bits := (found.high - found.low).bit_length()) > 8:
-        return _fault(node, f"quantiser of {bits} bits; activations have 8 at most", _NARROWER)
-    elif found.zero.any() and not _is_linear(found):
-        return _fault(node, _off_zero(found), _NEURON)
-    elif found.mode not in (*_EVEN, "HALF_UP"):
-        return _fault(node, f"rounding mode {found.mode}; neurons round to the nearest", _NEURON)
-    elif found.mode == "HALF_UP" and found.low < 0:
-        what = f"signed quantiser {found.low}..{found.high}, rounding mode HALF_UP"
-        return _fault(node, f"{what}; spikes count from 0", _NEURON)
+    elif found.is_bipolar and not found.zero.any():
+        _write_signs(node, found, lineage)
+    elif (why := _not_counted(found)) is not None:
+        return _fault(node, *why)
+    elif _is_linear(found):
+        _write_linear(node, found, _axis_of(found.scale) or 1)
     else:
-        _write_activation(node, found)
+        _write_float(node, found, lineage)
     remove_dead(node)
     return None
 
 
-def _off_zero(found: _Quant) -> str:
-    """What is wrong with zero points that no QuantizeLinear can have."""
+def _not_counted(found: _Quant) -> tuple[str, str] | None:
+    """Why a quantiser of activations is no neuron, and what to do; None: it is one."""
     zero = found.zero.reshape(-1)
+    if (bits := (found.high - found.low).bit_length()) > 8:
+        return f"quantiser of {bits} bits; activations have 8 at most", _NARROWER
     if (zero % 1).any():
-        return f"zero point {zero[zero % 1 != 0][0]:g} is no integer"
+        return f"zero point {zero[zero % 1 != 0][0]:g} is no integer", _FIXED
     if len(set(zero.tolist())) > 1:
-        return f"zero points {zero.min():g} to {zero.max():g}; spikes count from 0"
-    return f"zero point {zero[0]:g}, rounding mode {found.mode}; spikes count from 0"
+        return f"zero points {zero.min():g} to {zero.max():g}, not one for all channels", _FIXED
+    if not found.low <= zero[0] <= found.high:
+        return f"zero point {zero[0]:g} outside of its integers {found.low}..{found.high}", _FIXED
+    if found.is_bipolar:
+        return f"zero point {zero[0]:g} of a quantiser to -1 and 1", _FIXED
+    if found.rule is None:
+        kind = "signed" if found.low < 0 else f"zero point {zero[0]:g}"
+        return f"{kind}, rounding mode {found.mode}, which spikes cannot", _NEURON
+    return None
 
 
 def _fault(node: ir.Node, what: str, todo: str) -> Fault:
@@ -391,19 +455,14 @@ def _write_constant(node: ir.Node, found: _Quant, x: Array) -> None:
 
 
 def _is_linear(found: _Quant) -> bool:
-    """Whether a QuantizeLinear does the same."""
-    centre = found.zero.reshape(-1)[0]
-    whole = bool((found.zero == centre).all()) and centre % 1 == 0
-    inside = whole and found.low <= centre <= found.high
-    return found.mode in _EVEN and inside and _axis_of(found.scale) is not None
+    """Whether a QuantizeLinear does the same.
 
-
-def _write_activation(node: ir.Node, found: _Quant) -> None:
-    axis = _axis_of(found.scale)
-    if axis is not None and _is_linear(found):
-        _write_linear(node, found, axis)
-    else:
-        _write_float(node, found)
+    That adds the zero point after rounding: where it is odd, ties would fall otherwise.
+    """
+    one_scale = _axis_of(found.scale) is not None
+    return (
+        found.mode in _EVEN and not found.zero.reshape(-1)[0] % 2 and one_scale and not found.lost
+    )
 
 
 def _along(scale: Array) -> Array:
@@ -438,19 +497,57 @@ def _write_linear(node: ir.Node, found: _Quant, axis: int) -> None:
     replace_value(out, new)
 
 
-def _write_float(node: ir.Node, found: _Quant) -> None:
-    """The formula as written, of zero point 0: Div, Clip, a rounding, Mul."""
-    out, edit, x = node.outputs[0], Edit(node, _MADE_BY), node.inputs[0]
-    scale, low, high, half = (
-        edit.const(f"{out.name}.{what}", np.asarray(v, np.float32))
-        for what, v in (("scale", found.scale), ("low", found.low), ("high", found.high),
-                        ("half", 0.5))
-    )  # fmt: skip
-    rule = [("Round", [])] if found.mode in _EVEN else [("Add", [half]), ("Floor", [])]
-    steps: list[tuple[str, list[ir.Value]]] = [
-        ("Div", [scale]), ("Clip", [low, high]), *rule, ("Mul", [scale])
+def _write_float(node: ir.Node, found: _Quant, lineage: Lineage) -> None:
+    """The formula as it is written, in ONNX's own operators."""
+    zero, share = found.zero.reshape(-1)[0], 2.0**found.lost
+    after = found.scale if found.after is None else found.after
+    steps: list[_Step] = [("Div", [found.scale])]
+    steps += [("Add", [zero])] if zero else []
+    if found.lost and found.rule == "floor":  # integers, rounded first, reach k * share half early
+        steps += [("Add", [0.5]), ("Div", [share])]
+    elif found.lost:
+        steps += [("Round", []), ("Div", [share])]
+    steps += [("Clip", [found.low, found.high]), *_ROUND[found.rule or "even"]]
+    whole = len(steps) - 1
+    steps += [("Sub", [zero])] if zero else []
+    base = str(node.outputs[0].name)
+    names = _write_steps(node, [*steps, ("Mul", [after])])
+    _note_counts(names[whole], base, after, -int(zero), lineage)
+
+
+_Step = tuple[str, list[Any]]
+#: How the rules of ``_Quant.rule`` are spelled.
+_ROUND: dict[str, list[_Step]] = {
+    "even": [("Round", [])],
+    "up": [("Add", [0.5]), ("Floor", [])],
+    "floor": [("Floor", [])],
+}
+
+
+def _write_signs(node: ir.Node, found: _Quant, lineage: Lineage) -> None:
+    """-scale below 0, else scale."""
+    above: list[_Step] = [
+        ("Div", [found.scale]), ("Add", [1]), ("Clip", [0, 1]), ("Floor", []), ("Mul", [2])
     ]  # fmt: skip
-    for i, (op, args) in enumerate(steps):
-        x = edit.op(op, x, *args, name=f"{out.name}/{op.lower()}{i}", like=out)
+    base = str(node.outputs[0].name)
+    names = _write_steps(node, [*above, ("Sub", [1]), ("Mul", [found.scale])])
+    _note_counts(names[4], base, found.scale, -1, lineage)
+
+
+def _write_steps(node: ir.Node, steps: list[_Step]) -> list[str]:
+    """One operator after the other, each with constants besides; together in place of ``node``."""
+    out, edit, x, names = node.outputs[0], Edit(node, _MADE_BY), node.inputs[0], list[str]()
+    for i, (op, numbers) in enumerate(steps):
+        names.append(f"{out.name}/{op.lower()}{i}")
+        given = [np.asarray(number, np.float32) for number in numbers]
+        args = [edit.const(f"{names[-1]}.{j}", array) for j, array in enumerate(given)]
+        x = edit.op(op, x, *args, name=names[-1], like=out)
     if x is not None:
         replace_value(out, x)
+    return names
+
+
+def _note_counts(name: str, of: str, scale: Array, low: int, lineage: Lineage) -> None:
+    """Say that a value counts what a quantiser has made, ``of``, in steps of ``scale``."""
+    units = [str(Fraction(float(v))) for v in scale.reshape(-1)]
+    lineage.note(name, "counts", of, steps=units, low=low)

@@ -165,8 +165,8 @@ def _channels(x: Array, kept: Sequence[int]) -> Array:
 
 
 def _times(x: Array, factor: str) -> Array:
-    number = Fraction(factor)
-    return np.asarray(x * number.numerator / number.denominator)
+    number, real = Fraction(factor), x if x.dtype.kind == "f" else x.astype(np.float64)  # of marks
+    return np.asarray(real * number.numerator / number.denominator)
 
 
 def _counts(x: Array, steps: Sequence[str], low: int) -> Array:

@@ -62,9 +62,22 @@ def _near(node: ir.Node, u: Array, fired: Array, margin: float) -> Mask:
     return np.asarray(np.abs(u - nearest) <= margin * (1 + np.abs(u)))
 
 
+def _near_levels(node: ir.Node, u: Array, fired: Array, margin: float) -> Mask:
+    """As ``_near``; what rounds down does so at whole numbers."""
+    border = _border(node)
+    nearest = np.rint(u - border) + border
+    return np.asarray(np.abs(u - nearest) <= margin * (1 + np.abs(u)))
+
+
 def _ties(node: ir.Node, u: Array, counts: Array | None) -> int:
-    inside = u[(u > 0) & (u < attribute(node, "D"))]
-    return int((inside - np.floor(inside) == traits(node).border).sum())
+    low = attribute(node, "low", 0)
+    inside = u[(u > low) & (u < low + attribute(node, "D"))]
+    return int((inside - np.floor(inside) == _border(node)).sum())
+
+
+def _border(node: ir.Node) -> float:
+    is_down = attribute(node, "rounding", "") == "down"
+    return 0.0 if is_down else traits(node).border or 0.0
 
 
 def _near_carried(node: ir.Node, u: Array, fired: Array, margin: float) -> Mask:
@@ -79,6 +92,6 @@ def _ties_carried(node: ir.Node, u: Array, counts: Array | None) -> int:
 
 #: By operator.
 BORDERS: Mapping[str, Borders] = {
-    "IntegerFire": Borders(_near, _ties),
+    "IntegerFire": Borders(_near_levels, _ties),
     "StatefulFire": Borders(_near_carried, _ties_carried),
 }

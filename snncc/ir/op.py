@@ -41,7 +41,7 @@ class Op:
             for:
         body: ONNX text of the function body.
         traits: What passes may ask of it.
-        optional: Strings among them that may be left out, name -> default; no body reads them.
+        optional: Strings and ints among them that may be left out, name -> default.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Op:
     attributes: dict[str, str]
     body: str
     traits: Traits
-    optional: dict[str, str] = field(default_factory=dict)
+    optional: dict[str, str | int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse an operator that leaves a query without an answer.

@@ -54,24 +54,31 @@ OPSET = 21
 _INTEGER_FIRE = Op(
     "IntegerFire",
     "imported",
-    "SFA neuron: clip(round(X), 0, D) / norm, rounding 'half-even' or 'half-up'. A unit p/q says "
-    "exactly what one spike is worth, where that is not 1 / norm.",
+    "SFA neuron: (clip(round(X), low, low + D) - low) / norm, rounding 'half-even', 'half-up' or "
+    "'down'. A unit p/q says exactly what one spike is worth, where that is not 1 / norm.",
     {"X": F32},
     {"Y": F32},
-    {"D": "int", "norm": "float", "rounding": "string", "unit": "string"},
+    {"D": "int", "norm": "float", "rounding": "string", "unit": "string", "low": "int"},
     """
-    zero = Constant <value_float: float = 0.0> ()
+    first = Constant <value_int: int = @low> ()
     levels = Constant <value_int: int = @D> ()
-    top = Cast <to: int = 1> (levels)
-    u = Clip (X, zero, top)
+    last = Add (first, levels)
+    bottom = Cast <to: int = 1> (first)
+    top = Cast <to: int = 1> (last)
+    u = Clip (X, bottom, top)
     even = Round (u)
     half = Constant <value_float: float = 0.5> ()
     shifted = Add (u, half)
     up = Floor (shifted)
+    down = Floor (u)
     rule = Constant <value_string: string = @rounding> ()
     half_up = Constant <value_string: string = "half-up"> ()
     is_up = Equal (rule, half_up)
-    a = Where (is_up, up, even)
+    nearest = Where (is_up, up, even)
+    below = Constant <value_string: string = "down"> ()
+    is_down = Equal (rule, below)
+    whole = Where (is_down, down, nearest)
+    a = Sub (whole, bottom)
     n = Constant <value_float: float = @norm> ()
     Y = Div (a, n)
     """,
@@ -84,7 +91,7 @@ _INTEGER_FIRE = Op(
         border=0.5,
         keeps_shape=True,
     ),
-    optional={"unit": ""},
+    optional={"unit": "", "low": 0},
 )
 
 _ON_GRID = Op(
@@ -491,7 +498,10 @@ def function_of(name: str) -> onnx.FunctionProto:
 
 def _declared(op: Op, name: str) -> str:
     """An attribute in the head of a function, with its default if it has one."""
-    return f'{name}: string = "{op.optional[name]}"' if name in op.optional else name
+    given = op.optional.get(name)
+    if isinstance(given, int):
+        return f"{name}: int = {given}"
+    return name if given is None else f'{name}: string = "{given}"'
 
 
 def functions_of(names: Iterable[str]) -> list[onnx.FunctionProto]:

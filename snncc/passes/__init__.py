@@ -20,6 +20,7 @@ from snncc.passes.integers.quantise_weights import QuantiseWeights
 from snncc.passes.judge.require_integer import RequireInteger
 from snncc.passes.recognise.canonicalise import Canonicalise
 from snncc.passes.recognise.distribute_linear import DistributeLinear
+from snncc.passes.recognise.recognise_fixed_map import RecogniseFixedMap
 from snncc.passes.recognise.recognise_gate import RecogniseGate
 from snncc.passes.recognise.recognise_integer_fire import RecogniseIntegerFire
 from snncc.passes.recognise.recognise_qdq import RecogniseQdq
@@ -32,11 +33,13 @@ __all__ = ["FRONT", "Pass", "PassManager", "PassRecord", "front", "pipeline", "t
 
 _MERGE = MergeLinear()
 _TO_LEVELS: tuple[Pass, ...] = (
+    RecogniseFixedMap(only_features=True),  # votes and population codes are layers, over time, too
     FoldTime(),  # T joins the batch: later passes treat timesteps as samples
     Canonicalise(),  # one spelling for each thing: later passes know only that one
     RecogniseQdq(),  # quantisers of other tools, before their scales look like layers' own
     RecogniseIntegerFire(),  # before merge-linear, which would fold a quantiser's own + 0.5
     RecogniseAttention(),  # while norms are neurons' own: after it there are maps alone, no tokens
+    RecogniseFixedMap(),  # what is left of reshapes and sums that no other pass knows
     RecogniseGate(),  # when all that fires is known, and tokens are maps
     RecogniseSum(),  # layers read a residual stream once, whatever its depth
     DistributeLinear(),  # branches of spikes meet in potentials, so that one rule serves all

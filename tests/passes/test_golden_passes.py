@@ -85,6 +85,14 @@ TEXTS: Mapping[str, tuple[tuple[int, ...], str]] = {
           u = Reshape (mixed, map)
           y = FIRE 2 / 1 (u)
         }"""),
+    # two votes of two neurons each
+    "recognise-fixed-map": ((3, 4), """
+        net (float[N,4] x) => (float[N,2] y)
+        <int64[3] groups = {0, 2, 2}, int64[1] last = {2}, float[N,4] a> {
+          a = FIRE 2 / 1 (x)
+          r = Reshape (a, groups)
+          y = ReduceMean <keepdims: int = 0> (r, last)
+        }"""),
     # the product of two trains, and of one with what the other does not fire
     "recognise-gate": ((3, 2), """
         net (float[N,2] x) => (float[N,2] y)

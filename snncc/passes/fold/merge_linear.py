@@ -415,12 +415,30 @@ def _reached(first: Linear, second: Linear, size: tuple[int, ...]) -> Exact:
     return border
 
 
+def _affine_apart(node: ir.Node, made_by: str) -> bool:
+    """An affine map of spikes that several read is there once for each: layers take theirs.
+
+    Else it were a layer of its own, and those that follow it had no neuron between.
+    """
+    found, out = _affine_of(node), node.outputs[0]
+    readers = list(out.uses())
+    if found is None or len(readers) < 2 or _is_potential(found[0]):
+        return False
+    edit, attributes = Edit(node, made_by), {k: a.value for k, a in node.attributes.items()}
+    for i, (user, place) in enumerate(readers[1:]):
+        name = f"{out.name}/apart{i}"
+        own = edit.op(node.op_type, *node.inputs, name=name, like=out, attributes=attributes)
+        user.replace_input_with(place, own)
+    return True
+
+
 _AFFINE_RULES = (
     fold_after,
     _fold_before,
     _affine_behind,
     _affine_through_sum,
     _affine_through_mask,
+    _affine_apart,
 )
 
 

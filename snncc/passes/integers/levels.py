@@ -24,13 +24,14 @@ def levels(
     """Levels L so that (number of L_k <= v) == clip(round(v / threshold + shift), 0, D), exactly.
 
     Spike k is due at v / threshold + shift >= k - 1/2; half-even rounding takes the tie itself
-    only for even k. Everything is rational, so ties are decided, not approximated.
+    only for even k, half-odd only for odd k. Everything is rational, so ties are decided, not
+    approximated.
 
     Args:
         thresholds: Potential of one spike, per channel, positive.
         D: Largest count.
-        rounding: ``half-even`` or ``half-up``; with ``>=`` or ``>`` spike k is due at k, not
-            k - 1/2.
+        rounding: ``half-even``, ``half-odd`` or ``half-up``; with ``>=`` or ``>`` spike k is due at
+            k, not k - 1/2.
         shifts: Added to v / threshold, per channel; default 0.
 
     Returns:
@@ -47,6 +48,7 @@ def levels(
 def _level(threshold: Fraction, shift: Fraction, k: int, rounding: str) -> int:
     reaches = rounding in (">=", ">")
     border = threshold * ((Fraction(k) if reaches else Fraction(2 * k - 1, 2)) - shift)
-    takes_tie = rounding in ("half-up", ">=") or (rounding == "half-even" and k % 2 == 0)
+    parity = {"half-even": 0, "half-odd": 1}.get(rounding)
+    takes_tie = rounding in ("half-up", ">=") or parity == k % 2
     level = ceil(border) if takes_tie else floor(border) + 1
     return min(max(level, -_FAR), _FAR)

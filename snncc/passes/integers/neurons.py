@@ -97,23 +97,37 @@ def program_fields(node: ir.Node) -> dict[str, Any]:
 # -- no memory: levels of the potential itself ---------------------------------------------
 
 
+_ROUNDINGS = ("half-even", "half-up", "down")
+#: No quantiser's integers begin further from 0: they have 16 bits.
+_FURTHEST = 2**15
+
+
 def _integer_fault(node: ir.Node) -> Words | None:
     D, norm, rounding = (attribute(node, name) for name in ("D", "norm", "rounding"))
-    if 1 <= D <= 255 and 0 < norm < inf and rounding in ("half-even", "half-up"):
+    low = attribute(node, "low", 0)
+    if 1 <= D <= 255 and 0 < norm < inf and rounding in _ROUNDINGS and abs(low) <= _FURTHEST:
         return None
-    what = f"D={D} norm={norm:g} rounding='{rounding}' is no neuron"
+    what = f"D={D} norm={norm:g} rounding='{rounding}'{f' low={low}' if low else ''} is no neuron"
     return what, "D in 1..255, a positive norm, 'half-even' or 'half-up'"
 
 
 def _integer_counter(node: ir.Node, grid: Grid) -> Counter | Refusal:
-    D, rounding = attribute(node, "D"), attribute(node, "rounding")
+    D, rounding, low = attribute(node, "D"), attribute(node, "rounding"), attribute(node, "low", 0)
+    rule = _counted_from(rounding, low)
     bad = next((i for i, t in enumerate(grid.thresholds) if t <= 0), None)
     if bad is not None:
-        plain = Counter({"levels": levels([Fraction(1)], D, rounding)}, D, rounding)
+        plain = Counter({"levels": levels([Fraction(1)], D, rule)}, D, rounding)
         return Refusal(f"channel {bad}: negative scale before it", "a positive one", plain)
-    table = levels(grid.thresholds, D, rounding, grid.shifts)
+    table = levels(grid.thresholds, D, rule, [shift - low for shift in grid.shifts])
     same = (table == table[:1]).all()
     return Counter({"levels": table[:1] if same else table}, D, rounding)
+
+
+def _counted_from(rounding: str, low: int) -> str:
+    """The rule of counts from ``low``: of these the even ones may be the integers that are odd."""
+    if rounding == "half-even" and low % 2:
+        return "half-odd"
+    return ">=" if rounding == "down" else rounding
 
 
 # -- a membrane that stays: levels, threshold and decay on a grid of its own, which is finer ---

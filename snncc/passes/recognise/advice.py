@@ -11,8 +11,8 @@ __all__ = [
     "CONSTANT",
     "COPIES",
     "FEWER_BITS",
+    "LEVELS",
     "LINEAR",
-    "LINEAR_BOTTLENECK",
     "LOOP",
     "LOOPED",
     "MASKED_SHIFT",
@@ -21,11 +21,11 @@ __all__ = [
     "NO_PAIR",
     "NO_SPREAD",
     "ONE_PAIR",
+    "ONE_ZERO",
     "OPERATORS",
     "OTHER",
     "POSITIVE",
     "UNMASKED",
-    "UNSIGNED",
 ]
 
 CLASS = ("picks the largest, which spikes do not do", "leave it out; use the logits")
@@ -140,11 +140,8 @@ NO_SPREAD = (
     "eps above 0 and trained statistics",
 )
 NO_PAIR = "no DequantizeLinear with the same constant scale and zero point follows"
-UNSIGNED = "an unsigned quantiser of zero point 0 after a ReLU, batch norms fused before"
-LINEAR_BOTTLENECK = (
-    "no activation stands here: leave the quantiser out (nodes_to_exclude), so that layers merge "
-    "and sums stay sums of potentials; or train an activation here"
-)
+ONE_ZERO = "one zero point for all channels, as activations per tensor have it"
+LEVELS = "a quantiser of two levels or more; a clamp next to it may leave one alone"
 ONE_PAIR = "a DequantizeLinear right after it, with the scale and zero point that it has"
 FEWER_BITS = "quantise activations to 8 bits (activation_type=QuantType.QUInt8)"
 POSITIVE = "positive scales; the sign belongs into the weights"

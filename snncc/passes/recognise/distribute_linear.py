@@ -33,6 +33,7 @@ from snncc.passes.reading import (
     read_affine,
     rename,
 )
+from snncc.passes.recognise.channel_moves import moved_channels
 
 __all__ = ["DistributeLinear", "carries_spikes"]
 
@@ -203,6 +204,10 @@ def _norm_shared(node: ir.Node, made_by: str) -> bool:
 
 
 def _fire(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    x = node.inputs[0]
+    places = moved_channels(x) if x is not None else None
+    if x is not None and places is not None and _picked(node, 0, x, places, made_by):
+        return True
     moved = _move_concat(node, made_by, lineage) or _drive_sum(node, made_by)
     return moved or _norm_shared(node, made_by)
 
@@ -254,13 +259,60 @@ def _spread_layer(node: ir.Node, made_by: str, _: Lineage) -> bool:
     source = linear.x.producer() if linear is not None else None
     if linear is None or source is None:
         return False
-    if _is_sum(source) and carries_spikes(linear.x):
+    if (moved := moved_channels(linear.x)) is not None:
+        parts = _from_sources(linear, moved)
+    elif _is_sum(source) and carries_spikes(linear.x):
         parts = [replace(linear, x=v) for v in source.inputs if v is not None]
     elif _joined(linear.x) is not None and linear.group == 1:
         parts = _split(linear, source)
+    elif _joined(linear.x) is not None:
+        parts = _from_sources(linear, _joined_channels(source))
     else:
         return False
     _write_sum(linear, parts, made_by)
+    remove_dead(source)
+    return True
+
+
+def _joined_channels(concat: ir.Node) -> list[tuple[ir.Value, int]]:
+    """Of each channel of a concatenation the part that it is of, and its place there."""
+    parts = [(v, (static_shape(v) or (1,))[0]) for v in concat.inputs if v is not None]
+    return [(value, place) for value, width in parts for place in range(width)]
+
+
+def _from_sources(linear: Linear, moved: list[tuple[ir.Value, int]]) -> list[Linear]:
+    """The layer over each value that channels of its input come from; others' weights are 0."""
+    dense = linear.dense() if linear.kind == "conv" else linear.weights.values.astype(np.float64)
+    parts = []
+    for source in dict.fromkeys(value for value, _ in moved):
+        width = (static_shape(source) or (1,))[0]
+        columns = np.zeros((len(dense), width, *dense.shape[2:]))
+        for i, (value, place) in enumerate(moved):
+            if value is source:
+                columns[:, place] += dense[:, i]  # a channel may be there twice
+        weights = Exact.in_rows(columns, linear.weights.row_units)
+        parts.append(replace(linear, x=source, weights=weights, group=1))
+    return parts
+
+
+def _select(node: ir.Node, made_by: str, _: Lineage) -> bool:
+    """A sum that reads moved channels: a layer that picks them, where they are spikes."""
+    for index, x in enumerate(node.inputs):
+        moved = moved_channels(x) if x is not None and is_branch_sum(node) else None
+        if x is not None and moved is not None and _picked(node, index, x, moved, made_by):
+            return True
+    return False
+
+
+def _picked(
+    node: ir.Node, index: int, x: ir.Value, moved: list[tuple[ir.Value, int]], made_by: str
+) -> bool:
+    """A 1x1 layer of ones in front of a reader of moved spikes; others stay as they are."""
+    size, sources = static_shape(x) or (1,), [*dict.fromkeys(value for value, _ in moved)]
+    if len(size) != 3 or not all(carries_spikes(value) for value in sources):
+        return False
+    layer = identity_layer(node, x, size, made_by, name=f"{node.name}/picked{index}")
+    node.replace_input_with(index, layer)
     return True
 
 
@@ -297,6 +349,8 @@ def _write_sum(linear: Linear, parts: list[Linear], made_by: str) -> None:
 
 
 def _add(node: ir.Node, made_by: str, lineage: Lineage) -> bool:
+    if _select(node, made_by, lineage):
+        return True
     return _move_concat(node, made_by, lineage) or _shortcut(node, made_by, lineage)
 
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, inf
-from typing import ClassVar
+from math import floor, inf, prod
+from typing import Any, ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from snncc.ir.exact import Exact, unit_attributes, unit_of
-from snncc.ir.graphs import Edit, constant, is_op, nodes, only_reader, replace_value
+from snncc.ir.graphs import Edit, attribute, constant, is_op, nodes, only_reader, replace_value
+from snncc.ir.lineage import Lineage
 from snncc.ir.names import NEW
+from snncc.ir.ops import traits
 from snncc.ir.standard_ops import ROUNDINGS
 from snncc.passes.base import Pass
 
@@ -44,15 +47,22 @@ class RecogniseIntegerFire(Pass):
     stage_out: ClassVar[str] = "imported"
 
     def run(self, model: ir.Model) -> int:
-        """Replace every quantiser 0..D; what is nearly one is left for the diagnosis."""
-        count = sum(_drop_detour(node) for node in nodes(model, "Add", "Sub"))
+        """Replace every quantiser low..high; what is nearly one is left for the diagnosis."""
+        count, lineage = (
+            sum(_drop_detour(node) for node in nodes(model, "Add", "Sub")),
+            Lineage.of(model),
+        )
         for node in nodes(model, "Round", "Floor"):
+            if is_op(node, "Round") and _is_whole(node, self.name):
+                count += 1
+                continue
             found = quantiser_at(node)
             if found is not None and found.fault is None:
-                _replace(found, self.name)
+                _replace(found, self.name, lineage)
                 count += 1
         for node in nodes(model, "IntegerFire"):
-            count += _take_norm(node, self.name)
+            count += _take_norm(node, self.name, lineage)
+        lineage.write(model)
         return count
 
 
@@ -74,17 +84,17 @@ class Quantiser:
     @property
     def levels(self) -> int:
         """D."""
-        return int(self.high)
+        return int(self.high - self.low)
 
     @property
     def fault(self) -> str | None:
         """Why this is not an SFA neuron, or None."""
         if self.high == inf:
             return "rounds without an upper bound"
-        if self.low < 0:
-            return f"signed quantiser {_span(self)}; spikes count from 0"
-        if self.low > 0 or not 1 <= self.high <= 255 or not self.high.is_integer():
-            return f"quantiser {_span(self)} is not 0..D with D in 1..255"
+        if self.low == -inf:
+            return "rounds without a lower bound"
+        if not 1 <= self.levels <= 255 or self.low % 1 or self.high % 1:
+            return f"quantiser {_span(self)} has not 1 to 255 whole steps"
         return None
 
 
@@ -97,7 +107,9 @@ def _round(value: _Bound, rule: str) -> float:
     if abs(value) == inf:
         return float(value)
     exact = Fraction(value)
-    return float(round(exact) if rule == "half-even" else floor(exact + Fraction(1, 2)))
+    if rule == "half-even":
+        return float(round(exact))
+    return float(floor(exact if rule == "down" else exact + Fraction(1, 2)))
 
 
 def _scalar(value: ir.Value | None) -> float | None:
@@ -158,15 +170,16 @@ def clamp_of(node: ir.Node | None) -> tuple[ir.Value, float, float] | None:
 def rounding_of(node: ir.Node) -> tuple[ir.Value, str, float, float] | None:
     """Input, rule and limits of a rounding: Round is half-even, Floor(x + 0.5) half-up.
 
-    The limits are those of clamps between the addition and the Floor.
+    The limits are those of clamps between the addition and the Floor; of a Floor without one,
+    ``down``, there are none.
     """
     x = node.inputs[0]
     if x is None or node.op_type == "Round":
         return None if x is None else (x, "half-even", -inf, inf)
-    x, low, high = unclamped(x)
-    half = x.producer()
+    inside, low, high = unclamped(x)
+    half = inside.producer()
     if half is None or half.op_type != "Add" or _other(half) != 0.5:
-        return None
+        return x, "down", -inf, inf
     inner = next((v for v in half.inputs if constant(v) is None), None)
     limits = (v if abs(v) == inf else float(floor(v)) for v in (low, high))
     return (inner, "half-up", *limits) if inner is not None else None  # type: ignore[return-value]
@@ -277,16 +290,58 @@ def _inside(bound: float, lower: float, upper: float) -> float:
     return min(max(bound, lower), upper)
 
 
-def _replace(found: Quantiser, made_by: str) -> None:
-    edit, x = Edit(found.anchor, made_by), found.x
+def _replace(found: Quantiser, made_by: str, lineage: Lineage) -> None:
+    """A neuron; one that counts from elsewhere than 0, and what it counts from added after it."""
+    edit, x, base = Edit(found.anchor, made_by), found.x, str(found.out.name)
     for i, scale in enumerate(found.scales):  # those that a clamp follows
         args = [v if constant(v) is not None else x for v in scale.inputs]
-        x = edit.op(scale.op_type, *args, name=f"{found.out.name}.scaled{i}", like=found.out)
-    attributes = {"D": found.levels, "norm": 1.0, "rounding": found.rule}
-    new = edit.own(
-        "IntegerFire", x, name=f"{found.out.name}{NEW}", like=found.out, attributes=attributes
-    )
+        x = edit.op(scale.op_type, *args, name=f"{base}.scaled{i}", like=found.out)
+    settings: dict[str, Any] = {"D": found.levels, "norm": 1.0, "rounding": found.rule}
+    name = f"{base}/count" if found.low else f"{base}{NEW}"
+    settings |= {"low": int(found.low)} if found.low else {}
+    new = edit.own("IntegerFire", x, name=name, like=found.out, attributes=settings)
+    if found.low:
+        lineage.note(f"{base}/count", "counts", base, steps=["1"], low=int(found.low))
+        low = edit.const(f"{base}.low", np.array(found.low, np.float32))
+        new = edit.op("Add", new, low, name=f"{base}{NEW}", like=found.out)
     replace_value(found.out, new)
+
+
+def _is_whole(node: ir.Node, made_by: str) -> bool:
+    """A Round of integers goes; of integers but for what a scale has lost, that is put right.
+
+    So a Trunc makes integers of a mean of spikes, before it drops bits of them.
+    """
+    x, out = node.inputs[0], node.outputs[0]
+    found = _multiples(x)
+    if x is None or found is None or out.is_graph_output():
+        return False
+    step, most = found
+    if most * abs(step - 1) >= Fraction(1, 2):
+        return False
+    edit = Edit(node, made_by)
+    factor = edit.const(f"{out.name}.whole", Exact.number(1 / step))
+    replace_value(out, edit.op("Mul", x, factor, name=f"{out.name}{NEW}", like=out))
+    return True
+
+
+def _multiples(value: ir.Value | None) -> tuple[Fraction, int] | None:
+    """What ``value`` holds whole multiples of, and the most of them, of either sign."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        return None
+    if node.op_type == "IntegerFire":
+        return unit_of(node), attribute(node, "D")
+    if (scale := _scale_of(node)) is not None:
+        found = _multiples(scale[0])
+        return None if found is None else (found[0] * scale[1], found[1])
+    asked = traits(node)
+    if asked.takes_maximum or asked.regroups:
+        return _multiples(node.inputs[0])
+    if node.op_type == "AveragePool" and attribute(node, "count_include_pad", 0):
+        found, count = _multiples(node.inputs[0]), prod(attribute(node, "kernel_shape"))
+        return None if found is None else (found[0] / count, found[1] * count)
+    return None
 
 
 def _drop_detour(node: ir.Node) -> bool:
@@ -305,7 +360,7 @@ def _drop_detour(node: ir.Node) -> bool:
     return False
 
 
-def _take_norm(fire: ir.Node, made_by: str) -> bool:
+def _take_norm(fire: ir.Node, made_by: str, lineage: Lineage) -> bool:
     """A division (or multiplication) by a positive number right after becomes the norm."""
     if (only := only_reader(fire.outputs[0])) is None or only.op_type not in ("Div", "Mul"):
         return False
@@ -317,10 +372,12 @@ def _take_norm(fire: ir.Node, made_by: str) -> bool:
     ):
         return False
     unit = unit_of(fire) / factor if only.op_type == "Div" else unit_of(fire) * factor
-    out = only.outputs[0]
+    out, share = only.outputs[0], 1 / factor if only.op_type == "Div" else factor
+    lineage.note(str(out.name), "times", str(fire.outputs[0].name), factor=str(share))
     attributes = {
         "D": fire.attributes["D"].as_int(),
         "rounding": fire.attributes["rounding"].as_string(),
+        **({"low": fire.attributes["low"].as_int()} if "low" in fire.attributes else {}),
         **unit_attributes(unit),
     }
     edit = Edit(fire, made_by)

@@ -1,14 +1,16 @@
 """recognise-qdq: QuantizeLinear -> DequantizeLinear pairs become SFA neurons.
 
 A pair computes s * k, with k = clip(round(x / s) + z, low, high) - z. Where k runs from 0 to D, by
-its type, its zero point, a Clip between the two or a ReLU ahead, that is an SFA neuron of D levels.
-Pairs elsewhere are signed or offset: near misses, except at the two ends of the network. At its
-input such a pair is the grid of the input; at its result it becomes a neuron on a shifted scale.
+its type, its zero point, a Clip between the two or clamps before and after them, that is an SFA
+neuron of D levels. Where k begins elsewhere, as in signed and offset quantisers, the neuron counts
+k - low, and k is an affine map of that: what is added ends in the biases of the layers that read
+it. At the network's input a pair is the grid of the input.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import isinf
 from typing import Any, ClassVar
@@ -31,27 +33,16 @@ from snncc.ir.graphs import (
 )
 from snncc.ir.lineage import Lineage
 from snncc.ir.names import NEW, PIXELS, SOURCE
-from snncc.ir.ops import having, traits
+from snncc.ir.ops import traits
 from snncc.passes.base import Pass
 from snncc.passes.reading import identity_layer, is_branch_sum
-from snncc.passes.recognise.advice import (
-    FEWER_BITS,
-    LINEAR_BOTTLENECK,
-    NO_PAIR,
-    ONE_PAIR,
-    POSITIVE,
-    UNSIGNED,
-)
+from snncc.passes.recognise.advice import FEWER_BITS, LEVELS, NO_PAIR, ONE_PAIR, ONE_ZERO, POSITIVE
 from snncc.passes.recognise.distribute_linear import carries_spikes
-from snncc.passes.recognise.recognise_integer_fire import unclamped
+from snncc.passes.recognise.recognise_integer_fire import clamp_of, unclamped
 
 __all__ = ["InputGrid", "Pair", "RecogniseQdq", "input_grid", "why_no_pair"]
 
 Array = npt.NDArray[Any]
-
-#: What makes real values of both signs, and what moves them.
-_AFFINE = ("MatMul", *having("imported", lambda t: t.weighs or t.is_affine))
-_MOVERS = ("GlobalAveragePool", "Concat", *having("imported", lambda t: t.pools or t.regroups))
 
 
 @dataclass(frozen=True)
@@ -66,10 +57,10 @@ class RecogniseQdq(Pass):
         """In topological order, so that a pair knows whether it reads spikes."""
         count, maker = 0, _Maker(self.name, Lineage.of(model))
         for node in nodes(model, "QuantizeLinear"):
-            pair = pair_at(node)
-            if pair is not None and (new := _lowered(pair, model, maker)) is not None:
-                pair.become(new)
-                count += 1
+            for pair in _parts(node, [*model.graph.inputs]):
+                if (new := _lowered(pair, model, maker)) is not None:
+                    pair.become(new)
+                    count += 1
         maker.lineage.write(model)
         return count
 
@@ -117,22 +108,19 @@ class Pair:
     def fault(self) -> str | None:
         """Why this is not an SFA neuron, or None."""
         _, low, high = self.span
-        if low == 0 and 1 <= high <= 255:
+        if 1 <= high - low <= 255:
             return None
         scale = f"{self.scale.flat[0]:.4g}" if self.scale.size == 1 else "per channel"
         where = f"{low}..{high}, scale {scale}, zero point {self.zero_point}"
         if (bits := (high - low).bit_length()) > 8:
             return f"quantiser of {bits} bits, {where}; activations have 8 at most"
-        kind = "signed" if low < 0 else "offset"
-        return f"{kind} quantiser {where}; spikes count from 0"
+        return f"quantiser {where}: it has one level, and nothing to count"
 
     @property
     def remedy(self) -> str:
         """What to do about the fault."""
         _, low, high = self.span
-        if high - low > 255:
-            return FEWER_BITS
-        return LINEAR_BOTTLENECK if low < 0 and _is_affine(self.x) else UNSIGNED
+        return FEWER_BITS if high - low > 255 else LEVELS
 
     def become(self, new: ir.Value) -> None:
         """Let all readers of the dequantisers read ``new``."""
@@ -153,23 +141,15 @@ def _steps(end: float, unit: Fraction) -> float:
     return end if isinf(end) else round(Fraction(end) / unit)
 
 
-def _is_affine(value: ir.Value) -> bool:
-    """Whether layers, norms and sums made the value, with no activation after them."""
-    node = value.producer()
-    if is_op(node, *_MOVERS) and node is not None and node.inputs[0] is not None:
-        return _is_affine(node.inputs[0])
-    return is_op(node, *_AFFINE)
-
-
 def why_no_pair(node: ir.Node) -> tuple[str, str]:
     """What keeps the QuantizeLinear ``node`` from being a neuron, and what to do."""
-    if (pair := pair_at(node)) is not None:
-        return pair.fault or "", pair.remedy
+    if faulty := [pair for pair in _parts(node) if pair.fault is not None]:
+        return faulty[0].fault or "", faulty[0].remedy
     scale, zero = (constant(v) for v in (*node.inputs[1:], None)[:2])
     if scale is not None and not (scale > 0).all():
         return f"scale {float(scale.min()):.4g} is not positive", POSITIVE
     if zero is not None and np.ptp(zero.astype(np.int64)):
-        return "zero points that differ from channel to channel", UNSIGNED
+        return "zero points that differ from channel to channel", ONE_ZERO
     return NO_PAIR, ONE_PAIR
 
 
@@ -219,15 +199,54 @@ def _is_inverse(node: ir.Node, quantiser: ir.Node) -> bool:
     return same and bool(attribute(node, "axis", 1) == attribute(quantiser, "axis", 1))
 
 
+def _parts(node: ir.Node, inputs: Sequence[ir.Value] = ()) -> list[Pair]:
+    """The pair that begins with ``node``, and as others what clamps make of its results."""
+    whole = pair_at(node)
+    if whole is None or whole.x in inputs:
+        return [] if whole is None else [whole]
+    apart: dict[tuple[int, int], list[ir.Value]] = {}
+    for out in whole.outs:
+        for user, _ in list(out.uses()):
+            if (found := _clamped(whole, user)) is not None:
+                apart.setdefault(found[:2], []).append(found[2])
+    left = [v for v in whole.outs if v.is_graph_output() or _others_read(whole, v)]
+    ends = [replace(whole, outs=tuple(outs), low=a, high=b) for (a, b), outs in apart.items()]
+    return [*ends, *([replace(whole, outs=tuple(left))] if left or not ends else [])]
+
+
+def _others_read(pair: Pair, out: ir.Value) -> bool:
+    return any(_clamped(pair, user) is None for user, _ in out.uses())
+
+
+def _clamped(pair: Pair, user: ir.Node) -> tuple[int, int, ir.Value] | None:
+    """Integers and value after the clamp ``user`` of the pair's result; None: they are no steps."""
+    if (clamp := clamp_of(user)) is None or user.outputs[0].is_graph_output():
+        return None
+    _, lower, upper = clamp
+    ends = {(lower if isinf(lower) else Fraction(lower) / unit) for unit in pair.units}
+    tops = {(upper if isinf(upper) else Fraction(upper) / unit) for unit in pair.units}
+    if len(ends) > 1 or len(tops) > 1:
+        return None
+    low, high = pair.low - pair.zero_point, pair.high - pair.zero_point
+    first, last = max(ends.pop(), low), min(tops.pop(), high)
+    if first % 1 or last % 1 or first > last:
+        return None
+    return int(first) + pair.zero_point, int(last) + pair.zero_point, user.outputs[0]
+
+
 # -- what a pair becomes -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Who makes nodes, and what it says of where their values come from."""
+    """Who makes nodes, and what it says of where their values come from.
+
+    ``grids``: of what counts from elsewhere than 0, the value of a step, first and last integer.
+    """
 
     name: str
     lineage: Lineage
+    grids: dict[ir.Value, tuple[list[Fraction], int, int]] = field(default_factory=dict)
 
     def edit(self, pair: Pair) -> Edit:
         """New nodes in front of the pair."""
@@ -244,16 +263,13 @@ def _lowered(pair: Pair, model: ir.Model, maker: _Maker) -> ir.Value | None:
     if (grid := input_grid(model)) is not None and pair.x in model.graph.inputs:
         return _source(pair, grid, maker)
     x, low, high = pair.span
-    if pair.fault is None:
-        return _neuron(pair, x, high, maker)
-    is_result = any(out.is_graph_output() for out in pair.outs)
-    if is_result and 1 <= high - low <= 255:
-        return _result(pair, x, low, high, maker)
-    return None
+    if pair.fault is not None:
+        return None
+    return _neuron(pair, x, high, maker) if low == 0 else _offset(pair, x, low, high, maker)
 
 
 def _neuron(pair: Pair, x: ir.Value, D: int, maker: _Maker) -> ir.Value:
-    if _on_grid(x, pair.units, D):
+    if _on_grid(x, pair.units, 0, D, maker):
         return x
     joined = x.producer()
     is_joined = is_op(joined, "Concat") and carries_spikes(x) and pair.scale.size == 1
@@ -268,7 +284,7 @@ def _neurons(pair: Pair, joined: ir.Node, D: int, maker: _Maker) -> ir.Value:
     parts, first = [], 0
     for i, part in enumerate(v for v in joined.inputs if v is not None):
         count = int((static_shape(part) or (0,))[0])
-        is_done = _on_grid(part, pair.units, D)
+        is_done = _on_grid(part, pair.units, 0, D, maker)
         parts.append(part if is_done else _fire(pair, part, D, f"{name}/{i}", maker))
         if not is_done:
             kept = [*range(first, first + count)]
@@ -308,33 +324,39 @@ def _drive(pair: Pair, x: ir.Value, name: str, maker: _Maker) -> ir.Value:
     )
 
 
-def _on_grid(x: ir.Value | None, units: list[Fraction], D: int) -> bool:
-    """Whether x is made of counts up to D of this scale already: quantising again is identity.
+def _on_grid(x: ir.Value | None, units: list[Fraction], low: int, high: int, maker: _Maker) -> bool:
+    """Whether x is made of such steps from low to high already: quantising again is identity.
 
     Pools of maxima, regrouping and concatenation pick elements; their padding never wins.
     """
     node = x.producer() if x is not None else None
+    if x in maker.grids:
+        known, first, last = maker.grids[x]
+        return known == units and low <= first and last <= high
     if node is None or len(units) != 1:
         return False
     if node.op_type == "IntegerFire":
-        return bool(attribute(node, "D") <= D) and unit_of(node) == units[0]
+        return low <= 0 and bool(attribute(node, "D") <= high) and unit_of(node) == units[0]
     if traits(node).takes_maximum or traits(node).regroups:
-        return _on_grid(node.inputs[0], units, D)
-    return is_op(node, "Concat") and all(_on_grid(v, units, D) for v in node.inputs)
+        return _on_grid(node.inputs[0], units, low, high, maker)
+    return is_op(node, "Concat") and all(_on_grid(v, units, low, high, maker) for v in node.inputs)
 
 
-def _result(pair: Pair, x: ir.Value, low: int, high: int, maker: _Maker) -> ir.Value:
-    """The network's result, quantised with an offset: a neuron of k - low, and k after it."""
+def _offset(pair: Pair, x: ir.Value, low: int, high: int, maker: _Maker) -> ir.Value:
+    """A neuron of k - low, and the steps k after it."""
+    if _on_grid(x, pair.units, low, high, maker):
+        return x
     edit, name, like = maker.edit(pair), str(pair.outs[-1].name), pair.outs[-1]
     shift = edit.const(f"{name}.low", np.array(low, np.float32))
     scale = edit.const(f"{name}.scale", pair.column(pair.scale))
-    steps = edit.op("Div", x, scale, name=f"{name}/steps", like=like)
-    drive = edit.op("Sub", steps, shift, name=f"{name}/drive", like=like)
-    attributes = {"D": high - low, "norm": 1.0, "rounding": "half-even"}
-    count = edit.own("IntegerFire", drive, name=f"{name}/count", like=like, attributes=attributes)
+    steps = _drive(pair, x, f"{name}/steps", maker)
+    attributes = {"D": high - low, "norm": 1.0, "rounding": "half-even", "low": low}
+    count = edit.own("IntegerFire", steps, name=f"{name}/count", like=like, attributes=attributes)
     maker.note_counts(pair, f"{name}/count", low, name)
     k = edit.op("Add", count, shift, name=f"{name}/k", like=like)
-    return edit.op("Mul", k, scale, name=f"{name}{NEW}", like=like)
+    made = edit.op("Mul", k, scale, name=f"{name}{NEW}", like=like)
+    maker.grids[made] = pair.units, low, high
+    return made
 
 
 # -- the input -----------------------------------------------------------------------------

@@ -40,11 +40,17 @@ def different(net: Chain, model: ir.Model, samples: int = 3) -> dict[str, int]:
     """Counts that differ from the judge's, by activation; those that were dropped are not there."""
     x = net.samples(samples)
     known = {str(v.name) for node in model.graph for v in node.outputs}
-    names = {name: f"{name}:count" for name in net.units if f"{name}:count" in known}
+    ends = (
+        ":count",
+        "/count",
+        *(f"/{op}{i}" for op in ("round", "floor", "mul") for i in range(9)),
+    )
+    likely = {name: [f"{name}{end}" for end in ends] for name in net.units}
+    names = {name: n for name, some in likely.items() for n in some if n in known}
     found = evaluate(model, {"x": x}, list(names.values()))
     exact, wrong = evaluated(net.model(), x), {}
     for name, count in names.items():
-        true = exact[name] / fractions(net.units[name])
+        true = exact[name] / fractions(net.units[name]) - net.lows.get(name, 0)
         wrong[name] = int((true.astype(int) != found[count]).sum())
     return wrong
 
