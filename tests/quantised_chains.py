@@ -6,6 +6,7 @@ float32 that do not survive 1 / (1 / s); those after pools often repeat, so that
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -43,7 +44,7 @@ class Chain(Net):
         super().__init__(shape, seed)
         self.batch = batch
         self.units: dict[str, np.ndarray] = {}
-        self.lows: dict[str, int] = {}
+        self.lows: dict[str, Fraction] = {}
         self.step = float(scale_of(self.rng))
 
     def model(self) -> onnx.ModelProto:
@@ -113,6 +114,7 @@ class Chain(Net):
     def quantise_from_below(self, D: int, scale: np.ndarray, spelling: str) -> Chain:
         """Integers from -zero to D - zero; a sign alone where a file's quantiser is bipolar."""
         is_cut = spelling == "offset, then a ReLU" and D > 1  # which leaves D - zero levels
+        is_bipolar = spelling == "bipolar" or (spelling == "signed" and D == 1)
         zero = int(self.rng.integers(1, D if is_cut else D + 1))
         s, column = self.const(scale), scale.reshape(scale.shape and (1, -1, 1, 1))
         if spelling.startswith("offset"):
@@ -120,7 +122,7 @@ class Chain(Net):
             self.then("QuantizeLinear", s, z, axis=1)
             self.then("Clip", self.const(0, np.uint8), self.const(D, np.uint8))
             self.then("DequantizeLinear", s, z, axis=1)
-        elif spelling == "bipolar" or (spelling == "signed" and D == 1):
+        elif is_bipolar:
             self.then("BipolarQuant", self.const(column), domain=QONNX)
         else:
             bits, signed = int(D + 1).bit_length() - 1, spelling == "signed"
@@ -130,8 +132,8 @@ class Chain(Net):
             self.then(
                 "Quant", *args, domain=QONNX, signed=int(signed), narrow=0, rounding_mode=mode
             )
-        self.units[self.x] = scale
-        self.lows[self.x] = -zero
+        self.units[self.x] = 2 * scale if is_bipolar else scale  # -1 and 1 are two steps apart
+        self.lows[self.x] = Fraction(-1, 2) if is_bipolar else Fraction(-zero)
         self.step = float(scale.reshape(-1)[0])
         if is_cut:
             self.units[self.then("Relu").x] = scale

@@ -34,6 +34,7 @@ __all__ = [
     "all_lines",
     "besides_lines",
     "fired",
+    "found_neuron_lines",
     "mask_json",
     "mask_line",
     "network_line",

@@ -12,7 +12,7 @@ import torch
 
 from snncc.errors import UsageError
 
-__all__ = ["IntegerFireSpec", "Spec", "StatefulFireSpec", "StepSpec"]
+__all__ = ["Decay", "IntegerFireSpec", "Spec", "StatefulFireSpec", "StepSpec"]
 
 #: What is left of a membrane after a timestep: of all neurons alike, or nested tuples of each.
 Decay = float | tuple[Any, ...]

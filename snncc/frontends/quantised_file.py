@@ -407,7 +407,7 @@ def _rewrite(node: ir.Node, lineage: Lineage) -> Fault | None:
         _write_signs(node, found, lineage)
     elif (why := _not_counted(found)) is not None:
         return _fault(node, *why)
-    elif _is_linear(found):
+    elif _is_linear(found, node.inputs[0]):
         _write_linear(node, found, _axis_of(found.scale) or 1)
     else:
         _write_float(node, found, lineage)
@@ -454,15 +454,16 @@ def _write_constant(node: ir.Node, found: _Quant, x: Array) -> None:
     replace_value(out, real)
 
 
-def _is_linear(found: _Quant) -> bool:
+def _is_linear(found: _Quant, x: ir.Value | None) -> bool:
     """Whether a QuantizeLinear does the same.
 
-    That adds the zero point after rounding: where it is odd, ties would fall otherwise.
+    That adds the zero point after rounding: where it is odd, ties would fall otherwise. Of samples
+    that is allowed: no other form of them is known, and what their rounding changes is measured.
     """
+    is_sample = x is not None and x.is_graph_input()
+    is_even = is_sample or not found.zero.reshape(-1)[0] % 2
     one_scale = _axis_of(found.scale) is not None
-    return (
-        found.mode in _EVEN and not found.zero.reshape(-1)[0] % 2 and one_scale and not found.lost
-    )
+    return found.mode in _EVEN and is_even and one_scale and not found.lost
 
 
 def _along(scale: Array) -> Array:

@@ -8,6 +8,7 @@ __all__ = [
     "CALLS",
     "CLASS",
     "FOLLOWED",
+    "FOUND_NEURONS",
     "LAYER_BITS",
     "LINEAGE",
     "LOST",

@@ -117,6 +117,7 @@ class Filled(TimeLast):
 COMPILES: dict[str, Callable[[], nn.Module]] = {
     "divisor of an average": lambda: pooled(divisor_override=3),
     "divisor of a padded average": lambda: pooled(kernel_size=3, padding=1, divisor_override=5),
+    "averages over uneven windows": lambda: network(IntegerFire(4), nn.AdaptiveAvgPool2d(3)),
     "divisor by its module": lambda: network(
         IntegerFire(4), nn.AvgPool2d((2, 3), divisor_override=1), nn.Conv2d(4, 4, 1), IntegerFire(4)
     ),
@@ -188,7 +189,6 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
         IntegerFire(4),
     ),
     "norm_of_variance_0_and_eps_0": _eps_0,
-    "adaptive_average": lambda: network(IntegerFire(4), nn.AdaptiveAvgPool2d(3)),
     "adaptive_maximum": lambda: network(IntegerFire(4), nn.AdaptiveMaxPool2d(3)),
     "pixel_unshuffle": lambda: network(
         IntegerFire(4), nn.Conv2d(4, 4, 2), nn.PixelUnshuffle(2), IntegerFire(4)

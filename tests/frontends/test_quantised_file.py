@@ -46,11 +46,12 @@ def expected(x, scale, zero, bits, signed, narrow, rounding):
 
 
 def quant(x, scale, zero, bits, signed, narrow, rounding):
-    """A model of one Quant of the input or of the constant ``w``."""
+    """A model of one Quant of the input, of ``r``, which is the same, or of the constant ``w``."""
     attributes = (
         f'signed: int = {signed}, narrow: int = {narrow}, rounding_mode: string = "{rounding}"'
     )
-    body = f"y = {QUANT} <{attributes}> ({x}, s, z, b)"
+    body = "m = Neg (x)  r = Neg (m)" if x == "r" else ""
+    body += f"  y = {QUANT} <{attributes}> ({x}, s, z, b)"
     return parsed(body, "float[N,2,4,4] y", s=scale, z=F(zero), b=F(bits))
 
 
@@ -78,10 +79,10 @@ def test_quant_is_computed_by_its_definition(scale, bits, zero, signed, narrow, 
 @pytest.mark.parametrize("zero", [1, 2, 5])
 @pytest.mark.parametrize("signed", [0, 1])
 def test_quant_adds_its_zero_point_before_it_rounds(zero, signed):
-    """QuantizeLinear adds it after: ties of an odd one fall otherwise."""
+    """QuantizeLinear adds it after: ties of an odd one fall otherwise. Samples are as they are."""
     x = np.arange(-16, 16, dtype=F).reshape(1, 2, 4, 4) / 4
     settings = F(0.5), zero, 4, signed, 0, "ROUND"
-    assert (run(standardised(quant("x", *settings)), x) == expected(x, *settings)).all()
+    assert (run(standardised(quant("r", *settings)), x) == expected(x, *settings)).all()
 
 
 @EACH_BATCH

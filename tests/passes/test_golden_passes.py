@@ -39,9 +39,9 @@ TEXTS: Mapping[str, tuple[tuple[int, ...], str]] = {
           two = Expand (one, times)
           flat = Reshape (two, rows)
           u = Gemm (flat, w)
-          s = ai.snncc.StatefulFire <T: int = 2, D: int = 1, decay: float = 0.5, gain: float = 1.0,
-              threshold: float = 1.0, norm: float = 1.0, rule: string = ">=",
-              reset: string = "soft", current: float = 0.0> (u)
+          s = ai.snncc.StatefulFire <T: int = 2, D: int = 1, decay: floats = [0.5],
+              gain: float = 1.0, threshold: float = 1.0, norm: float = 1.0, rule: string = ">=",
+              reset: string = "soft", current: floats = [0.0]> (u)
           each = Reshape (s, apart)
           y = ReduceMean <keepdims: int = 0> (each, zero)
         }"""),

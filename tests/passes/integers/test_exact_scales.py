@@ -43,7 +43,12 @@ def different(net: Chain, model: ir.Model, samples: int = 3) -> dict[str, int]:
     ends = (
         ":count",
         "/count",
-        *(f"/{op}{i}" for op in ("round", "floor", "mul") for i in range(9)),
+        *(
+            f"/{op}{i}{end}"
+            for op in ("round", "floor", "mul")
+            for i in range(9)
+            for end in ("", ":count")
+        ),
     )
     likely = {name: [f"{name}{end}" for end in ends] for name in net.units}
     names = {name: n for name, some in likely.items() for n in some if n in known}

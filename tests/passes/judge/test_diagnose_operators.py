@@ -96,7 +96,7 @@ OPERATORS = {
 
 
 #: Those that a result may go through.
-FINE = ("Identity", "Flatten", "Neg", "Div", "Unsqueeze")
+FINE = ("Identity", "Flatten", "Neg", "Div", "Unsqueeze", "ReduceSum", "Slice")
 #: Those of them that change shapes.
 MOVING = [
     "Shape",
